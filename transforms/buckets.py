@@ -1,0 +1,23 @@
+"""One-minute buckets of event time: how long an id is known, in both layouts alike.
+
+An id belongs to the bucket of the latest event time seen for it, and leaves the state when the watermark reaches the end of that bucket
+plus the extra retention. A record is late when its event time is strictly behind the watermark. So a copy with the same event time
+either finds its id or is late: it is never accepted twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BUCKET_US: Final = 60_000_000
+"""Width of a bucket in microseconds: one minute, Spark's habit for watermark delays and the window of the control totals."""
+
+
+def expiry_of_bucket(bucket: int, extra_retention_us: int) -> int:
+    """The watermark, in microseconds, at which the ids of `bucket` expire."""
+    return (bucket + 1) * BUCKET_US + extra_retention_us
+
+
+def highest_expired_bucket(watermark_us: int, extra_retention_us: int) -> int:
+    """The highest bucket whose ids a shard may have forgotten at this watermark."""
+    return (watermark_us - extra_retention_us) // BUCKET_US - 1
