@@ -124,8 +124,7 @@ class DeduplicateSharded(beam.DoFn):
         known = load_known_ids(start).of_shard(shard, self._settings.shards)
         for slot, blob in encode_groups(head, known.fingerprints, known.buckets).items():
             slots[slot].add(blob)
-        found, counts = np.unique(known.buckets, return_counts=True)
-        head.change_live(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        head.change_live(known.per_bucket())
         return head
 
     def _index(self, shard: int, head: ShardHead, slots: tuple[Any, ...]) -> FingerprintIndex:

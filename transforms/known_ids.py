@@ -48,6 +48,11 @@ class KnownIds:
         mine = shards_of(self.fingerprints, shards) == shard
         return KnownIds(self.fingerprints[mine], self.buckets[mine])
 
+    def per_bucket(self) -> dict[int, int]:
+        """Bucket -> number of ids."""
+        buckets, counts = np.unique(self.buckets, return_counts=True)
+        return dict(zip(buckets.tolist(), counts.tolist(), strict=True))
+
 
 _LOADED: Final[dict[str, KnownIds]] = {}
 _LOCK: Final = threading.Lock()

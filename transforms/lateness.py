@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.batch import DecodedBlock, RawBlock
-from transforms.decode import original_payload
+from transforms.payload import original_payload
 from transforms.tables import KAFKA_COLUMNS, REJECTED_SCHEMA, TIMESTAMP
 
 FUTURE = "future_event_time"

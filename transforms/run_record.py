@@ -34,8 +34,8 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Microseconds since 1970 that the run judged lateness by; None: nothing was late."""
     watermark: int | None
     """Microseconds since 1970 after the run: max(start watermark, highest event time - horizon)."""
-    end_since: int | None
-    """Plan time (microseconds) since which every plan found the partition's position at its high watermark; None when it was not there."""
+    position_since: int
+    """Plan time (microseconds) of the first run that recorded this to_offset. While it is still the log's end, nothing has arrived since."""
 
 
 class TableProgress(msgspec.Struct, frozen=True, kw_only=True):

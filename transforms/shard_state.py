@@ -68,7 +68,7 @@ def new_head(retention_us: int) -> ShardHead:
 
 
 def encode_head(head: ShardHead) -> bytes:
-    return msgspec.msgpack.encode(head, order="sorted")
+    return msgspec.msgpack.encode(head)
 
 
 def decode_head(cell: bytes) -> ShardHead:

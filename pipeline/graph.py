@@ -1,0 +1,50 @@
+"""The graph of a bounded run, on one page. Step labels are part of the state's format: tests/unit/test_frozen_formats.py freezes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from transforms.decode import Decoder
+from transforms.dedup_settings import DedupSettings
+from transforms.deduplicate import DeduplicateTransactions
+from transforms.judge import JudgeRecords
+from transforms.lateness import TimeLimits
+from transforms.partition_reader import PartitionRange
+from transforms.read import ReadRecords
+from transforms.reports import CollectReports, ReportStore
+from transforms.write import PendingDestination, WriteRowsOfShards
+
+
+@dataclass(frozen=True)
+class BoundedRun:
+    """Everything that the graph needs to know. watermarks: start watermark per (topic, partition) in microseconds."""
+
+    run_id: str
+    ranges: Sequence[PartitionRange]
+    watermarks: dict[tuple[str, int], int | None]
+    consumer_config: dict[str, str]
+    decoder: Decoder
+    limits: TimeLimits
+    dedup: DedupSettings
+    layout: str
+    destination: PendingDestination
+    reports: ReportStore
+
+
+def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
+    """Kafka -> decode, judge time -> shard -> deduplicate -> write; and the reports of readers and writers to one place."""
+    blocks, read = (
+        pipeline
+        | "Plan" >> beam.Create(run.ranges, reshuffle=False)
+        | "ReadRecords" >> ReadRecords(run.consumer_config)
+    )
+    written = (
+        blocks
+        | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards))
+        | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
+        | "WriteRows" >> beam.ParDo(WriteRowsOfShards(run.destination)).with_output_types(bytes)
+    )
+    _ = (read, written) | "CollectReports" >> CollectReports(run.run_id, run.reports)

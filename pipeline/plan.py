@@ -1,0 +1,161 @@
+"""Step 2 of a run: what is read, from where to where, and what it is judged by. Pure: ledger and broker answers in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.kafka_admin import TopicState
+from transforms.errors import GuaranteeError
+from transforms.run_record import COMMITTED, PartitionProgress, RunRecord
+
+Position = tuple[str, int]
+"""(topic, partition)."""
+
+
+@dataclass(frozen=True)
+class PlannedPartition:
+    """One partition of one run.
+
+    from_offset .. to_offset (exclusive) is accounted for by this run; what lies before `read_from` was deleted and accepted as lost.
+    start_watermark_us: what lateness is judged by, None for nothing; position_since_us: see PartitionProgress.
+    """
+
+    topic: str
+    partition: int
+    topic_id: str | None
+    from_offset: int
+    read_from: int
+    to_offset: int
+    start_watermark_us: int | None
+    position_since_us: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """carried: partitions that this run does not read, as the ledger has them."""
+
+    run_id: str
+    predecessor: str
+    plan_time_us: int
+    cluster_id: str | None
+    partitions: tuple[PlannedPartition, ...]
+    carried: tuple[PartitionProgress, ...]
+
+    @property
+    def records_at_most(self) -> int:
+        return sum(part.to_offset - part.from_offset for part in self.partitions)
+
+    @property
+    def lowest_watermark_us(self) -> int | None:
+        """The bound of the SQL load: no split judges by less. None while nothing may be late."""
+        return lowest(part.start_watermark_us for part in self.partitions)
+
+
+@dataclass(frozen=True)
+class PlanLimits:
+    """From the configuration; times in microseconds. idle_timeout_us None: never."""
+
+    dedup_horizon_us: int
+    idle_timeout_us: int | None
+    max_records_per_run: int
+    accept_data_loss: bool
+
+
+def lowest(watermarks: Iterable[int | None]) -> int | None:
+    """The minimum; None if one is None, or there is none."""
+    values = list(watermarks)
+    known = [value for value in values if value is not None]
+    return min(known) if known and len(known) == len(values) else None
+
+
+def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
+    """The newest COMMITTED record of the chain: positions count from there."""
+    return next(run for run in reversed(runs) if run.status == COMMITTED)
+
+
+def make_plan(
+    run_id: str, runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: str | None, limits: PlanLimits, now_us: int
+) -> Plan:
+    """Plans the next run after the chain `runs` (never empty: the genesis record comes first). Raises GuaranteeError on lost data."""
+    known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
+    carried_minimum = lowest([part.watermark for part in known.values() if part.watermark is not None])
+    planned = []
+    for state in states:
+        _same_topic(state, known)
+        for partition, (low, high) in sorted(state.partitions.items()):
+            before = known.pop((state.topic, partition), None)
+            planned.append(_plan_partition(state, partition, low, high, before, carried_minimum, limits, now_us))
+    _none_vanished(states, known)
+    ends = _share(planned, limits.max_records_per_run)
+    parts = tuple(replace(part, to_offset=end) for part, end in zip(planned, ends, strict=True))
+    return Plan(run_id, runs[-1].run_id, now_us, cluster_id, parts, tuple(known.values()))
+
+
+def _plan_partition(
+    state: TopicState,
+    partition: int,
+    low: int,
+    high: int,
+    before: PartitionProgress | None,
+    carried_minimum: int | None,
+    limits: PlanLimits,
+    now_us: int,
+) -> PlannedPartition:
+    position = before.to_offset if before else low
+    _position_exists(state.topic, partition, position, low, high, limits.accept_data_loss)
+    watermark = before.watermark if before and before.watermark is not None else carried_minimum
+    since = before.position_since if before else now_us
+    if limits.idle_timeout_us is not None and position == high and now_us - since >= limits.idle_timeout_us and watermark is not None:
+        # Two fresh answers of the broker, then and now, show the same last offset: nothing has arrived in between.
+        watermark = max(watermark, now_us - limits.dedup_horizon_us)
+    return PlannedPartition(state.topic, partition, state.topic_id, position, max(position, low), high, watermark, since)
+
+
+def _position_exists(topic: str, partition: int, position: int, low: int, high: int, accept_data_loss: bool) -> None:
+    if position > high:
+        raise GuaranteeError(
+            f"topic {topic} partition {partition}: the next offset to read is {position}, but the log ends at {high}. Records that were read"
+            " are gone from Kafka (log truncated, or the topic recreated); their offsets would repeat. Use a new topic name or a new destination."
+        )
+    if position < low and not accept_data_loss:
+        raise GuaranteeError(
+            f"topic {topic} partition {partition}: offsets {position} to {low - 1} were deleted before they were read ({low - position} records"
+            " at most are lost). --on_data_loss=fail is in force; --on_data_loss=accept goes on at"
+            f" {low} and writes the loss to offset_gaps."
+        )
+
+
+def _same_topic(state: TopicState, known: Mapping[Position, PartitionProgress]) -> None:
+    ids = {part.topic_id for (topic, _), part in known.items() if topic == state.topic and part.topic_id is not None}
+    if ids and state.topic_id not in ids:
+        found = "the broker does not tell its id any more" if state.topic_id is None else f"it now has the id {state.topic_id}"
+        raise GuaranteeError(
+            f"topic {state.topic} was read with the id {', '.join(sorted(ids))}, but {found}: it was deleted and created again, so its"
+            " offsets would repeat and what was not read of the old one is lost. Use a new topic name, or a new destination."
+        )
+
+
+def _none_vanished(states: Sequence[TopicState], left: Mapping[Position, PartitionProgress]) -> None:
+    for state in states:
+        if gone := sorted(partition for topic, partition in left if topic == state.topic):
+            raise GuaranteeError(
+                f"topic {state.topic}: partition(s) {', '.join(map(str, gone))} were read into this destination but do not exist any more;"
+                " what was not read of them is lost. Use a new topic name, or a new destination."
+            )
+
+
+def _share(partitions: Sequence[PlannedPartition], budget: int) -> list[int]:
+    """Ends per partition: the budget spread evenly, what one partition does not need goes to the others."""
+    ends = [part.from_offset for part in partitions]
+    waiting = {index: part.to_offset - part.from_offset for index, part in enumerate(partitions) if part.to_offset > part.from_offset}
+    while waiting and budget > 0:
+        each = max(1, budget // len(waiting))
+        for index in list(waiting):
+            taken = min(each, waiting[index], budget)
+            ends[index] += taken
+            waiting[index] -= taken
+            budget -= taken
+            if not waiting[index]:
+                del waiting[index]
+    return ends

@@ -1,0 +1,140 @@
+"""`run`: from the last committed position to the end of the topics, in as many transactions as --max_records_per_run makes of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+
+import apache_beam as beam
+
+from pipeline import transaction
+from pipeline.config import RunConfig
+from pipeline.graph import BoundedRun, build
+from pipeline.interrupt import finish_before_interrupt
+from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.plan import Plan, PlanLimits
+from pipeline.progress import progress_bar
+from pipeline.settings import check_settings, settings_of
+from pipeline.summary import print_summary, reasons_in, summarize
+from pipeline.transaction import RunDestination, RunSettings
+from transforms.decode import Decoder
+from transforms.dedup_settings import DedupSettings
+from transforms.destinations import open_destination
+from transforms.index_pool import POOL
+from transforms.known_ids import forget_known_ids
+from transforms.lateness import TimeLimits
+from transforms.outcome import RowShape
+from transforms.partition_reader import PartitionRange
+from transforms.run_record import COMMITTED, RunRecord
+
+
+def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
+    """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop; what is committed stays correct."""
+    started = time.monotonic()
+    with open_destination(config.destination) as destination:
+        destination.create_tables(config.schema.arrow_fields())
+        records = list(run_to_the_end(config, destination, now_us))
+        reasons = reasons_in(destination.query(_REASONS, [[record.plan_time for record in records]])) if records else {}
+    print_summary(summarize(records, reasons, time.monotonic() - started), config.json)
+    return 0
+
+
+_REASONS = (
+    "SELECT reason, COUNT(*) AS n FROM rejected_records WHERE epoch_us(ingest_time) IN (SELECT unnest(?::BIGINT[])) GROUP BY reason"
+)
+
+
+def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:
+    """Yields the record of each transaction once it is committed. The end offsets are taken once, at the start."""
+    settings = run_settings(config)
+    runs = transaction.recover(destination)
+    if runs:
+        check_settings(runs[-1].settings, config)
+    with KafkaAdmin(config.consumer_config) as admin:
+        cluster_id = admin.cluster_id()
+        states = [admin.topic_state(topic) for topic in config.topics]
+        if not runs:
+            runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
+        transaction.check_cluster(runs, cluster_id)
+        while True:
+            plan = transaction.plan(runs, states, cluster_id, settings, now_us())
+            if plan.records_at_most == 0:
+                return
+            record = run_once(config, destination, plan, settings)
+            runs = [*runs, record]
+            if record.status != COMMITTED:
+                continue
+            admin.commit_offsets({(part.topic, part.partition): part.to_offset for part in record.partitions})
+            yield record
+
+
+def run_once(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> RunRecord:
+    """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they are short."""
+    try:
+        with progress_bar(plan.records_at_most) if sys.stderr.isatty() and not config.json else nullcontext():
+            transaction.read_and_write(lambda planned: _run_graph(config, destination, planned, settings), plan)
+        with finish_before_interrupt():
+            record = transaction.prove_and_prepare(destination, plan, settings)
+            transaction.commit(destination, record)
+    finally:
+        POOL.forget_job(plan.run_id)
+        forget_known_ids()
+    return replace_status(destination, record)
+
+
+def replace_status(destination: RunDestination, record: RunRecord) -> RunRecord:
+    """The record as the ledger has it now."""
+    return next(run for run in reversed(destination.read_runs()) if run.run_id == record.run_id)
+
+
+def run_settings(config: RunConfig) -> RunSettings:
+    limits = PlanLimits(config.dedup_horizon_us, config.idle_timeout_us, config.max_records_per_run, config.on_data_loss == "accept")
+    return RunSettings(limits, config.extra_retention_us, config.shards, settings_of(config))
+
+
+def _begin(
+    config: RunConfig,
+    destination: RunDestination,
+    admin: KafkaAdmin,
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    settings: RunSettings,
+    now_us: int,
+) -> list[RunRecord]:
+    positions = {
+        (state.topic, partition): offset for state in states for partition, offset in admin.offsets_for_start(state, config.start).items()
+    }
+    return transaction.begin(destination, positions, states, cluster_id, settings, now_us)
+
+
+def _run_graph(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> None:
+    shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
+    run = BoundedRun(
+        run_id=plan.run_id,
+        ranges=[
+            PartitionRange(part.topic, part.partition, part.read_from, part.to_offset)
+            for part in plan.partitions
+            if part.to_offset > part.read_from
+        ],
+        watermarks={(part.topic, part.partition): part.start_watermark_us for part in plan.partitions},
+        consumer_config=dict(config.consumer_config),
+        decoder=Decoder(config.schema, unknown_fields=config.unknown_fields, max_record_bytes=config.max_record_bytes),
+        limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us, config.max_record_bytes),
+        dedup=DedupSettings(
+            job=plan.run_id,
+            shards=config.shards,
+            retention_us=config.dedup_horizon_us + config.extra_retention_us,
+            extra_retention_us=config.extra_retention_us,
+            expires=False,
+            shape=shape,
+            cold_start=transaction.cold_start(destination, plan, settings),
+        ),
+        layout=config.dedup_layout,
+        destination=destination,
+        reports=destination,
+    )
+    pipeline = beam.Pipeline(options=config.beam_options)
+    build(pipeline, run)
+    pipeline.run().wait_until_finish()

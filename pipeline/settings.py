@@ -1,0 +1,55 @@
+"""What a run record remembers of the configuration, and what a later run may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import RunConfig
+from transforms.decode import DECODER_VERSION
+from transforms.errors import GuaranteeError
+from transforms.schema import check_evolution
+
+
+def settings_of(config: RunConfig) -> dict[str, object]:
+    """JSON-ready; the keys are part of the ledger's format."""
+    return {
+        "schema": config.schema.to_json(),
+        "dedup_key": config.schema.dedup_key,
+        "event_time_field": config.schema.event_time_field,
+        "amount_column": config.schema.amount_column,
+        "currency_column": config.schema.currency_column,
+        "dedup_horizon_us": config.dedup_horizon_us,
+        "extra_retention_us": config.extra_retention_us,
+        "max_future_skew_us": config.max_future_skew_us,
+        "decoder_version": DECODER_VERSION,
+        "shards": config.shards,
+        "dedup_layout": config.dedup_layout,
+    }
+
+
+def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
+    """Raises GuaranteeError where the new configuration would give one id two meanings, or forget ids that are still promised.
+
+    Shards and layout are free for bounded runs: their state is loaded from the tables.
+    """
+    for flag, now in (("dedup_key", config.schema.dedup_key), ("event_time_field", config.schema.event_time_field)):
+        if before[flag] != now:
+            raise GuaranteeError(
+                f"--{flag}={now}, but this destination was filled with --{flag}={before[flag]}: the same payment could get a second row."
+                f" Use --{flag}={before[flag]}, or a new destination."
+            )
+    if config.dedup_horizon_us < before["dedup_horizon_us"]:
+        seconds = before["dedup_horizon_us"] // 1_000_000
+        raise GuaranteeError(
+            f"--dedup_horizon is {config.dedup_horizon_us // 1_000_000}s, but this destination was filled with {seconds}s: the horizon may"
+            f" only grow. Use --dedup_horizon={seconds}s or more."
+        )
+    for name in ("amount_column", "currency_column"):
+        now_column = getattr(config.schema, name)
+        if before[name] != now_column:
+            raise GuaranteeError(
+                f"--{name.removesuffix('_column')}_field={now_column}, but this destination's control totals add up {before[name]}."
+                f" Use that one, or a new destination."
+            )
+    check_evolution(before["schema"], config.schema)

@@ -1,0 +1,50 @@
+"""CollectReports: all reports of one evaluation of the run, as one set in one place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Protocol
+
+import apache_beam as beam
+
+
+class ReportStore(Protocol):
+    """A destination that keeps sets of reports until the driver has read one."""
+
+    def __enter__(self) -> ReportStore: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
+        """Keeps one set. Several attempts of one run may be kept; each is complete in itself."""
+
+
+class CollectReports(beam.PTransform):  # type: ignore[misc]
+    """Reports pass a GroupByKey, so that a set never mixes two evaluations of a stage; rows never do."""
+
+    def __init__(self, run_id: str, store: ReportStore) -> None:
+        super().__init__()
+        self._run_id = run_id
+        self._store = store
+
+    def expand(self, reports: Iterable[beam.PCollection]) -> beam.PCollection:
+        return (
+            reports
+            | "Flatten" >> beam.Flatten()
+            | "OneKey" >> beam.WithKeys(0).with_output_types(tuple[int, bytes])
+            | "Group" >> beam.GroupByKey()
+            | "Save" >> beam.ParDo(SaveReports(self._run_id, self._store))
+        )
+
+
+class SaveReports(beam.DoFn):
+    """(0, all reports) -> nothing. May run more than once: every time under a new attempt."""
+
+    def __init__(self, run_id: str, store: ReportStore) -> None:
+        self._run_id = run_id
+        self._store = store
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> None:
+        with self._store as store:
+            store.save_reports(self._run_id, secrets.token_hex(8), list(element[1]))
