@@ -1,0 +1,73 @@
+"""Times from text: RFC 3339 with any offset; without an offset UTC, as in BigQuery; digits beyond the microsecond are cut."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from transforms.tables import TIMESTAMP
+
+_RFC3339: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:[Zz]|([+-])(\d\d):(\d\d))?", re.ASCII
+)
+_DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
+_PLAIN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+_EPOCH: Final = datetime(1970, 1, 1)
+_EARLIEST_US: Final = -62_135_596_800_000_000
+"""0001-01-01T00:00:00Z: the first moment BigQuery's TIMESTAMP holds."""
+
+
+class NotATime(ValueError):
+    """The text does not have the form of a time."""
+
+
+class TimeOutOfRange(ValueError):
+    """The form is right, but there is no such moment between the years 0001 and 9999; leap seconds are among them, as in BigQuery."""
+
+
+def parse_timestamp(text: str) -> int:
+    """Microseconds since 1970 in UTC. Raises NotATime, TimeOutOfRange. Source: RFC 3339 section 5.6."""
+    match = _RFC3339.fullmatch(text)
+    if not match:
+        raise NotATime(text)
+    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
+    try:
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), int((fraction or "")[:6].ljust(6, "0")))
+        if sign:
+            if int(offset_hours) > 23 or int(offset_minutes) > 59:
+                raise TimeOutOfRange(text)
+            offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+            moment = moment - offset if sign == "+" else moment + offset
+    except (ValueError, OverflowError) as error:
+        raise TimeOutOfRange(text) from error
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def parse_date(text: str) -> date:
+    """Raises NotATime, TimeOutOfRange."""
+    match = _DATE.fullmatch(text)
+    if not match:
+        raise NotATime(text)
+    try:
+        return date(*map(int, match.groups()))
+    except ValueError as error:
+        raise TimeOutOfRange(text) from error
+
+
+def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """A column of texts as timestamps, and a mask of the rows that are not in the most common form: those must be parsed one by one."""
+    plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
+    try:
+        times = pc.utf8_rtrim(pc.if_else(plain, texts, None), characters="Z").cast(pa.timestamp("us")).cast(TIMESTAMP)
+    except pa.ArrowInvalid:
+        # One impossible date refuses the whole column, so that none of it can be trusted to be the plain form.
+        return pa.nulls(len(texts), TIMESTAMP), ~np.asarray(pc.is_null(texts))
+    early = pc.fill_null(pc.less(times.view(pa.int64()), _EARLIEST_US), False)
+    other = np.asarray(pc.and_not(pc.is_valid(texts), pc.and_not(plain, early)))
+    return times, other
