@@ -1,0 +1,35 @@
+"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over it and `duplicate_transactions`.
+
+A duplicate or a rejected row alone makes no id known: its payment may not be visible yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from transforms.buckets import BUCKET_US
+from transforms.tables import DUPLICATES, PAYMENTS
+
+_FLOOR_BUCKET: Final = f"CAST(floor(epoch_us(event_time) / {BUCKET_US}) AS BIGINT)"
+
+LIVE_IDS: Final = f"""
+WITH recent AS (
+    SELECT transaction_id, max(event_time) AS event_time FROM (
+        SELECT transaction_id, event_time FROM {PAYMENTS} WHERE epoch_us(event_time) >= $oldest
+        UNION ALL
+        SELECT transaction_id, event_time FROM {DUPLICATES} WHERE epoch_us(event_time) >= $oldest
+    ) GROUP BY transaction_id
+)
+SELECT unhex(left(sha256(transaction_id), 20)) AS fingerprint, {_FLOOR_BUCKET} AS bucket
+FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
+"""
+
+_EVERYTHING: Final = -(1 << 62)
+
+
+def live_ids_parameters(expired_before: int | None, extra_retention: int) -> dict[str, Any]:
+    """oldest: start of the first bucket that is live, in microseconds: (bucket + 1) * width + extra retention > watermark."""
+    if expired_before is None:
+        return {"oldest": _EVERYTHING}
+    first_live = (expired_before - extra_retention) // BUCKET_US
+    return {"oldest": first_live * BUCKET_US}
