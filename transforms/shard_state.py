@@ -80,7 +80,7 @@ def encode_groups(head: ShardHead, fingerprints: Fingerprints, buckets: NDArray[
     blobs: dict[int, list[bytes]] = {}
     order = np.argsort(buckets, kind="stable")
     found, starts = np.unique(buckets[order], return_index=True)
-    ends = [*starts[1:], len(order)]
+    ends = np.append(starts, len(order))[1:]
     for bucket, start, end in zip(found.tolist(), starts, ends, strict=True):
         group = fingerprints[order[start:end]].tobytes()
         blobs.setdefault(head.slot_of(bucket), []).extend((_GROUP.pack(bucket, end - start), group))

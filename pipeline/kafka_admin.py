@@ -1,0 +1,131 @@
+"""What the plan asks the broker: which cluster, which topic, which offsets exist. Always fresh answers, never cached ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline.config import EARLIEST, LATEST, Start
+from transforms.errors import GuaranteeError
+from transforms.kafka_errors import BrokerErrors, WaitLog
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+PATIENCE_SECONDS: Final = 60.0
+"""How long a broker may stay silent before a run starts. While a run reads, it waits without end."""
+
+_REQUEST_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """partitions: number -> (first offset, end offset). The end is the last stable offset: behind it a transaction may still be open.
+
+    topic_id: Kafka's own id, None where the broker cannot tell (librdkafka's mock cluster).
+    """
+
+    topic: str
+    topic_id: str | None
+    partitions: Mapping[int, tuple[int, int]]
+
+
+class KafkaAdmin:
+    """A context manager around one consumer and one admin client."""
+
+    def __init__(self, consumer_config: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._servers = consumer_config["bootstrap.servers"]
+        self._patience = patience_seconds
+        self._errors = BrokerErrors(self._servers)
+        common = {**consumer_config, "error_cb": self._errors.remember, "log_level": 3}
+        fixed = {"isolation.level": "read_committed", "enable.auto.commit": False, "allow.auto.create.topics": False}
+        self._consumer = Consumer({**common, **fixed})
+        self._admin = AdminClient({key: value for key, value in common.items() if key != "group.id"})
+
+    def __enter__(self) -> KafkaAdmin:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._consumer.close()
+
+    def cluster_id(self) -> str | None:
+        """Kafka's id of the cluster, to notice that the servers' name now leads to another one."""
+        return self._ask("the cluster", lambda seconds: self._consumer.list_topics(timeout=seconds).cluster_id)
+
+    def topic_state(self, topic: str) -> TopicState:
+        """Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time."""
+        metadata = self._ask(f"topic {topic}", lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic])
+        if metadata.error is not None:
+            raise GuaranteeError(
+                f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read ({metadata.error.str()}). Create it, or correct"
+                " the name; if it was deleted, what was not read of it is lost."
+            )
+        topic_id = self._topic_id(topic)
+        offsets = {
+            partition: self._ask(
+                f"topic {topic} partition {partition}",
+                lambda seconds, partition=partition: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds),
+            )
+            for partition in sorted(metadata.partitions)
+        }
+        return TopicState(topic, topic_id, offsets)
+
+    def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
+        """Partition -> offset. A timestamp: the first record at or after it, the end where there is none.
+
+        Raises GuaranteeError where the broker cannot look up timestamps.
+        """
+        if start.kind == EARLIEST:
+            return {partition: low for partition, (low, _) in state.partitions.items()}
+        if start.kind == LATEST:
+            return {partition: high for partition, (_, high) in state.partitions.items()}
+        wanted = [TopicPartition(state.topic, partition, start.timestamp_ms) for partition in state.partitions]
+        found = self._ask(f"topic {state.topic}", lambda seconds: self._consumer.offsets_for_times(wanted, timeout=seconds))
+        if failed := next((part for part in found if part.error is not None), None):
+            raise GuaranteeError(f"--start=timestamp: Kafka cannot look up topic {state.topic} partition {failed.partition} ({failed.error}).")
+        return {part.partition: part.offset if part.offset >= 0 else state.partitions[part.partition][1] for part in found}
+
+    def commit_offsets(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Tells the group's offsets to Kafka, for lag monitors. Positions come from the ledger, so a failure here is only logged."""
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            _LOG.warning("the group's offsets could not be told to Kafka (%s); lag monitors show old ones, nothing else is affected", error)
+
+    def _topic_id(self, topic: str) -> str | None:
+        future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_SECONDS)[topic]
+        try:
+            described = future.result(timeout=_REQUEST_SECONDS + 1)
+        except FutureTimeout:
+            return None
+        except KafkaException as error:
+            if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
+                return None
+            raise GuaranteeError(f"--topic={topic}: Kafka does not tell the topic's id ({error.args[0].str()}). Allow Describe on it.") from error
+        return str(described.topic_id)
+
+    def _ask(self, what: str, request: Callable[[float], _T]) -> _T:
+        """Repeats a request while the broker is away, for as long as the patience lasts."""
+        waiting = WaitLog(f"Kafka at {self._servers}, {what}")
+        while True:
+            try:
+                return request(_REQUEST_SECONDS)
+            except KafkaException as error:
+                failed: KafkaError = error.args[0]
+            self._consumer.poll(0)
+            self._errors.remember(failed)
+            self._errors.raise_if_final()
+            if not (failed.retriable() or failed.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)):
+                raise GuaranteeError(f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()}).")
+            if waiting.waited(_REQUEST_SECONDS, self._errors.last) >= self._patience:
+                raise GuaranteeError(
+                    f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s ({failed.str()}). Start the broker or correct"
+                    " the address. Nothing was read."
+                )
