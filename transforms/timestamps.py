@@ -17,10 +17,15 @@ _RFC3339: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:[Zz]|([+-])(\d\d):(\d\d))?", re.ASCII
 )
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
-_PLAIN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+_PLAIN: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
 _EPOCH: Final = datetime(1970, 1, 1)
 _EARLIEST_US: Final = -62_135_596_800_000_000
-"""0001-01-01T00:00:00Z: the first moment BigQuery's TIMESTAMP holds."""
+_LATEST_US: Final = 253_402_300_799_999_999
+"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's TIMESTAMP lies."""
+
+_FEW: Final = 64
 
 
 class NotATime(ValueError):
@@ -63,11 +68,19 @@ def parse_date(text: str) -> date:
 def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     """A column of texts as timestamps, and a mask of the rows that are not in the most common form: those must be parsed one by one."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
+    times = _cast(pc.if_else(plain, texts, None))
+    micros = times.view(pa.int64())
+    outside = pc.or_(pc.less(micros, _EARLIEST_US), pc.greater(micros, _LATEST_US))
+    times = pc.if_else(pc.fill_null(outside, False), None, times)
+    return times, np.asarray(pc.and_(pc.is_valid(texts), pc.is_null(times)))
+
+
+def _cast(texts: pa.Array) -> pa.Array:
+    """Nulls where there is no such moment. One impossible date refuses a whole cast, so the column is halved until few rows share its fate."""
     try:
-        times = pc.utf8_rtrim(pc.if_else(plain, texts, None), characters="Z").cast(pa.timestamp("us")).cast(TIMESTAMP)
+        return texts.cast(TIMESTAMP)
     except pa.ArrowInvalid:
-        # One impossible date refuses the whole column, so that none of it can be trusted to be the plain form.
-        return pa.nulls(len(texts), TIMESTAMP), ~np.asarray(pc.is_null(texts))
-    early = pc.fill_null(pc.less(times.view(pa.int64()), _EARLIEST_US), False)
-    other = np.asarray(pc.and_not(pc.is_valid(texts), pc.and_not(plain, early)))
-    return times, other
+        if len(texts) <= _FEW:
+            return pa.nulls(len(texts), TIMESTAMP)
+        half = len(texts) // 2
+        return pa.concat_arrays([_cast(texts[:half]), _cast(texts[half:])])

@@ -33,6 +33,7 @@ from transforms.write_streams import (
     StreamNotFound,
 )
 
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 _T = TypeVar("_T")
 
@@ -67,7 +68,7 @@ class DuckDBDestination:
         return not any(self._cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ROW_TABLES)
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
-        return self._cursor().execute(sql, parameters or []).to_arrow_table()
+        return _fetch(self._cursor(), sql, parameters or [])
 
     # Write streams: transforms/write_streams.py is the contract.
 
@@ -137,7 +138,7 @@ class DuckDBDestination:
 
         expired_before: microseconds, None for all ids; bucket: minute of the latest event time over payments and duplicates.
         """
-        table = self._cursor().execute(LIVE_IDS, live_ids_parameters(expired_before, extra_retention)).to_arrow_table()
+        table = _fetch(self._cursor(), LIVE_IDS, live_ids_parameters(expired_before, extra_retention))
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(pa.binary(10)))
 
     def present_offsets(self, topic: str, partition: int, from_offset: int, to_offset: int) -> NDArray[np.int64]:
@@ -146,7 +147,7 @@ class DuckDBDestination:
             f"SELECT kafka_offset FROM {table} WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset >= $3 AND kafka_offset < $4"
             for table in ROW_TABLES
         )
-        found = self._cursor().execute(f"{tables} ORDER BY kafka_offset", [topic, partition, from_offset, to_offset]).to_arrow_table()
+        found = _fetch(self._cursor(), f"{tables} ORDER BY kafka_offset", [topic, partition, from_offset, to_offset])
         return np.asarray(found.column("kafka_offset").to_numpy())
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
@@ -168,6 +169,10 @@ class DuckDBDestination:
             cursor.rollback()
             raise
         return result
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | dict[str, Any]) -> pa.Table:
+    return cursor.sql(sql, params=parameters).to_arrow_table()
 
 
 def _append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, rows: int, digest: bytes, ipc: bytes) -> int:
@@ -229,7 +234,7 @@ def _to_ipc(rows: pa.RecordBatch) -> bytes:
     columns = [_without_zone(column) for column in rows.columns]
     plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, plain.schema) as writer:
+    with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
         writer.write_batch(plain)
     return bytes(sink.getvalue())
 

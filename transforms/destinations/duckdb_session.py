@@ -14,8 +14,13 @@ from transforms.errors import GuaranteeError
 
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
-_MEMORY_LIMIT: Final = "1GB"
-"""Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default, 80 % of the machine, is not ours to take."""
+_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
+    # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default, 80 % of the machine, is not ours to take.
+    "memory_limit": "1GB",
+    "preserve_insertion_order": "false",
+    # Pending rows are written, read once and deleted: a checkpoint in between (the default is every 16 MB) would write them twice.
+    "wal_autocheckpoint": "1GB",
+}
 
 _OPEN: Final[dict[str, tuple[duckdb.DuckDBPyConnection, int]]] = {}
 _GUARD: Final = threading.RLock()
@@ -48,7 +53,7 @@ def _connect(path: str, clock: Callable[[], float], sleep: Callable[[float], Non
     deadline = clock() + LOCK_WAIT_SECONDS
     while True:
         try:
-            return duckdb.connect(path, config={"memory_limit": _MEMORY_LIMIT, "preserve_insertion_order": "false"})
+            return duckdb.connect(path, config=_CONFIG)
         except duckdb.IOException as error:
             if "lock" not in str(error).lower():
                 raise
