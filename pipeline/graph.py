@@ -36,11 +36,7 @@ class BoundedRun:
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
     """Kafka -> decode, judge time -> shard -> deduplicate -> write; and the reports of readers and writers to one place."""
-    blocks, read = (
-        pipeline
-        | "Plan" >> beam.Create(run.ranges, reshuffle=False)
-        | "ReadRecords" >> ReadRecords(run.consumer_config)
-    )
+    blocks, read = pipeline | "Plan" >> beam.Create(run.ranges, reshuffle=False) | "ReadRecords" >> ReadRecords(run.consumer_config)
     written = (
         blocks
         | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards))

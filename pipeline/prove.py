@@ -150,4 +150,6 @@ def _each_once(what: str, keys: Sequence[object]) -> None:
 
 
 def _broken(what: str) -> GuaranteeError:
-    return GuaranteeError(f"the run cannot prove its rows: {what}. Nothing of it is visible; run again, and report this line if it repeats.")
+    return GuaranteeError(
+        f"the run cannot prove its rows: {what}. Nothing of it is visible; run again, and report this line if it repeats."
+    )

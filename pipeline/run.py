@@ -41,9 +41,7 @@ def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time
     return 0
 
 
-_REASONS = (
-    "SELECT reason, COUNT(*) AS n FROM rejected_records WHERE epoch_us(ingest_time) IN (SELECT unnest(?::BIGINT[])) GROUP BY reason"
-)
+_REASONS = "SELECT reason, COUNT(*) AS n FROM rejected_records WHERE epoch_us(ingest_time) IN (SELECT unnest(?::BIGINT[])) GROUP BY reason"
 
 
 def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:

@@ -24,7 +24,8 @@ def summarize(records: Sequence[RunRecord], rejected_reasons: Mapping[str, int],
     return {
         "transactions": len(records),
         "partitions": [
-            {"topic": topic, "partition": partition, "from": first, "to": end} for (topic, partition), (first, end) in sorted(ranges.items())
+            {"topic": topic, "partition": partition, "from": first, "to": end}
+            for (topic, partition), (first, end) in sorted(ranges.items())
         ],
         "accepted": rows[PAYMENTS],
         "duplicates": rows[DUPLICATES],
@@ -48,7 +49,10 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     for part in figures["partitions"]:
         print(f"{part['topic']:<24} {part['partition']:>9} {part['from']:>12,} {part['to']:>12,}")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures["rejected_by_reason"].items())
-    print(f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected {figures['rejected']:,}" + (f" ({reasons})" if reasons else ""))
+    print(
+        f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected {figures['rejected']:,}"
+        + (f" ({reasons})" if reasons else "")
+    )
     print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
     transactions = figures["transactions"]
     rate = figures["messages_per_second"] or 0

@@ -79,8 +79,14 @@ def recover(destination: RunDestination) -> list[RunRecord]:
     return runs
 
 
-def begin(destination: RunDestination, positions: Mapping[tuple[str, int], int], states: Sequence[TopicState], cluster_id: str | None,
-          settings: RunSettings, now_us: int) -> list[RunRecord]:
+def begin(
+    destination: RunDestination,
+    positions: Mapping[tuple[str, int], int],
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    settings: RunSettings,
+    now_us: int,
+) -> list[RunRecord]:
     """Step 2, only for an empty ledger: `--start`, resolved to numbers, is written down before anything is read."""
     partitions = [
         PartitionProgress(
@@ -135,7 +141,9 @@ def make_record(destination: RunDestination, planned: Plan, proof: Proof, settin
         if rows.num_rows:
             streams[table] = [(_write_stream(destination, table, rows), rows.num_rows)]
     tables = [
-        TableProgress(table=table, rows=sum(rows for _, rows in streams[table]), commit_groups=_groups([name for name, _ in streams[table]]))
+        TableProgress(
+            table=table, rows=sum(rows for _, rows in streams[table]), commit_groups=_groups([name for name, _ in streams[table]])
+        )
         for table in COMMIT_ORDER
         if table in streams
     ]

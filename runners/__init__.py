@@ -1,0 +1,1 @@
+"""One profile per Beam runner. Knows runners, knows no payments."""

@@ -81,9 +81,7 @@ def verdicts_by_offset(outcomes):
     found = {}
     for outcome in outcomes:
         for table, rows in outcome.tables.items():
-            for partition, offset in zip(
-                rows.column("kafka_partition").to_pylist(), rows.column("kafka_offset").to_pylist(), strict=True
-            ):
+            for partition, offset in zip(rows.column("kafka_partition").to_pylist(), rows.column("kafka_offset").to_pylist(), strict=True):
                 assert (partition, offset) not in found
                 found[partition, offset] = table
     return found

@@ -42,7 +42,7 @@ def _split(encoded: bytes) -> list[bytes]:
     return parts
 
 
-class ShardBatchCoder(Coder):  # type: ignore[misc]
+class ShardBatchCoder(Coder):
     """Deterministic for the same Arrow buffers; not meant for keys."""
 
     def encode(self, value: ShardBatch) -> bytes:
@@ -63,7 +63,7 @@ class ShardBatchCoder(Coder):  # type: ignore[misc]
         return ShardBatch
 
 
-class ShardOutcomeCoder(Coder):  # type: ignore[misc]
+class ShardOutcomeCoder(Coder):
     """As ShardBatchCoder, for what leaves the dedup step."""
 
     def encode(self, value: ShardOutcome) -> bytes:

@@ -49,7 +49,9 @@ def load_consumer_config(path: str | None, bootstrap_servers: str, group_id: str
     try:
         Consumer(dict(config)).close()
     except KafkaException as error:
-        raise UsageError(f"--consumer_config={path}: {error.args[0].str()}. Allowed are librdkafka's names and values; correct the line.") from error
+        raise UsageError(
+            f"--consumer_config={path}: {error.args[0].str()}. Allowed are librdkafka's names and values; correct the line."
+        ) from error
     return config
 
 

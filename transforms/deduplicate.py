@@ -14,7 +14,7 @@ from transforms.deduplicate_sharded import DeduplicateSharded
 LAYOUTS: Final = ("sharded", "per_key")
 
 
-class DeduplicateTransactions(beam.PTransform):  # type: ignore[misc]
+class DeduplicateTransactions(beam.PTransform):
     """PCollection[(shard, ShardBatch)] -> PCollection[ShardOutcome].
 
     A record that is not late is accepted exactly when its id is not in the state. Ids leave it by event-time timers (see buckets.py).

@@ -82,7 +82,7 @@ class DeduplicatePerKey(beam.DoFn):
                 expiry.set(timer_timestamp(bucket, self._settings.extra_retention_us))
         yield outcome_of(shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape)
 
-    @on_timer(EXPIRY)
+    @on_timer(EXPIRY)  # type: ignore[untyped-decorator]
     def expire(self, cell: Any = beam.DoFn.StateParam(BUCKET)) -> None:
         cell.clear()
 

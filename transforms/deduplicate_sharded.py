@@ -16,12 +16,12 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
+from transforms.backstop import reject_behind_expiry
 from transforms.batch import ShardBatch, ShardOutcome
 from transforms.buckets import BUCKET_US, highest_expired_bucket
+from transforms.dedup_settings import DedupSettings, timer_timestamp
 from transforms.fingerprint_index import FingerprintIndex
 from transforms.index_pool import POOL, fresh_token
-from transforms.backstop import reject_behind_expiry
-from transforms.dedup_settings import DedupSettings, timer_timestamp
 from transforms.known_ids import load_known_ids
 from transforms.lateness import event_times_us
 from transforms.outcome import outcome_of
@@ -32,7 +32,7 @@ from transforms.verdicts import group_copies
 _SLOT_SPECS = [BagStateSpec(f"ids_{slot:02}", BytesCoder()) for slot in range(SLOTS)]
 
 
-def _Slot(slot: int) -> Any:
+def _slot(slot: int) -> Any:
     return beam.DoFn.StateParam(_SLOT_SPECS[slot])
 
 
@@ -55,12 +55,22 @@ class DeduplicateSharded(beam.DoFn):
         element: tuple[int, ShardBatch],
         cell: Any = beam.DoFn.StateParam(HEAD),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
-        # fmt: off
-        s0: Any = _Slot(0), s1: Any = _Slot(1), s2: Any = _Slot(2), s3: Any = _Slot(3),
-        s4: Any = _Slot(4), s5: Any = _Slot(5), s6: Any = _Slot(6), s7: Any = _Slot(7),
-        s8: Any = _Slot(8), s9: Any = _Slot(9), s10: Any = _Slot(10), s11: Any = _Slot(11),
-        s12: Any = _Slot(12), s13: Any = _Slot(13), s14: Any = _Slot(14), s15: Any = _Slot(15),
-        # fmt: on
+        s0: Any = _slot(0),
+        s1: Any = _slot(1),
+        s2: Any = _slot(2),
+        s3: Any = _slot(3),
+        s4: Any = _slot(4),
+        s5: Any = _slot(5),
+        s6: Any = _slot(6),
+        s7: Any = _slot(7),
+        s8: Any = _slot(8),
+        s9: Any = _slot(9),
+        s10: Any = _slot(10),
+        s11: Any = _slot(11),
+        s12: Any = _slot(12),
+        s13: Any = _slot(13),
+        s14: Any = _slot(14),
+        s15: Any = _slot(15),
     ) -> Iterator[ShardOutcome]:
         shard, batch = element
         slots = (s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15)
@@ -86,19 +96,29 @@ class DeduplicateSharded(beam.DoFn):
             self._save(shard, head, index, cell, expiry)
         yield outcome_of(shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape)
 
-    @on_timer(EXPIRY)
+    @on_timer(EXPIRY)  # type: ignore[untyped-decorator]
     def expire(
         self,
         shard: int = beam.DoFn.KeyParam,
         timestamp: Timestamp = beam.DoFn.TimestampParam,
         cell: Any = beam.DoFn.StateParam(HEAD),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
-        # fmt: off
-        s0: Any = _Slot(0), s1: Any = _Slot(1), s2: Any = _Slot(2), s3: Any = _Slot(3),
-        s4: Any = _Slot(4), s5: Any = _Slot(5), s6: Any = _Slot(6), s7: Any = _Slot(7),
-        s8: Any = _Slot(8), s9: Any = _Slot(9), s10: Any = _Slot(10), s11: Any = _Slot(11),
-        s12: Any = _Slot(12), s13: Any = _Slot(13), s14: Any = _Slot(14), s15: Any = _Slot(15),
-        # fmt: on
+        s0: Any = _slot(0),
+        s1: Any = _slot(1),
+        s2: Any = _slot(2),
+        s3: Any = _slot(3),
+        s4: Any = _slot(4),
+        s5: Any = _slot(5),
+        s6: Any = _slot(6),
+        s7: Any = _slot(7),
+        s8: Any = _slot(8),
+        s9: Any = _slot(9),
+        s10: Any = _slot(10),
+        s11: Any = _slot(11),
+        s12: Any = _slot(12),
+        s13: Any = _slot(13),
+        s14: Any = _slot(14),
+        s15: Any = _slot(15),
     ) -> None:
         slots = (s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15)
         head = decode_head(cell.read())

@@ -24,7 +24,12 @@ _NANO: Final = Decimal("1e-9")
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _EXACT: Final = decimal.Context(prec=60, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
 _STRING: Final = JsonDecoder(str)
-_TYPED: Final = {"INT64": JsonDecoder(int), "FLOAT64": JsonDecoder(float), "BOOL": JsonDecoder(bool), "BYTES": JsonDecoder(bytes)}
+_TYPED: Final[dict[str, Any]] = {
+    "INT64": JsonDecoder(int),
+    "FLOAT64": JsonDecoder(float),
+    "BOOL": JsonDecoder(bool),
+    "BYTES": JsonDecoder(bytes),
+}
 _OBJECT: Final = JsonDecoder(dict[str, msgspec.Raw])
 _ARRAY: Final = JsonDecoder(list[msgspec.Raw])
 _MAX_INT64: Final = (1 << 63) - 1
@@ -55,7 +60,9 @@ def read_field(field: SchemaField, raw: bytes, path: str, amount: bool, unknown:
     return _read_value(field, raw, path, amount, unknown)
 
 
-def read_record(fields: tuple[SchemaField, ...], members: dict[str, msgspec.Raw], path: str, amount: str | None, unknown: dict[str, msgspec.Raw]) -> dict[str, Any]:
+def read_record(
+    fields: tuple[SchemaField, ...], members: dict[str, msgspec.Raw], path: str, amount: str | None, unknown: dict[str, msgspec.Raw]
+) -> dict[str, Any]:
     """Columns of one JSON object. Raises Rejected with the first reason, in the order of REASONS, of all its fields."""
     row: dict[str, Any] = {}
     problems: list[Rejected] = []
@@ -108,7 +115,9 @@ def _read_text(field: SchemaField, raw: bytes, path: str) -> Any:
     try:
         return parse_timestamp(text) if field.type == "TIMESTAMP" else parse_date(text)
     except NotATime as error:
-        raise Rejected("wrong_type", f"{path}: {_short(text)} is not an RFC 3339 {'time' if field.type == 'TIMESTAMP' else 'date'}") from error
+        raise Rejected(
+            "wrong_type", f"{path}: {_short(text)} is not an RFC 3339 {'time' if field.type == 'TIMESTAMP' else 'date'}"
+        ) from error
     except TimeOutOfRange as error:
         raise Rejected("out_of_range", f"{path}: {_short(text)} is no moment between the years 0001 and 9999") from error
 

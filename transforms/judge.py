@@ -17,9 +17,7 @@ from transforms.shard import split_by_shard
 class JudgeRecords(beam.DoFn):
     """RawBlock -> (shard, ShardBatch)."""
 
-    def __init__(
-        self, decoder: Decoder, watermarks: Mapping[tuple[str, int], int | None], limits: TimeLimits, shards: int
-    ) -> None:
+    def __init__(self, decoder: Decoder, watermarks: Mapping[tuple[str, int], int | None], limits: TimeLimits, shards: int) -> None:
         """watermarks: microseconds per (topic, partition); None: nothing is late there."""
         self._decoder = decoder
         self._watermarks = dict(watermarks)

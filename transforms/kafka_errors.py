@@ -43,7 +43,9 @@ class BrokerErrors:
                 " --consumer_config file. Nothing was read."
             )
         if code in _DENIED:
-            raise GuaranteeError(f"Kafka at {self._servers} denies access ({text}). Give this user the right to read the topic and to use the group.")
+            raise GuaranteeError(
+                f"Kafka at {self._servers} denies access ({text}). Give this user the right to read the topic and to use the group."
+            )
         if code in _UNKNOWN:
             raise GuaranteeError(
                 f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If it was deleted, what was not read of it is"

@@ -26,9 +26,7 @@ class RowShape:
     currency_column: str | None
 
 
-def outcome_of(
-    shard: int, batch: ShardBatch, accepted: NDArray[np.bool_], live_ids: dict[int, int], shape: RowShape
-) -> ShardOutcome:
+def outcome_of(shard: int, batch: ShardBatch, accepted: NDArray[np.bool_], live_ids: dict[int, int], shape: RowShape) -> ShardOutcome:
     """The batch's rows by table and their totals. `accepted` has one entry per row of `batch.payments`; the others are duplicates."""
     tables: dict[str, pa.RecordBatch] = {}
     totals: list[pa.RecordBatch] = []

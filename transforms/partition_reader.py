@@ -135,5 +135,5 @@ def _block(messages: list[Message], wanted: PartitionRange) -> RawBlock:
         kept = next(index for index, offset in enumerate(offsets) if offset >= wanted.to_offset)
         messages, offsets = messages[:kept], offsets[:kept]
     timestamps = [stamp[1] for stamp in map(Message.timestamp, messages)]
-    values: list[bytes | None] = list(map(Message.value, messages))  # type: ignore[arg-type]
+    values: list[bytes | None] = list(map(Message.value, messages))
     return RawBlock(wanted.topic, wanted.partition, offsets, timestamps, values)

@@ -27,7 +27,7 @@ def records_read() -> int:
     return _read_by_this_process
 
 
-class ReadRecords(beam.PTransform):  # type: ignore[misc]
+class ReadRecords(beam.PTransform):
     """PartitionRange -> (RawBlocks, encoded ReaderReports)."""
 
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
@@ -41,14 +41,14 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc]
         return blocks, reports
 
 
-class WholeRangeTracker(OffsetRestrictionTracker):  # type: ignore[misc]
+class WholeRangeTracker(OffsetRestrictionTracker):
     """Claims to the end: a batch runner has no place for a residual (Spark fails on one), so there is nothing to split."""
 
     def try_split(self, fraction_of_remainder: float) -> None:
         return None
 
 
-class RangeProvider(RestrictionProvider):  # type: ignore[misc]
+class RangeProvider(RestrictionProvider):
     """The restriction is the element's own range; one split per partition."""
 
     def initial_restriction(self, element: PartitionRange) -> OffsetRange:
@@ -61,7 +61,7 @@ class RangeProvider(RestrictionProvider):  # type: ignore[misc]
         return int(restriction.size())
 
 
-class ReadRange(beam.DoFn):  # type: ignore[misc]
+class ReadRange(beam.DoFn):
     """Reads one range to its end with the process's own consumer."""
 
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
@@ -77,7 +77,9 @@ class ReadRange(beam.DoFn):  # type: ignore[misc]
             self._reader = None
 
     def process(
-        self, element: PartitionRange, tracker: Any = beam.DoFn.RestrictionParam(RangeProvider())  # noqa: B008
+        self,
+        element: PartitionRange,
+        tracker: Any = beam.DoFn.RestrictionParam(RangeProvider()),
     ) -> Iterator[RawBlock | beam.pvalue.TaggedOutput]:
         global _read_by_this_process
         assert self._reader is not None

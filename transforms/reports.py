@@ -20,7 +20,7 @@ class ReportStore(Protocol):
         """Keeps one set. Several attempts of one run may be kept; each is complete in itself."""
 
 
-class CollectReports(beam.PTransform):  # type: ignore[misc]
+class CollectReports(beam.PTransform):
     """Reports pass a GroupByKey, so that a set never mixes two evaluations of a stage; rows never do."""
 
     def __init__(self, run_id: str, store: ReportStore) -> None:

@@ -60,4 +60,5 @@ def encode_report(report: Report) -> bytes:
 
 
 def decode_report(encoded: bytes) -> Report:
-    return msgspec.msgpack.decode(encoded, type=Report)
+    report: Report = msgspec.msgpack.decode(encoded, type=Report)
+    return report

@@ -32,7 +32,10 @@ _ARROW_TYPES: Final[dict[str, pa.DataType]] = {
 }
 _SYNONYMS: Final = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "DECIMAL": "NUMERIC", "STRUCT": "RECORD"}
 _MODES: Final = ("NULLABLE", "REQUIRED", "REPEATED")
-_OUR_COLUMNS: Final = {"unknown_fields", *(field.name for field in KAFKA_COLUMNS), *REJECTED_SCHEMA.names} - {DEDUP_COLUMN, EVENT_TIME_COLUMN}
+_OUR_COLUMNS: Final = {"unknown_fields", *(field.name for field in KAFKA_COLUMNS), *REJECTED_SCHEMA.names} - {
+    DEDUP_COLUMN,
+    EVENT_TIME_COLUMN,
+}
 _ALLOWED: Final = ", ".join([*_ARROW_TYPES, "RECORD"])
 
 
@@ -107,7 +110,9 @@ def check_evolution(before: Sequence[Mapping[str, Any]], after: PaymentSchema) -
         if name not in now:
             raise GuaranteeError(f"--schema: column {name} of this destination is missing; columns may only be added. Put it back.")
         if now[name] != old:
-            raise GuaranteeError(f"--schema: column {name} was {json.dumps(old)} and is {json.dumps(now[name])}; it may not change. Put it back.")
+            raise GuaranteeError(
+                f"--schema: column {name} was {json.dumps(old)} and is {json.dumps(now[name])}; it may not change. Put it back."
+            )
     old_names = {old["name"] for old in before}
     for name, field in now.items():
         if name not in old_names and field["mode"] == "REQUIRED":
@@ -142,7 +147,9 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
     if not name.isidentifier() or not name.isascii() or len(name) > 300:
         raise UsageError(f"{where}: a name is letters, digits and underscores, not starting with a digit, up to 300 of them. Rename it.")
     if kind == "BIGNUMERIC":
-        raise UsageError(f"{where} is BIGNUMERIC, whose 76 digits do not fit 128-bit decimals; it could only be rounded. Use NUMERIC or STRING.")
+        raise UsageError(
+            f"{where} is BIGNUMERIC, whose 76 digits do not fit 128-bit decimals; it could only be rounded. Use NUMERIC or STRING."
+        )
     if kind not in _ARROW_TYPES and kind != "RECORD":
         raise UsageError(f"{where} has the type {entry['type']}; allowed are {_ALLOWED}.")
     if mode not in _MODES:
@@ -153,14 +160,14 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
     return SchemaField(name, name, kind, mode, nested)
 
 
-def _name_column(
-    source: str, fields: tuple[SchemaField, ...], flag: str, name: str, column: str, kind: str
-) -> tuple[SchemaField, ...]:
+def _name_column(source: str, fields: tuple[SchemaField, ...], flag: str, name: str, column: str, kind: str) -> tuple[SchemaField, ...]:
     field = next((field for field in fields if field.name == name), None)
     if field is None:
         raise UsageError(f"--{flag}={name}: --schema={source} has no such field; it has {', '.join(field.name for field in fields)}.")
     if field.type != kind or field.mode != "REQUIRED":
-        raise UsageError(f"--{flag}={name}: must be {kind} REQUIRED, but --schema={source} says {field.type} {field.mode}. Change the schema.")
+        raise UsageError(
+            f"--{flag}={name}: must be {kind} REQUIRED, but --schema={source} says {field.type} {field.mode}. Change the schema."
+        )
     if name != column and any(other.name == column for other in fields):
         raise UsageError(f"--{flag}={name} becomes the column {column}, but --schema={source} has another field {column}. Rename that one.")
     return tuple(replace(other, column=column) if other is field else other for other in fields)

@@ -42,7 +42,7 @@ def add_up(totals: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     table = pa.Table.from_batches(list(totals), schema=TOTALS_SCHEMA)
     table = table.set_column(5, "checksum", table.column("checksum").cast(pa.uint64()))
     sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
-    grouped = table.group_by(_KEYS, use_threads=False).aggregate(sums)  # type: ignore[arg-type]
+    grouped = table.group_by(_KEYS, use_threads=False).aggregate(sums)
     return _as_totals(grouped)
 
 
@@ -60,7 +60,7 @@ def _totals(table: str, time: pa.Array, fingerprints: Fingerprints, amount: pa.A
         }
     )
     sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
-    return _as_totals(rows.group_by(_KEYS, use_threads=False).aggregate(sums))  # type: ignore[arg-type]
+    return _as_totals(rows.group_by(_KEYS, use_threads=False).aggregate(sums))
 
 
 def _as_totals(grouped: pa.Table) -> pa.RecordBatch:

@@ -150,9 +150,7 @@ def count_partitions(table: str, rows: pa.RecordBatch) -> Iterator[PartitionWrit
         for partition in np.unique(partitions[codes == code]).tolist():
             mine = (codes == code) & (partitions == partition)
             highest = None if event_times is None else int(event_times[mine].max())
-            yield PartitionWritten(
-                topic, partition, table, int(mine.sum()), coordinate_sum(topic, partition, offsets[mine]), highest
-            )
+            yield PartitionWritten(topic, partition, table, int(mine.sum()), coordinate_sum(topic, partition, offsets[mine]), highest)
 
 
 def _sum(before: PartitionWritten | None, more: PartitionWritten) -> PartitionWritten:

@@ -1,4 +1,5 @@
 import secrets
+from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,10 +80,8 @@ def run_layouts(steps, extra):
         elements = list(split_by_shard(decoded(payments), SHARDS))
         if happening == "fail":
             for double, given_elements in ((sharded, elements), (per_key, per_key_elements(elements))):
-                try:
+                with suppress(BundleFailed):
                     double.bundle(given_elements, fail_after=len(given_elements) // 2)
-                except BundleFailed:
-                    pass
         if happening == "new instance":
             sharded.replace_instance(DeduplicateSharded(settings_))
         if happening == "restart":

@@ -30,9 +30,13 @@ def read_runs(cursor: duckdb.DuckDBPyConnection) -> list[RunRecord]:
         chain.append(_record(at))
         successor, at = at["successor"], following.get(at["run_id"])
         if successor != (at["run_id"] if at else None):
-            raise GuaranteeError(f"{RUNS}: the chain breaks behind {chain[-1].run_id}: its successor {successor} is not the record that follows it.")
+            raise GuaranteeError(
+                f"{RUNS}: the chain breaks behind {chain[-1].run_id}: its successor {successor} is not the record that follows it."
+            )
     if len(chain) != len(rows):
-        raise GuaranteeError(f"{RUNS}: {len(rows)} records, but the chain from genesis holds {len(chain)}. Run `check`, restore the ledger.")
+        raise GuaranteeError(
+            f"{RUNS}: {len(rows)} records, but the chain from genesis holds {len(chain)}. Run `check`, restore the ledger."
+        )
     return chain
 
 

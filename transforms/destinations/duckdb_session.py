@@ -26,7 +26,9 @@ _OPEN: Final[dict[str, tuple[duckdb.DuckDBPyConnection, int]]] = {}
 _GUARD: Final = threading.RLock()
 
 
-def acquire(path: str, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> duckdb.DuckDBPyConnection:
+def acquire(
+    path: str, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> duckdb.DuckDBPyConnection:
     """The process's connection to `path`, counted. Raises GuaranteeError when another process holds the file for too long."""
     real = os.path.realpath(path)
     with _GUARD:

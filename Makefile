@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all their own set-up; the second time they are quick.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   payments with copies, late and broken messages through Kafka, killed on the way, each exactly one row"
+	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
+	@echo "make lint   ruff and mypy"
+	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven); see benchmarks/README.md"
+	@echo "make clean  removes the virtual environment, caches and what the demo left"
+
+demo: $(READY)
+	$(BIN)/python -m pipeline demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.direct_run
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info demo.duckdb demo.duckdb.wal
+
+$(READY): requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed, and $(PYTHON) is another one. Install it, or say PYTHON=/path/to/python3.11."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)

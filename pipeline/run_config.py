@@ -1,0 +1,110 @@
+"""From the arguments of `run` to a RunConfig; everything is judged before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+from pipeline.arguments import Arguments, HelpFormatter, one_of, required
+from pipeline.config import EARLIEST, LATEST, TIMESTAMP, RunConfig, Start
+from pipeline.options import OURS
+from pipeline.quantities import parse_duration, parse_size, parse_whole
+from runners.profile import RunnerRefused, UnknownRunner
+from runners.registry import resolve
+from transforms.consumer_config import load_consumer_config
+from transforms.deduplicate import LAYOUTS
+from transforms.errors import GuaranteeError, UsageError
+from transforms.schema import load_schema
+from transforms.timestamps import NotATime, TimeOutOfRange, parse_timestamp
+
+_MINUTE_US = 60_000_000
+
+
+class _RunArguments(Arguments, _BeamArgumentParser):
+    """Beam's options need Beam's kind of parser."""
+
+
+def run_parser() -> Arguments:
+    """Our options first, then every option of Beam's."""
+    parser = _RunArguments(
+        prog="payment-pipeline run",
+        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=duckdb:PATH [options]",
+        description="Reads payments from Kafka, from the last committed position to the end of the topics, and writes each exactly once."
+        " --bootstrap_servers and --runner (DirectRunner) are Beam's own options.",
+        allow_abbrev=False,
+        formatter_class=HelpFormatter,
+    )
+    for options in OURS:
+        options._add_argparse_args(_Group(parser, str(options.__doc__).partition("\n")[0].rstrip(".")))
+    theirs = _Group(parser, "Apache Beam's options")
+    for options in dict.fromkeys(PipelineOptions.__subclasses__()):
+        if options.__module__.startswith("apache_beam."):
+            options._add_argparse_args(theirs)
+    parser.set_defaults(bootstrap_servers=None, runner="DirectRunner")
+    return parser
+
+
+def run_config(argv: Sequence[str]) -> RunConfig:
+    """Raises UsageError or GuaranteeError, naming the flag, its value, what is allowed and the fix."""
+    given = run_parser().parse_strictly(argv)
+    try:
+        profile = resolve(given.runner)
+        profile.check(vars(given))
+    except UnknownRunner as error:
+        raise UsageError(str(error)) from error
+    except RunnerRefused as refused:
+        raise GuaranteeError(str(refused)) from refused
+    servers = required(given, "bootstrap_servers", "localhost:9092")
+    required(given, "topic", "payments")
+    return RunConfig(
+        bootstrap_servers=servers,
+        topics=tuple(dict.fromkeys(given.topic)),
+        destination=required(given, "destination", "duckdb:payments.duckdb"),
+        schema=load_schema(
+            given.schema,
+            dedup_key=given.dedup_key,
+            event_time_field=given.event_time_field,
+            amount_field=given.amount_field,
+            currency_field=given.currency_field,
+        ),
+        dedup_horizon_us=parse_duration("dedup_horizon", given.dedup_horizon, least_us=_MINUTE_US),
+        extra_retention_us=parse_duration("extra_retention", given.extra_retention),
+        max_future_skew_us=parse_duration("max_future_skew", given.max_future_skew),
+        idle_timeout_us=None if given.idle_timeout == "never" else parse_duration("idle_timeout", given.idle_timeout),
+        dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
+        shards=parse_whole("shards", given.shards, 1, 4096),
+        start=parse_start(given.start),
+        max_records_per_run=parse_whole("max_records_per_run", given.max_records_per_run, 1, 10**12),
+        max_record_bytes=parse_size("max_record_bytes", given.max_record_bytes),
+        unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
+        on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
+        consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
+        json=given.json,
+        beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
+    )
+
+
+def parse_start(text: str) -> Start:
+    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time, rounded up to Kafka's milliseconds. Raises UsageError."""
+    if text in (EARLIEST, LATEST):
+        return Start(text)
+    kind, _, time = text.partition(":")
+    if kind == TIMESTAMP:
+        try:
+            return Start(TIMESTAMP, -(-parse_timestamp(time) // 1000))
+        except (NotATime, TimeOutOfRange):
+            pass
+    raise UsageError(f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC 3339).")
+
+
+class _Group:
+    """An argument group that also takes Beam's value providers, which argparse knows nothing of."""
+
+    def __init__(self, parser: _RunArguments, title: str) -> None:
+        self._group = parser.add_argument_group(title)
+        self.add_value_provider_argument = parser.add_value_provider_argument
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)
