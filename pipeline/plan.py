@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from pipeline.kafka_admin import TopicState
 from transforms.errors import GuaranteeError
 from transforms.run_record import COMMITTED, PartitionProgress, RunRecord
@@ -89,7 +91,13 @@ def make_plan(
     _none_vanished(states, known)
     ends = _share(planned, limits.max_records_per_run)
     parts = tuple(replace(part, to_offset=end) for part, end in zip(planned, ends, strict=True))
-    return Plan(run_id, runs[-1].run_id, now_us, cluster_id, parts, tuple(known.values()))
+    return Plan(run_id, runs[-1].run_id, now_us, cluster_id, parts, tuple(_carried(part) for part in known.values()))
+
+
+def _carried(part: PartitionProgress) -> PartitionProgress:
+    """As the ledger has it, but nothing was read of it by this run."""
+    nothing = {"records": 0, "gap_offsets": 0, "coordinate_hash": 0}
+    return msgspec.structs.replace(part, from_offset=part.to_offset, start_watermark=part.watermark, **nothing)
 
 
 def _plan_partition(

@@ -36,12 +36,14 @@ def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time
     with open_destination(config.destination) as destination:
         destination.create_tables(config.schema.arrow_fields())
         records = list(run_to_the_end(config, destination, now_us))
-        reasons = reasons_in(destination.query(_REASONS, [[record.plan_time for record in records]])) if records else {}
+        reasons = reasons_in(destination.query(_REASONS, {"times": [record.plan_time for record in records]})) if records else {}
     print_summary(summarize(records, reasons, time.monotonic() - started), config.json)
     return 0
 
 
-_REASONS = "SELECT reason, COUNT(*) AS n FROM rejected_records WHERE epoch_us(ingest_time) IN (SELECT unnest(?::BIGINT[])) GROUP BY reason"
+_REASONS = (
+    "SELECT reason, COUNT(*) AS n FROM rejected_records WHERE epoch_us(ingest_time) IN (SELECT unnest($times::BIGINT[])) GROUP BY reason"
+)
 
 
 def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:

@@ -98,7 +98,7 @@ def begin(
     ]  # fmt: skip
     genesis = RunRecord(
         run_id=GENESIS, predecessor=None, status=COMMITTED, plan_time=now_us, cluster_id=cluster_id, partitions=partitions, tables=[],
-        live_ids=0, state_bytes=0, settings=settings.settings,
+        lowest_watermark=None, live_ids=0, state_bytes=0, settings=settings.settings,
     )  # fmt: skip
     if not destination.claim_run(genesis):
         raise _lost_race(GENESIS)
@@ -151,7 +151,8 @@ def make_record(destination: RunDestination, planned: Plan, proof: Proof, settin
     live = _live_ids(destination, planned, proof, settings)
     return RunRecord(
         run_id=planned.run_id, predecessor=planned.predecessor, status=PREPARED, plan_time=planned.plan_time_us,
-        cluster_id=planned.cluster_id, partitions=partitions, tables=tables, live_ids=sum(live.values()),
+        cluster_id=planned.cluster_id, partitions=partitions, tables=tables,
+        lowest_watermark=planned.lowest_watermark_us, live_ids=sum(live.values()),
         state_bytes=packed_bytes(live, settings.shards), settings=settings.settings,
     )  # fmt: skip
 

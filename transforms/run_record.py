@@ -60,6 +60,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     partitions: list[PartitionProgress]
     """Everything ever read into this destination, also of topics that this run did not name."""
     tables: list[TableProgress]
+    lowest_watermark: int | None
+    """Microseconds since 1970: the lowest start watermark of what the run read. Ids that it had expired were not loaded; None: all were."""
     live_ids: int
     state_bytes: int
     settings: dict[str, object]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -68,5 +69,5 @@ def _parts(rows: pa.RecordBatch, shard: NDArray[np.int64], shards: int) -> Itera
     order = np.argsort(shard, kind="stable")
     sorted_rows = rows.take(pa.array(order))
     bounds = np.searchsorted(shard[order], np.arange(shards + 1))
-    for first, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, end in pairwise(bounds):
         yield sorted_rows.slice(first, end - first)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from transforms.destinations import duckdb_ledger
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
-from transforms.destinations.duckdb_tables import APPENDS, REPORTS, STREAMS, create_tables
+from transforms.destinations.duckdb_tables import APPENDS, REPORTS, STREAMS, create_tables, has_tables
 from transforms.run_record import RunRecord
 from transforms.tables import ROW_TABLES, TIMESTAMP
 from transforms.write_streams import (
@@ -63,12 +63,16 @@ class DuckDBDestination:
         """Tables and views that are missing, and new nullable columns. Raises GuaranteeError where an existing table differs."""
         create_tables(self._cursor(), payment_fields)
 
+    def has_tables(self) -> bool:
+        """False for a file that no run has written to."""
+        return has_tables(self._cursor())
+
     def is_empty(self) -> bool:
         """No row in any of the three tables of records."""
         return not any(self._cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ROW_TABLES)
 
-    def query(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
-        return _fetch(self._cursor(), sql, parameters or [])
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        return _fetch(self._cursor(), sql, parameters or {})
 
     # Write streams: transforms/write_streams.py is the contract.
 
@@ -144,10 +148,12 @@ class DuckDBDestination:
     def present_offsets(self, topic: str, partition: int, from_offset: int, to_offset: int) -> NDArray[np.int64]:
         """Sorted offsets of [from_offset, to_offset) with a row in one of the three tables."""
         tables = " UNION ALL ".join(
-            f"SELECT kafka_offset FROM {table} WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset >= $3 AND kafka_offset < $4"
+            f"SELECT kafka_offset FROM {table} WHERE kafka_topic = $topic AND kafka_partition = $partition"
+            " AND kafka_offset >= $from_offset AND kafka_offset < $to_offset"
             for table in ROW_TABLES
         )
-        found = _fetch(self._cursor(), f"{tables} ORDER BY kafka_offset", [topic, partition, from_offset, to_offset])
+        where = {"topic": topic, "partition": partition, "from_offset": from_offset, "to_offset": to_offset}
+        found = _fetch(self._cursor(), f"{tables} ORDER BY kafka_offset", where)
         return np.asarray(found.column("kafka_offset").to_numpy())
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
@@ -171,7 +177,7 @@ class DuckDBDestination:
         return result
 
 
-def _fetch(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | dict[str, Any]) -> pa.Table:
+def _fetch(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any]) -> pa.Table:
     return cursor.sql(sql, params=parameters).to_arrow_table()
 
 

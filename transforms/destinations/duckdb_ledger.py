@@ -13,7 +13,7 @@ from transforms.run_record import PREPARED, RunRecord
 from transforms.tables import RUNS
 
 _COLUMNS: Final = (
-    "run_id, predecessor, successor, status, epoch_us(plan_time) AS plan_time, cluster_id, partitions, tables, live_ids, state_bytes,"
+    "run_id, predecessor, successor, status, epoch_us(plan_time) AS plan_time, cluster_id, partitions, tables, lowest_watermark, live_ids, state_bytes,"
     " settings, repairs"
 )
 
@@ -65,6 +65,7 @@ INSERT INTO {RUNS} BY NAME SELECT $run_id AS run_id, $predecessor AS predecessor
     "records":"BIGINT","gap_offsets":"BIGINT","coordinate_hash":"UBIGINT","start_watermark":"BIGINT","watermark":"BIGINT",
     "position_since":"BIGINT"}}]') AS partitions,
     from_json($tables::JSON, '[{{"table":"VARCHAR","rows":"BIGINT","commit_groups":[["VARCHAR"]]}}]') AS tables,
+    $lowest_watermark::BIGINT AS lowest_watermark,
     $live_ids::BIGINT AS live_ids, $state_bytes::BIGINT AS state_bytes, $settings::JSON AS settings, $repairs AS repairs
 """
 

@@ -37,8 +37,8 @@ _PARTITIONS_TYPE: Final = (
 _TABLES_TYPE: Final = 'STRUCT("table" VARCHAR, "rows" BIGINT, commit_groups VARCHAR[][])[]'
 RUNS_DDL: Final = f"""CREATE TABLE IF NOT EXISTS {RUNS} (
     run_id VARCHAR PRIMARY KEY, predecessor VARCHAR, successor VARCHAR, status VARCHAR NOT NULL, plan_time TIMESTAMP NOT NULL,
-    cluster_id VARCHAR, partitions {_PARTITIONS_TYPE}, tables {_TABLES_TYPE}, live_ids BIGINT, state_bytes BIGINT, settings JSON,
-    repairs VARCHAR)"""
+    cluster_id VARCHAR, partitions {_PARTITIONS_TYPE}, tables {_TABLES_TYPE}, lowest_watermark BIGINT,
+    live_ids BIGINT, state_bytes BIGINT, settings JSON, repairs VARCHAR)"""
 
 _INTERNAL_DDL: Final = (
     f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY, table_name VARCHAR NOT NULL, next_offset BIGINT NOT NULL,"
@@ -111,6 +111,11 @@ def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa
     except BaseException:
         connection.rollback()
         raise
+
+
+def has_tables(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a run has ever been here."""
+    return RUNS in _existing_columns(connection)
 
 
 def _column(field: pa.Field) -> str:
