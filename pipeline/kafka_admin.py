@@ -45,7 +45,7 @@ class KafkaAdmin:
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
-        common: dict[str, Any] = {**consumer_config, "error_cb": self._errors.remember, "log_level": 3}
+        common: dict[str, Any] = {"log_level": 2, **consumer_config, "error_cb": self._errors.remember}
         fixed: dict[str, Any] = {"isolation.level": "read_committed", "enable.auto.commit": False, "allow.auto.create.topics": False}
         self._consumer = Consumer({**common, **fixed})
         self._admin = AdminClient({key: value for key, value in common.items() if key != "group.id"})

@@ -80,7 +80,7 @@ class KafkaSender:
     def __init__(self, connection: dict[str, str]) -> None:
         self._servers = connection["bootstrap.servers"]
         self._errors = BrokerErrors(self._servers)
-        settings: dict[str, Any] = {"compression.type": "zstd", "linger.ms": 50, "enable.idempotence": True, "log_level": 3}
+        settings: dict[str, Any] = {"compression.type": "zstd", "linger.ms": 50, "enable.idempotence": True, "log_level": 2}
         self._producer = Producer({**settings, **connection, "error_cb": self._errors.remember, "on_delivery": self._delivered})
         self._failed: KafkaError | None = None
 

@@ -30,7 +30,7 @@ _DEFAULTS: Final[dict[str, str | int | bool]] = {
     # With the default of 100,000 a full queue puts the fetcher to sleep for a second: 3 to 4 times slower.
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 65_536,
-    "log_level": 3,
+    "log_level": 2,
 }
 
 

@@ -1,0 +1,255 @@
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from pipeline.config import Start
+from pipeline.kafka_admin import KafkaAdmin
+from tests.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
+from transforms.batch import RawBlock
+from transforms.consumer_config import ConsumerConfig, load_consumer_config
+from transforms.coordinates import coordinate_sum
+from transforms.errors import GuaranteeError
+from transforms.partition_reader import PartitionRange, PartitionReader
+from transforms.read import RangeSeen
+from transforms.run_report import ReaderReport
+
+pytestmark = pytest.mark.cluster
+
+QUIET = {"log_level": 0}
+
+FreshTopic = Callable[..., str]
+
+
+@pytest.fixture
+def config(kafka_broker: KafkaBroker) -> ConsumerConfig:
+    return load_consumer_config(None, kafka_broker.bootstrap_servers, None)
+
+
+@contextmanager
+def reader(config: ConsumerConfig) -> Iterator[PartitionReader]:
+    one = PartitionReader(config)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def read(
+    config: ConsumerConfig, topic: str, start: int, end: int, partition: int = 0, batch: int = 1000
+) -> tuple[list[RawBlock], ReaderReport]:
+    wanted = PartitionRange(topic, partition, start, end)
+    seen = RangeSeen(wanted)
+    with reader(config) as one:
+        blocks = list(one.read(wanted, batch))
+    for block in blocks:
+        seen.add(np.array(block.offsets, dtype=np.int64))
+    return blocks, seen.report()
+
+
+def offsets_of(blocks: list[RawBlock]) -> list[int]:
+    return [offset for block in blocks for offset in block.offsets]
+
+
+def send(broker: KafkaBroker, topic: str, values: list[bytes | None], key: bytes | None = None, **settings: str) -> None:
+    producer = Producer({**QUIET, "bootstrap.servers": broker.bootstrap_servers, **settings})
+    for value in values:
+        producer.produce(topic, value, key, partition=0)
+    assert producer.flush(30) == 0
+
+
+def state_of(config: ConsumerConfig, topic: str):
+    with KafkaAdmin(config) as admin:
+        return admin.topic_state(topic)
+
+
+def test_an_exact_range_comes_back_with_its_values_and_nothing_of_its_neighbours(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    send(kafka_broker, topic, [b"%d" % number for number in range(5000)])
+    blocks, report = read(config, topic, 1234, 4321, batch=500)
+    assert offsets_of(blocks) == list(range(1234, 4321))
+    assert [value for block in blocks for value in block.values] == [b"%d" % number for number in range(1234, 4321)]
+    assert all(stamp > 0 for block in blocks for stamp in block.timestamps)
+    assert report == ReaderReport(topic, 0, 1234, 4321, 3087, coordinate_sum(topic, 0, np.arange(1234, 4321)), [])
+
+
+def test_null_and_empty_values_stay_what_they_are(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    send(kafka_broker, topic, [None, b"", b"x"])
+    blocks, _ = read(config, topic, 0, 3)
+    assert blocks[0].values == [None, b"", b"x"]
+
+
+def test_an_empty_partition_and_a_range_without_length_end_at_once(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic(partitions=2)
+    send(kafka_broker, topic, [b"x"] * 3)
+    assert state_of(config, topic).partitions == {0: (0, 3), 1: (0, 0)}
+    assert read(config, topic, 0, 0, partition=1) == ([], ReaderReport(topic, 1, 0, 0, 0, 0, []))
+    assert read(config, topic, 3, 3)[0] == []
+
+
+def test_transaction_markers_and_aborted_records_are_gaps(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    producer = Producer({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": topic})
+    producer.init_transactions(30)
+    for commits in (True, False, True, False):
+        producer.begin_transaction()
+        for number in range(10):
+            producer.produce(topic, b"%d" % number, partition=0)
+        if commits:
+            producer.commit_transaction(30)
+        else:
+            producer.flush(30)
+            producer.abort_transaction(30)
+    # 10 records and a marker each: 0-9, 10; 11-20, 21; 22-31, 32; 33-42, 43.
+    low, high = state_of(config, topic).partitions[0]
+    assert (low, high) == (0, 44)
+    blocks, report = read(config, topic, low, high)
+    assert offsets_of(blocks) == [*range(10), *range(22, 32)]
+    assert report.gaps == [(10, 21), (32, 43)]
+    assert read(config, topic, 32, 44)[1].gaps == [(32, 43)]
+
+
+def test_an_open_transaction_ends_the_range_and_its_records_come_once_it_commits(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    send(kafka_broker, topic, [b"before"] * 2)
+    producer = Producer({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"open", partition=0)
+    producer.flush(30)
+    assert state_of(config, topic).partitions[0] == (0, 2)
+    producer.commit_transaction(30)
+    low, high = state_of(config, topic).partitions[0]
+    assert offsets_of(read(config, topic, low, high)[0]) == [0, 1, 2]
+
+
+def test_compacted_records_are_gaps(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic(
+        **{"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.0", "min.compaction.lag.ms": "0"}
+    )
+    for number in range(12):
+        send(kafka_broker, topic, [b"x" * 300_000], b"one key")
+        send(kafka_broker, topic, [b"y"], b"key %d" % number)
+    report = None
+    for _ in range(100):
+        blocks, report = read(config, topic, 0, 24)
+        if report.gaps:
+            break
+    assert report is not None and report.gaps
+    gone = {offset for first, last in report.gaps for offset in range(first, last + 1)}
+    assert sorted(gone | set(offsets_of(blocks))) == list(range(24))
+    assert gone <= set(range(0, 24, 2))
+
+
+def test_deleted_offsets_stop_the_read_and_say_which(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    send(kafka_broker, topic, [b"x"] * 10)
+    admin = AdminClient({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, 0, 6)]).values():
+        future.result(30)
+    assert state_of(config, topic).partitions[0] == (6, 10)
+    with pytest.raises(GuaranteeError, match="offsets from 0 on, planned up to 9"):
+        read(config, topic, 0, 10)
+    assert offsets_of(read(config, topic, 6, 10)[0]) == [6, 7, 8, 9]
+
+
+def test_an_unknown_topic_is_refused_by_name(kafka_broker, config) -> None:
+    with KafkaAdmin(config) as admin, pytest.raises(GuaranteeError, match="--topic=no-such-topic"):
+        admin.topic_state("no-such-topic")
+
+
+def test_a_wrong_password_is_told_apart_from_a_broker_that_is_away(kafka_broker, fresh_topic: FreshTopic, tmp_path) -> None:
+    topic = fresh_topic()
+    send(kafka_broker, topic, [b"x"])
+    for password, refused in ((PASSWORD, False), ("wrong", True)):
+        path = tmp_path / "consumer.properties"
+        path.write_text(f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={USER}\nsasl.password={password}\n")
+        config = load_consumer_config(str(path), kafka_broker.sasl_bootstrap_servers, None)
+        assert password not in f"{config} {config!r}"
+        if not refused:
+            assert offsets_of(read(config, topic, 0, 1)[0]) == [0]
+            continue
+        with KafkaAdmin(config) as admin, pytest.raises(GuaranteeError, match="refuses the credentials"):
+            admin.topic_state(topic)
+        with pytest.raises(GuaranteeError, match="refuses the credentials"):
+            read(config, topic, 0, 1)
+
+
+def test_a_recreated_topic_has_another_id_and_the_cluster_keeps_its_own(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    before = state_of(config, topic)
+    admin = AdminClient({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers})
+    admin.delete_topics([topic])[topic].result(30)
+    for _ in range(200):
+        if topic not in admin.list_topics(timeout=10).topics:
+            break
+    fresh_topic(name=topic)
+    after = state_of(config, topic)
+    assert before.topic_id and after.topic_id and before.topic_id != after.topic_id
+    with KafkaAdmin(config) as admin_:
+        assert admin_.cluster_id()
+
+
+def test_start_is_resolved_to_numbers(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    producer = Producer({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers})
+    for number in range(10):
+        producer.produce(topic, b"x", partition=0, timestamp=1_000_000 + number * 1000)
+    producer.flush(30)
+    with KafkaAdmin(config) as admin:
+        state = admin.topic_state(topic)
+        assert admin.offsets_for_start(state, Start("earliest")) == {0: 0}
+        assert admin.offsets_for_start(state, Start("latest")) == {0: 10}
+        assert admin.offsets_for_start(state, Start("timestamp", 1_003_500)) == {0: 4}
+        assert admin.offsets_for_start(state, Start("timestamp", 9_000_000)) == {0: 10}
+
+
+def test_group_offsets_are_told_for_lag_monitors(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+    topic = fresh_topic()
+    with KafkaAdmin(config) as admin:
+        admin.commit_offsets({(topic, 0): 0})
+        assert admin._consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset == 0
+
+
+class FirstLine(logging.Handler):
+    """Sets an event at the first line that is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.set()
+
+
+def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
+    waits = FirstLine()
+    logging.getLogger("transforms.kafka_errors").addHandler(waits)
+    with running_broker(tmp_path / "broker") as broker:
+        config = load_consumer_config(None, broker.bootstrap_servers, None)
+        config.update({"queued.max.messages.kbytes": "64", "queued.min.messages": "10", "fetch.message.max.bytes": "20000"})
+        admin = AdminClient({**QUIET, "bootstrap.servers": broker.bootstrap_servers})
+        admin.create_topics([NewTopic("t", 1, 1)])["t"].result(30)
+        send(broker, "t", [b"%05d" % number + b"x" * 500 for number in range(20_000)], **{"batch.size": "20000"})
+
+        def restart_once_somebody_waits() -> None:
+            assert waits.seen.wait(60)
+            broker.start()
+
+        restart = threading.Thread(target=restart_once_somebody_waits)
+        with reader(config) as one:
+            blocks = one.read(PartitionRange("t", 0, 0, 20_000), 1000)
+            first = next(blocks)
+            broker.kill()
+            restart.start()
+            values = [value for block in (first, *blocks) for value in block.values]
+        restart.join()
+    logging.getLogger("transforms.kafka_errors").removeHandler(waits)
+    assert [int(value[:5]) for value in values] == list(range(20_000))
+    assert waits.seen.is_set()

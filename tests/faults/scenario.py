@@ -1,0 +1,88 @@
+"""Messages in a topic, runs as processes, and an oracle that knows neither the pipeline nor its tables."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipeline.message_generator import COPY, FUTURE, INVALID, PAYMENT, GeneratedMessage
+from pipeline.produce import KafkaSender
+from tests.kafka_broker import ROOT, die_with_parent
+
+ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_records")
+
+
+@dataclass
+class Scenario:
+    """A topic, what was sent to it, and a destination."""
+
+    servers: str
+    topic: str
+    database: Path
+    sent: list[GeneratedMessage] = field(default_factory=list)
+    options: tuple[str, ...] = ()
+
+    def send(self, messages: Sequence[GeneratedMessage]) -> None:
+        with KafkaSender({"bootstrap.servers": self.servers}) as sender:
+            sender.send(self.topic, messages)
+        self.sent += messages
+
+    @property
+    def run_arguments(self) -> list[str]:
+        where = [f"--bootstrap_servers={self.servers}", f"--topic={self.topic}", f"--destination=duckdb:{self.database}"]
+        return ["run", *where, "--shards=4", *self.options]
+
+    def start(self, *module: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", *(module or ("pipeline",)), *self.run_arguments]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=die_with_parent)
+
+    def run(self, *module: str) -> int:
+        """The exit status; negative for a signal."""
+        process = self.start(*module)
+        self.output = process.communicate(timeout=120)[0]
+        return process.returncode
+
+    def check(self) -> dict[str, str]:
+        """name -> status, as `check` prints them; the exit status must agree."""
+        arguments = ["check", f"--destination=duckdb:{self.database}", "--max_duplicate_rate=1", "--json"]
+        done = subprocess.run([sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        results = {row["name"]: row["status"] for row in json.loads(done.stdout)}
+        assert done.returncode == int("FAILED" in results.values()), done.stderr
+        return results
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        with duckdb.connect(str(self.database)) as connection:
+            return {
+                "payments": connection.sql("SELECT transaction_id, amount FROM payment_transactions ORDER BY ALL").fetchall(),
+                "duplicates": connection.sql("SELECT transaction_id, amount FROM duplicate_transactions ORDER BY ALL").fetchall(),
+                "rejected": connection.sql("SELECT reason, payload FROM rejected_records ORDER BY ALL").fetchall(),
+                "coordinates": connection.sql(
+                    " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
+                    + " ORDER BY ALL"
+                ).fetchall(),
+            }
+
+    def agrees_with_the_oracle(self) -> None:
+        """Each id once, each further copy once, each broken or future message once, with its own bytes."""
+        tables = self.tables()
+        good = [message for message in self.sent if message.kind in (PAYMENT, COPY)]
+        ids = Counter(message.transaction_id for message in good)
+        amounts = {message.transaction_id: message.amount for message in good}
+        assert tables["payments"] == sorted((one, amounts[one]) for one in ids)
+        assert Counter(one for one, _ in tables["duplicates"]) == Counter({one: count - 1 for one, count in ids.items() if count > 1})
+        bad = [message for message in self.sent if message.kind in (INVALID, FUTURE)]
+        assert Counter(payload for _, payload in tables["rejected"]) == Counter(message.value for message in bad)
+        future = {message.value for message in self.sent if message.kind == FUTURE}
+        assert all((reason == "future_event_time") == (payload in future) for reason, payload in tables["rejected"])
+        assert len(set(tables["coordinates"])) == len(tables["coordinates"]) == len(self.sent)
+
+    def holds(self) -> None:
+        """`check` and the oracle agree that nothing is lost, doubled or half visible."""
+        assert set(self.check().values()) == {"passed"}, self.check()
+        self.agrees_with_the_oracle()

@@ -1,0 +1,62 @@
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.message_generator import MessageGenerator
+from tests.faults.crashing_run import STEPS
+from tests.faults.scenario import Scenario
+from tests.kafka_broker import KafkaBroker
+
+pytestmark = pytest.mark.cluster
+
+KILLED = -9
+# In the second transaction where a step comes once in each, so that state is carried over a crash as well.
+CALLS = {"1 recover": 1, "2 genesis": 1, "3 one append": 9, "5 commit a table": 6, "5 commit, inside": 6, "4 claim, inside": 3}
+
+
+@pytest.fixture
+def scenario(kafka_broker: KafkaBroker, fresh_topic: Callable[..., str], tmp_path: Path) -> Scenario:
+    """Three partitions, 1,500 messages, so two transactions of at most 800."""
+    one = Scenario(
+        kafka_broker.bootstrap_servers, fresh_topic(partitions=3), tmp_path / "payments.duckdb", options=("--max_records_per_run=800",)
+    )
+    now_us = time.time_ns() // 1000
+    one.send(MessageGenerator(7, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02).take(1500))
+    return one
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", list(STEPS))
+def test_a_run_killed_at_any_step_loses_and_doubles_nothing(scenario: Scenario, step: str, moment: str) -> None:
+    assert scenario.run("tests.faults.crashing_run", step, moment, str(CALLS.get(step, 2))) == KILLED, scenario.output
+    after_the_kill = scenario.check()
+    assert "FAILED" not in after_the_kill.values(), after_the_kill
+    assert scenario.run() == 0, scenario.output
+    scenario.holds()
+
+
+@pytest.mark.parametrize("call", range(1, 6))
+def test_a_run_killed_between_the_commits_of_two_tables_is_rolled_forward_as_a_whole(scenario: Scenario, call: int) -> None:
+    assert scenario.run("tests.faults.crashing_run", "5 commit a table", "after", str(call)) == KILLED
+    if call < 5:
+        assert scenario.check()["run in flight"] == "noted"
+    assert scenario.run() == 0, scenario.output
+    scenario.holds()
+
+
+def test_a_run_that_is_killed_again_and_again_gets_there(scenario: Scenario) -> None:
+    for step in ("3 one append", "4 prepare", "5 commit, inside", "1 recover", "6 mark committed"):
+        assert scenario.run("tests.faults.crashing_run", step, "after", "1") == KILLED, scenario.output
+    assert scenario.run() == 0, scenario.output
+    scenario.holds()
+
+
+def test_a_second_run_without_new_messages_changes_nothing(scenario: Scenario) -> None:
+    assert scenario.run() == 0, scenario.output
+    before = scenario.tables()
+    assert scenario.run() == 0
+    assert "Nothing new" in scenario.output
+    assert scenario.tables() == before
+    scenario.holds()
