@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,8 @@ from pipeline.check_result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check_sql import GAPS_OF_PARTITION, OFFSETS, PARTITIONS
 from transforms.coordinates import coordinate_hashes
 from transforms.run_record import COMMITTED, PREPARED, PartitionProgress, RunRecord
+
+_HASH_MASK: Final = (1 << 64) - 1
 
 
 class Queryable(Protocol):
@@ -63,7 +65,7 @@ def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iter
             absent = _absent(offsets[begin:end], first, last, part)
             missing.add(topic, partition, absent)
             delivered = (part.records, part.coordinate_hash)
-            if delivered != (end - begin, int(hashes[end] - hashes[begin])):
+            if delivered != (end - begin, (int(hashes[end]) - int(hashes[begin])) & _HASH_MASK):
                 found = {"delivered": part.records, "rows": int(end - begin)}
                 unlike.add(topic, partition, np.array([part.from_offset]), to_offset=part.to_offset, **found)
     yield repeated.result("no coordinate twice over the three tables", f"{rows_seen:,} rows, each at its own coordinate")

@@ -25,7 +25,10 @@ def _not_in_flight(table: str) -> str:
         AND f.kafka_partition = r.kafka_partition AND r.kafka_offset >= f.from_offset AND r.kafka_offset < f.to_offset))"""
 
 
-DISTINCT_IDS: Final = f"SELECT COUNT(DISTINCT transaction_id) AS uniq, COUNT(*) AS total FROM {PAYMENTS} WHERE $date IS NULL OR DATE(event_time) = $date::DATE"
+DISTINCT_IDS: Final = (
+    f"SELECT COUNT(DISTINCT transaction_id) AS uniq, COUNT(*) AS total FROM {PAYMENTS}"
+    " WHERE $date IS NULL OR DATE(event_time) = $date::DATE"
+)
 DUPLICATE_RATE: Final = (
     f"SELECT AVG(dup_count) AS average FROM {AUDIT_VIEW} WHERE $date IS NULL OR DATE(first_occurrence_time) = $date::DATE"
 )

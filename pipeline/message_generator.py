@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Final
@@ -45,13 +45,18 @@ _BROKEN: Final[tuple[bytes | None, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class GeneratedMessage:
-    """kind: payment, copy (of an earlier payment), late, future or invalid. transaction_id and amount: None where invalid."""
+    """kind: payment, copy (of an earlier payment), late, future or invalid. The last three are None where invalid."""
 
     key: bytes
     value: bytes | None
     kind: str
     transaction_id: str | None
     amount: Decimal | None
+    currency: str | None
+
+    def copy_with_key(self, key: bytes) -> GeneratedMessage:
+        """The same bytes again; another key may lead to another partition."""
+        return replace(self, key=key, kind=COPY)
 
 
 class MessageGenerator:
@@ -96,11 +101,11 @@ class MessageGenerator:
         if draw < copies and self._recent:
             original = self._random.choice(self._recent)
             key = original.key if self._random.random() < 0.5 else b"retry-%d" % self._count
-            return GeneratedMessage(key, original.value, COPY, original.transaction_id, original.amount)
+            return original.copy_with_key(key)
         if copies <= draw < late:
             return self._payment(LATE, self._time_us - _HOURS_LATE_US)
         if late <= draw < invalid:
-            return GeneratedMessage(b"broken-%d" % self._count, self._random.choice(_BROKEN), INVALID, None, None)
+            return GeneratedMessage(b"broken-%d" % self._count, self._random.choice(_BROKEN), INVALID, None, None, None)
         if invalid <= draw < future:
             return self._payment(FUTURE, self._time_us + 86_400_000_000)
         message = self._payment(PAYMENT, self._time_us)
@@ -118,9 +123,10 @@ class MessageGenerator:
         amount = f"{cents // 100}.{cents % 100:02d}"
         # Real systems send amounts as strings and as numbers; both must be exact.
         text = f'"{amount}"' if bits & 1 else amount
+        currency = _CURRENCIES[bits % 5]
         value = (
-            f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":{text},"currency":"{_CURRENCIES[bits % 5]}",'
+            f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":{text},"currency":"{currency}",'
             f'"payer_id":"payer-{bits >> 40:08d}","payee_id":"payee-{bits % 9973:08d}","status":"AUTHORIZED",'
             f'"payment_method":"{_METHODS[bits % 4]}"}}'
         ).encode()
-        return GeneratedMessage(transaction_id.encode(), value, kind, transaction_id, Decimal(amount))
+        return GeneratedMessage(transaction_id.encode(), value, kind, transaction_id, Decimal(amount), currency)
