@@ -1,0 +1,120 @@
+"""The contract of write streams as tests: a destination passes them by giving `Contract` its fixtures.
+
+class TestMyDestination(Contract):
+    @pytest.fixture
+    def destination(self): yields an open destination with its tables
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from transforms.tables import GAPS, GAPS_SCHEMA, TOTALS
+from transforms.write_streams import (
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamAlreadyCommitted,
+    StreamFinalized,
+    StreamNotFinalized,
+    StreamNotFound,
+)
+
+
+def rows(*offsets: int) -> pa.RecordBatch:
+    """Rows of offset_gaps, the smallest table."""
+    return pa.RecordBatch.from_pylist(
+        [
+            {"kafka_topic": "t", "kafka_partition": 0, "first_offset": offset, "last_offset": offset, "cause": "no_record"}
+            for offset in offsets
+        ],
+        schema=GAPS_SCHEMA,
+    )
+
+
+def visible(destination: Any) -> list[int]:
+    return destination.query(f"SELECT first_offset FROM {GAPS} ORDER BY first_offset").column(0).to_pylist()
+
+
+class Contract:
+    def test_rows_are_visible_only_after_the_commit(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        assert destination.append(stream, 0, rows(1, 2)) == 2
+        assert destination.append(stream, 2, rows(3)) == 3
+        assert visible(destination) == []
+        assert destination.finalize_stream(stream) == 3
+        assert visible(destination) == []
+        destination.commit_streams(GAPS, [stream])
+        assert visible(destination) == [1, 2, 3]
+
+    def test_every_stream_has_a_name_of_its_own(self, destination: Any) -> None:
+        assert len({destination.create_stream(GAPS) for _ in range(20)}) == 20
+
+    def test_an_append_again_is_told_and_writes_nothing(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        destination.append(stream, 0, rows(1, 2))
+        with pytest.raises(OffsetAlreadyExists):
+            destination.append(stream, 0, rows(1, 2))
+        with pytest.raises(OffsetAlreadyExists):
+            destination.append(stream, 1, rows(2))
+        assert destination.finalize_stream(stream) == 2
+
+    def test_an_append_behind_the_end_is_refused(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        with pytest.raises(OffsetOutOfRange):
+            destination.append(stream, 1, rows(1))
+        assert destination.finalize_stream(stream) == 0
+
+    def test_a_finalized_stream_takes_no_more_rows(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        destination.append(stream, 0, rows(1))
+        assert destination.finalize_stream(stream) == destination.finalize_stream(stream) == 1
+        with pytest.raises(StreamFinalized):
+            destination.append(stream, 1, rows(2))
+
+    def test_an_unknown_stream_is_told(self, destination: Any) -> None:
+        calls: list[Callable[[], Any]] = [
+            lambda: destination.append(f"{GAPS}/none", 0, rows(1)),
+            lambda: destination.finalize_stream(f"{GAPS}/none"),
+            lambda: destination.commit_streams(GAPS, [f"{GAPS}/none"]),
+        ]
+        for call in calls:
+            with pytest.raises(StreamNotFound):
+                call()
+
+    def test_a_group_is_committed_as_a_whole_or_not_at_all(self, destination: Any) -> None:
+        ready, open_ = destination.create_stream(GAPS), destination.create_stream(GAPS)
+        destination.append(ready, 0, rows(1))
+        destination.append(open_, 0, rows(2))
+        destination.finalize_stream(ready)
+        for other, error in ((open_, StreamNotFinalized), (f"{GAPS}/none", StreamNotFound)):
+            with pytest.raises(error):
+                destination.commit_streams(GAPS, [ready, other])
+            assert visible(destination) == []
+        destination.finalize_stream(open_)
+        destination.commit_streams(GAPS, [ready, open_])
+        assert visible(destination) == [1, 2]
+
+    def test_a_commit_again_is_told_and_doubles_nothing(self, destination: Any) -> None:
+        first, second = destination.create_stream(GAPS), destination.create_stream(GAPS)
+        for stream, offset in ((first, 1), (second, 2)):
+            destination.append(stream, 0, rows(offset))
+            destination.finalize_stream(stream)
+        destination.commit_streams(GAPS, [first])
+        for group in ([first], [first, second]):
+            with pytest.raises(StreamAlreadyCommitted):
+                destination.commit_streams(GAPS, group)
+        assert visible(destination) == [1]
+
+    def test_a_stream_without_rows_can_be_committed(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        assert destination.finalize_stream(stream) == 0
+        destination.commit_streams(GAPS, [stream])
+        assert visible(destination) == []
+
+    def test_a_stream_belongs_to_its_table(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        destination.finalize_stream(stream)
+        with pytest.raises(ValueError, match=TOTALS):
+            destination.commit_streams(TOTALS, [stream])
