@@ -29,7 +29,7 @@ class BrokerUnavailable(Exception):
 
 
 def die_with_parent() -> None:
-    """For preexec_fn: a test process that is killed leaves nothing behind."""
+    """For preexec_fn: a test process that is killed leaves nothing behind. Linux ties it to the thread: start children in the main one."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

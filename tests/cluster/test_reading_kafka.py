@@ -233,23 +233,33 @@ def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
     logging.getLogger("transforms.kafka_errors").addHandler(waits)
     with running_broker(tmp_path / "broker") as broker:
         config = load_consumer_config(None, broker.bootstrap_servers, None)
+        # A small queue, refilled at once: most records are still to be fetched when the broker dies.
         config.update({"queued.max.messages.kbytes": "64", "queued.min.messages": "10", "fetch.message.max.bytes": "20000"})
+        config["fetch.queue.backoff.ms"] = "1"
         admin = AdminClient({**QUIET, "bootstrap.servers": broker.bootstrap_servers})
         admin.create_topics([NewTopic("t", 1, 1)])["t"].result(30)
-        send(broker, "t", [b"%05d" % number + b"x" * 500 for number in range(20_000)], **{"batch.size": "20000"})
+        send(broker, "t", [b"%05d" % number + b"x" * 500 for number in range(4_000)], **{"batch.size": "20000"})
 
-        def restart_once_somebody_waits() -> None:
-            assert waits.seen.wait(60)
-            broker.start()
+        values: list[bytes | None] = []
+        reading = threading.Event()
 
-        restart = threading.Thread(target=restart_once_somebody_waits)
-        with reader(config) as one:
-            blocks = one.read(PartitionRange("t", 0, 0, 20_000), 1000)
-            first = next(blocks)
-            broker.kill()
-            restart.start()
-            values = [value for block in (first, *blocks) for value in block.values]
-        restart.join()
+        def read_all() -> None:
+            with reader(config) as one:
+                for block in one.read(PartitionRange("t", 0, 0, 4_000), 100):
+                    values.extend(block.values)
+                    reading.set()
+                    if len(values) <= 100:
+                        assert killed.wait(60)
+
+        killed = threading.Event()
+        thread = threading.Thread(target=read_all)
+        thread.start()
+        assert reading.wait(60)
+        broker.kill()
+        killed.set()
+        assert waits.seen.wait(60)
+        broker.start()
+        thread.join(120)
+        assert not thread.is_alive()
     logging.getLogger("transforms.kafka_errors").removeHandler(waits)
-    assert [int(value[:5]) for value in values] == list(range(20_000))
-    assert waits.seen.is_set()
+    assert [int(value[:5]) for value in values] == list(range(4_000))
