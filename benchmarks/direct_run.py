@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,12 @@ def main(messages: int) -> None:
         cpu = cpu_of_children() - before
         empty, _ = run(broker, "payments", Path(folder) / "bench.duckdb")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(f"run, with start-up            {messages / whole:>12,.0f} messages/s   {whole:.1f} s, {messages / whole * bare / messages:.2f} of bare")
-        print(f"run, without start-up         {messages / (whole - empty):>12,.0f} messages/s   start-up {empty:.1f} s (a run without new messages)")
+        print(
+            f"run, with start-up            {messages / whole:>12,.0f} messages/s   {whole:.1f} s, {messages / whole * bare / messages:.2f} of bare"
+        )
+        print(
+            f"run, without start-up         {messages / (whole - empty):>12,.0f} messages/s   start-up {empty:.1f} s (a run without new messages)"
+        )
         print(f"CPU of run, start-up included {cpu / messages * 1e6:>12.2f} microseconds/message")
         print(f"peak memory of run            {peak:>12.2f} GB")
         print(f"accepted {summary['accepted']:,}, duplicates {summary['duplicates']:,}, state {summary['state_bytes']:,} bytes")

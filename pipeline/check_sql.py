@@ -74,7 +74,8 @@ WITH RECURSIVE chain AS (
         SUM(paid) OVER (PARTITION BY transaction_id, run) AS payments_in_run
     FROM placed WINDOW earlier AS (PARTITION BY transaction_id ORDER BY run RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 )
-SELECT s.transaction_id, s.kafka_topic, s.kafka_partition, s.kafka_offset, s.event_time, (epoch_us(s.event_time) - epoch_us(latest_before)) // 1000000 AS seconds_apart,
+SELECT s.transaction_id, s.kafka_topic, s.kafka_partition, s.kafka_offset, s.event_time,
+    (epoch_us(s.event_time) - epoch_us(latest_before)) // 1000000 AS seconds_apart,
     COALESCE(payments_in_run = 1 AND (epoch_us(latest_before) // {BUCKET_US} + 1) * {BUCKET_US} + extra_retention <= watermark, FALSE)
         AS beyond_horizon
 FROM seen s LEFT JOIN bounds ON s.run = bounds.run
