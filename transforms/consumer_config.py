@@ -47,7 +47,8 @@ def load_consumer_config(path: str | None, bootstrap_servers: str, group_id: str
     config["bootstrap.servers"] = bootstrap_servers
     config["group.id"] = group_id or DEFAULT_GROUP
     try:
-        Consumer(dict(config)).close()
+        # It connects in the background; whether somebody answers is found out, and told, later.
+        Consumer({"log_level": 0, **config}).close()
     except KafkaException as error:
         raise UsageError(
             f"--consumer_config={path}: {error.args[0].str()}. Allowed are librdkafka's names and values; correct the line."

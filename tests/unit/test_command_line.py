@@ -1,0 +1,251 @@
+"""What users' scripts depend on: words, exit statuses, and messages that name the flag, its value, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import __version__, cli
+from pipeline.config import EARLIEST, LATEST, TIMESTAMP, Start
+from pipeline.quantities import format_duration, parse_duration, parse_share, parse_size, parse_whole
+from pipeline.run_config import parse_start, run_config, run_parser
+from transforms.errors import GuaranteeError, UsageError
+
+NEEDED = ["--bootstrap_servers=localhost:9092", "--topic=payments", "--destination=duckdb:payments.duckdb"]
+MINUTE, HOUR = 60_000_000, 3_600_000_000
+
+
+def main(*arguments: str) -> int:
+    return cli.main(arguments)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    config = run_config(NEEDED)
+    assert (config.bootstrap_servers, config.topics, config.destination) == (
+        "localhost:9092",
+        ("payments",),
+        "duckdb:payments.duckdb",
+    )
+    assert (config.dedup_horizon_us, config.extra_retention_us, config.max_future_skew_us, config.idle_timeout_us) == (
+        HOUR,
+        0,
+        5 * MINUTE,
+        MINUTE,
+    )
+    assert (config.dedup_layout, config.shards, config.start) == ("sharded", 16, Start(EARLIEST))
+    assert (config.max_records_per_run, config.max_record_bytes) == (1_000_000, 8 << 20)
+    assert (config.unknown_fields, config.on_data_loss, config.json) == ("keep", "fail", False)
+    assert (config.schema.dedup_key, config.schema.event_time_field) == ("transaction_id", "event_time")
+    assert (config.schema.amount_column, config.schema.currency_column) == ("amount", "currency")
+    assert dict(config.consumer_config) == {"bootstrap.servers": "localhost:9092", "group.id": "payment-pipeline"}
+
+
+def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        '[{"name": "id", "type": "STRING", "mode": "REQUIRED"}, {"name": "at", "type": "TIMESTAMP", "mode": "REQUIRED"},'
+        ' {"name": "cents", "type": "INT64"}, {"name": "coin", "type": "STRING"}]'
+    )
+    consumer = tmp_path / "consumer.properties"
+    consumer.write_text("# a comment\nclient.id = me\n")
+    config = run_config(
+        [
+            *NEEDED,
+            "--runner=DirectRunner",
+            "--topic=refunds",
+            "--topic=payments",
+            f"--schema={schema}",
+            "--dedup_key=id",
+            "--event_time_field=at",
+            "--amount_field=cents",
+            "--currency_field=coin",
+            "--dedup_horizon=2h30m",
+            "--extra_retention=90s",
+            "--max_future_skew=0s",
+            "--idle_timeout=never",
+            "--dedup_layout=per_key",
+            "--shards=7",
+            "--start=latest",
+            "--max_records_per_run=10",
+            "--max_record_bytes=64KiB",
+            "--unknown_fields=reject",
+            "--on_data_loss=accept",
+            f"--consumer_config={consumer}",
+            "--group_id=mine",
+            "--json",
+        ]
+    )
+    assert config.topics == ("payments", "refunds")
+    assert (config.schema.dedup_key, config.schema.event_time_field) == ("id", "at")
+    assert (config.schema.amount_column, config.schema.currency_column) == ("cents", "coin")
+    assert [field.column for field in config.schema.fields] == ["transaction_id", "event_time", "cents", "coin"]
+    assert (config.dedup_horizon_us, config.extra_retention_us, config.max_future_skew_us) == (150 * MINUTE, 90_000_000, 0)
+    assert (config.idle_timeout_us, config.dedup_layout, config.shards) == (None, "per_key", 7)
+    assert (config.start, config.max_records_per_run, config.max_record_bytes) == (Start(LATEST), 10, 64 << 10)
+    assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
+    assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == ("me", "mine")
+
+
+def test_beams_options_work_beside_ours() -> None:
+    from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, StandardOptions
+
+    options = run_config([*NEEDED, "--direct_num_workers=1", "--direct_runner_bundle_repeat=2", "--job_name=mine"]).beam_options
+    assert options.view_as(DirectOptions).direct_runner_bundle_repeat == 2
+    assert options.view_as(GoogleCloudOptions).job_name == "mine"
+    assert options.view_as(StandardOptions).runner == "FnApiRunner", "never the switching runner, which may become Prism"
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--topik=x"], ["--topik=x", "no such option", "Did you mean --topic?"]),
+        (["stray"], ["stray", "no such option"]),
+        (["--shards=0"], ["--shards=0", "from 1 to 4,096"]),
+        (["--shards=sixteen"], ["--shards=sixteen"]),
+        (["--max_records_per_run=0"], ["--max_records_per_run=0", "from 1 to"]),
+        (["--dedup_horizon=1"], ["--dedup_horizon=1", "not a duration", "1h30m"]),
+        (["--dedup_horizon=59s"], ["--dedup_horizon=59s", "at least 1m"]),
+        (["--extra_retention=-1h"], ["--extra_retention=-1h"]),
+        (["--idle_timeout=sometimes"], ["--idle_timeout=sometimes"]),
+        (["--max_record_bytes=8MB"], ["--max_record_bytes=8MB", "8MiB"]),
+        (["--dedup_layout=keyed"], ["--dedup_layout=keyed", "sharded and per_key"]),
+        (["--unknown_fields=drop"], ["--unknown_fields=drop", "keep and reject"]),
+        (["--on_data_loss=ignore"], ["--on_data_loss=ignore", "fail and accept"]),
+        (["--start=yesterday"], ["--start=yesterday", "earliest, latest and timestamp:"]),
+        (["--start=timestamp:2026-13-01T00:00:00Z"], ["--start=timestamp:2026-13-01T00:00:00Z"]),
+        (["--dedup_key=id"], ["--dedup_key=id", "no such field", "transaction_id"]),
+        (["--dedup_key=payer_id"], ["--dedup_key=payer_id", "must be STRING REQUIRED", "STRING NULLABLE"]),
+        (["--event_time_field=currency"], ["--event_time_field=currency", "must be TIMESTAMP REQUIRED"]),
+        (["--amount_field=status"], ["--amount_field=status", "NUMERIC or INT64"]),
+        (["--schema=/nowhere/schema.json"], ["--schema=/nowhere/schema.json", "cannot be read"]),
+        (["--consumer_config=/nowhere"], ["--consumer_config=/nowhere", "cannot be read"]),
+        (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed is DirectRunner"]),
+    ],
+)
+def test_wrong_usage_names_flag_value_and_what_is_allowed(arguments: list[str], words: list[str], capsys) -> None:
+    assert main("run", *NEEDED, *arguments) == cli.WRONG_USAGE == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("wrong usage: ")
+    for word in words:
+        assert word in printed
+
+
+@pytest.mark.parametrize("missing", ["bootstrap_servers", "topic", "destination"])
+def test_a_missing_flag_is_named(missing: str, capsys) -> None:
+    assert main("run", *[argument for argument in NEEDED if not argument.startswith(f"--{missing}")]) == 2
+    assert f"--{missing} is missing" in capsys.readouterr().err
+
+
+def test_an_unknown_destination_is_wrong_usage(capsys) -> None:
+    assert main("run", *NEEDED[:2], "--destination=postgres:x") == 2
+    assert "--destination=postgres:x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments,reason",
+    [
+        (["--runner=PrismRunner"], "not on a stale copy"),
+        (["--runner=FlinkRunner"], "no Flink profile yet"),
+        (["--runner=SparkRunner"], "no Spark profile yet"),
+        (["--runner=PortableRunner"], "no guarantee can be given"),
+        (["--streaming"], "fires event-time timers whatever the watermark"),
+        (["--direct_running_mode=multi_processing"], "only one process can open a DuckDB file"),
+        (["--direct_running_mode=multi_threading"], "share one interpreter lock"),
+    ],
+)
+def test_what_cannot_keep_the_guarantee_is_refused_before_anything_starts(arguments: list[str], reason: str, capsys, tmp_path) -> None:
+    destination = tmp_path / "payments.duckdb"
+    assert main("run", *NEEDED[:2], f"--destination=duckdb:{destination}", *arguments) == cli.GUARANTEE_REFUSED == 3
+    printed = capsys.readouterr().err
+    assert arguments[0] in printed
+    assert reason.removeprefix("not ") in printed
+    assert not destination.exists()
+
+
+def test_commands_help_and_version(capsys) -> None:
+    assert main() == 2
+    assert main("--help") == 0
+    assert "run       read to the end of the topics" in capsys.readouterr().out
+    assert main("--version") == 0
+    assert capsys.readouterr().out == f"payment-pipeline {__version__}\n"
+    assert main("runn") == 2
+    assert "runn: there is no such command. Allowed are run, check, produce, demo." in capsys.readouterr().err
+
+
+def test_help_shows_our_options_before_beams() -> None:
+    text = run_parser().format_help()
+    ours = [text.index(f"--{name} ") for name in ("topic", "start", "dedup_horizon", "destination", "shards", "schema", "max_record_bytes")]
+    assert max(ours) < text.index("Apache Beam's options")
+    assert "(default: 1h)" in text and "(default: None)" not in text
+
+
+def test_an_unexpected_error_is_status_4_with_its_traceback(monkeypatch, capsys) -> None:
+    def broken(_: list[str]) -> int:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setitem(cli._COMMANDS, "run", broken)
+    assert main("run") == cli.UNEXPECTED == 4
+    printed = capsys.readouterr().err
+    assert "ZeroDivisionError: surprise" in printed and "Traceback" in printed
+
+
+def test_a_guarantee_error_from_a_worker_is_status_3_with_its_message_alone(monkeypatch, capsys) -> None:
+    def stopped(_: list[str]) -> int:
+        raise RuntimeError(f"Traceback of the worker ... {GuaranteeError('offset 7 is gone')!s} [while running WriteRows]")
+
+    monkeypatch.setitem(cli._COMMANDS, "run", stopped)
+    assert main("run") == 3
+    assert capsys.readouterr().err == "stopped: offset 7 is gone\n"
+
+
+def test_an_interrupt_is_status_130(monkeypatch, capsys) -> None:
+    def interrupted(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "run", interrupted)
+    assert main("run") == 130
+    assert "nothing is half done" in capsys.readouterr().err
+
+
+def test_the_console_script_and_the_module_are_the_same_command() -> None:
+    script = Path(sys.executable).with_name("payment-pipeline")
+    for command in ([str(script)], [sys.executable, "-m", "pipeline"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, f"payment-pipeline {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "text,micros", [("90s", 90_000_000), ("1h30m", 5_400_000_000), ("250ms", 250_000), ("2d", 172_800_000_000), ("0s", 0)]
+)
+def test_durations(text: str, micros: int) -> None:
+    assert parse_duration("x", text) == micros
+    assert parse_duration("x", format_duration(micros)) == micros
+
+
+@pytest.mark.parametrize("text", ["", "h", "1", "1 h", "1.5h", "-1s", "1y", "99999999d", "\u0661s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="--x="):
+        parse_duration("x", text)
+
+
+def test_sizes_whole_numbers_and_shares() -> None:
+    assert [parse_size("x", text) for text in ("1", "2B", "3KiB", "4MiB", "5GiB")] == [1, 2, 3 << 10, 4 << 20, 5 << 30]
+    assert [parse_share("x", text) for text in ("0", "0.02", ".5", "1", "1.0")] == [0, 0.02, 0.5, 1, 1]
+    assert parse_whole("x", "12", 12, 12) == 12
+    for judge, texts in (
+        (parse_size, ["0", "-1", "1kb", "MiB", ""]),
+        (parse_share, ["2", "-0.1", "2%", "", ".", "nan"]),
+        (lambda flag, text: parse_whole(flag, text, 0, 9), ["10", "-1", "1.0", "", "1_0", "9" * 30]),
+    ):
+        for text in texts:
+            with pytest.raises(UsageError, match="--x="):
+                judge("x", text)
+
+
+def test_start_times_are_rounded_up_to_kafkas_milliseconds() -> None:
+    assert parse_start("timestamp:1970-01-01T00:00:01Z") == Start(TIMESTAMP, 1000)
+    assert parse_start("timestamp:1970-01-01T00:00:01.000001Z") == Start(TIMESTAMP, 1001)
+    assert parse_start("timestamp:1970-01-01T01:00:00+01:00") == Start(TIMESTAMP, 0)

@@ -1,0 +1,50 @@
+"""tests -> pipeline -> {transforms, runners}; the two leaves never import each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FORBIDDEN = {
+    "transforms": {"pipeline", "runners", "tests", "benchmarks"},
+    "runners": {"pipeline", "transforms", "tests", "benchmarks"},
+    "pipeline": {"tests", "benchmarks"},
+}
+
+
+def imported_packages(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_a_layer_imports_nothing_above_or_beside_it(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for file in files:
+        assert not imported_packages(file) & FORBIDDEN[package], file
+
+
+def test_no_folder_of_tests_is_named_like_a_package() -> None:
+    """pytest puts tests/ on the path of some modules: a folder `pipeline` there would hide the package."""
+    folders = {folder.name for folder in (ROOT / "tests").iterdir() if folder.is_dir()}
+    assert not folders & set(FORBIDDEN)
+
+
+def test_money_is_never_a_float() -> None:
+    """The name `float` appears in none of the files that touch amounts, apart from the decoder's FLOAT64 columns."""
+    for name in ("totals", "outcome", "tables"):
+        tree = ast.parse((ROOT / "transforms" / f"{name}.py").read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {
+            node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+        }
+        assert not names & {"float", "float64", "float32"}
