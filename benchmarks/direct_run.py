@@ -7,11 +7,12 @@ python -m benchmarks.direct_run [messages]: a real Kafka broker (Java 17, Maven)
 from __future__ import annotations
 
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +24,62 @@ from pipeline.produce import KafkaSender
 from tests.kafka_broker import KafkaBroker, running_broker
 
 PARTITIONS = 8
-PER_KEY_SHARE = 200  # per_key gets one message of so many: it does a few hundred a second
+PER_KEY_SHARE = 200
+"""per_key gets one message of so many: it does a few hundred a second."""
+
 _BATCH = 20_000
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One process: seconds on the wall, CPU seconds of all its threads, peak memory in bytes, the summary that it printed."""
+
+    seconds: float
+    cpu: float
+    peak: int
+    summary: dict[str, Any]
+
+
 def main(messages: int) -> None:
+    few = messages // PER_KEY_SHARE
     with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "broker") as broker:
-        send(broker, "payments", messages)
-        send(broker, "few", messages // PER_KEY_SHARE)
+        bytes_each = {topic: send(broker, topic, count) for topic, count in (("payments", messages), ("few", few), ("one", 1))}["payments"]
+        print(f"{messages:,} messages of {bytes_each:.0f} bytes on average, {PARTITIONS} partitions, {os.cpu_count()} cores")
         bare = consume_bare(broker, messages)
-        print(f"bare consume() loop           {messages / bare:>12,.0f} messages/s")
-        before = cpu_of_children()
-        whole, summary = run(broker, "payments", Path(folder) / "bench.duckdb")
-        cpu = cpu_of_children() - before
-        empty, _ = run(broker, "payments", Path(folder) / "bench.duckdb")
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(
-            f"run, with start-up            {messages / whole:>12,.0f} messages/s   {whole:.1f} s, {messages / whole * bare / messages:.2f} of bare"
-        )
-        print(
-            f"run, without start-up         {messages / (whole - empty):>12,.0f} messages/s   start-up {empty:.1f} s (a run without new messages)"
-        )
-        print(f"CPU of run, start-up included {cpu / messages * 1e6:>12.2f} microseconds/message")
-        print(f"peak memory of run            {peak:>12.2f} GB")
-        print(f"accepted {summary['accepted']:,}, duplicates {summary['duplicates']:,}, state {summary['state_bytes']:,} bytes")
-        few, _ = run(broker, "few", Path(folder) / "per_key.duckdb", "--dedup_layout=per_key")
-        sharded, _ = run(broker, "few", Path(folder) / "sharded.duckdb")
-        count = messages // PER_KEY_SHARE
-        print(f"per_key, {count:,} messages      {count / few:>12,.0f} messages/s   sharded on the same ones {count / sharded:,.0f}")
+        start_up = run(broker, "one", Path(folder, "one.duckdb"))
+        whole = run(broker, "payments", Path(folder, "payments.duckdb"))
+        clocks = Path(folder, "clocks.json")
+        run(broker, "payments", Path(folder, "clocks.duckdb"), module=("benchmarks.measured_run", str(clocks)))
+        by_step = json.loads(clocks.read_text())
+        per_key = run(broker, "few", Path(folder, "per_key.duckdb"), "--dedup_layout=per_key")
+    steady = whole.seconds - start_up.seconds
+    print(f"bare consume() loop      {messages / bare:>10,.0f} messages/s")
+    print(
+        f"run, with start-up       {messages / whole.seconds:>10,.0f} messages/s   {whole.seconds:.1f} s, {bare / whole.seconds:.2f} of bare"
+    )
+    print(f"run, without start-up    {messages / steady:>10,.0f} messages/s   start-up {start_up.seconds:.1f} s: a run of one message")
+    print(f"CPU after start-up       {(whole.cpu - start_up.cpu) / messages * 1e6:>10.2f} microseconds/message, all threads of the run")
+    print(f"peak memory              {whole.peak / 1e9:>10.2f} GB")
+    accepted, duplicates, state = (whole.summary[name] for name in ("accepted", "duplicates", "state_bytes"))
+    print(f"accepted {accepted:,}, duplicates {duplicates:,}, state {state / whole.summary['live_ids']:.2f} bytes/live id")
+    print(f"per_key, {few:,} messages  {few / (per_key.seconds - start_up.seconds):>10,.0f} messages/s without start-up")
+    print("CPU by step, from one more run with a clock in each step:")
+    for step, seconds in by_step.items():
+        print(f"    {step:<38} {seconds / messages * 1e6:>6.2f} microseconds/message")
 
 
-def send(broker: KafkaBroker, topic: str, messages: int) -> None:
+def send(broker: KafkaBroker, topic: str, messages: int) -> float:
+    """Average bytes of a value."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[topic].result(30)
     generator = MessageGenerator(1, time.time_ns() // 1000 - messages * 1000, duplicate_rate=0.02)
+    size = 0
     with KafkaSender({"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4"}) as sender:
         for start in range(0, messages, _BATCH):
-            sender.send(topic, generator.take(min(_BATCH, messages - start)))
+            batch = generator.take(min(_BATCH, messages - start))
+            size += sum(len(message.value or b"") for message in batch)
+            sender.send(topic, batch)
+    return size / messages
 
 
 def consume_bare(broker: KafkaBroker, messages: int) -> float:
@@ -75,17 +95,17 @@ def consume_bare(broker: KafkaBroker, messages: int) -> float:
     return seconds
 
 
-def run(broker: KafkaBroker, topic: str, database: Path, *options: str) -> tuple[float, dict[str, Any]]:
-    """Seconds of the whole process, and its summary."""
+def run(broker: KafkaBroker, topic: str, database: Path, *options: str, module: tuple[str, ...] = ("pipeline", "run")) -> Measured:
     where = [f"--bootstrap_servers={broker.bootstrap_servers}", f"--topic={topic}", f"--destination=duckdb:{database}"]
+    output = database.with_suffix(".json")
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pipeline", "run", *where, "--json", *options], check=True, stdout=subprocess.PIPE)
-    return time.monotonic() - started, json.loads(done.stdout)
-
-
-def cpu_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    with output.open("wb") as stdout:
+        process = subprocess.Popen([sys.executable, "-m", *module, *where, "--json", *options], stdout=stdout)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    if status:
+        raise RuntimeError(f"run on {topic} ended with status {os.waitstatus_to_exitcode(status)}")
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, json.loads(output.read_text()))
 
 
 if __name__ == "__main__":

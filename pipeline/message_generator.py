@@ -117,7 +117,7 @@ class MessageGenerator:
 
     def _payment(self, kind: str, event_time_us: int) -> GeneratedMessage:
         bits = self._random.getrandbits(64)
-        transaction_id = f"{self._prefix}-{self._count:010d}-{bits & 0xFFFFFFFF:08x}"
+        transaction_id = f"{self._prefix}-{self._count:012d}-{bits & 0xFFFFFFFFFF:010x}"
         cents = 100 + bits % 500_000
         time = (_EPOCH + timedelta(microseconds=event_time_us)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         amount = f"{cents // 100}.{cents % 100:02d}"
@@ -126,7 +126,7 @@ class MessageGenerator:
         currency = _CURRENCIES[bits % 5]
         value = (
             f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":{text},"currency":"{currency}",'
-            f'"payer_id":"payer-{bits >> 40:08d}","payee_id":"payee-{bits % 9973:08d}","status":"AUTHORIZED",'
+            f'"payer_id":"payer-{bits >> 40:016d}","payee_id":"payee-{bits % 9973:016d}","status":"AUTHORIZED",'
             f'"payment_method":"{_METHODS[bits % 4]}"}}'
         ).encode()
         return GeneratedMessage(transaction_id.encode(), value, kind, transaction_id, Decimal(amount), currency)

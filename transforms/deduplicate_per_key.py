@@ -1,6 +1,6 @@
 """DeduplicateTransactions, layout `per_key`: one state cell and one watermark timer per `transaction_id`.
 
-The textbook form and the executable specification of `sharded`. It is slow: a few hundred messages a second (benchmarks/README.md).
+The textbook form and the executable specification of `sharded`. It is slow: about 400 messages a second (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -75,8 +75,11 @@ class DeduplicateSharded(beam.DoFn):
         shard, batch = element
         slots = (s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15)
         before = cell.read()
-        head = decode_head(before) if before else self._cold_start(shard, slots)
-        index = self._index(shard, head, slots)
+        if before:
+            head = decode_head(before)
+            index = self._index(shard, head, slots)
+        else:
+            head, index = self._cold_start(shard, slots)
         batch = self._reject_behind_expiry(batch, head)
 
         event_times = event_times_us(batch.payments)
@@ -134,18 +137,21 @@ class DeduplicateSharded(beam.DoFn):
             POOL.put_back(self._settings.job, shard, token, index)
         self._open = {}
 
-    def _cold_start(self, shard: int, slots: tuple[Any, ...]) -> ShardHead:
-        head = new_head(self._settings.retention_us)
+    def _cold_start(self, shard: int, slots: tuple[Any, ...]) -> tuple[ShardHead, FingerprintIndex]:
+        head, index = new_head(self._settings.retention_us), FingerprintIndex()
         start = self._settings.cold_start
         if start is None:
-            return head
+            return head, index
         if start.watermark_us is not None:
             head.floor = highest_expired_bucket(start.watermark_us, start.extra_retention_us)
         known = load_known_ids(start).of_shard(shard, self._settings.shards)
         for slot, blob in encode_groups(head, known.fingerprints, known.buckets).items():
             slots[slot].add(blob)
         head.change_live(known.per_bucket())
-        return head
+        index.add(known.fingerprints, known.buckets)
+        if head.floor is not None:
+            index.expire(head.floor)
+        return head, index
 
     def _index(self, shard: int, head: ShardHead, slots: tuple[Any, ...]) -> FingerprintIndex:
         token, index = self._open.get(shard, (None, None))

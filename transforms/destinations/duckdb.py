@@ -33,6 +33,7 @@ from transforms.write_streams import (
     StreamNotFound,
 )
 
+_PAGE_BYTES = 64 << 20
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 _T = TypeVar("_T")
@@ -214,18 +215,38 @@ def _commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -
     names = {row[0] for row in cursor.execute(f"SELECT table_name FROM {STREAMS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()}
     if names - {table}:
         raise ValueError(f"streams of {sorted(names)} cannot be committed to {table}")
-    for stream in streams:
-        reader = _rows_of(cursor, stream)
-        if reader is not None:
-            cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM reader")
+    for page in _pages(cursor, streams):
+        rows = _rows_of(cursor, page)
+        assert rows is not None  # read by its name in the statement
+        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
     cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
     cursor.execute(f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams])
 
 
-def _rows_of(cursor: duckdb.DuckDBPyConnection, stream: str) -> pa.Table | None:
-    blobs = cursor.execute(f"SELECT ipc FROM {APPENDS} WHERE stream = ? ORDER BY stream_offset", [stream]).fetchall()
-    batches = [batch for (blob,) in blobs for batch in _from_ipc(blob)]
-    return pa.Table.from_batches(batches) if batches else None
+def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
+    """Streams that have rows, several to one INSERT: one for each would leave half-filled row groups and take twice as long."""
+    sizes = cursor.execute(
+        f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?)) GROUP BY stream ORDER BY stream",
+        [streams],
+    ).fetchall()
+    page: list[str] = []
+    room = _PAGE_BYTES
+    for stream, size in sizes:
+        if page and size > room:
+            yield page
+            page, room = [], _PAGE_BYTES
+        page.append(stream)
+        room -= size
+    if page:
+        yield page
+
+
+def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.RecordBatchReader:
+    """The rows of streams that have some, decompressed while they are read."""
+    blobs = cursor.execute(f"SELECT ipc FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()
+    with pa.ipc.open_stream(blobs[0][0]) as first:
+        schema = first.schema
+    return pa.RecordBatchReader.from_batches(schema, (batch for (blob,) in blobs for batch in _from_ipc(blob)))
 
 
 def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[int, str]:

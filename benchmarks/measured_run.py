@@ -1,0 +1,120 @@
+"""`payment-pipeline run` with a clock in each step: python -m benchmarks.measured_run FILE run-arguments... writes CPU seconds as JSON.
+
+Steps of one stage are fused: each runs inside the loop that consumes the one before. So every generator is timed between its own `next`
+and its own `yield`, on the CPU clock of its thread, and what a step behind it needs is not counted twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline import cli, transaction
+from transforms import judge
+from transforms.deduplicate_per_key import DeduplicatePerKey, SplitByKey
+from transforms.deduplicate_sharded import DeduplicateSharded
+from transforms.partition_reader import PartitionReader
+from transforms.read import ReadRange
+from transforms.write import WriteRowsOfShards
+
+SECONDS: Counter[str] = Counter()
+
+
+def measure(owner: Any, method: str, step: str) -> None:
+    """Adds up the CPU seconds of `owner.method`, whether it is a function or a generator."""
+    original = getattr(owner, method)
+
+    @functools.wraps(original)
+    def timed(*arguments: Any, **named: Any) -> Any:
+        started = time.thread_time()
+        result = original(*arguments, **named)
+        SECONDS[step] += time.thread_time() - started
+        return timed_generator(result, step) if isinstance(result, Iterator) else result
+
+    setattr(owner, method, timed)
+
+
+def timed_generator(inner: Iterator[Any], step: str) -> Iterator[Any]:
+    while True:
+        started = time.thread_time()
+        try:
+            item = next(inner)
+        except StopIteration:
+            return
+        finally:
+            SECONDS[step] += time.thread_time() - started
+        yield item
+
+
+def measure_process(owner: Any, method: str, step: str) -> None:
+    """As `measure`, for what runs alone and in the destination's own threads: CPU of the whole process."""
+    original = getattr(owner, method)
+
+    @functools.wraps(original)
+    def timed(*arguments: Any, **named: Any) -> Any:
+        started = time.process_time()
+        try:
+            return original(*arguments, **named)
+        finally:
+            SECONDS[step] += time.process_time() - started
+
+    setattr(owner, method, timed)
+
+
+def kafka_threads_before_close() -> None:
+    """librdkafka fetches, checks and decompresses in threads of its own; they end with the consumer."""
+    original = PartitionReader.close
+
+    def close(self: PartitionReader) -> None:
+        ticks = 0
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # it has ended meanwhile
+                name, _, fields = task.joinpath("stat").read_text().partition("(")[2].rpartition(")")
+                if name.startswith("rdk:"):
+                    ticks += sum(map(int, fields.split()[11:13]))
+        SECONDS["librdkafka's threads"] = max(SECONDS["librdkafka's threads"], ticks / 100)
+        original(self)
+
+    PartitionReader.close = close  # type: ignore[method-assign]
+
+
+def start_up_ends_with_the_first_read() -> None:
+    original: Callable[..., Any] = ReadRange.setup
+
+    def setup(self: ReadRange) -> None:
+        SECONDS.setdefault("start-up", time.process_time())
+        original(self)
+
+    ReadRange.setup = setup  # type: ignore[method-assign]
+
+
+def main(output: str, arguments: list[str]) -> int:
+    start_up_ends_with_the_first_read()
+    kafka_threads_before_close()
+    measure(ReadRange, "process", "read")
+    measure(judge.Decoder, "decode", "decode")
+    measure(judge, "reject_untimely", "judge lateness")
+    measure(judge, "split_by_shard", "split by shard")
+    for dofn in (DeduplicateSharded, DeduplicatePerKey, SplitByKey):
+        measure(dofn, "process", "deduplicate")
+    measure(WriteRowsOfShards, "process", "write")
+    measure(WriteRowsOfShards, "finish_bundle", "write")
+    measure_process(transaction, "prove_and_prepare", "4 prove and prepare")
+    measure_process(transaction, "commit", "5-6 commit")
+    status = cli.main(["run", *arguments])
+    total = time.process_time()
+    known = sum(SECONDS.values())
+    SECONDS["Beam, destination's threads, the rest"] = total - known
+    Path(output).write_text(json.dumps({"total": total, **SECONDS}))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
