@@ -131,7 +131,7 @@ def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
         raise Rejected("wrong_type", f"{path}: {_short(text)} is not a decimal number")
     value = _EXACT.create_decimal(text) if len(text) <= 60 else _long_number(text)
     limit = AMOUNT_LIMIT if amount else _NUMERIC_LIMIT
-    if not value.is_finite() or abs(value) >= limit:
+    if not value.is_finite() or value.copy_abs() >= limit:  # abs() would raise Overflow in the thread's own context
         raise Rejected("out_of_range", f"{path}: {_short(text)} is not below {'10^20, the limit of an amount' if amount else '10^29'}")
     rounded = value.quantize(_NANO, context=_EXACT)
     if rounded != value:
@@ -145,8 +145,8 @@ def _long_number(text: str) -> Decimal:
 
 
 def _read_typed(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
-    is_number = raw[:1] in b"-0123456789"
-    if field.type in ("INT64", "FLOAT64") and not is_number:
+    is_number = field.type in ("INT64", "FLOAT64")
+    if is_number and raw[:1] not in b"-0123456789":
         raise Rejected("wrong_type", f"{path}: must be a number ({field.type})")
     if field.type == "INT64" and any(mark in raw for mark in b".eE"):
         raise Rejected("wrong_type", f"{path}: must be an integer, without point or exponent")

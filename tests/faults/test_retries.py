@@ -1,0 +1,169 @@
+"""What a runner may do to a run: retry a bundle, evaluate a stage twice, deliver its input in another order, in one bundle or in many."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline import run as run_module
+from pipeline import transaction
+from pipeline.check import check
+from pipeline.plan import Plan
+from tests.in_memory_kafka import MARKER, InMemoryKafka, config, kafka, payment, run, table
+from transforms.deduplicate import LAYOUTS
+from transforms.deduplicate_sharded import DeduplicateSharded
+from transforms.destinations.duckdb import DuckDBDestination
+from transforms.errors import GuaranteeError
+from transforms.read import ReadRange
+from transforms.write import WriteRowsOfShards
+
+__all__ = ["kafka"]
+
+SENT = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "payments.duckdb"
+
+
+def fill(kafka: InMemoryKafka) -> None:
+    kafka.create("payments", 3)
+    copies = [transaction_id for transaction_id, count in SENT.items() for _ in range(count)]
+    for number, transaction_id in enumerate(copies):
+        kafka.send("payments", number % 3, payment(transaction_id))
+    kafka.send("payments", 0, b"broken", MARKER)
+
+
+def is_right(path: Path) -> bool:
+    with DuckDBDestination(str(path)) as destination:
+        failed = [result for result in check(destination, None, 100.0, 400) if result.status == "FAILED"]
+    payments = [row[0] for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")]
+    copies = Counter(row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions"))
+    assert not failed
+    assert payments == sorted(SENT)
+    assert copies == Counter({key: count - 1 for key, count in SENT.items() if count > 1})
+    assert table(path, "SELECT payload FROM rejected_records") == [(b"broken",)]
+    return True
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_bundle_is_tried_three_times(kafka: InMemoryKafka, path: Path, layout: str) -> None:
+    """FnApiRunner runs each bundle two times more, with the state rolled back and the output thrown away: the writes are not."""
+    fill(kafka)
+    options = PipelineOptions(["--runner=FnApiRunner", "--direct_runner_bundle_repeat=2"])
+    run(config(path, dedup_layout=layout, beam_options=options))
+    left_behind = table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'")
+    assert left_behind[0][0] > 0, "the streams of the other attempts are there, and nobody has committed them"
+    run(config(path, dedup_layout=layout))
+    assert table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'") == [(0,)]
+    assert table(path, "SELECT COUNT(*) FROM _write_stream_appends") == [(0,)]
+    assert is_right(path)
+
+
+def twice(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan], Plan]) -> None:
+    original = run_module._run_graph
+
+    def evaluated_twice(settings: Any, destination: Any, plan: Plan, run_settings: Any) -> None:
+        original(settings, destination, change(plan), run_settings)
+        original(settings, destination, plan, run_settings)
+
+    monkeypatch.setattr(run_module, "_run_graph", evaluated_twice)
+
+
+@pytest.mark.parametrize("first_or_second", [min, max])
+def test_a_run_evaluated_twice_with_another_arrival_order_counts_once(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, first_or_second: Callable[..., Any]
+) -> None:
+    """Other copies win in the other evaluation; payments of one and duplicates of the other would lose or double one."""
+    fill(kafka)
+    twice(monkeypatch, lambda plan: replace(plan, partitions=plan.partitions[::-1]))
+    original = DuckDBDestination.read_reports
+
+    def one_of_them(self: DuckDBDestination, run_id: str) -> dict[str, list[bytes]]:
+        attempts = original(self, run_id)
+        assert len(attempts) == 2
+        chosen = first_or_second(attempts)
+        return {chosen: attempts[chosen]}
+
+    monkeypatch.setattr(DuckDBDestination, "read_reports", one_of_them)
+    run(config(path))
+    assert is_right(path)
+
+
+def test_reports_of_two_evaluations_never_mix(kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a runner ever handed over shard 1 of one evaluation and shard 2 of another twice, the proof would refuse it."""
+    fill(kafka)
+    twice(monkeypatch, lambda plan: plan)
+    original = DuckDBDestination.read_reports
+
+    def mixed(self: DuckDBDestination, run_id: str) -> dict[str, list[bytes]]:
+        one, other = original(self, run_id).values()
+        return {"mixed": [*one, other[-1]]}
+
+    with monkeypatch.context() as patch, pytest.raises(GuaranteeError, match="cannot prove its rows: more than one report"):
+        patch.setattr(DuckDBDestination, "read_reports", mixed)
+        run(config(path))
+    assert table(path, "SELECT COUNT(*) FROM payment_transactions") == [(0,)]
+    run(config(path))
+    assert is_right(path)
+
+
+@pytest.mark.parametrize("dofn,method", [(ReadRange, "process"), (DeduplicateSharded, "process"), (WriteRowsOfShards, "finish_bundle")])
+def test_a_step_that_fails_leaves_nothing_visible_and_the_next_run_is_complete(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, dofn: type, method: str
+) -> None:
+    fill(kafka)
+    original = getattr(dofn, method)
+
+    def failing(self: Any, *arguments: Any, **named: Any) -> Any:
+        yield from original(self, *arguments, **named)
+        raise RuntimeError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="the disk is full"):
+        failing.__signature__ = inspect.signature(original)  # type: ignore[attr-defined] # Beam reads the parameters off it
+        patch.setattr(dofn, method, failing)
+        run(config(path))
+    assert table(path, "SELECT COUNT(*) FROM payment_transactions") == [(0,)]
+    run(config(path))
+    assert is_right(path)
+
+
+def test_a_lost_answer_to_the_claim_is_read_back(kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is in the ledger, but the process never hears of it: the next run rolls it forward, and nothing is read again."""
+    fill(kafka)
+    original = transaction.prepare
+
+    def lost(destination: Any, record: Any) -> None:
+        original(destination, record)
+        raise ConnectionError("the answer got lost")
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(transaction, "prepare", lost)
+        run(config(path))
+    assert run(config(path)) == []
+    assert is_right(path)
+
+
+def test_a_lost_acknowledgement_of_an_append_fails_the_run_and_the_next_one_is_complete(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(kafka)
+    original = DuckDBDestination.append
+
+    def lost(self: DuckDBDestination, *arguments: Any) -> int:
+        original(self, *arguments)
+        raise ConnectionError("the answer got lost")
+
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="the answer got lost"):
+        patch.setattr(DuckDBDestination, "append", lost)
+        run(config(path))
+    run(config(path))
+    assert is_right(path)

@@ -1,0 +1,262 @@
+"""The decoder against the slow, obvious one, on odd values, on repeated and unknown fields, and on mutated bytes."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.property import slow_decoder
+from transforms.batch import RawBlock
+from transforms.decode import Decoder
+from transforms.schema import PaymentSchema, SchemaField, load_schema
+
+LIMIT = 4096
+WIDE = [
+    {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},
+    {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"},
+    {"name": "amount", "type": "NUMERIC", "mode": "REQUIRED"},
+    {"name": "fee", "type": "NUMERIC"},
+    {"name": "count", "type": "INT64"},
+    {"name": "score", "type": "FLOAT64"},
+    {"name": "paid", "type": "BOOL"},
+    {"name": "day", "type": "DATE"},
+    {"name": "seen", "type": "TIMESTAMP"},
+    {"name": "raw", "type": "BYTES"},
+    {"name": "extra", "type": "JSON"},
+    {"name": "tags", "type": "STRING", "mode": "REPEATED"},
+    {
+        "name": "payer",
+        "type": "RECORD",
+        "fields": [{"name": "name", "type": "STRING", "mode": "REQUIRED"}, {"name": "limits", "type": "NUMERIC", "mode": "REPEATED"}],
+    },
+    {"name": "steps", "type": "RECORD", "mode": "REPEATED", "fields": [{"name": "at", "type": "TIMESTAMP"}]},
+]
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PaymentSchema]:
+    file = tmp_path_factory.mktemp("schema") / "wide.json"
+    Path(file).write_text(json.dumps(WIDE))
+    return {"default": load_schema(None), "wide": load_schema(str(file))}
+
+
+numbers = st.one_of(
+    st.integers(-(10**31), 10**31).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20).map(str),
+    st.sampled_from(
+        [
+            "0",
+            "-0",
+            "0.0",
+            "1e3",
+            "1E-9",
+            "1e-10",
+            "1.50",
+            "1.0000000001",
+            "1.000000000000",
+            "99999999999999999999",
+            "100000000000000000000",
+            "99999999999999999999.999999999",
+            "0.1e1",
+            "9223372036854775807",
+            "9223372036854775808",
+            "-9223372036854775808",
+            "-9223372036854775809",
+            "1e400",
+            "1e-400",
+            "1e99999999",
+            "0e99999999",
+            "1e22",
+            "99999999999999999999999999999",
+            "100000000000000000000000000000",
+            "00",
+            "01",
+            "+1",
+            "1.",
+            ".5",
+            "-",
+            "1e",
+            "0x1",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1_0",
+        ]
+    ),
+)
+times = st.one_of(
+    st.datetimes().map(lambda time: time.isoformat()),
+    st.sampled_from(
+        [
+            "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123456789Z", "2026-01-01 00:00:00", "2026-01-01T00:00:00+02:00",
+            "2026-01-01T00:00:00 +02:00", "2026-02-29T00:00:00Z", "2024-02-29T23:59:59.999999-23:59", "0001-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00Z",
+            "2026-01-01T24:00:00Z", "2026-01-01T23:59:60Z", "2026-01-01T00:00:00+24:00", "2026-01-01T00:00Z", "2026-01-01", "yesterday", "",
+            "2026-01-01t00:00:00z", "2026-1-1T00:00:00Z", "\u0662026-01-01T00:00:00Z", "2026-01-01T00:00:00.Z",
+        ]
+    ),
+)  # fmt: skip
+texts = st.one_of(
+    st.text(max_size=5),
+    st.sampled_from(["", "a", "\u0000", "\n", '"', "\\", "\ud7ff", "😀", "aGk=", "aGk", "a===", "YQ==", "YR==", "aG k="]),
+)
+json_text = texts.map(lambda text: json.dumps(text, ensure_ascii=False))
+scalar = st.one_of(
+    json_text,
+    times.map(json.dumps),
+    numbers,
+    numbers.map(json.dumps),
+    st.sampled_from(
+        ["null", "true", "false", "[]", "{}", '"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', "[null]", '["a","b"]', "[1]", "nul"]
+    ),
+)
+member = st.sampled_from(["name", "limits", "at", "more"])
+composite = st.one_of(
+    scalar,
+    st.lists(scalar, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+    st.dictionaries(member, st.one_of(scalar, st.lists(numbers, max_size=2).map(lambda items: f"[{','.join(items)}]")), max_size=3).map(
+        lambda found: "{" + ",".join(f'"{name}":{value}' for name, value in found.items()) + "}"
+    ),
+)
+composites = st.one_of(composite, st.lists(composite, max_size=2).map(lambda items: f"[{', '.join(items)}]"))
+good = {
+    "transaction_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).map(json.dumps),
+    "event_time": st.datetimes().map(lambda time: json.dumps(time.isoformat() + "Z")),
+    "amount": st.decimals(min_value=-9999, max_value=9999, places=2).flatmap(lambda one: st.sampled_from([f'"{one}"', f"{one}"])),
+    "currency": st.just('"EUR"'),
+}
+names = [*(str(field["name"]) for field in WIDE), "currency", "payer_id", "status", "stranger", "Amount", "amoun\\u0074"]
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> bytes:
+    members = [(name, draw(values)) for name, values in good.items()]
+    for name in draw(st.lists(st.sampled_from(names), max_size=4)):
+        members.insert(draw(st.integers(0, len(members))), (name, draw(composites)))
+    if draw(st.integers(0, 4)) == 0:
+        members.pop(draw(st.integers(0, len(members) - 1)))
+    gap = draw(st.sampled_from(["", " ", "\n", "\t\r\n"]))
+    document = f"{gap}{{" + f",{gap}".join(f'"{name}"{gap}:{gap}{value}' for name, value in members) + f"}}{gap}"
+    return document.encode()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    value = bytearray(draw(documents()))
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(value)))
+        kind = draw(st.sampled_from(["insert", "delete", "replace", "truncate", "double"]))
+        if kind == "insert":
+            value[at:at] = draw(
+                st.one_of(st.binary(min_size=1, max_size=3), st.sampled_from([b"\x00", b"\n", b"{", b"}", b'"', b",", b"\xef\xbb\xbf"]))
+            )
+        elif kind == "delete":
+            del value[at : at + draw(st.integers(1, 4))]
+        elif kind == "replace":
+            value[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
+        elif kind == "truncate":
+            del value[at:]
+        else:
+            value += value[:at] or b" "
+    return bytes(value)
+
+
+hostile = st.one_of(
+    st.none(),
+    st.binary(max_size=30),
+    st.sampled_from(
+        [b"", b"null", b" null ", b"[]", b"{}", b"{}{}", b"[" * 3000, b'{"a":' * 1500, b"\xef\xbb\xbf{}", b'"' + b"x" * 5000 + b'"', b"1"]
+    ),
+)
+values = st.one_of(documents(), documents(), mutated(), hostile)
+
+
+def found(decoder: Decoder, given_values: list[bytes | None]) -> list[tuple[str, Any]]:
+    offsets = list(range(len(given_values)))
+    decoded = decoder.decode(RawBlock("t", 0, offsets, [0] * len(offsets), given_values))
+    answers: dict[int, tuple[str, Any]] = {}
+    for row in decoded.payments.to_pylist():
+        offset = row["kafka_offset"]
+        assert offset not in answers
+        answers[offset] = ("payment", {name: value for name, value in row.items() if not name.startswith("kafka_")})
+    for row in decoded.rejected.to_pylist():
+        offset = row["kafka_offset"]
+        assert offset not in answers
+        original = given_values[offset]
+        assert row["payload"] == (original if original is None else original[:LIMIT])
+        assert row["detail"]
+        answers[offset] = ("rejected", row["reason"])
+    return [answers[offset] for offset in offsets]
+
+
+def canonical(value: Any, kind: str) -> Any:
+    """A column's value in the slow decoder's form."""
+    if value is None:
+        return None
+    if kind == "NUMERIC":
+        return Fraction(value)
+    if kind == "TIMESTAMP":
+        return pa.scalar(value, pa.timestamp("us", tz="UTC")).cast(pa.int64()).as_py()
+    if kind == "DATE":
+        return pa.scalar(value, pa.date32()).cast(pa.int32()).as_py()
+    return slow_decoder.parse(value.encode()) if kind == "JSON" else value
+
+
+def canonical_row(fields: tuple[SchemaField, ...], row: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for field in fields:
+        value = row[field.column]
+        if value is None:
+            result[field.column] = None
+        elif field.mode == "REPEATED":
+            result[field.column] = [_canonical_one(field, item) for item in value]
+        else:
+            result[field.column] = _canonical_one(field, value)
+    return result
+
+
+def _canonical_one(field: SchemaField, value: Any) -> Any:
+    return canonical_row(field.fields, value) if field.type == "RECORD" else canonical(value, field.type)
+
+
+def must_agree(schema: PaymentSchema, given_values: list[bytes | None], unknown_fields: str) -> None:
+    decoder = Decoder(schema, unknown_fields=unknown_fields, max_record_bytes=LIMIT)
+    answers = found(decoder, given_values)
+    for value, (kind, answer) in zip(given_values, answers, strict=True):
+        expected_kind, expected = slow_decoder.decode(schema.fields, value, LIMIT, unknown_fields == "reject")
+        assert (kind, answer if kind == "rejected" else None) == (expected_kind, expected if expected_kind == "rejected" else None), value
+        if kind == "payment":
+            row = {**canonical_row(schema.fields, answer), "unknown_fields": canonical(answer["unknown_fields"], "JSON")}
+            assert row == expected, value
+        # The slow way alone says the same as both ways together.
+        judged = decoder.judge_record(value)
+        assert (judged.row is None) == (kind == "rejected") and (kind == "payment" or judged.reason == answer)
+
+
+@pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
+@pytest.mark.parametrize("name", ["default", "wide"])
+@settings(max_examples=400, deadline=None)
+@given(st.lists(values, min_size=1, max_size=6))
+@example([None, b"null", b"{}"])
+@example([b"null"] * 5)
+@example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":1e99999999}'])
+def test_the_decoder_says_what_the_slow_decoder_says(
+    schemas: dict[str, PaymentSchema], name: str, unknown_fields: str, given_values: list[bytes | None]
+) -> None:
+    must_agree(schemas[name], given_values, unknown_fields)
+
+
+def test_money_is_exact_from_a_string_and_from_a_number(schemas: dict[str, PaymentSchema]) -> None:
+    base = b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":%s}'
+    for text in (b"99999999999999999999.999999999", b"0.1", b"-0.000000001", b"1e-9", b"12345678901234567890.123456789"):
+        for written in (text, b'"' + text + b'"'):
+            ((_, row),) = found(Decoder(schemas["default"]), [base % written])
+            assert row["amount"] == Decimal(text.decode())
