@@ -1,16 +1,23 @@
 """Runs the command line in this process, and kills it with SIGKILL before or after the n-th call of one step.
 
 python -m tests.faults.crashing_run STEP before|after N run --topic=...
+python -m tests.faults.crashing_run "any call" before N run --topic=...     the n-th call of any function of ours, in any thread
+python -m tests.faults.crashing_run "any call" count FILE run --topic=...   writes how many there are
 """
 
 import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pipeline.cli import main
+
+ROOT = Path(__file__).parents[2]
+ANY_CALL = "any call"
 
 # The numbers are those of pipeline/transaction.py and docs/guarantees.md.
 STEPS = {
@@ -53,6 +60,36 @@ def crash_at(step: str, moment: str, count: int) -> None:
     setattr(owner, name, crashing)
 
 
+class CallCounter:
+    """Counts what our own code calls while it runs; dies at the n-th call if told so."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.calls = 0
+        self._last = last
+        self._ours = {str(ROOT / package) for package in ("pipeline", "transforms")}
+
+    def __call__(self, frame: Any, event: str, _argument: object) -> None:
+        # c_call: into DuckDB, Arrow, librdkafka; the frame is the caller's.
+        if event in ("call", "c_call") and str(Path(frame.f_code.co_filename).parent).startswith(tuple(self._ours)):
+            self.calls += 1
+            if self.calls == self._last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def start(self) -> None:
+        import pipeline.run  # noqa: F401  # what is imported is not what is tested
+
+        threading.setprofile(self)
+        sys.setprofile(self)
+
+
 if __name__ == "__main__":
-    crash_at(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    sys.exit(main(sys.argv[4:]))
+    step, moment, number, *arguments = sys.argv[1:]
+    if step != ANY_CALL:
+        crash_at(step, moment, int(number))
+        sys.exit(main(arguments))
+    counter = CallCounter(int(number) if moment == "before" else None)
+    counter.start()
+    status = main(arguments)
+    if moment == "count":
+        Path(number).write_text(str(counter.calls))
+    sys.exit(status)

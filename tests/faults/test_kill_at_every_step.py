@@ -1,11 +1,13 @@
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from pipeline.message_generator import MessageGenerator
-from tests.faults.crashing_run import STEPS
+from tests.faults.crashing_run import ANY_CALL, STEPS
 from tests.faults.scenario import Scenario
 from tests.kafka_broker import KafkaBroker
 
@@ -50,6 +52,34 @@ def test_a_run_that_is_killed_again_and_again_gets_there(scenario: Scenario) -> 
     for step in ("3 one append", "4 prepare", "5 commit, inside", "1 recover", "6 mark committed"):
         assert scenario.run("tests.faults.crashing_run", step, "after", "1") == KILLED, scenario.output
     assert scenario.run() == 0, scenario.output
+    scenario.holds()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(scenario: Scenario, tmp_path: Path, seed: int) -> None:
+    """Between any two calls of our own code, in any thread. A killed run is started again, and killed again."""
+    other, calls = replace(scenario, database=tmp_path / "other.duckdb"), tmp_path / "calls"
+    assert other.run("tests.faults.crashing_run", ANY_CALL, "count", str(calls)) == 0, other.output
+    random, statuses = Random(seed), []
+    for _ in range(4):
+        moment = random.randrange(1, int(calls.read_text()))
+        statuses.append(scenario.run("tests.faults.crashing_run", ANY_CALL, "before", str(moment)))
+        # A run that follows a killed one may have less to do, and end before its moment comes.
+        assert statuses[-1] in (KILLED, 0), scenario.output
+        if scenario.database.exists():
+            assert "FAILED" not in scenario.check().values()
+    assert KILLED in statuses
+    assert scenario.run() == 0, scenario.output
+    scenario.holds()
+
+
+def test_two_runs_at_once_into_one_destination(scenario: Scenario) -> None:
+    """One has the file; the other waits for a moment, then goes on behind it or gives up. Neither doubles anything."""
+    runs = [scenario.start(), scenario.start()]
+    outputs = [process.communicate(timeout=120)[0] for process in runs]
+    statuses = sorted(process.returncode for process in runs)
+    assert statuses in ([0, 0], [0, 3]), outputs
+    assert scenario.run() == 0
     scenario.holds()
 
 
