@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from transforms.buckets import BUCKET_US
-from transforms.run_record import COMMITTED, PREPARED
-from transforms.tables import AUDIT_VIEW, DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
-from transforms.totals import OUTCOME_OF_TABLE
+from transforms.destinations.duckdb_totals import totals_of_rows
+from transforms.run_record import ABORTED, COMMITTED, PREPARED
+from transforms.tables import AUDIT_VIEW, DUPLICATES, GAPS, PAYMENTS, ROW_TABLES, RUNS, TOTALS
 
 
 def _ranges(status: str) -> str:
@@ -48,12 +48,12 @@ _FLOOR_BUCKET: Final = f"CAST(floor(epoch_us(event_time) / {BUCKET_US}) AS BIGIN
 
 REPEATS: Final = f"""
 WITH RECURSIVE chain AS (
-    SELECT run_id, partitions, lowest_watermark, settings, 0 AS run FROM {RUNS} WHERE predecessor IS NULL
-    UNION ALL SELECT r.run_id, r.partitions, r.lowest_watermark, r.settings, chain.run + 1
+    SELECT run_id, partitions, lowest_watermark, settings, status, 0 AS run FROM {RUNS} WHERE predecessor IS NULL
+    UNION ALL SELECT r.run_id, r.partitions, r.lowest_watermark, r.settings, r.status, chain.run + 1
     FROM {RUNS} r JOIN chain ON r.predecessor = chain.run_id
 ), ranges AS (
     SELECT run, part.topic AS kafka_topic, part."partition" AS kafka_partition, part.from_offset, part.to_offset
-    FROM (SELECT run, unnest(partitions) AS part FROM chain) WHERE part.to_offset > part.from_offset
+    FROM (SELECT run, unnest(partitions) AS part FROM chain WHERE status <> '{ABORTED}') WHERE part.to_offset > part.from_offset
 ), bounds AS (
     SELECT run, lowest_watermark AS watermark, (settings->>'extra_retention_us')::BIGINT AS extra_retention FROM chain
 ), repeated AS (
@@ -103,28 +103,10 @@ FROM expected FULL JOIN found USING (run_id, table_name) WHERE expected.rows IS 
 
 
 def totals_differences(amount_column: str | None, currency_column: str | None, with_run_in_flight: bool) -> str:
-    """Windows whose totals are not what the tables add up to; see transforms/totals.py for the rule."""
-
-    def payments(table: str) -> str:
-        amount = f'"{amount_column}"::DECIMAL(38,9)' if amount_column else "NULL"
-        currency = f'"{currency_column}"' if currency_column else "NULL"
-        return f"""SELECT event_time AS time, '{OUTCOME_OF_TABLE[table]}' AS outcome, {currency} AS currency, {amount} AS amount,
-            transaction_id AS hashed FROM {source(table)}"""
-
-    def source(table: str) -> str:
-        return table if with_run_in_flight else _not_in_flight(table)
-
+    """Windows whose totals are not what the tables add up to."""
+    found = totals_of_rows((lambda table: table) if with_run_in_flight else _not_in_flight, amount_column, currency_column)
     return f"""
-WITH rows AS (
-    {payments(PAYMENTS)} UNION ALL {payments(DUPLICATES)} UNION ALL
-    SELECT COALESCE(event_time, kafka_timestamp, TIMESTAMP '1970-01-01'), '{OUTCOME_OF_TABLE[REJECTED]}', NULL, NULL,
-        COALESCE(transaction_id, concat(kafka_topic, ':', kafka_partition, ':', kafka_offset)) FROM {source(REJECTED)}
-), found AS (
-    SELECT make_timestamp((CAST(floor(epoch_us(time) / {BUCKET_US}) AS BIGINT) * {BUCKET_US})::BIGINT) AS window_start, outcome, currency,
-        COUNT(*) AS records, SUM(amount) AS amount,
-        SUM(('0x' || left(sha256(hashed), 15))::UBIGINT) % (1::HUGEINT << 60) AS checksum
-    FROM rows GROUP BY ALL
-), told AS (
+WITH found AS ({found}), told AS (
     SELECT window_start, outcome, currency, SUM(records) AS records, SUM(amount) AS amount, SUM(checksum) % (1::HUGEINT << 60) AS checksum
     FROM {TOTALS} GROUP BY ALL
 )

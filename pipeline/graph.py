@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
+from numpy.typing import NDArray
 
 from transforms.decode import Decoder
 from transforms.dedup_settings import DedupSettings
@@ -20,7 +22,10 @@ from transforms.write import PendingDestination, WriteRowsOfShards
 
 @dataclass(frozen=True)
 class BoundedRun:
-    """Everything that the graph needs to know. watermarks: start watermark per (topic, partition) in microseconds."""
+    """Everything that the graph needs to know.
+
+    watermarks: start watermark per (topic, partition) in microseconds. present: offsets that have a row already, only in a repair.
+    """
 
     run_id: str
     ranges: Sequence[PartitionRange]
@@ -32,6 +37,7 @@ class BoundedRun:
     layout: str
     destination: PendingDestination
     reports: ReportStore
+    present: Mapping[tuple[str, int], NDArray[np.int64]]
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
@@ -39,7 +45,7 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
     blocks, read = pipeline | "Plan" >> beam.Create(run.ranges, reshuffle=False) | "ReadRecords" >> ReadRecords(run.consumer_config)
     written = (
         blocks
-        | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards))
+        | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present))
         | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
         | "WriteRows" >> beam.ParDo(WriteRowsOfShards(run.destination)).with_output_types(bytes)
     )

@@ -6,13 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.kafka_admin import TopicState
 from transforms.errors import GuaranteeError
 from transforms.run_record import COMMITTED, PartitionProgress, RunRecord
+from transforms.tables import GAPS
 
 Position = tuple[str, int]
 """(topic, partition)."""
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,33 @@ class PlannedPartition:
 
 
 @dataclass(frozen=True)
+class Repair:
+    """What is visible already of a run whose other streams have expired, so that its ranges are read again.
+
+    offsets: per (topic, partition) and table the offsets that have a row, sorted. gaps: the rows of `offset_gaps` as (first, last).
+    watermarks: what the expired run recorded; totals: rows of `control_totals` for exactly the visible rows.
+    """
+
+    run_id: str
+    offsets: Mapping[Position, Mapping[str, NDArray[np.int64]]]
+    gaps: Mapping[Position, Sequence[tuple[int, int]]]
+    watermarks: Mapping[Position, int | None]
+    totals: pa.RecordBatch
+
+    def present(self, position: Position) -> NDArray[np.int64]:
+        """Sorted offsets of one partition that have a row in one of the three tables."""
+        return np.sort(np.concatenate([_NONE, *self.offsets.get(position, {}).values()]))
+
+    def rows(self, table: str) -> int:
+        """Visible rows of one table."""
+        if table == GAPS:
+            return sum(map(len, self.gaps.values()))
+        return sum(len(tables[table]) for tables in self.offsets.values() if table in tables)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """carried: partitions that this run does not read, as the ledger has them."""
+    """carried: partitions that this run does not read, as the ledger has them. repair: None for all but the second try of an expired run."""
 
     run_id: str
     predecessor: str
@@ -43,6 +74,11 @@ class Plan:
     cluster_id: str | None
     partitions: tuple[PlannedPartition, ...]
     carried: tuple[PartitionProgress, ...]
+    repair: Repair | None = None
+
+    def present(self, position: Position) -> NDArray[np.int64]:
+        """Sorted offsets that have a row already: not judged and not written again."""
+        return self.repair.present(position) if self.repair else _NONE
 
     @property
     def records_at_most(self) -> int:
@@ -84,7 +120,7 @@ def make_plan(
     carried_minimum = lowest([part.watermark for part in known.values() if part.watermark is not None])
     planned = []
     for state in states:
-        _same_topic(state, known)
+        check_same_topic(state, known.values())
         for partition, (low, high) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
             planned.append(_plan_partition(state, partition, low, high, before, carried_minimum, limits, now_us))
@@ -111,7 +147,7 @@ def _plan_partition(
     now_us: int,
 ) -> PlannedPartition:
     position = before.to_offset if before else low
-    _position_exists(state.topic, partition, position, low, high, limits.accept_data_loss)
+    check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
     if limits.idle_timeout_us is not None and position == high and now_us - since >= limits.idle_timeout_us and watermark is not None:
@@ -120,7 +156,8 @@ def _plan_partition(
     return PlannedPartition(state.topic, partition, state.topic_id, position, max(position, low), high, watermark, since)
 
 
-def _position_exists(topic: str, partition: int, position: int, low: int, high: int, accept_data_loss: bool) -> None:
+def check_position(topic: str, partition: int, position: int, low: int, high: int, accept_data_loss: bool) -> None:
+    """Raises GuaranteeError when the log does not hold `position` any more; low and high are its first offset and its end."""
     if position > high:
         raise GuaranteeError(
             f"topic {topic} partition {partition}: the next offset to read is {position}, but the log ends at {high}. Records that were read"
@@ -134,8 +171,9 @@ def _position_exists(topic: str, partition: int, position: int, low: int, high: 
         )
 
 
-def _same_topic(state: TopicState, known: Mapping[Position, PartitionProgress]) -> None:
-    ids = {part.topic_id for (topic, _), part in known.items() if topic == state.topic and part.topic_id is not None}
+def check_same_topic(state: TopicState, known: Iterable[PartitionProgress]) -> None:
+    """Raises GuaranteeError when the topic was recreated since `known` was recorded."""
+    ids = {part.topic_id for part in known if part.topic == state.topic and part.topic_id is not None}
     if ids and state.topic_id not in ids:
         found = "the broker does not tell its id any more" if state.topic_id is None else f"it now has the id {state.topic_id}"
         raise GuaranteeError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.plan import Plan, PlannedPartition, Position
 from transforms.coders import decode_rows
+from transforms.coordinates import coordinate_sum
 from transforms.errors import GuaranteeError
 from transforms.run_record import PartitionProgress
 from transforms.run_report import PartitionWritten, ReaderReport, Report, ShardReport
@@ -63,8 +66,8 @@ def prove(plan: Plan, reports: Sequence[Report], finalized_rows: Mapping[str, in
         for stream in report.streams:
             streams.setdefault(stream.table, []).append((stream.stream, stream.rows))
     _streams_hold_what_was_counted(shards)
-    progress = tuple(_progress(part, readers, written, plan.plan_time_us, dedup_horizon_us) for part in plan.partitions)
-    totals = add_up([decode_rows(report.totals) for report in shards])
+    progress = tuple(_progress(part, readers, written, plan, dedup_horizon_us) for part in plan.partitions)
+    totals = add_up([*(decode_rows(report.totals) for report in shards), *([plan.repair.totals] if plan.repair else [])])
     return Proof(progress, streams, _gap_rows(plan, readers), totals, _live_changes(shards))
 
 
@@ -72,37 +75,76 @@ def _progress(
     part: PlannedPartition,
     readers: Mapping[Position, ReaderReport],
     written: Mapping[Position, _Written],
-    plan_time_us: int,
+    plan: Plan,
     dedup_horizon_us: int,
 ) -> PartitionProgress:
-    where = f"topic {part.topic} partition {part.partition}"
-    report = readers.get((part.topic, part.partition))
-    rows = written.get((part.topic, part.partition), _Written())
+    where, position = f"topic {part.topic} partition {part.partition}", (part.topic, part.partition)
+    report = readers.get(position)
+    rows = written.get(position, _Written())
     planned = (part.read_from, part.to_offset) if part.to_offset > part.read_from else None
     if (report and (report.from_offset, report.to_offset)) != planned:
         raise _broken(f"{where}: planned offsets {planned}, reported {report}")
-    delivered = (report.records, report.coordinate_hash) if report else (0, 0)
-    if delivered != (rows.records, rows.coordinate_hash):
-        raise _broken(f"{where}: the reader delivered {delivered[0]} records, the tables are about to get {rows.records} or other ones")
-    gaps = sum(last - first + 1 for first, last in report.gaps) if report else 0
-    lost = min(part.read_from, part.to_offset) - part.from_offset
-    if delivered[0] + gaps + lost != part.to_offset - part.from_offset:
-        raise _broken(f"{where}: {delivered[0]} records and {gaps + lost} gaps do not fill offsets {part.from_offset} to {part.to_offset}")
-    highest = rows.highest_event_time_us
-    reached = [mark for mark in (part.start_watermark_us, None if highest is None else highest - dedup_horizon_us) if mark is not None]
+    records, coordinate_hash = (report.records, report.coordinate_hash) if report else (0, 0)
+    # Of a repaired run, some rows are visible already; Kafka may have compacted or deleted their records meanwhile.
+    present = plan.present(position)
+    delivered_again = _delivered(present, report)
+    expected = records - int(delivered_again.sum()), _minus(coordinate_hash, part, present[delivered_again])
+    if expected != (rows.records, rows.coordinate_hash):
+        raise _broken(f"{where}: the reader delivered {expected[0]} records, the tables are about to get {rows.records} or other ones")
+    records += int((~delivered_again).sum())
+    coordinate_hash = (coordinate_hash + coordinate_sum(part.topic, part.partition, present[~delivered_again])) & _HASH_MASK
+    gaps = sum(last - first + 1 for first, last, _ in _gaps_of(part, report, present))
+    if records + gaps != part.to_offset - part.from_offset:
+        raise _broken(f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to {part.to_offset}")
+    highest = None if rows.highest_event_time_us is None else rows.highest_event_time_us - dedup_horizon_us
+    before = plan.repair.watermarks[position] if plan.repair else None
+    reached = [mark for mark in (part.start_watermark_us, highest, before) if mark is not None]
     return PartitionProgress(
         topic=part.topic,
         partition=part.partition,
         topic_id=part.topic_id,
         from_offset=part.from_offset,
         to_offset=part.to_offset,
-        records=delivered[0],
-        gap_offsets=gaps + lost,
-        coordinate_hash=delivered[1],
+        records=records,
+        gap_offsets=gaps,
+        coordinate_hash=coordinate_hash,
         start_watermark=part.start_watermark_us,
         watermark=max(reached) if reached else None,
-        position_since=part.position_since_us if part.to_offset == part.from_offset else plan_time_us,
+        position_since=part.position_since_us if part.to_offset == part.from_offset else plan.plan_time_us,
     )
+
+
+def _delivered(present: NDArray[np.int64], report: ReaderReport | None) -> NDArray[np.bool_]:
+    """Which of the offsets the reader has delivered: those of its range that lie in none of its gaps."""
+    if report is None:
+        return np.zeros(len(present), dtype=bool)
+    delivered = (present >= report.from_offset) & (present < report.to_offset)
+    for first, last in report.gaps:
+        delivered &= (present < first) | (present > last)
+    return delivered
+
+
+def _minus(coordinate_hash: int, part: PlannedPartition, offsets: NDArray[np.int64]) -> int:
+    return (coordinate_hash - coordinate_sum(part.topic, part.partition, offsets)) & _HASH_MASK
+
+
+def _gaps_of(part: PlannedPartition, report: ReaderReport | None, known: NDArray[np.int64]) -> list[tuple[int, int, str]]:
+    """(first, last, cause) of the offsets that hold no record, without those that are accounted for already."""
+    lost_behind = min(part.read_from, part.to_offset)
+    gaps = [(part.from_offset, lost_behind - 1, "deleted")] if lost_behind > part.from_offset else []
+    gaps += [(first, last, "no_record") for first, last in (report.gaps if report else [])]
+    return [piece for gap in gaps for piece in _without(gap, known)]
+
+
+def _without(gap: tuple[int, int, str], known: NDArray[np.int64]) -> Iterator[tuple[int, int, str]]:
+    first, last, cause = gap
+    inside = known[np.searchsorted(known, first) : np.searchsorted(known, last, side="right")]
+    for offset in inside.tolist():
+        if offset > first:
+            yield first, offset - 1, cause
+        first = offset + 1
+    if first <= last:
+        yield first, last, cause
 
 
 def _written_by_partition(shards: Sequence[ShardReport]) -> dict[Position, _Written]:
@@ -125,13 +167,12 @@ def _streams_hold_what_was_counted(shards: Sequence[ShardReport]) -> None:
 def _gap_rows(plan: Plan, readers: Mapping[Position, ReaderReport]) -> pa.RecordBatch:
     rows = []
     for part in plan.partitions:
-        lost_behind = min(part.read_from, part.to_offset)
-        gaps = [(part.from_offset, lost_behind - 1, "deleted")] if lost_behind > part.from_offset else []
-        if report := readers.get((part.topic, part.partition)):
-            gaps += [(first, last, "no_record") for first, last in report.gaps]
+        position = (part.topic, part.partition)
+        visible = [np.arange(first, last + 1) for first, last in (plan.repair.gaps.get(position, ()) if plan.repair else ())]
+        known = np.sort(np.concatenate([plan.present(position), *visible]))
         rows += [
             {"kafka_topic": part.topic, "kafka_partition": part.partition, "first_offset": first, "last_offset": last, "cause": cause}
-            for first, last, cause in gaps
+            for first, last, cause in _gaps_of(part, readers.get(position), known)
         ]
     return pa.RecordBatch.from_pylist(rows, schema=GAPS_SCHEMA)
 

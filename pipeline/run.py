@@ -27,7 +27,7 @@ from transforms.known_ids import forget_known_ids
 from transforms.lateness import TimeLimits
 from transforms.outcome import RowShape
 from transforms.partition_reader import PartitionRange
-from transforms.run_record import COMMITTED, RunRecord
+from transforms.run_record import COMMITTED, PREPARED, RunRecord
 
 
 def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
@@ -59,7 +59,11 @@ def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Calla
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
         transaction.check_cluster(runs, cluster_id)
         while True:
-            plan = transaction.plan(runs, states, cluster_id, settings, now_us())
+            if runs[-1].status == PREPARED:
+                topics = sorted({part.topic for part in runs[-1].partitions if part.to_offset > part.from_offset})
+                plan = transaction.plan_repair(destination, runs[-1], [admin.topic_state(topic) for topic in topics], settings)
+            else:
+                plan = transaction.plan(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
                 return
             record = run_once(config, destination, plan, settings)
@@ -134,6 +138,7 @@ def _run_graph(config: RunConfig, destination: RunDestination, plan: Plan, setti
         layout=config.dedup_layout,
         destination=destination,
         reports=destination,
+        present={} if plan.repair is None else {position: plan.repair.present(position) for position in plan.repair.offsets},
     )
     pipeline = beam.Pipeline(options=config.beam_options)
     build(pipeline, run)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from pipeline import repair
 from pipeline.kafka_admin import TopicState
 from pipeline.plan import Plan, PlanLimits, last_committed, make_plan
 from pipeline.prove import Proof, prove
@@ -20,7 +22,7 @@ from transforms.buckets import expiry_of_bucket
 from transforms.errors import GuaranteeError
 from transforms.known_ids import ColdStart, IdSource, load_known_ids
 from transforms.reports import ReportStore
-from transforms.run_record import ABORTED, COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
+from transforms.run_record import COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
 from transforms.run_report import ShardReport, decode_report
 from transforms.shard_state import packed_bytes
 from transforms.tables import COMMIT_ORDER, GAPS, TOTALS
@@ -30,7 +32,7 @@ STREAMS_PER_COMMIT = 10_000
 """BatchCommitWriteStreams takes no more (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
 
 
-class RunDestination(WriteStreams, IdSource, ReportStore, Protocol):
+class RunDestination(WriteStreams, IdSource, ReportStore, repair.VisibleRows, Protocol):
     """What a run needs of a destination; see transforms/destinations."""
 
     def __enter__(self) -> RunDestination: ...
@@ -47,8 +49,6 @@ class RunDestination(WriteStreams, IdSource, ReportStore, Protocol):
 
     def read_reports(self, run_id: str) -> dict[str, list[bytes]]: ...
 
-    def is_empty(self) -> bool: ...
-
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -57,13 +57,14 @@ class RunSettings:
     limits: PlanLimits
     extra_retention_us: int
     shards: int
-    settings: dict[str, object]
+    settings: dict[str, Any]
 
 
 def recover(destination: RunDestination) -> list[RunRecord]:
     """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the ledger.
 
-    Removing is safe: a run that is still alive finds its streams gone when it finalizes them, before it claims anything.
+    If the newest record is still PREPARED then, a repair must follow it (pipeline/repair.py). Removing is safe: a run that is still alive
+    finds its streams gone when it finalizes them, before it claims anything.
     """
     runs = destination.read_runs()
     if not runs and not destination.is_empty():
@@ -107,7 +108,13 @@ def begin(
 
 def plan(runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: str | None, settings: RunSettings, now_us: int) -> Plan:
     """Step 2: ranges, start watermarks, idle advances and the plan's time, from the last COMMITTED run and fresh answers of the broker."""
-    return make_plan(f"run-{secrets.token_hex(8)}", runs, states, cluster_id, settings.limits, now_us)
+    return make_plan(_new_run_id(), runs, states, cluster_id, settings.limits, now_us)
+
+
+def plan_repair(destination: RunDestination, expired: RunRecord, states: Sequence[TopicState], settings: RunSettings) -> Plan:
+    """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once more. states: of all its topics."""
+    columns = settings.settings["amount_column"], settings.settings["currency_column"]
+    return repair.plan_repair(destination, _new_run_id(), expired, states, settings.limits.accept_data_loss, columns)
 
 
 def read_and_write(run_graph: Callable[[Plan], None], planned: Plan) -> None:
@@ -140,12 +147,15 @@ def make_record(destination: RunDestination, planned: Plan, proof: Proof, settin
     for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
         if rows.num_rows:
             streams[table] = [(_write_stream(destination, table, rows), rows.num_rows)]
+    visible = {table: planned.repair.rows(table) if planned.repair else 0 for table in COMMIT_ORDER}
     tables = [
         TableProgress(
-            table=table, rows=sum(rows for _, rows in streams[table]), commit_groups=_groups([name for name, _ in streams[table]])
+            table=table,
+            rows=visible[table] + sum(rows for _, rows in streams.get(table, [])),
+            commit_groups=_groups([name for name, _ in streams.get(table, [])]),
         )
         for table in COMMIT_ORDER
-        if table in streams
+        if table in streams or visible[table]
     ]
     partitions = [*proof.partitions, *planned.carried]
     live = _live_ids(destination, planned, proof, settings)
@@ -154,6 +164,7 @@ def make_record(destination: RunDestination, planned: Plan, proof: Proof, settin
         cluster_id=planned.cluster_id, partitions=partitions, tables=tables,
         lowest_watermark=planned.lowest_watermark_us, live_ids=sum(live.values()),
         state_bytes=packed_bytes(live, settings.shards), settings=settings.settings,
+        repairs=planned.repair.run_id if planned.repair else None,
     )  # fmt: skip
 
 
@@ -163,37 +174,33 @@ def prepare(destination: RunDestination, record: RunRecord) -> None:
         raise _lost_race(record.predecessor)
 
 
-def commit(destination: RunDestination, record: RunRecord) -> None:
-    """Steps 5 and 6 of a PREPARED run, by whoever finds it. Streams that have expired before any was committed make it ABORTED."""
-    any_committed = False
-    for table in record.tables:
-        try:
-            any_committed |= commit_table(destination, table)
-        except StreamNotFound as gone:
-            if any_committed:
-                raise GuaranteeError(
-                    f"run {record.run_id} is committed in part, and {gone.stream} of {table.table} does not exist any more. What is missing can"
-                    " be read again from Kafka only by a repair run, which this destination's streams never need: they do not expire."
-                    " Somebody removed them; restore the destination from a backup."
-                ) from gone
-            destination.mark_run(record.run_id, ABORTED)
-            return
-    mark_committed(destination, record)
+def commit(destination: RunDestination, record: RunRecord) -> str:
+    """Steps 5 and 6 of a PREPARED run, by whoever finds it. Returns the status that the run has then.
+
+    Streams that have expired meanwhile: COMMITTED if all of it is visible all the same, ABORTED if nothing is, so that it is planned again;
+    else it stays PREPARED, and only a repair can follow it.
+    """
+    status = COMMITTED
+    try:
+        for table in record.tables:
+            commit_table(destination, table)
+    except StreamNotFound:
+        status = repair.status_without_streams(destination, record)
+    if status != PREPARED:
+        mark(destination, record, status)
+    return status
 
 
-def commit_table(destination: RunDestination, table: TableProgress) -> bool:
-    """Step 5 for one table; committed already is success, because the groups are fixed in the record. True when it had any stream."""
+def commit_table(destination: RunDestination, table: TableProgress) -> None:
+    """Step 5 for one table; committed already is success, because the groups are fixed in the record. Raises StreamNotFound."""
     for group in table.commit_groups:
-        try:
+        with suppress(StreamAlreadyCommitted):
             destination.commit_streams(table.table, group)
-        except StreamAlreadyCommitted:
-            continue
-    return bool(table.commit_groups)
 
 
-def mark_committed(destination: RunDestination, record: RunRecord) -> None:
+def mark(destination: RunDestination, record: RunRecord, status: str) -> None:
     """Step 6, first half."""
-    destination.mark_run(record.run_id, COMMITTED)
+    destination.mark_run(record.run_id, status)
 
 
 def check_cluster(runs: Sequence[RunRecord], cluster_id: str | None) -> None:
@@ -233,6 +240,10 @@ def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch)
 
 def _groups(streams: list[str]) -> list[list[str]]:
     return [streams[start : start + STREAMS_PER_COMMIT] for start in range(0, len(streams), STREAMS_PER_COMMIT)]
+
+
+def _new_run_id() -> str:
+    return f"run-{secrets.token_hex(8)}"
 
 
 def _lost_race(predecessor: str | None) -> GuaranteeError:

@@ -120,6 +120,9 @@ class Decoder:
         sized = [value or b"" for value in values]
         if max(map(len, sized), default=0) > limit:
             sized = [value if len(value) <= limit else b"" for value in sized]
+        if not all(map(bytes.isascii, sized)):
+            # msgspec does not look into a Raw, nor into a value that a later one of the same key replaces.
+            sized = [value if value.isascii() or _is_utf8(value) else b"" for value in sized]
         structs: list[Any] = []
         remaining = iter(sized)
         while True:
@@ -179,6 +182,14 @@ class Decoder:
             *_kafka_columns(block, rows),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=_REJECTED)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_raw(field: SchemaField) -> bool:

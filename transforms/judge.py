@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 from apache_beam.typehints import with_output_types
+from numpy.typing import NDArray
 
-from transforms.batch import RawBlock, ShardBatch
+from transforms.batch import DecodedBlock, RawBlock, ShardBatch
 from transforms.decode import Decoder
 from transforms.lateness import TimeLimits, reject_untimely
 from transforms.shard import split_by_shard
@@ -17,14 +20,37 @@ from transforms.shard import split_by_shard
 class JudgeRecords(beam.DoFn):
     """RawBlock -> (shard, ShardBatch)."""
 
-    def __init__(self, decoder: Decoder, watermarks: Mapping[tuple[str, int], int | None], limits: TimeLimits, shards: int) -> None:
-        """watermarks: microseconds per (topic, partition); None: nothing is late there."""
+    def __init__(
+        self,
+        decoder: Decoder,
+        watermarks: Mapping[tuple[str, int], int | None],
+        limits: TimeLimits,
+        shards: int,
+        present: Mapping[tuple[str, int], NDArray[np.int64]],
+    ) -> None:
+        """watermarks: microseconds per (topic, partition); None: nothing is late there.
+
+        present: offsets that have a row already; their records are passed over, the table has their verdict.
+        """
         self._decoder = decoder
+        self._present = dict(present)
         self._watermarks = dict(watermarks)
         self._limits = limits
         self._shards = shards
 
     def process(self, block: RawBlock) -> Iterator[tuple[int, ShardBatch]]:
         decoded = self._decoder.decode(block)
-        watermark = self._watermarks[(block.topic, block.partition)]
-        yield from split_by_shard(reject_untimely(block, decoded, watermark, self._limits), self._shards)
+        position = (block.topic, block.partition)
+        judged = reject_untimely(block, decoded, self._watermarks[position], self._limits)
+        if position in self._present:
+            judged = _absent(judged, self._present[position])
+        yield from split_by_shard(judged, self._shards)
+
+
+def _absent(block: DecodedBlock, present: NDArray[np.int64]) -> DecodedBlock:
+    payments, rejected = (
+        ~np.isin(rows.column("kafka_offset").to_numpy(), present, kind="sort") for rows in (block.payments, block.rejected)
+    )
+    return DecodedBlock(
+        block.payments.filter(pa.array(payments)), np.asarray(block.payload_index)[payments], block.rejected.filter(pa.array(rejected))
+    )

@@ -156,7 +156,9 @@ def mutated(draw: st.DrawFn) -> bytes:
         kind = draw(st.sampled_from(["insert", "delete", "replace", "truncate", "double"]))
         if kind == "insert":
             value[at:at] = draw(
-                st.one_of(st.binary(min_size=1, max_size=3), st.sampled_from([b"\x00", b"\n", b"{", b"}", b'"', b",", b"\xef\xbb\xbf"]))
+                st.one_of(
+                    st.binary(min_size=1, max_size=3), st.sampled_from([b"\x00", b"\x80", b"\n", b"{", b"}", b'"', b",", b"\xef\xbb\xbf"])
+                )
             )
         elif kind == "delete":
             del value[at : at + draw(st.integers(1, 4))]
@@ -248,6 +250,8 @@ def must_agree(schema: PaymentSchema, given_values: list[bytes | None], unknown_
 @example([None, b"null", b"{}"])
 @example([b"null"] * 5)
 @example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":1e99999999}'])
+@example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":"1\x80"}', b"{}"])
+@example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":"\x80","amount":"1"}'])
 def test_the_decoder_says_what_the_slow_decoder_says(
     schemas: dict[str, PaymentSchema], name: str, unknown_fields: str, given_values: list[bytes | None]
 ) -> None:

@@ -1,15 +1,9 @@
-"""The embedded destination: one DuckDB file behind the write-stream contract, no stronger than that contract.
-
-Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written by one transaction; commit moves them
-table by table. A digest per append makes other bytes at a known offset an error.
-"""
+"""The embedded destination: one DuckDB file behind the write-stream contract, no stronger than that contract."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import duckdb
@@ -17,25 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.destinations import duckdb_ledger
+from transforms.destinations import duckdb_ledger, duckdb_streams
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
-from transforms.destinations.duckdb_tables import APPENDS, REPORTS, STREAMS, create_tables, has_tables
+from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_tables
+from transforms.destinations.duckdb_totals import totals_of_rows
 from transforms.run_record import RunRecord
-from transforms.tables import ROW_TABLES, TIMESTAMP
-from transforms.write_streams import (
-    DifferentRows,
-    OffsetAlreadyExists,
-    OffsetOutOfRange,
-    StreamAlreadyCommitted,
-    StreamFinalized,
-    StreamNotFinalized,
-    StreamNotFound,
-)
+from transforms.tables import GAPS, ROW_TABLES, TOTALS, TOTALS_SCHEMA
 
-_PAGE_BYTES = 64 << 20
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
-_OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 _T = TypeVar("_T")
 
 
@@ -78,32 +61,21 @@ class DuckDBDestination:
     # Write streams: transforms/write_streams.py is the contract.
 
     def create_stream(self, table: str) -> str:
-        stream = f"{table}/{secrets.token_hex(12)}"
-        self._cursor().execute(f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}')", [stream, table])
-        return stream
+        return duckdb_streams.create(self._cursor(), table)
 
     def append(self, stream: str, offset: int, rows: pa.RecordBatch) -> int:
-        ipc = _to_ipc(rows)
-        digest = hashlib.sha256(ipc).digest()
-        return self._atomically(lambda cursor: _append(cursor, stream, offset, rows.num_rows, digest, ipc))
+        encoded = duckdb_streams.EncodedRows(rows)
+        return self._atomically(lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded))
 
     def finalize_stream(self, stream: str) -> int:
-        return self._atomically(lambda cursor: _finalize(cursor, stream))
+        return self._atomically(lambda cursor: duckdb_streams.finalize(cursor, stream))
 
     def commit_streams(self, table: str, streams: list[str]) -> None:
-        self._atomically(lambda cursor: _commit(cursor, table, streams))
+        self._atomically(lambda cursor: duckdb_streams.commit(cursor, table, streams))
 
     def discard_streams(self, keep: Collection[str]) -> int:
         """Removes streams that are not committed and not in `keep`, with their rows; how many."""
-
-        def discard(cursor: duckdb.DuckDBPyConnection) -> int:
-            found = cursor.execute(f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}'").fetchall()
-            gone = [stream for (stream,) in found if stream not in keep]
-            for table in (APPENDS, STREAMS):
-                cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [gone])
-            return len(gone)
-
-        return self._atomically(discard)
+        return self._atomically(lambda cursor: duckdb_streams.discard(cursor, keep))
 
     # The ledger.
 
@@ -146,16 +118,41 @@ class DuckDBDestination:
         table = _fetch(self._cursor(), LIVE_IDS, live_ids_parameters(expired_before, extra_retention))
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(pa.binary(10)))
 
-    def present_offsets(self, topic: str, partition: int, from_offset: int, to_offset: int) -> NDArray[np.int64]:
-        """Sorted offsets of [from_offset, to_offset) with a row in one of the three tables."""
-        tables = " UNION ALL ".join(
-            f"SELECT kafka_offset FROM {table} WHERE kafka_topic = $topic AND kafka_partition = $partition"
-            " AND kafka_offset >= $from_offset AND kafka_offset < $to_offset"
-            for table in ROW_TABLES
-        )
-        where = {"topic": topic, "partition": partition, "from_offset": from_offset, "to_offset": to_offset}
-        found = _fetch(self._cursor(), f"{tables} ORDER BY kafka_offset", where)
+    def present_offsets(self, table: str, where: tuple[str, int, int, int]) -> NDArray[np.int64]:
+        """Sorted offsets with a row in `table`; where: (topic, partition, from_offset, to_offset)."""
+        found = _fetch(self._cursor(), f"SELECT kafka_offset FROM {table} WHERE {_IN_RANGE} ORDER BY 1", _range(where))
         return np.asarray(found.column("kafka_offset").to_numpy())
+
+    def present_gaps(self, where: tuple[str, int, int, int]) -> list[tuple[int, int]]:
+        """(first, last) of the rows of offset_gaps that begin in the range."""
+        condition = _IN_RANGE.replace("kafka_offset", "first_offset")
+        found = _fetch(self._cursor(), f"SELECT first_offset, last_offset FROM {GAPS} WHERE {condition} ORDER BY 1", _range(where))
+        return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+    def present_totals(
+        self, ranges: Sequence[tuple[str, int, int, int]], amount_column: str | None, currency_column: str | None
+    ) -> pa.RecordBatch:
+        """Rows of control_totals, computed from the rows of the three tables in the ranges."""
+        cursor = self._cursor()
+        names = ("topic", "partition", "from_offset", "to_offset")
+        cursor.register("_ranges", pa.Table.from_pylist([dict(zip(names, where, strict=True)) for where in ranges]))
+        condition = _IN_RANGE.replace("$", "_ranges.")
+        sql = totals_of_rows(lambda table: f"(SELECT r.* FROM {table} r JOIN _ranges ON {condition})", amount_column, currency_column)
+        found = _fetch(cursor, sql, {})
+        cursor.unregister("_ranges")
+        return found.cast(TOTALS_SCHEMA).combine_chunks().to_batches()[0]
+
+    def count_rows(self) -> int:
+        """Rows of the three tables."""
+        return sum(self._count(f"SELECT COUNT(*) FROM {table}") for table in ROW_TABLES)
+
+    def count_in_totals(self) -> int:
+        """Records that control_totals account for."""
+        return self._count(f"SELECT COALESCE(SUM(records), 0)::BIGINT FROM {TOTALS}")
+
+    def _count(self, sql: str) -> int:
+        (found,) = self._cursor().execute(sql).fetchall()
+        return int(found[0])
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         """Each thread's own cursor: DuckDB's connections must not be shared between threads."""
@@ -178,108 +175,12 @@ class DuckDBDestination:
         return result
 
 
+_IN_RANGE = "kafka_topic = $topic AND kafka_partition = $partition AND kafka_offset >= $from_offset AND kafka_offset < $to_offset"
+
+
+def _range(where: tuple[str, int, int, int]) -> dict[str, Any]:
+    return dict(zip(("topic", "partition", "from_offset", "to_offset"), where, strict=True))
+
+
 def _fetch(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any]) -> pa.Table:
     return cursor.sql(sql, params=parameters).to_arrow_table()
-
-
-def _append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, rows: int, digest: bytes, ipc: bytes) -> int:
-    next_offset, state = _stream(cursor, stream)
-    if offset < next_offset:
-        known = cursor.execute(f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]).fetchone()
-        if known != (digest,):
-            raise DifferentRows(stream, f"offset {offset} holds other rows")
-        raise OffsetAlreadyExists(stream, f"offset {offset} was written before; the stream ends at {next_offset}")
-    if state != _OPEN:
-        raise StreamFinalized(stream, "it takes no more rows")
-    if offset > next_offset:
-        raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
-    cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, rows, digest, ipc])
-    cursor.execute(f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + rows, stream])
-    return offset + rows
-
-
-def _finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
-    next_offset, state = _stream(cursor, stream)
-    if state == _OPEN:
-        cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
-    return next_offset
-
-
-def _commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
-    states = {stream: _stream(cursor, stream)[1] for stream in streams}
-    for stream, state in states.items():
-        if state == _COMMITTED:
-            raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
-        if state != _FINALIZED:
-            raise StreamNotFinalized(stream, "finalize it first")
-    names = {row[0] for row in cursor.execute(f"SELECT table_name FROM {STREAMS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()}
-    if names - {table}:
-        raise ValueError(f"streams of {sorted(names)} cannot be committed to {table}")
-    for page in _pages(cursor, streams):
-        rows = _rows_of(cursor, page)
-        assert rows is not None  # read by its name in the statement
-        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
-    cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
-    cursor.execute(f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams])
-
-
-def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
-    """Streams that have rows, several to one INSERT: one for each would leave half-filled row groups and take twice as long."""
-    sizes = cursor.execute(
-        f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?)) GROUP BY stream ORDER BY stream",
-        [streams],
-    ).fetchall()
-    page: list[str] = []
-    room = _PAGE_BYTES
-    for stream, size in sizes:
-        if page and size > room:
-            yield page
-            page, room = [], _PAGE_BYTES
-        page.append(stream)
-        room -= size
-    if page:
-        yield page
-
-
-def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.RecordBatchReader:
-    """The rows of streams that have some, decompressed while they are read."""
-    blobs = cursor.execute(f"SELECT ipc FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()
-    with pa.ipc.open_stream(blobs[0][0]) as first:
-        schema = first.schema
-    return pa.RecordBatchReader.from_batches(schema, (batch for (blob,) in blobs for batch in _from_ipc(blob)))
-
-
-def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[int, str]:
-    found = cursor.execute(f"SELECT next_offset, state FROM {STREAMS} WHERE stream = ?", [stream]).fetchone()
-    if found is None:
-        raise StreamNotFound(stream, "there is no such stream")
-    return (found[0], found[1])
-
-
-def _to_ipc(rows: pa.RecordBatch) -> bytes:
-    """Times lose their zone here: DuckDB's conversion from TIMESTAMPTZ would follow the session's zone."""
-    columns = [_without_zone(column) for column in rows.columns]
-    plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
-        writer.write_batch(plain)
-    return bytes(sink.getvalue())
-
-
-def _from_ipc(blob: bytes) -> Iterator[pa.RecordBatch]:
-    with pa.ipc.open_stream(blob) as reader:
-        yield from reader
-
-
-def _without_zone(column: pa.Array) -> pa.Array:
-    return column.cast(_zoneless(column.type)) if _zoneless(column.type) != column.type else column
-
-
-def _zoneless(kind: pa.DataType) -> pa.DataType:
-    if kind == TIMESTAMP:
-        return pa.timestamp("us")
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _zoneless(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(_zoneless(kind.value_type))
-    return kind

@@ -9,7 +9,7 @@ import duckdb
 import msgspec
 
 from transforms.errors import GuaranteeError
-from transforms.run_record import PREPARED, RunRecord
+from transforms.run_record import ABORTED, PREPARED, RunRecord
 from transforms.tables import RUNS
 
 _COLUMNS: Final = (
@@ -41,7 +41,10 @@ def read_runs(cursor: duckdb.DuckDBPyConnection) -> list[RunRecord]:
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
-    """Within the caller's transaction: compare-and-set of the predecessor's successor, and the insert."""
+    """Within the caller's transaction: compare-and-set of the predecessor's successor, and the insert.
+
+    A repair ends the run that it repairs in the same transaction: between the two its rows would belong to nobody.
+    """
     if record.predecessor is None:
         if cursor.execute(f"SELECT 1 FROM {RUNS} LIMIT 1").fetchone():
             return False
@@ -51,6 +54,8 @@ def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
         ).fetchall()
         if len(changed) != 1:
             return False
+    if record.repairs is not None:
+        mark(cursor, record.repairs, ABORTED)
     values = msgspec.to_builtins(record)
     values["settings"] = json.dumps(values["settings"], sort_keys=True)
     lists = {name: json.dumps(values[name]) for name in ("partitions", "tables")}

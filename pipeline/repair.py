@@ -1,0 +1,125 @@
+"""A PREPARED run whose streams have expired before all of its tables were committed.
+
+If nothing of it is visible, it is planned again. If something is, a repair reads the recorded ranges again, passes over what is visible, and
+judges the rest. The ids of visible payments are loaded like those of every earlier run, so a copy among the rest is a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.kafka_admin import TopicState
+from pipeline.plan import Plan, PlannedPartition, Repair, check_position, check_same_topic
+from transforms.errors import GuaranteeError
+from transforms.run_record import ABORTED, COMMITTED, PREPARED, PartitionProgress, RunRecord
+from transforms.tables import GAPS, ROW_TABLES
+
+Range = tuple[str, int, int, int]
+"""(topic, partition, from_offset, to_offset), the last one exclusive."""
+
+
+class VisibleRows(Protocol):
+    """What a destination can tell of the rows that are visible."""
+
+    def present_offsets(self, table: str, where: Range) -> NDArray[np.int64]:
+        """Sorted offsets of one partition's range with a row in `table`."""
+
+    def present_gaps(self, where: Range) -> list[tuple[int, int]]:
+        """(first, last) of the rows of `offset_gaps` in the range."""
+
+    def present_totals(self, ranges: Sequence[Range], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+        """Rows of `control_totals`, as the visible rows of the ranges add up to them."""
+
+    def count_rows(self) -> int:
+        """Rows in the three tables of records."""
+
+    def count_in_totals(self) -> int:
+        """Sum of `records` in `control_totals`."""
+
+    def is_empty(self) -> bool:
+        """No row in any of the three tables of records."""
+
+
+def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
+    """Of a PREPARED run with a stream that does not exist any more: COMMITTED, ABORTED, or PREPARED if it needs a repair.
+
+    A stream may have expired before or after its commit, so the tables are asked. Totals have no coordinates: they count the rows of all
+    runs, so they are short by this run's rows exactly if its totals are missing.
+    """
+    found = dict.fromkeys((*ROW_TABLES, GAPS), 0)
+    for where in _ranges(record):
+        for table in ROW_TABLES:
+            found[table] += len(destination.present_offsets(table, where))
+        found[GAPS] += len(destination.present_gaps(where))
+    if not any(found.values()):
+        return ABORTED
+    wanted = {table.table: table.rows for table in record.tables}
+    if any(wanted.get(table, 0) != count for table, count in found.items()):
+        return PREPARED
+    missing = destination.count_rows() - destination.count_in_totals()
+    if missing not in (0, sum(found[table] for table in ROW_TABLES)):
+        raise GuaranteeError(
+            f"run {record.run_id}: its streams have expired, and control_totals miss {missing} rows, which is neither none nor those of this"
+            " run: somebody has altered the tables. Run `check`, and restore the destination from a backup."
+        )
+    return PREPARED if missing else COMMITTED
+
+
+def plan_repair(
+    destination: VisibleRows,
+    run_id: str,
+    expired: RunRecord,
+    states: Sequence[TopicState],
+    accept_data_loss: bool,
+    columns: tuple[str | None, str | None],
+) -> Plan:
+    """Step 2 of a repair: the ranges, watermarks and time of the expired run; what Kafka has deleted meanwhile must be visible.
+
+    states: of all topics of which the run has read something; columns: of amount and currency. Raises GuaranteeError on lost data.
+    """
+    for state in states:
+        check_same_topic(state, expired.partitions)
+    bounds = {(state.topic, partition): low_high for state in states for partition, low_high in state.partitions.items()}
+    offsets = {where[:2]: {table: destination.present_offsets(table, where) for table in ROW_TABLES} for where in _ranges(expired)}
+    repair = Repair(
+        run_id=expired.run_id,
+        offsets=offsets,
+        gaps={where[:2]: destination.present_gaps(where) for where in _ranges(expired)},
+        watermarks={(part.topic, part.partition): part.watermark for part in expired.partitions},
+        totals=destination.present_totals(_ranges(expired), *columns),
+    )
+    partitions = tuple(_planned(part, bounds, repair, accept_data_loss) for part in expired.partitions)
+    return Plan(run_id, expired.run_id, expired.plan_time, expired.cluster_id, partitions, (), repair)
+
+
+def _planned(
+    part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int, int]], repair: Repair, accept_data_loss: bool
+) -> PlannedPartition:
+    position = (part.topic, part.partition)
+    read_from = part.from_offset
+    if part.to_offset > part.from_offset:
+        if position not in bounds:
+            raise GuaranteeError(
+                f"topic {part.topic} partition {part.partition} does not exist any more, but offsets {part.from_offset} to {part.to_offset - 1} of"
+                " it must be read again to complete a run whose streams have expired. What is not visible of them is lost."
+            )
+        low, high = bounds[position]
+        check_position(part.topic, part.partition, part.to_offset, 0, high, accept_data_loss)
+        deleted = np.setdiff1d(np.arange(part.from_offset, min(low, part.to_offset)), repair.present(position))
+        if len(deleted):
+            check_position(part.topic, part.partition, int(deleted[0]), low, high, accept_data_loss)
+        read_from = min(max(part.from_offset, low), part.to_offset)
+    return PlannedPartition(
+        part.topic, part.partition, part.topic_id, part.from_offset, read_from, part.to_offset, part.start_watermark, part.position_since
+    )
+
+
+def _ranges(record: RunRecord) -> list[Range]:
+    return [
+        (part.topic, part.partition, part.from_offset, part.to_offset) for part in record.partitions if part.to_offset > part.from_offset
+    ]
