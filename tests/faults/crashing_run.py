@@ -32,8 +32,8 @@ STEPS = {
     "4 prepare": ("pipeline.transaction", "prepare"),
     "4 claim, inside": ("transforms.destinations.duckdb_ledger", "claim"),
     "5 commit a table": ("pipeline.transaction", "commit_table"),
-    "5 commit, inside": ("transforms.destinations.duckdb", "_commit"),
-    "6 mark committed": ("pipeline.transaction", "mark_committed"),
+    "5 commit, inside": ("transforms.destinations.duckdb_streams", "commit"),
+    "6 mark committed": ("pipeline.transaction", "mark"),
     "6 tell Kafka": ("pipeline.kafka_admin", "KafkaAdmin.commit_offsets"),
 }
 

@@ -1,0 +1,157 @@
+"""Write streams as tables of DuckDB. Each function is one step of the contract, within the caller's transaction.
+
+Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written by one transaction; commit moves them
+table by table. A digest per append makes other bytes at a known offset an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection, Iterator
+
+import duckdb
+import pyarrow as pa
+
+from transforms.destinations.duckdb_tables import APPENDS, STREAMS
+from transforms.tables import TIMESTAMP
+from transforms.write_streams import (
+    DifferentRows,
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamAlreadyCommitted,
+    StreamFinalized,
+    StreamNotFinalized,
+    StreamNotFound,
+)
+
+_PAGE_BYTES = 64 << 20
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+_OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
+
+
+def create(cursor: duckdb.DuckDBPyConnection, table: str) -> str:
+    stream = f"{table}/{secrets.token_hex(12)}"
+    cursor.execute(f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}')", [stream, table])
+    return stream
+
+
+def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
+    """Removes streams that are not committed and not in `keep`, with their rows; how many."""
+    found = cursor.execute(f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}'").fetchall()
+    gone = [stream for (stream,) in found if stream not in keep]
+    for table in (APPENDS, STREAMS):
+        cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [gone])
+    return len(gone)
+
+
+class EncodedRows:
+    """Rows as they wait for their commit. Encoding is apart from the append, so that no transaction is open meanwhile."""
+
+    def __init__(self, rows: pa.RecordBatch) -> None:
+        self.rows: int = rows.num_rows
+        self.ipc = _to_ipc(rows)
+        self.digest = hashlib.sha256(self.ipc).digest()
+
+
+def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows) -> int:
+    next_offset, state = _stream(cursor, stream)
+    if offset < next_offset:
+        known = cursor.execute(f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]).fetchone()
+        if known != (encoded.digest,):
+            raise DifferentRows(stream, f"offset {offset} holds other rows")
+        raise OffsetAlreadyExists(stream, f"offset {offset} was written before; the stream ends at {next_offset}")
+    if state != _OPEN:
+        raise StreamFinalized(stream, "it takes no more rows")
+    if offset > next_offset:
+        raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
+    cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, encoded.ipc])
+    cursor.execute(f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream])
+    return offset + encoded.rows
+
+
+def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
+    next_offset, state = _stream(cursor, stream)
+    if state == _OPEN:
+        cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
+    return next_offset
+
+
+def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
+    states = {stream: _stream(cursor, stream)[1] for stream in streams}
+    for stream, state in states.items():
+        if state == _COMMITTED:
+            raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
+        if state != _FINALIZED:
+            raise StreamNotFinalized(stream, "finalize it first")
+    names = {row[0] for row in cursor.execute(f"SELECT table_name FROM {STREAMS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()}
+    if names - {table}:
+        raise ValueError(f"streams of {sorted(names)} cannot be committed to {table}")
+    for page in _pages(cursor, streams):
+        rows = _rows_of(cursor, page)
+        assert rows is not None  # read by its name in the statement
+        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
+    cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
+    cursor.execute(f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams])
+
+
+def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
+    """Streams that have rows, several to one INSERT: one for each would leave half-filled row groups and take twice as long."""
+    sizes = cursor.execute(
+        f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?)) GROUP BY stream ORDER BY stream",
+        [streams],
+    ).fetchall()
+    page: list[str] = []
+    room = _PAGE_BYTES
+    for stream, size in sizes:
+        if page and size > room:
+            yield page
+            page, room = [], _PAGE_BYTES
+        page.append(stream)
+        room -= size
+    if page:
+        yield page
+
+
+def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.RecordBatchReader:
+    """The rows of streams that have some, decompressed while they are read."""
+    blobs = cursor.execute(f"SELECT ipc FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()
+    with pa.ipc.open_stream(blobs[0][0]) as first:
+        schema = first.schema
+    return pa.RecordBatchReader.from_batches(schema, (batch for (blob,) in blobs for batch in _from_ipc(blob)))
+
+
+def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[int, str]:
+    found = cursor.execute(f"SELECT next_offset, state FROM {STREAMS} WHERE stream = ?", [stream]).fetchone()
+    if found is None:
+        raise StreamNotFound(stream, "there is no such stream")
+    return (found[0], found[1])
+
+
+def _to_ipc(rows: pa.RecordBatch) -> bytes:
+    """Times lose their zone here: DuckDB's conversion from TIMESTAMPTZ would follow the session's zone."""
+    columns = [_without_zone(column) for column in rows.columns]
+    plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
+        writer.write_batch(plain)
+    return bytes(sink.getvalue())
+
+
+def _from_ipc(blob: bytes) -> Iterator[pa.RecordBatch]:
+    with pa.ipc.open_stream(blob) as reader:
+        yield from reader
+
+
+def _without_zone(column: pa.Array) -> pa.Array:
+    return column.cast(_zoneless(column.type)) if _zoneless(column.type) != column.type else column
+
+
+def _zoneless(kind: pa.DataType) -> pa.DataType:
+    if kind == TIMESTAMP:
+        return pa.timestamp("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _zoneless(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_zoneless(kind.value_type))
+    return kind
