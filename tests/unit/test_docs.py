@@ -1,0 +1,45 @@
+"""What the documents say of the code is true."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.check import UNPROTECTED_COLUMNS
+from pipeline.options import OURS
+from transforms.tables import GAPS, PAYMENTS, REJECTED, RUNS
+
+ROOT = Path(__file__).parents[2]
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+def test_every_test_that_the_guarantees_name_is_there() -> None:
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", GUARANTEES)
+    assert len(named) > 20
+    for path, test in named:
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+
+
+@pytest.mark.parametrize("table", [PAYMENTS, REJECTED, GAPS, RUNS])
+def test_the_unprotected_columns_are_listed(table: str) -> None:
+    (row,) = [line for line in GUARANTEES.splitlines() if line.startswith("| `") and f"`{table}`" in line]
+    assert re.findall(r"`(\w+)`", row.split("|")[2]) == list(UNPROTECTED_COLUMNS[table])
+
+
+def test_the_readme_has_every_option_of_run_with_its_default() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    for options in OURS:
+        options._add_argparse_args(parser)
+    rows = "\n".join(line for line in README.splitlines() if line.startswith("| `--"))
+    for action in parser._actions:
+        assert f"`--{action.dest}`" in rows
+        assert action.default in (None, False) or f"`{action.default}`" in rows, action.dest
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
