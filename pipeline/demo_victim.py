@@ -16,7 +16,7 @@ from transforms.destinations.duckdb import DuckDBDestination
 REACHED: Final = "reached the point"
 
 _POINTS: Final[dict[str, tuple[Any, str]]] = {
-    "append": (DuckDBDestination, "append"),
+    "append": (DuckDBDestination, "send"),
     "commit": (transaction, "commit_table"),
 }
 

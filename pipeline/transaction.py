@@ -233,7 +233,7 @@ def _live_ids(destination: RunDestination, planned: Plan, proof: Proof, settings
 
 def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch) -> str:
     stream = destination.create_stream(table)
-    destination.append(stream, 0, rows)
+    destination.send(stream, 0, rows).wait()
     destination.finalize_stream(stream)
     return stream
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
@@ -20,11 +21,14 @@ from transforms.lateness import event_times_us
 from transforms.run_report import PartitionWritten, ShardReport, StreamWritten, encode_report
 from transforms.tables import REJECTED
 from transforms.totals import add_up
-from transforms.write_streams import WriteStreams
+from transforms.write_streams import Acknowledgement, WriteStreams
 
 APPEND_BYTES: Final = 2 << 20
 """Rows are collected up to this size before an append. BigQuery is efficient above 1 MB and refuses requests above 20 MB
 (https://cloud.google.com/bigquery/docs/write-api-best-practices)."""
+
+APPENDS_UNDER_WAY: Final = 4
+"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to what waits in memory."""
 
 _HASH_MASK: Final = (1 << 64) - 1
 
@@ -47,6 +51,7 @@ class TableWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._rows = 0
+        self._under_way: deque[tuple[Acknowledgement, int]] = deque()
 
     def add(self, rows: pa.RecordBatch) -> None:
         self._waiting.append(rows)
@@ -60,16 +65,26 @@ class TableWriter:
         if self._stream is None:
             self._stream = self._destination.create_stream(self._table)
         rows = pa.concat_batches(self._waiting)
-        behind = self._destination.append(self._stream, self._rows, rows)
-        if behind != self._rows + rows.num_rows:
-            raise GuaranteeError(
-                f"write stream {self._stream}: the destination acknowledged stream offset {behind} where {self._rows + rows.num_rows} was"
-                " expected; nothing of this run is visible. Run again; if it repeats, report it with this line."
-            )
+        behind = self._rows + rows.num_rows
+        self._under_way.append((self._destination.send(self._stream, self._rows, rows), behind))
         self._rows, self._waiting, self._waiting_bytes = behind, [], 0
+        if len(self._under_way) > APPENDS_UNDER_WAY:
+            self._wait_for_the_first()
 
     def written(self) -> StreamWritten | None:
+        """What is acknowledged, once all of it is."""
+        while self._under_way:
+            self._wait_for_the_first()
         return StreamWritten(self._table, self._stream, self._rows) if self._stream else None
+
+    def _wait_for_the_first(self) -> None:
+        append, expected = self._under_way.popleft()
+        behind = append.wait()
+        if behind != expected:
+            raise GuaranteeError(
+                f"write stream {self._stream}: the destination acknowledged stream offset {behind} where {expected} was expected; nothing of"
+                " this run is visible. Run again; if it repeats, report it with this line."
+            )
 
 
 class ShardWriter:

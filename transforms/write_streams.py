@@ -7,9 +7,16 @@ Source: https://cloud.google.com/bigquery/docs/write-api and `google.cloud.bigqu
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import pyarrow as pa
+
+PENDING_STREAM: Final = "PENDING"
+"""Rows become visible when the finalized stream is committed: bounded runs."""
+
+COMMITTED_STREAM: Final = "COMMITTED"
+"""Rows are visible when their append is acknowledged: streaming."""
 
 
 class StreamError(RuntimeError):
@@ -52,24 +59,42 @@ class StreamAlreadyCommitted(StreamError):
     """The stream is committed already: for a retried commit of a fixed group this is success."""
 
 
+class Acknowledgement(Protocol):
+    """An append that is under way."""
+
+    def wait(self) -> int:
+        """The offset behind the rows, once they are durable. Raises what the append was refused with; see WriteStreams.send."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """An append that is done."""
+
+    offset: int
+
+    def wait(self) -> int:
+        return self.offset
+
+
 class WriteStreams(Protocol):
-    """Pending write streams of one destination. Calls may come from several threads, one thread per stream."""
+    """Write streams of one destination. Calls may come from several threads, one thread per stream."""
 
-    def create_stream(self, table: str) -> str:
-        """A new, empty pending stream into `table`. Its name is unique for ever."""
+    def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
+        """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM. Its name is unique for ever."""
 
-    def append(self, stream: str, offset: int, rows: pa.RecordBatch) -> int:
-        """Adds `rows` at `offset` of the stream and returns the offset behind them. Durable when it returns, visible only after commit.
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
+        """Adds `rows` at `offset` of the stream. Several may be under way, in the order of their offsets; none counts before its `wait`.
 
-        Raises OffsetAlreadyExists (DifferentRows where the destination can tell), OffsetOutOfRange, StreamFinalized, StreamNotFound.
-        Nothing is written when it raises.
+        Durable when acknowledged; visible then in a COMMITTED stream, after the commit in a PENDING one. `send` or `wait` raises
+        OffsetAlreadyExists (DifferentRows where the destination can tell), OffsetOutOfRange, StreamFinalized, StreamNotFound; then nothing was
+        written by this append.
         """
 
     def finalize_stream(self, stream: str) -> int:
         """Closes the stream for appends and returns its number of rows. Idempotent. Raises StreamNotFound."""
 
     def commit_streams(self, table: str, streams: list[str]) -> None:
-        """Makes all rows of all `streams` visible in `table` at once, or none.
+        """Makes all rows of all PENDING `streams` visible in `table` at once, or none.
 
         Raises StreamNotFound, StreamNotFinalized, or StreamAlreadyCommitted; then nothing was committed by this call. Groups are fixed in
         the run record, so StreamAlreadyCommitted on one stream means that the whole group is.

@@ -25,7 +25,7 @@ STEPS = {
     "2 genesis": ("pipeline.transaction", "begin"),
     "2 plan": ("pipeline.transaction", "plan"),
     "3 read and write": ("pipeline.transaction", "read_and_write"),
-    "3 one append": ("transforms.destinations.duckdb", "DuckDBDestination.append"),
+    "3 one append": ("transforms.destinations.duckdb", "DuckDBDestination.send"),
     "3 reports": ("transforms.destinations.duckdb", "DuckDBDestination.save_reports"),
     "4 finalize and prove": ("pipeline.transaction", "finalize_and_prove"),
     "4 record": ("pipeline.transaction", "make_record"),

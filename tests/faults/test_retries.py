@@ -23,6 +23,7 @@ from transforms.destinations.duckdb import DuckDBDestination
 from transforms.errors import GuaranteeError
 from transforms.read import ReadRange
 from transforms.write import WriteRowsOfShards
+from transforms.write_streams import Acknowledged
 
 __all__ = ["kafka"]
 
@@ -156,14 +157,14 @@ def test_a_lost_acknowledgement_of_an_append_fails_the_run_and_the_next_one_is_c
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(kafka)
-    original = DuckDBDestination.append
+    original = DuckDBDestination.send
 
-    def lost(self: DuckDBDestination, *arguments: Any) -> int:
+    def lost(self: DuckDBDestination, *arguments: Any) -> Acknowledged:
         original(self, *arguments)
         raise ConnectionError("the answer got lost")
 
     with monkeypatch.context() as patch, pytest.raises(Exception, match="the answer got lost"):
-        patch.setattr(DuckDBDestination, "append", lost)
+        patch.setattr(DuckDBDestination, "send", lost)
         run(config(path))
     run(config(path))
     assert is_right(path)

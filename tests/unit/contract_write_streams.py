@@ -13,6 +13,7 @@ import pytest
 
 from transforms.tables import GAPS, GAPS_SCHEMA, TOTALS
 from transforms.write_streams import (
+    COMMITTED_STREAM,
     OffsetAlreadyExists,
     OffsetOutOfRange,
     StreamAlreadyCommitted,
@@ -40,8 +41,8 @@ def visible(destination: Any) -> list[int]:
 class Contract:
     def test_rows_are_visible_only_after_the_commit(self, destination: Any) -> None:
         stream = destination.create_stream(GAPS)
-        assert destination.append(stream, 0, rows(1, 2)) == 2
-        assert destination.append(stream, 2, rows(3)) == 3
+        assert destination.send(stream, 0, rows(1, 2)).wait() == 2
+        assert destination.send(stream, 2, rows(3)).wait() == 3
         assert visible(destination) == []
         assert destination.finalize_stream(stream) == 3
         assert visible(destination) == []
@@ -53,29 +54,29 @@ class Contract:
 
     def test_an_append_again_is_told_and_writes_nothing(self, destination: Any) -> None:
         stream = destination.create_stream(GAPS)
-        destination.append(stream, 0, rows(1, 2))
+        destination.send(stream, 0, rows(1, 2)).wait()
         with pytest.raises(OffsetAlreadyExists):
-            destination.append(stream, 0, rows(1, 2))
+            destination.send(stream, 0, rows(1, 2)).wait()
         with pytest.raises(OffsetAlreadyExists):
-            destination.append(stream, 1, rows(2))
+            destination.send(stream, 1, rows(2)).wait()
         assert destination.finalize_stream(stream) == 2
 
     def test_an_append_behind_the_end_is_refused(self, destination: Any) -> None:
         stream = destination.create_stream(GAPS)
         with pytest.raises(OffsetOutOfRange):
-            destination.append(stream, 1, rows(1))
+            destination.send(stream, 1, rows(1)).wait()
         assert destination.finalize_stream(stream) == 0
 
     def test_a_finalized_stream_takes_no_more_rows(self, destination: Any) -> None:
         stream = destination.create_stream(GAPS)
-        destination.append(stream, 0, rows(1))
+        destination.send(stream, 0, rows(1)).wait()
         assert destination.finalize_stream(stream) == destination.finalize_stream(stream) == 1
         with pytest.raises(StreamFinalized):
-            destination.append(stream, 1, rows(2))
+            destination.send(stream, 1, rows(2)).wait()
 
     def test_an_unknown_stream_is_told(self, destination: Any) -> None:
         calls: list[Callable[[], Any]] = [
-            lambda: destination.append(f"{GAPS}/none", 0, rows(1)),
+            lambda: destination.send(f"{GAPS}/none", 0, rows(1)).wait(),
             lambda: destination.finalize_stream(f"{GAPS}/none"),
             lambda: destination.commit_streams(GAPS, [f"{GAPS}/none"]),
         ]
@@ -85,8 +86,8 @@ class Contract:
 
     def test_a_group_is_committed_as_a_whole_or_not_at_all(self, destination: Any) -> None:
         ready, open_ = destination.create_stream(GAPS), destination.create_stream(GAPS)
-        destination.append(ready, 0, rows(1))
-        destination.append(open_, 0, rows(2))
+        destination.send(ready, 0, rows(1)).wait()
+        destination.send(open_, 0, rows(2)).wait()
         destination.finalize_stream(ready)
         for other, error in ((open_, StreamNotFinalized), (f"{GAPS}/none", StreamNotFound)):
             with pytest.raises(error):
@@ -99,7 +100,7 @@ class Contract:
     def test_a_commit_again_is_told_and_doubles_nothing(self, destination: Any) -> None:
         first, second = destination.create_stream(GAPS), destination.create_stream(GAPS)
         for stream, offset in ((first, 1), (second, 2)):
-            destination.append(stream, 0, rows(offset))
+            destination.send(stream, 0, rows(offset)).wait()
             destination.finalize_stream(stream)
         destination.commit_streams(GAPS, [first])
         for group in ([first], [first, second]):
@@ -112,6 +113,26 @@ class Contract:
         assert destination.finalize_stream(stream) == 0
         destination.commit_streams(GAPS, [stream])
         assert visible(destination) == []
+
+    def test_rows_of_a_committed_stream_are_visible_when_they_are_acknowledged(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS, COMMITTED_STREAM)
+        first, second = destination.send(stream, 0, rows(1, 2)), destination.send(stream, 2, rows(3))
+        assert (first.wait(), second.wait()) == (2, 3)
+        assert visible(destination) == [1, 2, 3]
+        with pytest.raises(OffsetAlreadyExists):
+            destination.send(stream, 2, rows(3)).wait()
+        with pytest.raises(OffsetOutOfRange):
+            destination.send(stream, 4, rows(4)).wait()
+        assert destination.finalize_stream(stream) == 3
+        with pytest.raises(StreamFinalized):
+            destination.send(stream, 3, rows(4)).wait()
+        assert visible(destination) == [1, 2, 3]
+
+    def test_a_committed_stream_cannot_be_committed_again(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS, COMMITTED_STREAM)
+        destination.finalize_stream(stream)
+        with pytest.raises(ValueError, match="PENDING"):
+            destination.commit_streams(GAPS, [stream])
 
     def test_a_stream_belongs_to_its_table(self, destination: Any) -> None:
         stream = destination.create_stream(GAPS)

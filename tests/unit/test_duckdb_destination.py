@@ -69,9 +69,9 @@ class TestDuckDB(Contract):
 
 def test_other_rows_at_a_known_offset_are_an_error_of_their_own(destination: DuckDBDestination) -> None:
     stream = destination.create_stream(GAPS)
-    destination.append(stream, 0, rows(1, 2))
+    destination.send(stream, 0, rows(1, 2)).wait()
     with pytest.raises(DifferentRows):
-        destination.append(stream, 0, rows(1, 3))
+        destination.send(stream, 0, rows(1, 3)).wait()
 
 
 def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path
     with DuckDBDestination(path) as one:
         one.create_tables(FIELDS)
         kept, left = one.create_stream(GAPS), one.create_stream(GAPS)
-        one.append(kept, 0, rows(1))
-        one.append(left, 0, rows(2))
+        one.send(kept, 0, rows(1)).wait()
+        one.send(left, 0, rows(2)).wait()
         one.finalize_stream(kept)
     with DuckDBDestination(path) as one:
         assert one.discard_streams(keep=[kept]) == 1
         with pytest.raises(StreamNotFound):
-            one.append(left, 1, rows(3))
+            one.send(left, 1, rows(3)).wait()
         one.commit_streams(GAPS, [kept])
         assert visible(one) == [1]
         assert one.discard_streams(keep=[]) == 0

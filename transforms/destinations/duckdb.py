@@ -18,6 +18,7 @@ from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_ta
 from transforms.destinations.duckdb_totals import totals_of_rows
 from transforms.run_record import RunRecord
 from transforms.tables import GAPS, ROW_TABLES, TOTALS, TOTALS_SCHEMA
+from transforms.write_streams import PENDING_STREAM, Acknowledged
 
 _T = TypeVar("_T")
 
@@ -60,12 +61,12 @@ class DuckDBDestination:
 
     # Write streams: transforms/write_streams.py is the contract.
 
-    def create_stream(self, table: str) -> str:
-        return duckdb_streams.create(self._cursor(), table)
+    def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
+        return duckdb_streams.create(self._cursor(), table, kind)
 
-    def append(self, stream: str, offset: int, rows: pa.RecordBatch) -> int:
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
         encoded = duckdb_streams.EncodedRows(rows)
-        return self._atomically(lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded))
+        return Acknowledged(self._atomically(lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded)))
 
     def finalize_stream(self, stream: str) -> int:
         return self._atomically(lambda cursor: duckdb_streams.finalize(cursor, stream))
@@ -74,7 +75,7 @@ class DuckDBDestination:
         self._atomically(lambda cursor: duckdb_streams.commit(cursor, table, streams))
 
     def discard_streams(self, keep: Collection[str]) -> int:
-        """Removes streams that are not committed and not in `keep`, with their rows; how many."""
+        """Removes PENDING streams that are not committed and not in `keep`, with their rows; how many."""
         return self._atomically(lambda cursor: duckdb_streams.discard(cursor, keep))
 
     # The ledger.

@@ -1,7 +1,8 @@
 """Write streams as tables of DuckDB. Each function is one step of the contract, within the caller's transaction.
 
 Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written by one transaction; commit moves them
-table by table. A digest per append makes other bytes at a known offset an error.
+table by table. Rows of a COMMITTED stream go into their table by that transaction. A digest per append makes other bytes at a known offset
+an error.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pyarrow as pa
 from transforms.destinations.duckdb_tables import APPENDS, STREAMS
 from transforms.tables import TIMESTAMP
 from transforms.write_streams import (
+    COMMITTED_STREAM,
+    PENDING_STREAM,
     DifferentRows,
     OffsetAlreadyExists,
     OffsetOutOfRange,
@@ -30,15 +33,15 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 
 
-def create(cursor: duckdb.DuckDBPyConnection, table: str) -> str:
+def create(cursor: duckdb.DuckDBPyConnection, table: str, kind: str) -> str:
     stream = f"{table}/{secrets.token_hex(12)}"
-    cursor.execute(f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}')", [stream, table])
+    cursor.execute(f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}', ?)", [stream, table, kind])
     return stream
 
 
 def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
-    """Removes streams that are not committed and not in `keep`, with their rows; how many."""
-    found = cursor.execute(f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}'").fetchall()
+    """Removes PENDING streams that are not committed and not in `keep`, with their rows; how many."""
+    found = cursor.execute(f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'").fetchall()
     gone = [stream for (stream,) in found if stream not in keep]
     for table in (APPENDS, STREAMS):
         cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [gone])
@@ -53,9 +56,12 @@ class EncodedRows:
         self.ipc = _to_ipc(rows)
         self.digest = hashlib.sha256(self.ipc).digest()
 
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.ipc.open_stream(self.ipc)
+
 
 def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows) -> int:
-    next_offset, state = _stream(cursor, stream)
+    table, next_offset, state, kind = _stream(cursor, stream)
     if offset < next_offset:
         known = cursor.execute(f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]).fetchone()
         if known != (encoded.digest,):
@@ -65,28 +71,32 @@ def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded:
         raise StreamFinalized(stream, "it takes no more rows")
     if offset > next_offset:
         raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
-    cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, encoded.ipc])
+    waiting = encoded.ipc
+    if kind == COMMITTED_STREAM:
+        rows, waiting = encoded.reader(), None
+        assert rows is not None  # read by its name in the statement
+        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
+    cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, waiting])
     cursor.execute(f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream])
     return offset + encoded.rows
 
 
 def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
-    next_offset, state = _stream(cursor, stream)
+    _, next_offset, state, _ = _stream(cursor, stream)
     if state == _OPEN:
         cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
     return next_offset
 
 
 def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
-    states = {stream: _stream(cursor, stream)[1] for stream in streams}
-    for stream, state in states.items():
+    for stream in streams:
+        its_table, _, state, kind = _stream(cursor, stream)
+        if (its_table, kind) != (table, PENDING_STREAM):
+            raise ValueError(f"stream {stream} is a {kind} stream of {its_table}; only PENDING streams of {table} can be committed to it")
         if state == _COMMITTED:
             raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
         if state != _FINALIZED:
             raise StreamNotFinalized(stream, "finalize it first")
-    names = {row[0] for row in cursor.execute(f"SELECT table_name FROM {STREAMS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()}
-    if names - {table}:
-        raise ValueError(f"streams of {sorted(names)} cannot be committed to {table}")
     for page in _pages(cursor, streams):
         rows = _rows_of(cursor, page)
         assert rows is not None  # read by its name in the statement
@@ -121,11 +131,12 @@ def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.Record
     return pa.RecordBatchReader.from_batches(schema, (batch for (blob,) in blobs for batch in _from_ipc(blob)))
 
 
-def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[int, str]:
-    found = cursor.execute(f"SELECT next_offset, state FROM {STREAMS} WHERE stream = ?", [stream]).fetchone()
+def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, str, str]:
+    """(table, next offset, state, kind)."""
+    found = cursor.execute(f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]).fetchone()
     if found is None:
         raise StreamNotFound(stream, "there is no such stream")
-    return (found[0], found[1])
+    return (found[0], found[1], found[2], found[3])
 
 
 def _to_ipc(rows: pa.RecordBatch) -> bytes:
