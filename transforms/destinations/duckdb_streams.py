@@ -71,9 +71,9 @@ def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded:
         raise StreamFinalized(stream, "it takes no more rows")
     if offset > next_offset:
         raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
-    waiting = encoded.ipc
+    waiting = encoded.ipc if kind == PENDING_STREAM else None
     if kind == COMMITTED_STREAM:
-        rows, waiting = encoded.reader(), None
+        rows = encoded.reader()
         assert rows is not None  # read by its name in the statement
         cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
     cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, waiting])
