@@ -26,7 +26,9 @@ class Start:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Times in microseconds; idle_timeout_us None: never. consumer_config prints without its secrets."""
+    """Times in microseconds; idle_timeout_us None: never.
+
+    reject_records: offsets per (topic, partition). consumer_config prints without its secrets."""
 
     bootstrap_servers: str
     topics: tuple[str, ...]
@@ -43,6 +45,7 @@ class RunConfig:
     max_record_bytes: int
     unknown_fields: str
     on_data_loss: str
+    reject_records: Mapping[tuple[str, int], tuple[int, ...]]
     consumer_config: Mapping[str, str]
     json: bool
     beam_options: PipelineOptions = field(repr=False)

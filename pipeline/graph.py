@@ -25,6 +25,7 @@ class BoundedRun:
     """Everything that the graph needs to know.
 
     watermarks: start watermark per (topic, partition) in microseconds. present: offsets that have a row already, only in a repair.
+    refused: offsets whose rows the destination refuses, as --reject_records names them.
     """
 
     run_id: str
@@ -38,6 +39,7 @@ class BoundedRun:
     destination: PendingDestination
     reports: ReportStore
     present: Mapping[tuple[str, int], NDArray[np.int64]]
+    refused: Mapping[tuple[str, int], NDArray[np.int64]]
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
@@ -45,7 +47,7 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
     blocks, read = pipeline | "Plan" >> beam.Create(run.ranges, reshuffle=False) | "ReadRecords" >> ReadRecords(run.consumer_config)
     written = (
         blocks
-        | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present))
+        | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present, run.refused))
         | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
         | "WriteRows" >> beam.ParDo(WriteRowsOfShards(run.destination)).with_output_types(bytes)
     )

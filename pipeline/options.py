@@ -61,6 +61,9 @@ class OutputOptions(PipelineOptions):
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument("--destination", metavar="duckdb:PATH", help="where the tables are. Required.")
+        parser.add_argument(
+            "--reject_records", metavar="TOPIC:PARTITION:OFFSET,...", help="records whose rows the destination refused: they are rejected"
+        )
         parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 

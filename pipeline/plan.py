@@ -130,6 +130,19 @@ def make_plan(
     return Plan(run_id, runs[-1].run_id, now_us, cluster_id, parts, tuple(_carried(part) for part in known.values()))
 
 
+def check_refused(refused: Iterable[tuple[Position, Iterable[int]]], runs: Sequence[RunRecord], states: Sequence[TopicState]) -> None:
+    """Raises GuaranteeError for a coordinate of --reject_records that this run will not read."""
+    known = {(part.topic, part.partition): part.to_offset for part in last_committed(runs).partitions}
+    ends = {(state.topic, partition): high for state in states for partition, (_, high) in state.partitions.items()}
+    for position, offsets in refused:
+        for offset in offsets:
+            if not known.get(position, 0) <= offset < ends.get(position, 0):
+                raise GuaranteeError(
+                    f"--reject_records={position[0]}:{position[1]}:{offset}: this run reads offsets {known.get(position, 0)} to"
+                    f" {ends.get(position, 0) - 1} of topic {position[0]} partition {position[1]}. Correct the coordinate, or leave it out."
+                )
+
+
 def _carried(part: PartitionProgress) -> PartitionProgress:
     """As the ledger has it, but nothing was read of it by this run."""
     nothing = {"records": 0, "gap_offsets": 0, "coordinate_hash": 0}

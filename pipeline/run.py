@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 import apache_beam as beam
+import numpy as np
 
 from pipeline import transaction
 from pipeline.config import RunConfig
 from pipeline.graph import BoundedRun, build
 from pipeline.interrupt import finish_before_interrupt
 from pipeline.kafka_admin import KafkaAdmin, TopicState
-from pipeline.plan import Plan, PlanLimits
+from pipeline.plan import Plan, PlanLimits, check_refused
 from pipeline.progress import progress_bar
 from pipeline.settings import check_settings, settings_of
 from pipeline.summary import print_summary, reasons_in, summarize
@@ -34,7 +35,7 @@ def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time
     """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop; what is committed stays correct."""
     started = time.monotonic()
     with open_destination(config.destination) as destination:
-        destination.create_tables(config.schema.arrow_fields())
+        destination.create_tables(config.schema)
         records = list(run_to_the_end(config, destination, now_us))
         reasons = reasons_in(destination.query(_REASONS, {"times": [record.plan_time for record in records]})) if records else {}
     print_summary(summarize(records, reasons, time.monotonic() - started), config.json)
@@ -58,6 +59,7 @@ def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Calla
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
         transaction.check_cluster(runs, cluster_id)
+        check_refused(config.reject_records.items(), runs, states)
         while True:
             if runs[-1].status == PREPARED:
                 topics = sorted({part.topic for part in runs[-1].partitions if part.to_offset > part.from_offset})
@@ -139,6 +141,7 @@ def _run_graph(config: RunConfig, destination: RunDestination, plan: Plan, setti
         destination=destination,
         reports=destination,
         present={} if plan.repair is None else {position: plan.repair.present(position) for position in plan.repair.offsets},
+        refused={position: np.array(offsets, dtype=np.int64) for position, offsets in config.reject_records.items()},
     )
     pipeline = beam.Pipeline(options=config.beam_options)
     build(pipeline, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from transforms.schema import load_schema
 from transforms.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 
 _MINUTE_US = 60_000_000
+_COORDINATE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
 class _RunArguments(Arguments, _BeamArgumentParser):
@@ -80,6 +82,7 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         max_record_bytes=parse_size("max_record_bytes", given.max_record_bytes),
         unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
         on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
+        reject_records=parse_coordinates(given.reject_records),
         consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
         json=given.json,
         beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
@@ -97,6 +100,20 @@ def parse_start(text: str) -> Start:
         except (NotATime, TimeOutOfRange):
             pass
     raise UsageError(f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC 3339).")
+
+
+def parse_coordinates(text: str | None) -> dict[tuple[str, int], tuple[int, ...]]:
+    """topic:partition:offset,... as offsets per (topic, partition). Raises UsageError."""
+    found: dict[tuple[str, int], tuple[int, ...]] = {}
+    for part in (text or "").split(",") if text else []:
+        match = _COORDINATE.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(
+                f"--reject_records={part}: must be topic:partition:offset, several separated by commas, as the message said it."
+            )
+        position = match[1], int(match[2])
+        found[position] = (*found.get(position, ()), int(match[3]))
+    return found
 
 
 class _Group:

@@ -132,6 +132,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
         "max_record_bytes": 1 << 20,
         "unknown_fields": "keep",
         "on_data_loss": "fail",
+        "reject_records": {},
         "consumer_config": {"bootstrap.servers": "in-memory:1"},
         "json": True,
         "beam_options": PipelineOptions(["--runner=FnApiRunner"]),
@@ -143,7 +144,7 @@ def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
     destination = DuckDBDestination(settings.destination.removeprefix("duckdb:"))
     with destination:
-        destination.create_tables(settings.schema.arrow_fields())
+        destination.create_tables(settings.schema)
         return list(run_to_the_end(settings, destination, lambda: now_us))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transforms.batch import DecodedBlock, RawBlock, ShardBatch
 from transforms.decode import Decoder
-from transforms.lateness import TimeLimits, reject_untimely
+from transforms.lateness import TimeLimits, reject_refused, reject_untimely
 from transforms.shard import split_by_shard
 
 
@@ -27,13 +27,16 @@ class JudgeRecords(beam.DoFn):
         limits: TimeLimits,
         shards: int,
         present: Mapping[tuple[str, int], NDArray[np.int64]],
+        refused: Mapping[tuple[str, int], NDArray[np.int64]],
     ) -> None:
         """watermarks: microseconds per (topic, partition); None: nothing is late there.
 
         present: offsets that have a row already; their records are passed over, the table has their verdict.
+        refused: offsets whose payments the destination refuses; they are rejected.
         """
         self._decoder = decoder
         self._present = dict(present)
+        self._refused = dict(refused)
         self._watermarks = dict(watermarks)
         self._limits = limits
         self._shards = shards
@@ -42,6 +45,8 @@ class JudgeRecords(beam.DoFn):
         decoded = self._decoder.decode(block)
         position = (block.topic, block.partition)
         judged = reject_untimely(block, decoded, self._watermarks[position], self._limits)
+        if position in self._refused:
+            judged = reject_refused(block, judged, self._refused[position], self._limits.max_record_bytes)
         if position in self._present:
             judged = _absent(judged, self._present[position])
         yield from split_by_shard(judged, self._shards)

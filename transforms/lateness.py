@@ -15,6 +15,7 @@ from transforms.tables import KAFKA_COLUMNS, REJECTED_SCHEMA, TIMESTAMP
 
 FUTURE = "future_event_time"
 LATE = "late"
+REFUSED = "refused_by_destination"
 
 _REJECTED_COLUMNS = pa.schema([field for field in REJECTED_SCHEMA if field.name != "ingest_time"])
 _KAFKA_NAMES = [field.name for field in KAFKA_COLUMNS if field.name != "ingest_time"]
@@ -58,6 +59,23 @@ def reject_untimely(raw: RawBlock, block: DecodedBlock, watermark_us: int | None
     return DecodedBlock(
         payments=block.payments.filter(pa.array(keep)),
         payload_index=index[keep],
+        rejected=pa.concat_batches([block.rejected, moved]),
+    )
+
+
+def reject_refused(raw: RawBlock, block: DecodedBlock, offsets: NDArray[np.int64], max_record_bytes: int) -> DecodedBlock:
+    """Moves the payments at these offsets to `rejected`: the destination has refused their rows, and the user said so."""
+    refused = np.isin(block.payments.column("kafka_offset").to_numpy(), offsets)
+    if not refused.any():
+        return block
+    count = int(refused.sum())
+    index = np.asarray(block.payload_index)
+    payloads = [original_payload(raw.values[position], max_record_bytes) for position in index[refused]]
+    details = ["named by --reject_records"] * count
+    moved = rejected_rows(block.payments.filter(pa.array(refused)), [REFUSED] * count, details, payloads)
+    return DecodedBlock(
+        payments=block.payments.filter(pa.array(~refused)),
+        payload_index=index[~refused],
         rejected=pa.concat_batches([block.rejected, moved]),
     )
 

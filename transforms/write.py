@@ -27,6 +27,9 @@ APPEND_BYTES: Final = 2 << 20
 """Rows are collected up to this size before an append. BigQuery is efficient above 1 MB and refuses requests above 20 MB
 (https://cloud.google.com/bigquery/docs/write-api-best-practices)."""
 
+MAX_APPEND_BYTES: Final = 8 << 20
+"""No append is larger, unless one row is: BigQuery takes 20 MB, and has said 10 for years (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+
 APPENDS_UNDER_WAY: Final = 4
 """Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to what waits in memory."""
 
@@ -64,12 +67,13 @@ class TableWriter:
             return
         if self._stream is None:
             self._stream = self._destination.create_stream(self._table)
-        rows = pa.concat_batches(self._waiting)
-        behind = self._rows + rows.num_rows
-        self._under_way.append((self._destination.send(self._stream, self._rows, rows), behind))
-        self._rows, self._waiting, self._waiting_bytes = behind, [], 0
-        if len(self._under_way) > APPENDS_UNDER_WAY:
-            self._wait_for_the_first()
+        for rows in cut(pa.concat_batches(self._waiting), MAX_APPEND_BYTES):
+            behind = self._rows + rows.num_rows
+            self._under_way.append((self._destination.send(self._stream, self._rows, rows), behind))
+            self._rows = behind
+            if len(self._under_way) > APPENDS_UNDER_WAY:
+                self._wait_for_the_first()
+        self._waiting, self._waiting_bytes = [], 0
 
     def written(self) -> StreamWritten | None:
         """What is acknowledged, once all of it is."""
@@ -152,6 +156,16 @@ class WriteRowsOfShards(beam.DoFn):
         if self._open is not None:
             self._open.__exit__(None, None, None)
             self._open = None
+
+
+def cut(rows: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Pieces of at most so many bytes, in order; a single row may be larger."""
+    if rows.nbytes <= most_bytes or rows.num_rows == 1:
+        yield rows
+        return
+    half = rows.num_rows // 2
+    yield from cut(rows.slice(0, half), most_bytes)
+    yield from cut(rows.slice(half), most_bytes)
 
 
 def count_partitions(table: str, rows: pa.RecordBatch) -> Iterator[PartitionWritten]:

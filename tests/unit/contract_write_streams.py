@@ -35,10 +35,15 @@ def rows(*offsets: int) -> pa.RecordBatch:
 
 
 def visible(destination: Any) -> list[int]:
-    return destination.query(f"SELECT first_offset FROM {GAPS} ORDER BY first_offset").column(0).to_pylist()
+    name = destination.settings.table(GAPS) if hasattr(destination, "settings") else GAPS
+    return destination.query(f"SELECT first_offset FROM {name} ORDER BY first_offset").column(0).to_pylist()
 
 
 class Contract:
+    def unknown_stream(self, destination: Any) -> str:
+        """The name of a stream that does not exist."""
+        return f"{GAPS}/none"
+
     def test_rows_are_visible_only_after_the_commit(self, destination: Any) -> None:
         stream = destination.create_stream(GAPS)
         assert destination.send(stream, 0, rows(1, 2)).wait() == 2
@@ -76,9 +81,9 @@ class Contract:
 
     def test_an_unknown_stream_is_told(self, destination: Any) -> None:
         calls: list[Callable[[], Any]] = [
-            lambda: destination.send(f"{GAPS}/none", 0, rows(1)).wait(),
-            lambda: destination.finalize_stream(f"{GAPS}/none"),
-            lambda: destination.commit_streams(GAPS, [f"{GAPS}/none"]),
+            lambda: destination.send(self.unknown_stream(destination), 0, rows(1)).wait(),
+            lambda: destination.finalize_stream(self.unknown_stream(destination)),
+            lambda: destination.commit_streams(GAPS, [self.unknown_stream(destination)]),
         ]
         for call in calls:
             with pytest.raises(StreamNotFound):
@@ -89,7 +94,7 @@ class Contract:
         destination.send(ready, 0, rows(1)).wait()
         destination.send(open_, 0, rows(2)).wait()
         destination.finalize_stream(ready)
-        for other, error in ((open_, StreamNotFinalized), (f"{GAPS}/none", StreamNotFound)):
+        for other, error in ((open_, StreamNotFinalized), (self.unknown_stream(destination), StreamNotFound)):
             with pytest.raises(error):
                 destination.commit_streams(GAPS, [ready, other])
             assert visible(destination) == []

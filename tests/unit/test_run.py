@@ -297,3 +297,17 @@ def test_an_interrupt_while_a_run_becomes_visible_waits_until_it_is(kafka: InMem
     assert failures(path) == []
     run(config(path))
     assert ids(path) == ["a", "b"]
+
+
+def test_named_records_go_to_the_rejected_ones_and_nothing_else_does(kafka: InMemoryKafka, path: Path) -> None:
+    kafka.create("payments", 2)
+    kafka.send("payments", 0, payment("a"), payment("b"), payment("a"))
+    kafka.send("payments", 1, payment("c"), payment("d"))
+    run(config(path, reject_records={("payments", 0): (1,), ("payments", 1): (0,)}))
+    assert (ids(path), ids(path, COPIES)) == (["a", "d"], ["a"])
+    rejected = table(path, "SELECT reason, kafka_partition, kafka_offset, payload FROM rejected_records ORDER BY ALL")
+    assert rejected == [("refused_by_destination", 0, 1, payment("b")), ("refused_by_destination", 1, 0, payment("c"))]
+    assert failures(path) == []
+    for coordinate in (("payments", 0), 2), (("payments", 0), 7), (("refunds", 0), 0):
+        with pytest.raises(GuaranteeError, match=r"--reject_records=\w+:0:\d: this run reads offsets"):
+            run(config(path, reject_records={coordinate[0]: (coordinate[1],)}))

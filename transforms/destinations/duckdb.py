@@ -17,6 +17,7 @@ from transforms.destinations.duckdb_session import acquire, release
 from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_tables
 from transforms.destinations.duckdb_totals import totals_of_rows
 from transforms.run_record import RunRecord
+from transforms.schema import PaymentSchema
 from transforms.tables import GAPS, ROW_TABLES, TOTALS, TOTALS_SCHEMA
 from transforms.write_streams import PENDING_STREAM, Acknowledged
 
@@ -44,9 +45,9 @@ class DuckDBDestination:
             self._local = threading.local()
         release(self.path)
 
-    def create_tables(self, payment_fields: list[pa.Field]) -> None:
+    def create_tables(self, schema: PaymentSchema) -> None:
         """Tables and views that are missing, and new nullable columns. Raises GuaranteeError where an existing table differs."""
-        create_tables(self._cursor(), payment_fields)
+        create_tables(self._cursor(), schema.arrow_fields())
 
     def has_tables(self) -> bool:
         """False for a file that no run has written to."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
+from transforms.destinations.run_chain import in_order
 from transforms.errors import GuaranteeError
 from transforms.run_record import ABORTED, PREPARED, RunRecord
 from transforms.tables import RUNS
@@ -23,21 +24,7 @@ def read_runs(cursor: duckdb.DuckDBPyConnection) -> list[RunRecord]:
     result = cursor.execute(f"SELECT {_COLUMNS} FROM {RUNS}")
     names = [column[0] for column in result.description or []]
     rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-    following = {row["predecessor"]: row for row in rows}
-    chain: list[RunRecord] = []
-    at = following.get(None)
-    while at is not None and len(chain) <= len(rows):
-        chain.append(_record(at))
-        successor, at = at["successor"], following.get(at["run_id"])
-        if successor != (at["run_id"] if at else None):
-            raise GuaranteeError(
-                f"{RUNS}: the chain breaks behind {chain[-1].run_id}: its successor {successor} is not the record that follows it."
-            )
-    if len(chain) != len(rows):
-        raise GuaranteeError(
-            f"{RUNS}: {len(rows)} records, but the chain from genesis holds {len(chain)}. Run `check`, restore the ledger."
-        )
-    return chain
+    return [_record(row) for row in in_order(rows)]
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:

@@ -1,0 +1,134 @@
+"""BigQuery as a destination: the write-stream contract on the Storage Write API, the ledger by DML, everything else by SQL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.destinations.bigquery_append import Append
+from transforms.destinations.bigquery_clients import clients_of
+from transforms.destinations.bigquery_ledger import BigQueryLedger
+from transforms.destinations.bigquery_limits import CREATE_STREAMS_PER_HOUR
+from transforms.destinations.bigquery_queries import Queries
+from transforms.destinations.bigquery_settings import BigQuerySettings
+from transforms.destinations.bigquery_streams import BigQueryStreams
+from transforms.destinations.bigquery_tables import REPORTS, REPORTS_SCHEMA, BigQueryTables
+from transforms.run_record import RunRecord
+from transforms.schema import PaymentSchema
+from transforms.tables import RUNS
+from transforms.write_streams import PENDING_STREAM
+
+_LOG = logging.getLogger(__name__)
+
+
+class BigQueryDestination:
+    """Picklable: only the settings travel. `with destination:` is one bundle's, or the driver's, own set of connections."""
+
+    def __init__(self, settings: BigQuerySettings) -> None:
+        self.settings = settings
+        self._users = 0
+
+    def __reduce__(self) -> tuple[type, tuple[BigQuerySettings]]:
+        return (BigQueryDestination, (self.settings,))
+
+    def __enter__(self) -> BigQueryDestination:
+        """Raises GuaranteeError when there are no credentials."""
+        self._users += 1
+        if self._users == 1:
+            clients = clients_of(self.settings)
+            self._streams = BigQueryStreams(clients)
+            self._queries = Queries(clients.rest, self.settings.max_bytes_billed)
+            self._tables = BigQueryTables(clients.rest, self._queries, self.settings)
+            self._ledger = BigQueryLedger(self._queries, self.settings.table(RUNS))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._streams.close()
+            if self._queries.jobs:
+                _LOG.info("BigQuery: %d jobs read %d bytes", self._queries.jobs, self._queries.bytes_read)
+
+    @property
+    def name(self) -> str:
+        """As `--destination` says it."""
+        return f"bigquery:{self.settings.project}.{self.settings.dataset}"
+
+    @property
+    def streams_per_hour(self) -> int:
+        """How many write streams may be created."""
+        return CREATE_STREAMS_PER_HOUR
+
+    @property
+    def bytes_read(self) -> int:
+        """By the queries since this destination was opened."""
+        return self._queries.bytes_read
+
+    def create_tables(self, schema: PaymentSchema) -> None:
+        """Tables and views that are missing, as the settings allow. Raises GuaranteeError where an existing table does not fit."""
+        self._tables.prepare(schema)
+
+    def has_tables(self) -> bool:
+        """False where no run has written."""
+        return self._tables.exists(RUNS)
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        return self._queries.query(sql, parameters or {})
+
+    # Write streams: transforms/write_streams.py is the contract.
+
+    def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
+        return self._streams.create(self.settings.table_path(table), kind)
+
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Append:
+        return self._streams.send(stream, offset, rows)
+
+    def finalize_stream(self, stream: str) -> int:
+        return self._streams.finalize(stream)
+
+    def commit_streams(self, table: str, streams: list[str]) -> None:
+        self._streams.commit(self.settings.table_path(table), streams)
+
+    def discard_streams(self, keep: Collection[str]) -> int:
+        """Nothing to do: BigQuery lists no streams, and forgets those that nobody finalizes or commits."""
+        return 0
+
+    # The ledger.
+
+    def read_runs(self) -> list[RunRecord]:
+        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is broken."""
+        return self._ledger.read_runs()
+
+    def claim_run(self, record: RunRecord) -> bool:
+        """Follows the record's predecessor and writes the whole record, atomically. False: somebody else has followed it already."""
+        return self._ledger.claim(record)
+
+    def mark_run(self, run_id: str, status: str) -> None:
+        """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
+        self._ledger.mark(run_id, status)
+
+    # Reports, until the driver has read them.
+
+    def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
+        """By a pending stream of their own, so that a set is there as a whole or not at all."""
+        rows = [{"run_id": run_id, "attempt": attempt, "reports": len(reports), "report": report} for report in reports]
+        stream = self.create_stream(REPORTS)
+        self.send(stream, 0, pa.RecordBatch.from_pylist(rows, schema=REPORTS_SCHEMA)).wait()
+        self.finalize_stream(stream)
+        self.commit_streams(REPORTS, [stream])
+
+    def read_reports(self, run_id: str) -> dict[str, list[bytes]]:
+        """Attempt -> its complete set."""
+        sql = f"SELECT attempt, reports, report FROM {self.settings.table(REPORTS)} WHERE run_id = @run_id"
+        sets: dict[str, list[bytes]] = {}
+        sizes: dict[str, int] = {}
+        for row in self.query(sql, {"run_id": run_id}).to_pylist():
+            sets.setdefault(row["attempt"], []).append(row["report"])
+            sizes[row["attempt"]] = row["reports"]
+        return {attempt: found for attempt, found in sets.items() if len(found) == sizes[attempt]}
+
+    def discard_reports(self, keep_run_id: str | None) -> None:
+        """Nothing to do: their partitions expire."""

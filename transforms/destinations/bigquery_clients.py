@@ -1,0 +1,91 @@
+"""The clients of one process: made once for each BigQuery that it talks to, kept across bundles, closed when the process ends."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+import google.auth
+import grpc
+from google.api_core.client_options import ClientOptions
+from google.auth import impersonated_credentials
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import DefaultCredentialsError
+from google.cloud import bigquery
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+
+from transforms.destinations.bigquery_append import Call, append_rows_of
+from transforms.destinations.bigquery_settings import BigQuerySettings
+from transforms.errors import GuaranteeError
+
+_SCOPES: Final = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
+_UNLIMITED: Final = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+_OPEN: Final[dict[BigQuerySettings, Clients]] = {}
+_GUARD: Final = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Clients:
+    """rest: tables, views, queries. write: streams. append_rows: the one RPC that carries rows."""
+
+    rest: bigquery.Client
+    write: BigQueryWriteClient
+    append_rows: Call
+
+    def close(self) -> None:
+        self.rest.close()
+        self.write.transport.close()
+
+
+def clients_of(settings: BigQuerySettings) -> Clients:
+    """Raises GuaranteeError when there are no credentials."""
+    with _GUARD:
+        if settings not in _OPEN:
+            _OPEN[settings] = _connect(settings)
+        return _OPEN[settings]
+
+
+@atexit.register
+def close_clients() -> None:
+    """Closes all clients of the process; the next use makes new ones."""
+    with _GUARD:
+        for clients in _OPEN.values():
+            clients.close()
+        _OPEN.clear()
+
+
+def _connect(settings: BigQuerySettings) -> Clients:
+    credentials = AnonymousCredentials() if settings.is_local else _credentials(settings)
+    rest = bigquery.Client(
+        project=settings.project,
+        credentials=credentials,
+        location=settings.location,
+        client_options=ClientOptions(api_endpoint=settings.api_endpoint),
+    )
+    if settings.is_local:
+        channel = grpc.insecure_channel(settings.storage_endpoint, options=_UNLIMITED)
+        write = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=channel))
+    else:
+        write = BigQueryWriteClient(credentials=credentials, client_options=ClientOptions(api_endpoint=settings.storage_endpoint))
+    return Clients(rest, write, append_rows_of(write.transport.grpc_channel))
+
+
+def _credentials(settings: BigQuerySettings) -> Credentials:
+    """Application default credentials, with their quota project; as another account where --impersonate_service_account says so."""
+    try:
+        found: Any
+        found, _ = google.auth.default(scopes=_SCOPES)
+    except DefaultCredentialsError as error:
+        raise GuaranteeError(
+            "BigQuery: no credentials were found. Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key"
+            " file (https://cloud.google.com/docs/authentication/application-default-credentials). Nothing was read."
+        ) from error
+    if settings.impersonate is None:
+        credentials: Credentials = found
+        return credentials
+    *delegates, target = [account.strip() for account in settings.impersonate.split(",")]
+    impersonated: Credentials = impersonated_credentials.Credentials(found, target, list(_SCOPES), delegates=delegates)
+    return impersonated

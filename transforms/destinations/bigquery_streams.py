@@ -1,0 +1,101 @@
+"""Write streams of BigQuery: create, append, finalize, commit. transforms/write_streams.py is the contract."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pyarrow as pa
+from google.cloud.bigquery_storage_v1 import types
+
+from transforms.destinations.bigquery_answers import Answer, Meaning, of_commit
+from transforms.destinations.bigquery_append import Append, AppendConnection
+from transforms.destinations.bigquery_clients import Clients
+from transforms.destinations.bigquery_limits import ANSWER_SECONDS, MAX_BYTES_UNDER_WAY, MAX_STREAMS_PER_COMMIT
+from transforms.destinations.bigquery_retry import patiently
+from transforms.errors import GuaranteeError
+from transforms.write_streams import StreamAlreadyCommitted, StreamNotFinalized, StreamNotFound
+
+
+class BigQueryStreams:
+    """The streams that one bundle, or the driver, works with. Used by one thread. Names are resource names."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._created: set[str] = set()
+        self._connections: dict[str, AppendConnection] = {}
+        self._under_way: deque[Append] = deque()
+        self._bytes_under_way = 0
+
+    def create(self, table_path: str, kind: str) -> str:
+        """A lost answer leaves a stream that nobody knows: it holds nothing, and expires."""
+        wanted = types.WriteStream(type_=types.WriteStream.Type[kind])
+        found = patiently(
+            f"a write stream into {table_path}",
+            lambda: self._clients.write.create_write_stream(parent=table_path, write_stream=wanted, retry=None, timeout=ANSWER_SECONDS),
+        )
+        if isinstance(found, Answer):
+            raise GuaranteeError(f"BigQuery: no write stream into {table_path} ({found.text}). Does the table exist?")
+        self._created.add(found.name)
+        return str(found.name)
+
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Append:
+        """Settles older appends where too many bytes are under way; whoever waits for those is told what became of them."""
+        if stream not in self._connections:
+            self._connections[stream] = AppendConnection(self._clients.append_rows, stream, stream in self._created)
+        append = self._connections[stream].send(offset, rows)
+        self._under_way.append(append)
+        self._bytes_under_way += append.nbytes
+        while self._under_way and (self._under_way[0].is_done or self._bytes_under_way > MAX_BYTES_UNDER_WAY):
+            oldest = self._under_way.popleft()
+            self._bytes_under_way -= oldest.nbytes
+            oldest.settle()
+        return append
+
+    def finalize(self, stream: str) -> int:
+        """Raises StreamNotFound."""
+        if stream in self._connections:
+            self._connections.pop(stream).close()
+        found = patiently(
+            f"finalizing write stream {stream}",
+            lambda: self._clients.write.finalize_write_stream(name=stream, retry=None, timeout=ANSWER_SECONDS),
+        )
+        if isinstance(found, Answer):
+            if found.meaning is Meaning.NOT_FOUND:
+                raise StreamNotFound(stream, found.text)
+            raise GuaranteeError(f"write stream {stream} cannot be finalized ({found.text}).")
+        return int(found.row_count)
+
+    def commit(self, table_path: str, streams: list[str]) -> None:
+        """Raises StreamNotFound, StreamNotFinalized, StreamAlreadyCommitted; ValueError for streams of another table or kind."""
+        if foreign := [stream for stream in streams if not stream.startswith(f"{table_path}/streams/")]:
+            raise ValueError(f"stream {foreign[0]} is not one of {table_path}; only its PENDING streams can be committed to it")
+        if len(streams) > MAX_STREAMS_PER_COMMIT:
+            raise ValueError(f"{len(streams)} streams in one commit; BigQuery takes {MAX_STREAMS_PER_COMMIT}")
+        found = patiently(
+            f"committing {len(streams)} write streams to {table_path}",
+            lambda: self._clients.write.batch_commit_write_streams(
+                types.BatchCommitWriteStreamsRequest(parent=table_path, write_streams=streams), retry=None, timeout=ANSWER_SECONDS
+            ),
+        )
+        if not isinstance(found, Answer):
+            if not found.stream_errors and found.commit_time:
+                return
+            found = of_commit([types.StorageError.pb(error) for error in found.stream_errors])
+        named = streams[0] if len(streams) == 1 else f"{streams[0]} (one of {len(streams)})"
+        if found.meaning is Meaning.ALREADY_COMMITTED:
+            raise StreamAlreadyCommitted(named, found.text)
+        if found.meaning is Meaning.NOT_FOUND:
+            raise StreamNotFound(named, found.text)
+        if found.meaning is Meaning.NOT_FINALIZED:
+            raise StreamNotFinalized(named, found.text)
+        if found.meaning is Meaning.WRONG_KIND:
+            raise ValueError(f"{named}: only PENDING streams of {table_path} can be committed to it ({found.text})")
+        raise GuaranteeError(f"BigQuery: the commit of {named} to {table_path} failed ({found.text}). The next run finishes it.")
+
+    def close(self) -> None:
+        """Ends all connections; what is not acknowledged stays so."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections = {}
+        self._under_way.clear()
+        self._bytes_under_way = 0

@@ -1,0 +1,254 @@
+"""The tables and views in BigQuery: created when missing, compared with the schema before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+from google.api_core.exceptions import Conflict, Forbidden, NotFound
+from google.cloud import bigquery
+
+from transforms.destinations.bigquery_ledger import create_statement
+from transforms.destinations.bigquery_queries import Queries, fresh_job_id
+from transforms.destinations.bigquery_retry import ROLES
+from transforms.destinations.bigquery_settings import NEVER, BigQuerySettings
+from transforms.errors import GuaranteeError
+from transforms.schema import PaymentSchema, SchemaField
+from transforms.tables import (
+    AUDIT_VIEW,
+    COVERAGE_VIEW,
+    DUPLICATES,
+    GAPS,
+    GAPS_SCHEMA,
+    KAFKA_COLUMNS,
+    NUMERIC,
+    PAYMENTS,
+    REJECTED,
+    REJECTED_SCHEMA,
+    ROW_TABLES,
+    RUNS,
+    TIMESTAMP,
+    TOTALS,
+    TOTALS_SCHEMA,
+)
+
+REPORTS: Final = "run_reports"
+REPORTS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("attempt", pa.string(), nullable=False),
+        pa.field("reports", pa.int64(), nullable=False),
+        pa.field("report", pa.binary(), nullable=False),
+    ]
+)
+_REPORTS_LIVE_MS: Final = 3 * 86_400_000
+"""Reports are read by the run that wrote them, within a day; rows of the Write API cannot be deleted for 30 minutes, so their partitions expire."""
+
+_TYPES: Final = {
+    pa.string(): "STRING",
+    pa.int32(): "INTEGER",
+    pa.int64(): "INTEGER",
+    pa.binary(): "BYTES",
+    TIMESTAMP: "TIMESTAMP",
+    NUMERIC: "NUMERIC",
+}
+_REST_NAMES: Final = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
+_DESCRIPTIONS: Final = {
+    "transaction_id": "names the payment; at most one row of payment_transactions has it within the dedup horizon",
+    "event_time": "when the payment happened",
+    "unknown_fields": "JSON object of the fields that the schema does not name, as text: numbers keep all their digits",
+    "kafka_topic": "with partition and offset: the record's coordinate, in one row of one table",
+    "kafka_partition": "see kafka_topic",
+    "kafka_offset": "see kafka_topic",
+    "kafka_timestamp": "of the record, as Kafka has it",
+    "ingest_time": "plan time of the run that wrote the row",
+    "reason": "why the record is no payment",
+    "detail": "which field, and what is wrong with it",
+    "payload": "the record's own bytes",
+    "first_offset": "first offset that holds no record",
+    "last_offset": "last offset that holds no record",
+    "cause": "no_record: marker, aborted or compacted; deleted: an accepted loss",
+    "window_start": "minute of event time",
+    "outcome": "accepted, duplicate or rejected",
+    "records": "rows of the table that these totals add up",
+    "amount": "",
+    "checksum": "sum of the first 60 bits of the SHA-256 of the ids, modulo 2^60",
+}
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """partition: column whose day partitions the table, or None for the day of writing."""
+
+    name: str
+    fields: tuple[bigquery.SchemaField, ...]
+    partition: str | None
+    cluster: tuple[str, ...] = ()
+    expires_after_ms: int | None = None
+
+
+def table_shapes(schema: PaymentSchema) -> list[TableShape]:
+    payments = (*map(_payment_field, schema.fields), *map(_our_field, (pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS)))
+    ours = {name: tuple(map(_our_field, columns)) for name, columns in _OUR_SCHEMAS.items()}
+    return [
+        TableShape(PAYMENTS, payments, "event_time", ("transaction_id",)),
+        TableShape(DUPLICATES, payments, "event_time", ("transaction_id",)),
+        TableShape(REJECTED, ours[REJECTED], "ingest_time", ("kafka_topic", "kafka_partition", "kafka_offset")),
+        TableShape(GAPS, ours[GAPS], None, ("kafka_topic", "kafka_partition", "first_offset")),
+        TableShape(TOTALS, ours[TOTALS], "window_start"),
+        TableShape(REPORTS, ours[REPORTS], None, (), _REPORTS_LIVE_MS),
+    ]
+
+
+_OUR_SCHEMAS: Final = {REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_SCHEMA, REPORTS: REPORTS_SCHEMA}
+
+
+class BigQueryTables:
+    """Creates and compares. Calls are idempotent, and two processes may make them at once."""
+
+    def __init__(self, client: bigquery.Client, queries: Queries, settings: BigQuerySettings) -> None:
+        self._client = client
+        self._queries = queries
+        self._settings = settings
+
+    def exists(self, name: str) -> bool:
+        return self._get(name) is not None
+
+    def prepare(self, schema: PaymentSchema) -> None:
+        """Everything that is missing or differs is said in one message, before anything is created. Raises GuaranteeError."""
+        self._check_dataset()
+        shapes = table_shapes(schema)
+        found = {shape.name: self._get(shape.name) for shape in shapes}
+        ledger = self._get(RUNS)
+        missing = [shape.name for shape in shapes if found[shape.name] is None] + ([] if ledger else [RUNS])
+        additions = {shape.name: _additions(shape, table) for shape in shapes if (table := found[shape.name]) is not None}
+        problems = [problem for shape in shapes if (table := found[shape.name]) is not None for problem in _differences(shape, table)]
+        problems += self._not_allowed(missing, additions)
+        if problems:
+            raise GuaranteeError(f"the tables in {self._settings.project}.{self._settings.dataset} do not fit: {'; '.join(problems)}.")
+        for shape in shapes:
+            table = found[shape.name]
+            if table is None:
+                self._create(shape)
+            elif additions[shape.name]:
+                table.schema = [*table.schema, *additions[shape.name]]
+                self._client.update_table(table, ["schema"])
+        if ledger is None:
+            self._create_ledger()
+        if self._settings.create_tables != NEVER:
+            self._create_views()
+
+    def _not_allowed(self, missing: Sequence[str], additions: dict[str, list[bigquery.SchemaField]]) -> Iterator[str]:
+        if missing and self._settings.create_tables == NEVER:
+            yield f"missing: {', '.join(missing)}, and --create_tables=never is in force; --create_tables=if_needed creates them"
+        for name, fields in additions.items():
+            if fields and not self._settings.update_schema:
+                yield f"table {name} has no column(s) {', '.join(field.name for field in fields)}; --update_schema adds nullable ones"
+
+    def _check_dataset(self) -> None:
+        try:
+            self._client.get_dataset(f"{self._settings.project}.{self._settings.dataset}")
+        except NotFound as error:
+            raise GuaranteeError(
+                f"--destination=bigquery:{self._settings.project}.{self._settings.dataset}: there is no such dataset. Create it where your data may"
+                " be kept (`bq mk --location=... --dataset PROJECT:DATASET`), or correct the name."
+            ) from error
+        except Forbidden as error:
+            raise GuaranteeError(f"BigQuery refuses access to {self._settings.dataset} ({error.message}). {ROLES}") from error
+
+    def _get(self, name: str) -> bigquery.Table | None:
+        try:
+            return self._client.get_table(self._reference(name))
+        except NotFound:
+            return None
+        except Forbidden as error:
+            raise GuaranteeError(f"BigQuery refuses access to {self._settings.prefix}{name} ({error.message}). {ROLES}") from error
+
+    def _reference(self, name: str) -> bigquery.TableReference:
+        return bigquery.DatasetReference(self._settings.project, self._settings.dataset).table(self._settings.prefix + name)
+
+    def _create(self, shape: TableShape) -> None:
+        table = bigquery.Table(self._reference(shape.name), schema=list(shape.fields))
+        table.time_partitioning = bigquery.TimePartitioning(field=shape.partition, expiration_ms=shape.expires_after_ms)
+        table.clustering_fields = list(shape.cluster) or None
+        self._client.create_table(table, exists_ok=True)
+
+    def _create_ledger(self) -> None:
+        """With its root in it; of two processes one fails, because the table is there."""
+        try:
+            self._queries.execute(create_statement(self._settings.table(RUNS)), (), fresh_job_id("create"))
+        except (GuaranteeError, Conflict):
+            if not self.exists(RUNS):
+                raise
+
+    def _create_views(self) -> None:
+        for name, sql in views(self._settings).items():
+            self._queries.execute(f"CREATE OR REPLACE VIEW {self._settings.table(name)} AS {sql}", (), fresh_job_id("view"))
+
+
+def views(settings: BigQuerySettings) -> dict[str, str]:
+    """Name -> SELECT; the same as in DuckDB."""
+    coordinates = " UNION ALL ".join(
+        f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {settings.table(table)}" for table in ROW_TABLES
+    )
+    return {
+        AUDIT_VIEW: f"""SELECT p.transaction_id, p.event_time AS first_occurrence_time, IFNULL(d.copies, 0) AS dup_count
+FROM {settings.table(PAYMENTS)} AS p
+LEFT JOIN (SELECT transaction_id, COUNT(*) AS copies FROM {settings.table(DUPLICATES)} GROUP BY transaction_id) AS d
+ON p.transaction_id = d.transaction_id""",
+        COVERAGE_VIEW: f"""WITH records AS (
+    SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS copies FROM ({coordinates}) GROUP BY kafka_topic, kafka_partition, kafka_offset
+), spans AS (
+    SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset, kafka_offset AS last_offset, copies, 0 AS gap_offsets FROM records
+    UNION ALL
+    SELECT kafka_topic, kafka_partition, first_offset, last_offset, 0, last_offset - first_offset + 1 FROM {settings.table(GAPS)}
+)
+SELECT kafka_topic, kafka_partition, MIN(first_offset) AS first_offset, MAX(last_offset) AS last_offset,
+    SUM(copies) AS `rows`, SUM(gap_offsets) AS gap_offsets, SUM(GREATEST(copies - 1, 0)) AS repeated,
+    MAX(last_offset) - MIN(first_offset) + 1 - COUNTIF(copies > 0) - SUM(gap_offsets) AS missing
+FROM spans GROUP BY kafka_topic, kafka_partition""",
+    }
+
+
+def _payment_field(field: SchemaField) -> bigquery.SchemaField:
+    nested = tuple(map(_payment_field, field.fields))
+    kind = _REST_NAMES.get(field.type, field.type)
+    return bigquery.SchemaField(field.column, kind, field.mode, description=_DESCRIPTIONS.get(field.column), fields=nested)
+
+
+def _our_field(field: pa.Field) -> bigquery.SchemaField:
+    mode = "NULLABLE" if field.nullable else "REQUIRED"
+    return bigquery.SchemaField(field.name, _TYPES[field.type], mode, description=_DESCRIPTIONS.get(field.name) or None)
+
+
+def _additions(shape: TableShape, table: bigquery.Table) -> list[bigquery.SchemaField]:
+    """Columns that the table lacks and may gain."""
+    there = {field.name.lower() for field in table.schema}
+    return [field for field in shape.fields if field.name.lower() not in there and field.mode != "REQUIRED"]
+
+
+def _differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
+    there = {field.name.lower(): field for field in table.schema}
+    lacking = [field.name for field in shape.fields if field.name.lower() not in there and field.mode == "REQUIRED"]
+    if ours := [name for name in lacking if name.startswith("kafka_") or name == "ingest_time"]:
+        yield (
+            f"table {shape.name} lacks the column(s) {', '.join(ours)}, so nobody can tell which Kafka record a row came from, and no guarantee can"
+            " be given for it. Use another dataset or a --table_prefix, and copy the old rows into a table of their own"
+        )
+    if others := [name for name in lacking if name not in ours]:
+        yield f"table {shape.name} lacks the REQUIRED column(s) {', '.join(others)}, and rows without them may exist"
+    for field in shape.fields:
+        found = there.get(field.name.lower())
+        if found is not None and (wanted := _kind(field)) != (seen := _kind(found)):
+            yield f"table {shape.name}: column {field.name} is {seen}, the schema says {wanted}"
+    known = {field.name.lower() for field in shape.fields}
+    if needed := [field.name for field in table.schema if field.name.lower() not in known and field.mode == "REQUIRED"]:
+        yield f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema does not name"
+
+
+def _kind(field: bigquery.SchemaField) -> str:
+    kind = {"STRUCT": "RECORD", **_REST_NAMES}.get(field.field_type, field.field_type)
+    nested = ", ".join(f"{inner.name} {_kind(inner)}" for inner in field.fields)
+    return f"{kind} {field.mode}" + (f" ({nested})" if nested else "")
