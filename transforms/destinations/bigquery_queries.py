@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 import requests
 from google.api_core.exceptions import BadRequest, ClientError, Conflict, Forbidden, NotFound, RetryError, ServerError
+from google.auth.exceptions import RefreshError
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
 
@@ -109,6 +110,8 @@ def _explained(max_bytes_billed: int) -> Iterator[None]:
         if _CONCURRENT in str(error).lower():
             raise ConcurrentUpdate(str(error)) from error
         raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
+    except RefreshError as error:
+        raise bigquery_retry.refused_credentials(error) from error
     except (ServerError, RetryError, requests.exceptions.RequestException) as error:
         raise GuaranteeError(f"BigQuery did not answer a query ({error}). What is committed is correct; run again.") from error
 

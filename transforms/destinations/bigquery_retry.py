@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
 from google.api_core.retry import exponential_sleep_generator
+from google.auth.exceptions import RefreshError
 
 from transforms.destinations.bigquery_answers import RETRIED, Answer, Meaning, of_error
 from transforms.errors import GuaranteeError
@@ -64,9 +65,18 @@ def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
             return call()
         except (GoogleAPICallError, grpc.RpcError) as error:
             answer = of_error(error)
+        except RefreshError as error:
+            raise refused_credentials(error) from error
         if not patience.allows(answer):
             raise_if_final(what, answer)
             return answer
+
+
+def refused_credentials(error: Exception) -> GuaranteeError:
+    return GuaranteeError(
+        f"BigQuery: the credentials are refused ({error}). Renew them with `gcloud auth application-default login`, or correct the key file or"
+        " the impersonated account. What is committed is correct."
+    )
 
 
 def raise_if_final(what: str, answer: Answer) -> None:
