@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pipeline.arguments import Arguments, plain_parser, required
-from pipeline.check_coordinates import Queryable, check_coordinates
+from pipeline.check_coordinates import check_coordinates
 from pipeline.check_ledger import check_ledger
+from pipeline.check_repeats import repeated_payments
 from pipeline.check_result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult, no_rows_may_be_found, print_results
-from pipeline.check_sql import DISTINCT_IDS, DUPLICATE_RATE, REPEATS, TABLES_BY_RUN, totals_differences
 from pipeline.plan import last_committed
 from pipeline.quantities import parse_share
+from pipeline.stored_coordinates import Queryable
 from transforms.destinations import open_destination
+from transforms.destinations.check_queries import time_bounds
 from transforms.errors import GuaranteeError, UsageError
 from transforms.run_record import PREPARED, RunRecord
 from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS
@@ -33,6 +34,16 @@ minute. Values that are swapped between two rows of one table, minute and curren
 _MEGABYTE: Final = 1_000_000
 
 
+class CheckedDestination(Queryable, Protocol):
+    """What `check` needs of a destination."""
+
+    def has_tables(self) -> bool: ...
+
+    def is_empty(self) -> bool: ...
+
+    def read_runs(self) -> list[RunRecord]: ...
+
+
 def check_parser() -> Arguments:
     parser = plain_parser(
         "payment-pipeline check", "Finds out whether a row was lost, doubled or altered. Exit status 1 when a check fails."
@@ -48,9 +59,7 @@ def check_parser() -> Arguments:
 def check_command(argv: Sequence[str]) -> int:
     """0: all passed, or nothing to check; 1: one failed. Raises UsageError, or GuaranteeError when the file is in use."""
     given = check_parser().parse_strictly(argv)
-    destination = open_destination(required(given, "destination", "duckdb:payments.duckdb"))
-    if not Path(destination.path).is_file():
-        raise UsageError(f"--destination={given.destination}: there is no such file. Give the path that run has written to.")
+    destination = open_destination(required(given, "destination", "duckdb:payments.duckdb"), must_exist=True)
     day = _day(given.date)
     rate, state_mb = parse_share("max_duplicate_rate", given.max_duplicate_rate), _megabytes(given.max_state_mb)
     with destination:
@@ -59,7 +68,7 @@ def check_command(argv: Sequence[str]) -> int:
     return int(any(result.status == FAILED for result in results))
 
 
-def check(destination: Any, day: str | None, max_duplicate_rate: float, max_state_mb: float) -> Iterator[CheckResult]:
+def check(destination: CheckedDestination, day: str | None, max_duplicate_rate: float, max_state_mb: float) -> Iterator[CheckResult]:
     """All checks of an open destination."""
     if not destination.has_tables():
         yield CheckResult("destination", NOTED, "nothing to check: no run has written here")
@@ -77,45 +86,52 @@ def check(destination: Any, day: str | None, max_duplicate_rate: float, max_stat
     yield from _health(destination, runs, day, max_duplicate_rate, max_state_mb)
     yield from check_ledger(runs)
     yield from check_coordinates(destination, runs)
-    yield no_rows_may_be_found("each run has the rows it wrote, table by table", destination.query(TABLES_BY_RUN), "differences")
+    yield no_rows_may_be_found(
+        "each run has the rows it wrote, table by table", destination.query(destination.checks.rows_by_run), "differences"
+    )
     yield _totals(destination, runs)
     if runs[-1].status == PREPARED:
         yield CheckResult("run in flight", NOTED, f"{runs[-1].run_id} is PREPARED: not judged; the next run makes it visible as a whole")
 
 
 def _health(
-    destination: Queryable, runs: Sequence[RunRecord], day: str | None, max_duplicate_rate: float, max_state_mb: float
+    destination: CheckedDestination, runs: Sequence[RunRecord], day: str | None, max_duplicate_rate: float, max_state_mb: float
 ) -> Iterator[CheckResult]:
     """The three checks that users of the Spark job know."""
     last = last_committed(runs)
     small = last.state_bytes <= max_state_mb * _MEGABYTE
     figure = f"{last.live_ids:,} ids in {last.state_bytes / _MEGABYTE:,.1f} MB, allowed {max_state_mb:g} MB"
     yield CheckResult("state size", PASSED if small else FAILED, figure)
-    when = {"date": day}
-    ids = destination.query(DISTINCT_IDS, when).to_pylist()[0]
-    repeats = destination.query(REPEATS, when).to_pylist()
-    wrong = [row for row in repeats if not row["beyond_horizon"]]
+    questions, when = destination.checks, time_bounds(day)
+    (ids,) = destination.query(questions.distinct_ids, when).to_pylist()
     if not ids["total"]:
         yield CheckResult(
             "COUNT(DISTINCT transaction_id) = COUNT(*)", NOTED, "nothing to check: no payment" + (f" on {day}" if day else "")
         )
         return
+    # Over all days the figures tell whether an id repeats at all; those of one day cannot: the other payment may lie on another day.
+    repeats = []
+    if day is not None or ids["uniq"] != ids["total"]:
+        repeats = repeated_payments(destination.query(questions.copies_of_repeated_ids, when), runs, **when)
+    wrong = [row for row in repeats if not row["beyond_horizon"]]
     figure = f"{ids['uniq']:,} ids, {ids['total']:,} rows"
     yield CheckResult("COUNT(DISTINCT transaction_id) = COUNT(*)", FAILED if wrong else PASSED, figure, wrong[:PROOF_ROWS])
     if beyond := [row for row in repeats if row["beyond_horizon"]]:
         yield CheckResult("ids that came again beyond the dedup horizon", NOTED, f"{len(beyond):,} payments", beyond[:PROOF_ROWS])
-    average = destination.query(DUPLICATE_RATE, when).to_pylist()[0]["average"]
+    (rate,) = destination.query(questions.duplicate_rate, when).to_pylist()
+    average = rate["average"]
     figure = f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%}"
     yield CheckResult("AVG(dup_count)", PASSED if average < max_duplicate_rate else FAILED, figure)
 
 
-def _totals(destination: Queryable, runs: Sequence[RunRecord]) -> CheckResult:
+def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> CheckResult:
     """A run in flight has written all tables or not yet the last one, the totals: either view may be the one that adds up."""
     settings: dict[str, Any] = runs[-1].settings
     columns = settings["amount_column"], settings["currency_column"]
-    found = destination.query(totals_differences(*columns, with_run_in_flight=False))
-    if found.num_rows and runs[-1].status == PREPARED:
-        found = destination.query(totals_differences(*columns, with_run_in_flight=True))
+    in_flight = runs[-1].status == PREPARED
+    found = destination.query(destination.checks.totals_differences(*columns, not in_flight))
+    if found.num_rows and in_flight:
+        found = destination.query(destination.checks.totals_differences(*columns, True))
     return no_rows_may_be_found("control totals add up to the tables", found, "windows that do not add up")
 
 

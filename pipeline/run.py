@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 import apache_beam as beam
@@ -18,11 +18,13 @@ from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.plan import Plan, PlanLimits, check_refused
 from pipeline.progress import progress_bar
 from pipeline.settings import check_settings, settings_of
+from pipeline.stored_coordinates import Queryable
 from pipeline.summary import print_summary, reasons_in, summarize
 from pipeline.transaction import RunDestination, RunSettings
 from transforms.decode import Decoder
 from transforms.dedup_settings import DedupSettings
 from transforms.destinations import open_destination
+from transforms.destinations.check_queries import ingest_times
 from transforms.index_pool import POOL
 from transforms.known_ids import forget_known_ids
 from transforms.lateness import TimeLimits
@@ -37,14 +39,13 @@ def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time
     with open_destination(config.destination) as destination:
         destination.create_tables(config.schema)
         records = list(run_to_the_end(config, destination, now_us))
-        reasons = reasons_in(destination.query(_REASONS, {"times": [record.plan_time for record in records]})) if records else {}
+        reasons = _rejected_reasons(destination, records) if records else {}
     print_summary(summarize(records, reasons, time.monotonic() - started), config.json)
     return 0
 
 
-_REASONS = (
-    "SELECT reason, COUNT(*) AS n FROM rejected_records WHERE epoch_us(ingest_time) IN (SELECT unnest($times::BIGINT[])) GROUP BY reason"
-)
+def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> Mapping[str, int]:
+    return reasons_in(destination.query(destination.checks.reasons, ingest_times([record.plan_time for record in records])))
 
 
 def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:

@@ -17,8 +17,8 @@ _RFC3339: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _PLAIN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 _EPOCH: Final = datetime(1970, 1, 1)
-_EARLIEST_US: Final = -62_135_596_800_000_000
-_LATEST_US: Final = 253_402_300_799_999_999
+EARLIEST_US: Final = -62_135_596_800_000_000
+LATEST_US: Final = 253_402_300_799_999_999
 """0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's TIMESTAMP lies."""
 
 _FEW: Final = 64
@@ -66,7 +66,7 @@ def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
     times = _cast(pc.if_else(plain, texts, None))
     micros = times.view(pa.int64())
-    outside = pc.or_(pc.less(micros, _EARLIEST_US), pc.greater(micros, _LATEST_US))
+    outside = pc.or_(pc.less(micros, EARLIEST_US), pc.greater(micros, LATEST_US))
     times = pc.if_else(pc.fill_null(outside, False), None, times)
     return times, np.asarray(pc.and_(pc.is_valid(texts), pc.is_null(times)))
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.destinations import duckdb_ledger, duckdb_streams
+from transforms.destinations.duckdb_checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
 from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_tables
@@ -26,6 +27,8 @@ _T = TypeVar("_T")
 
 class DuckDBDestination:
     """Picklable: only the path travels. `with destination:` opens the file while it is needed; every other call needs it open."""
+
+    checks = DUCKDB_CHECKS
 
     def __init__(self, path: str) -> None:
         self.path = path
