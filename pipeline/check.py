@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from pipeline.arguments import Arguments, plain_parser, required
 from pipeline.check_coordinates import check_coordinates
-from pipeline.check_ledger import check_ledger
+from pipeline.check_ledger import check_ledger, highest_event_times
 from pipeline.check_repeats import repeated_payments
 from pipeline.check_result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult, no_rows_may_be_found, print_results
 from pipeline.plan import last_committed
@@ -84,7 +84,7 @@ def check(destination: CheckedDestination, day: str | None, max_duplicate_rate: 
         yield CheckResult("the ledger is one chain", NOTED if empty else FAILED, figure)
         return
     yield from _health(destination, runs, day, max_duplicate_rate, max_state_mb)
-    yield from check_ledger(runs)
+    yield from check_ledger(runs, highest_event_times(destination))
     yield from check_coordinates(destination, runs)
     yield no_rows_may_be_found(
         "each run has the rows it wrote, table by table", destination.query(destination.checks.rows_by_run), "differences"

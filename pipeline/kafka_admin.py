@@ -31,11 +31,13 @@ class TopicState:
     """partitions: number -> (first offset, end offset). The end is the last stable offset: behind it a transaction may still be open.
 
     topic_id: Kafka's own id, None where the broker cannot tell (librdkafka's mock cluster).
+    asked_at_us: a moment before the broker was asked; what it says is true then or later.
     """
 
     topic: str
     topic_id: str | None
     partitions: Mapping[int, tuple[int, int]]
+    asked_at_us: int
 
 
 class KafkaAdmin:
@@ -61,8 +63,8 @@ class KafkaAdmin:
         found: str | None = self._ask("the cluster", lambda seconds: self._consumer.list_topics(timeout=seconds).cluster_id)
         return found
 
-    def topic_state(self, topic: str) -> TopicState:
-        """Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time."""
+    def topic_state(self, topic: str, now_us: int) -> TopicState:
+        """now_us: the present moment. Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time."""
         metadata = self._ask(f"topic {topic}", lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic])
         if metadata.error is not None:
             raise GuaranteeError(
@@ -70,7 +72,8 @@ class KafkaAdmin:
                 " the name; if it was deleted, what was not read of it is lost."
             )
         topic_id = self._topic_id(topic)
-        return TopicState(topic, topic_id, {partition: self._offsets(topic, partition) for partition in sorted(metadata.partitions)})
+        offsets = {partition: self._offsets(topic, partition) for partition in sorted(metadata.partitions)}
+        return TopicState(topic, topic_id, offsets, now_us)
 
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
         """Partition -> offset. A timestamp: the first record at or after it, the end where there is none.

@@ -27,6 +27,7 @@ class PlannedPartition:
 
     from_offset .. to_offset (exclusive) is accounted for by this run; what lies before `read_from` was deleted and accepted as lost.
     start_watermark_us: what lateness is judged by, None for nothing; position_since_us: see PartitionProgress.
+    load_watermark_us: what of the earlier ids may have expired; behind the start watermark for as long as the horizon has just grown.
     """
 
     topic: str
@@ -36,6 +37,7 @@ class PlannedPartition:
     read_from: int
     to_offset: int
     start_watermark_us: int | None
+    load_watermark_us: int | None
     position_since_us: int
 
 
@@ -43,15 +45,24 @@ class PlannedPartition:
 class Repair:
     """What is visible already of a run whose other streams have expired, so that its ranges are read again.
 
-    offsets: per (topic, partition) and table the offsets that have a row, sorted. gaps: the rows of `offset_gaps` as (first, last).
-    watermarks: what the expired run recorded; totals: rows of `control_totals` for exactly the visible rows.
+    expired: what that run recorded. offsets: per (topic, partition) and table the offsets that have a row, sorted. gaps: the rows of
+    `offset_gaps` as (first, last). totals: rows of `control_totals` for exactly the visible rows.
     """
 
-    run_id: str
+    expired: RunRecord
     offsets: Mapping[Position, Mapping[str, NDArray[np.int64]]]
     gaps: Mapping[Position, Sequence[tuple[int, int]]]
-    watermarks: Mapping[Position, int | None]
     totals: pa.RecordBatch
+    accept_data_loss: bool
+
+    def before(self, position: Position) -> PartitionProgress:
+        """What the expired run did in one partition."""
+        return next(part for part in self.expired.partitions if (part.topic, part.partition) == position)
+
+    def known(self, position: Position) -> NDArray[np.int64]:
+        """Sorted offsets of one partition that have a row or lie in a gap that has one."""
+        gaps = [np.arange(first, last + 1) for first, last in self.gaps.get(position, ())]
+        return np.sort(np.concatenate([self.present(position), *gaps]))
 
     def present(self, position: Position) -> NDArray[np.int64]:
         """Sorted offsets of one partition that have a row in one of the three tables."""
@@ -86,8 +97,10 @@ class Plan:
 
     @property
     def lowest_watermark_us(self) -> int | None:
-        """The bound of the SQL load: no split judges by less. None while nothing may be late."""
-        return lowest(part.start_watermark_us for part in self.partitions)
+        """The bound of the SQL load: no split judges by less. None while nothing may be late. A repair loads what the expired run has loaded."""
+        if self.repair is not None:
+            return self.repair.expired.lowest_watermark
+        return lowest(part.load_watermark_us for part in self.partitions)
 
 
 @dataclass(frozen=True)
@@ -118,12 +131,15 @@ def make_plan(
     """Plans the next run after the chain `runs` (never empty: the genesis record comes first). Raises GuaranteeError on lost data."""
     known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
     carried_minimum = lowest([part.watermark for part in known.values() if part.watermark is not None])
+    load = _load_watermarks(runs, limits.dedup_horizon_us)
+    load_minimum = lowest(load.values())
     planned = []
     for state in states:
         check_same_topic(state, known.values())
         for partition, (low, high) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
-            planned.append(_plan_partition(state, partition, low, high, before, carried_minimum, limits, now_us))
+            loaded = load.get((state.topic, partition), load_minimum)
+            planned.append(_plan_partition(state, partition, low, high, before, carried_minimum, loaded, limits, now_us))
     _none_vanished(states, known)
     ends = _share(planned, limits.max_records_per_run)
     parts = tuple(replace(part, to_offset=end) for part, end in zip(planned, ends, strict=True))
@@ -156,6 +172,7 @@ def _plan_partition(
     high: int,
     before: PartitionProgress | None,
     carried_minimum: int | None,
+    load_watermark: int | None,
     limits: PlanLimits,
     now_us: int,
 ) -> PlannedPartition:
@@ -163,10 +180,29 @@ def _plan_partition(
     check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
-    if limits.idle_timeout_us is not None and position == high and now_us - since >= limits.idle_timeout_us and watermark is not None:
-        # Two fresh answers of the broker, then and now, show the same last offset: nothing has arrived in between.
-        watermark = max(watermark, now_us - limits.dedup_horizon_us)
-    return PlannedPartition(state.topic, partition, state.topic_id, position, max(position, low), high, watermark, since)
+    # Two answers of the broker show the same last offset, so nothing has arrived between `since`, when the first one was there, and the
+    # moment before the second one was asked for. Not `now`: the answer may be old by then.
+    idle = limits.idle_timeout_us is not None and position == high and state.asked_at_us - since >= limits.idle_timeout_us
+    if idle and watermark is not None and state.asked_at_us - limits.dedup_horizon_us > watermark:
+        watermark = load_watermark = state.asked_at_us - limits.dedup_horizon_us
+    return PlannedPartition(state.topic, partition, state.topic_id, position, max(position, low), high, watermark, load_watermark, since)
+
+
+def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[Position, int]:
+    """Per partition the watermark as the horizon of now would have made it: behind the recorded one where the horizon has grown since.
+
+    The recorded one never goes back, so what is late stays late; but ids are to be remembered for the horizon of now.
+    """
+    marks: dict[Position, tuple[int, int]] = {}
+    for run in runs:
+        if run.status != COMMITTED:
+            continue
+        horizon = int(str(run.settings["dedup_horizon_us"]))
+        for part in run.partitions:
+            position = (part.topic, part.partition)
+            if part.watermark is not None and marks.get(position, (None, 0))[0] != part.watermark:
+                marks[position] = part.watermark, horizon
+    return {position: mark - max(0, dedup_horizon_us - horizon) for position, (mark, horizon) in marks.items()}
 
 
 def check_position(topic: str, partition: int, position: int, low: int, high: int, accept_data_loss: bool) -> None:
@@ -205,9 +241,13 @@ def _none_vanished(states: Sequence[TopicState], left: Mapping[Position, Partiti
 
 
 def _share(partitions: Sequence[PlannedPartition], budget: int) -> list[int]:
-    """Ends per partition: the budget spread evenly, what one partition does not need goes to the others."""
-    ends = [part.from_offset for part in partitions]
-    waiting = {index: part.to_offset - part.from_offset for index, part in enumerate(partitions) if part.to_offset > part.from_offset}
+    """Ends per partition: the budget spread evenly, what one partition does not need goes to the others. Lost offsets cost nothing.
+
+    Every partition gets at least one record, however small the budget: one that had to wait would be judged by what the others have read.
+    """
+    ends = [part.read_from for part in partitions]
+    waiting = {index: part.to_offset - part.read_from for index, part in enumerate(partitions) if part.to_offset > part.read_from}
+    budget = max(budget, len(waiting))
     while waiting and budget > 0:
         each = max(1, budget // len(waiting))
         for index in list(waiting):

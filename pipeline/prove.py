@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.plan import Plan, PlannedPartition, Position
+from pipeline.plan import Plan, PlannedPartition, Position, Repair
 from transforms.coders import decode_rows
 from transforms.coordinates import coordinate_sum
 from transforms.errors import GuaranteeError
@@ -68,7 +68,7 @@ def prove(plan: Plan, reports: Sequence[Report], finalized_rows: Mapping[str, in
     _streams_hold_what_was_counted(shards)
     progress = tuple(_progress(part, readers, written, plan, dedup_horizon_us) for part in plan.partitions)
     totals = add_up([*(decode_rows(report.totals) for report in shards), *([plan.repair.totals] if plan.repair else [])])
-    return Proof(progress, streams, _gap_rows(plan, readers), totals, _live_changes(shards))
+    return Proof(progress, streams, _gap_rows(plan, readers, progress), totals, _live_changes(shards))
 
 
 def _progress(
@@ -93,11 +93,13 @@ def _progress(
         raise _broken(f"{where}: the reader delivered {expected[0]} records, the tables are about to get {rows.records} or other ones")
     records += int((~delivered_again).sum())
     coordinate_hash = (coordinate_hash + coordinate_sum(part.topic, part.partition, present[~delivered_again])) & _HASH_MASK
+    if plan.repair:
+        _nothing_lost_since(plan.repair, position, records, coordinate_hash)
     gaps = sum(last - first + 1 for first, last, _ in _gaps_of(part, report, present))
     if records + gaps != part.to_offset - part.from_offset:
         raise _broken(f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to {part.to_offset}")
     highest = None if rows.highest_event_time_us is None else rows.highest_event_time_us - dedup_horizon_us
-    before = plan.repair.watermarks[position] if plan.repair else None
+    before = plan.repair.before(position).watermark if plan.repair else None
     reached = [mark for mark in (part.start_watermark_us, highest, before) if mark is not None]
     return PartitionProgress(
         topic=part.topic,
@@ -114,6 +116,17 @@ def _progress(
     )
 
 
+def _nothing_lost_since(repair: Repair, position: Position, records: int, coordinate_hash: int) -> None:
+    """Compaction may remove between two reads what the first one has delivered, and leaves no trace but the first one's record."""
+    before = repair.before(position)
+    if (records, coordinate_hash) != (before.records, before.coordinate_hash) and not repair.accept_data_loss:
+        raise GuaranteeError(
+            f"topic {position[0]} partition {position[1]}: of offsets {before.from_offset} to {before.to_offset - 1} {before.records} records were read"
+            f" by a run whose streams have expired, but Kafka and the tables together hold {records} of them now: the others were compacted away"
+            " before they became visible. --on_data_loss=fail is in force; --on_data_loss=accept goes on and writes the loss to offset_gaps."
+        )
+
+
 def _delivered(present: NDArray[np.int64], report: ReaderReport | None) -> NDArray[np.bool_]:
     """Which of the offsets the reader has delivered: those of its range that lie in none of its gaps."""
     if report is None:
@@ -128,11 +141,13 @@ def _minus(coordinate_hash: int, part: PlannedPartition, offsets: NDArray[np.int
     return (coordinate_hash - coordinate_sum(part.topic, part.partition, offsets)) & _HASH_MASK
 
 
-def _gaps_of(part: PlannedPartition, report: ReaderReport | None, known: NDArray[np.int64]) -> list[tuple[int, int, str]]:
+def _gaps_of(
+    part: PlannedPartition, report: ReaderReport | None, known: NDArray[np.int64], cause: str = "no_record"
+) -> list[tuple[int, int, str]]:
     """(first, last, cause) of the offsets that hold no record, without those that are accounted for already."""
     lost_behind = min(part.read_from, part.to_offset)
     gaps = [(part.from_offset, lost_behind - 1, "deleted")] if lost_behind > part.from_offset else []
-    gaps += [(first, last, "no_record") for first, last in (report.gaps if report else [])]
+    gaps += [(first, last, cause) for first, last in (report.gaps if report else [])]
     return [piece for gap in gaps for piece in _without(gap, known)]
 
 
@@ -164,15 +179,16 @@ def _streams_hold_what_was_counted(shards: Sequence[ShardReport]) -> None:
             raise _broken(f"shard {report.shard}: its streams hold other numbers of rows than it counted")
 
 
-def _gap_rows(plan: Plan, readers: Mapping[Position, ReaderReport]) -> pa.RecordBatch:
+def _gap_rows(plan: Plan, readers: Mapping[Position, ReaderReport], progress: Sequence[PartitionProgress]) -> pa.RecordBatch:
+    """Where a repair has found fewer records than the expired run, which of the offsets without one had one cannot be told: all count as lost."""
     rows = []
-    for part in plan.partitions:
+    for part, done in zip(plan.partitions, progress, strict=True):
         position = (part.topic, part.partition)
-        visible = [np.arange(first, last + 1) for first, last in (plan.repair.gaps.get(position, ()) if plan.repair else ())]
-        known = np.sort(np.concatenate([plan.present(position), *visible]))
+        known = plan.repair.known(position) if plan.repair else plan.present(position)
+        lost = plan.repair is not None and plan.repair.before(position).records != done.records
         rows += [
             {"kafka_topic": part.topic, "kafka_partition": part.partition, "first_offset": first, "last_offset": last, "cause": cause}
-            for first, last, cause in _gaps_of(part, readers.get(position), known)
+            for first, last, cause in _gaps_of(part, readers.get(position), known, "deleted" if lost else "no_record")
         ]
     return pa.RecordBatch.from_pylist(rows, schema=GAPS_SCHEMA)
 

@@ -70,53 +70,66 @@ def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
     return PREPARED if missing else COMMITTED
 
 
-def plan_repair(
-    destination: VisibleRows,
-    run_id: str,
-    expired: RunRecord,
-    states: Sequence[TopicState],
-    accept_data_loss: bool,
-    columns: tuple[str | None, str | None],
-) -> Plan:
-    """Step 2 of a repair: the ranges, watermarks and time of the expired run; what Kafka has deleted meanwhile must be visible.
+def visible_of(destination: VisibleRows, expired: RunRecord, columns: tuple[str | None, str | None], accept_data_loss: bool) -> Repair:
+    """What is there of the expired run. columns: of amount and currency."""
+    ranges = _ranges(expired)
+    return Repair(
+        expired=expired,
+        offsets={where[:2]: {table: destination.present_offsets(table, where) for table in ROW_TABLES} for where in ranges},
+        gaps={where[:2]: destination.present_gaps(where) for where in ranges},
+        totals=destination.present_totals(ranges, *columns),
+        accept_data_loss=accept_data_loss,
+    )
 
-    states: of all topics of which the run has read something; columns: of amount and currency. Raises GuaranteeError on lost data.
+
+def topics_to_read(repair: Repair) -> list[str]:
+    """Topics of which an offset is neither a visible row nor a visible gap; of the others, Kafka need not have anything any more."""
+    return sorted({where[0] for where in _ranges(repair.expired) if not _is_whole(repair, where)})
+
+
+def plan_repair(run_id: str, repair: Repair, states: Sequence[TopicState]) -> Plan:
+    """Step 2 of a repair: the ranges, watermarks and time of the expired run. states: of `topics_to_read`.
+
+    Raises GuaranteeError for offsets that are neither visible nor in Kafka any more.
     """
+    expired = repair.expired
     for state in states:
         check_same_topic(state, expired.partitions)
     bounds = {(state.topic, partition): low_high for state in states for partition, low_high in state.partitions.items()}
-    offsets = {where[:2]: {table: destination.present_offsets(table, where) for table in ROW_TABLES} for where in _ranges(expired)}
-    repair = Repair(
-        run_id=expired.run_id,
-        offsets=offsets,
-        gaps={where[:2]: destination.present_gaps(where) for where in _ranges(expired)},
-        watermarks={(part.topic, part.partition): part.watermark for part in expired.partitions},
-        totals=destination.present_totals(_ranges(expired), *columns),
-    )
-    partitions = tuple(_planned(part, bounds, repair, accept_data_loss) for part in expired.partitions)
+    partitions = tuple(_planned(part, bounds, repair) for part in expired.partitions)
     return Plan(run_id, expired.run_id, expired.plan_time, expired.cluster_id, partitions, (), repair)
 
 
-def _planned(
-    part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int, int]], repair: Repair, accept_data_loss: bool
-) -> PlannedPartition:
+def _planned(part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int, int]], repair: Repair) -> PlannedPartition:
     position = (part.topic, part.partition)
-    read_from = part.from_offset
-    if part.to_offset > part.from_offset:
+    read_from = part.to_offset
+    if not _is_whole(repair, (*position, part.from_offset, part.to_offset)):
         if position not in bounds:
             raise GuaranteeError(
                 f"topic {part.topic} partition {part.partition} does not exist any more, but offsets {part.from_offset} to {part.to_offset - 1} of"
                 " it must be read again to complete a run whose streams have expired. What is not visible of them is lost."
             )
         low, high = bounds[position]
-        check_position(part.topic, part.partition, part.to_offset, 0, high, accept_data_loss)
-        deleted = np.setdiff1d(np.arange(part.from_offset, min(low, part.to_offset)), repair.present(position))
+        check_position(part.topic, part.partition, part.to_offset, 0, high, repair.accept_data_loss)
+        deleted = np.setdiff1d(np.arange(part.from_offset, min(low, part.to_offset)), repair.known(position))
         if len(deleted):
-            check_position(part.topic, part.partition, int(deleted[0]), low, high, accept_data_loss)
+            check_position(part.topic, part.partition, int(deleted[0]), low, high, repair.accept_data_loss)
         read_from = min(max(part.from_offset, low), part.to_offset)
     return PlannedPartition(
-        part.topic, part.partition, part.topic_id, part.from_offset, read_from, part.to_offset, part.start_watermark, part.position_since
+        topic=part.topic,
+        partition=part.partition,
+        topic_id=part.topic_id,
+        from_offset=part.from_offset,
+        read_from=read_from,
+        to_offset=part.to_offset,
+        start_watermark_us=part.start_watermark,
+        load_watermark_us=part.start_watermark,
+        position_since_us=part.position_since,
     )
+
+
+def _is_whole(repair: Repair, where: Range) -> bool:
+    return len(repair.known(where[:2])) == where[3] - where[2]
 
 
 def _ranges(record: RunRecord) -> list[Range]:

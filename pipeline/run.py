@@ -17,7 +17,7 @@ from pipeline.interrupt import finish_before_interrupt
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.plan import Plan, PlanLimits, check_refused
 from pipeline.progress import progress_bar
-from pipeline.settings import check_settings, settings_of
+from pipeline.settings import check_settings, settings_in_force, settings_of
 from pipeline.stored_coordinates import Queryable
 from pipeline.summary import print_summary, reasons_in, summarize
 from pipeline.transaction import RunDestination, RunSettings
@@ -37,7 +37,6 @@ def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time
     """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop; what is committed stays correct."""
     started = time.monotonic()
     with open_destination(config.destination) as destination:
-        destination.create_tables(config.schema)
         records = list(run_to_the_end(config, destination, now_us))
         reasons = _rejected_reasons(destination, records) if records else {}
     print_summary(summarize(records, reasons, time.monotonic() - started), config.json)
@@ -51,20 +50,21 @@ def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> M
 def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed. The end offsets are taken once, at the start."""
     settings = run_settings(config)
-    runs = transaction.recover(destination)
+    runs = transaction.recover(destination) if destination.has_tables() else []
     if runs:
-        check_settings(runs[-1].settings, config)
+        check_settings(settings_in_force(runs), config)
     with KafkaAdmin(config.consumer_config) as admin:
         cluster_id = admin.cluster_id()
-        states = [admin.topic_state(topic) for topic in config.topics]
+        states = [admin.topic_state(topic, now_us()) for topic in config.topics]
+        if runs:
+            transaction.check_cluster(runs, cluster_id)
+        destination.create_tables(config.schema)  # not before everything that may refuse the run: a refused one changes nothing
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
-        transaction.check_cluster(runs, cluster_id)
         check_refused(config.reject_records.items(), runs, states)
         while True:
             if runs[-1].status == PREPARED:
-                topics = sorted({part.topic for part in runs[-1].partitions if part.to_offset > part.from_offset})
-                plan = transaction.plan_repair(destination, runs[-1], [admin.topic_state(topic) for topic in topics], settings)
+                plan = transaction.plan_repair(destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings)
             else:
                 plan = transaction.plan(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:

@@ -96,10 +96,12 @@ def parse_start(text: str) -> Start:
     kind, _, time = text.partition(":")
     if kind == TIMESTAMP:
         try:
-            return Start(TIMESTAMP, -(-parse_timestamp(time) // 1000))
+            moment = -(-parse_timestamp(time) // 1000)
         except (NotATime, TimeOutOfRange):
-            pass
-    raise UsageError(f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC 3339).")
+            moment = -1
+        if moment >= 0:  # Kafka takes negative ones for its own words: -1 means latest
+            return Start(TIMESTAMP, moment)
+    raise UsageError(f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC 3339, from 1970 on).")
 
 
 def parse_coordinates(text: str | None) -> dict[tuple[str, int], tuple[int, ...]]:

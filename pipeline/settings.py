@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config import RunConfig
 from transforms.decode import DECODER_VERSION
 from transforms.errors import GuaranteeError
+from transforms.run_record import ABORTED, RunRecord
 from transforms.schema import check_evolution
 
 
@@ -26,6 +27,11 @@ def settings_of(config: RunConfig) -> dict[str, object]:
         "shards": config.shards,
         "dedup_layout": config.dedup_layout,
     }
+
+
+def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any]:
+    """Of the last run of which anything is, or may become, visible. runs: not empty."""
+    return next(run.settings for run in reversed(runs) if run.status != ABORTED)
 
 
 def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:

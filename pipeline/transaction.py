@@ -24,6 +24,7 @@ from transforms.known_ids import ColdStart, IdSource, load_known_ids
 from transforms.reports import ReportStore
 from transforms.run_record import COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
 from transforms.run_report import ShardReport, decode_report
+from transforms.schema import PaymentSchema
 from transforms.shard_state import packed_bytes
 from transforms.tables import COMMIT_ORDER, GAPS, TOTALS
 from transforms.write_streams import StreamAlreadyCommitted, StreamNotFound, WriteStreams
@@ -36,6 +37,10 @@ class RunDestination(WriteStreams, IdSource, ReportStore, repair.VisibleRows, Pr
     """What a run needs of a destination; see transforms/destinations."""
 
     def __enter__(self) -> RunDestination: ...
+
+    def has_tables(self) -> bool: ...
+
+    def create_tables(self, schema: PaymentSchema) -> None: ...
 
     def read_runs(self) -> list[RunRecord]: ...
 
@@ -67,11 +72,6 @@ def recover(destination: RunDestination) -> list[RunRecord]:
     finds its streams gone when it finalizes them, before it claims anything.
     """
     runs = destination.read_runs()
-    if not runs and not destination.is_empty():
-        raise GuaranteeError(
-            "the tables have rows, but the ledger pipeline_runs is empty, so nobody knows which Kafka records they hold. Restore the ledger"
-            " from a backup, or start with a new destination and --start=earliest."
-        )
     if runs and runs[-1].status == PREPARED:
         commit(destination, runs[-1])
         runs = destination.read_runs()
@@ -88,7 +88,15 @@ def begin(
     settings: RunSettings,
     now_us: int,
 ) -> list[RunRecord]:
-    """Step 2, only for an empty ledger: `--start`, resolved to numbers, is written down before anything is read."""
+    """Step 2, only for an empty ledger: `--start`, resolved to numbers, is written down before anything is read.
+
+    Raises GuaranteeError where the tables have rows although the ledger has none.
+    """
+    if not destination.is_empty():
+        raise GuaranteeError(
+            "the tables have rows, but the ledger pipeline_runs is empty, so nobody knows which Kafka records they hold. Restore the ledger"
+            " from a backup, or start with a new destination and --start=earliest."
+        )
     partitions = [
         PartitionProgress(
             topic=state.topic, partition=partition, topic_id=state.topic_id, from_offset=position, to_offset=position, records=0,
@@ -111,10 +119,11 @@ def plan(runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: st
     return make_plan(_new_run_id(), runs, states, cluster_id, settings.limits, now_us)
 
 
-def plan_repair(destination: RunDestination, expired: RunRecord, states: Sequence[TopicState], settings: RunSettings) -> Plan:
-    """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once more. states: of all its topics."""
+def plan_repair(destination: RunDestination, expired: RunRecord, ask: Callable[[str], TopicState], settings: RunSettings) -> Plan:
+    """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once more. ask: the broker, for one topic."""
     columns = settings.settings["amount_column"], settings.settings["currency_column"]
-    return repair.plan_repair(destination, _new_run_id(), expired, states, settings.limits.accept_data_loss, columns)
+    visible = repair.visible_of(destination, expired, columns, settings.limits.accept_data_loss)
+    return repair.plan_repair(_new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)])
 
 
 def read_and_write(run_graph: Callable[[Plan], None], planned: Plan) -> None:
@@ -164,7 +173,7 @@ def make_record(destination: RunDestination, planned: Plan, proof: Proof, settin
         cluster_id=planned.cluster_id, partitions=partitions, tables=tables,
         lowest_watermark=planned.lowest_watermark_us, live_ids=sum(live.values()),
         state_bytes=packed_bytes(live, settings.shards), settings=settings.settings,
-        repairs=planned.repair.run_id if planned.repair else None,
+        repairs=planned.repair.expired.run_id if planned.repair else None,
     )  # fmt: skip
 
 

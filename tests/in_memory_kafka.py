@@ -75,11 +75,12 @@ class InMemoryKafka:
     def cluster_id(self) -> str:
         return self.cluster
 
-    def topic_state(self, topic: str) -> TopicState:
+    def topic_state(self, topic: str, now_us: int) -> TopicState:
         if topic not in self.topics:
             raise GuaranteeError(f"--topic={topic}: unknown")
         found = self.topics[topic]
-        return TopicState(topic, found.topic_id, {number: (log.deleted, len(log.records)) for number, log in enumerate(found.partitions)})
+        offsets = {number: (log.deleted, len(log.records)) for number, log in enumerate(found.partitions)}
+        return TopicState(topic, found.topic_id, offsets, now_us)
 
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
         index = {EARLIEST: 0, LATEST: 1}[start.kind]
@@ -144,7 +145,6 @@ def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
     destination = DuckDBDestination(settings.destination.removeprefix("duckdb:"))
     with destination:
-        destination.create_tables(settings.schema)
         return list(run_to_the_end(settings, destination, lambda: now_us))
 
 

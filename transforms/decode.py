@@ -23,7 +23,7 @@ from transforms.json_values import Rejected, read_field, read_record
 from transforms.payload import original_payload
 from transforms.schema import DEDUP_COLUMN, EVENT_TIME_COLUMN, PaymentSchema, SchemaField
 from transforms.tables import KAFKA_COLUMNS, NUMERIC, REJECTED_SCHEMA, TIMESTAMP
-from transforms.timestamps import plain_timestamps
+from transforms.timestamps import LATEST_US, plain_timestamps
 
 DECODER_VERSION: Final = 1
 """Kept in every run record; to be raised whenever a record would be judged in another way."""
@@ -252,10 +252,12 @@ def _none_refused(rows: int) -> NDArray[np.bool_]:
 
 
 def _kafka_columns(block: RawBlock, rows: NDArray[np.int64]) -> list[pa.Array]:
+    """A Kafka timestamp that is no moment between the years 0001 and 9999 counts as none: producers may write anything there."""
     timestamps = np.array(block.timestamps, dtype=np.int64)[rows]
+    none = (timestamps < 0) | (timestamps > LATEST_US // 1000)
     return [
         pa.repeat(pa.scalar(block.topic, pa.string()), len(rows)),
         pa.repeat(pa.scalar(block.partition, pa.int32()), len(rows)),
         pa.array(np.array(block.offsets, dtype=np.int64)[rows]),
-        pa.array(timestamps * 1000, mask=timestamps < 0).cast(TIMESTAMP),
+        pa.array(np.where(none, 0, timestamps) * 1000, mask=none).cast(TIMESTAMP),
     ]

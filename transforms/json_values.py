@@ -134,7 +134,8 @@ def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
     if not value.is_finite() or value.copy_abs() >= limit:  # abs() would raise Overflow in the thread's own context
         raise Rejected("out_of_range", f"{path}: {_short(text)} is not below {'10^20, the limit of an amount' if amount else '10^29'}")
     rounded = value.quantize(_NANO, context=_EXACT)
-    if rounded != value:
+    # An exponent below the least that Decimal knows has made the value 0 already.
+    if rounded != value or (not value and not _is_zero(text)):
         raise Rejected("out_of_range", f"{path}: {_short(text)} has more than 9 digits after the point")
     return rounded
 
@@ -142,6 +143,10 @@ def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
 def _long_number(text: str) -> Decimal:
     """More than 60 characters: exact all the same, since zeros may be most of them."""
     return decimal.Context(prec=len(text), Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]).create_decimal(text)
+
+
+def _is_zero(text: str) -> bool:
+    return not any(digit in "123456789" for digit in text.lower().partition("e")[0])
 
 
 def _read_typed(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:

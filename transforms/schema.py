@@ -36,6 +36,9 @@ _OUR_COLUMNS: Final = {"unknown_fields", *(field.name for field in KAFKA_COLUMNS
     DEDUP_COLUMN,
     EVENT_TIME_COLUMN,
 }
+_RESERVED_PREFIXES: Final = ("_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "__")
+"""https://cloud.google.com/bigquery/docs/schemas#column_names; two underscores are Python's own, and no struct can have such a field."""
+
 _ALLOWED: Final = ", ".join([*_ARROW_TYPES, "RECORD"])
 
 
@@ -146,6 +149,8 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
     where = f"--schema={source}: field {parent}{name}"
     if not name.isidentifier() or not name.isascii() or len(name) > 300:
         raise UsageError(f"{where}: a name is letters, digits and underscores, not starting with a digit, up to 300 of them. Rename it.")
+    if name.upper().startswith(_RESERVED_PREFIXES):
+        raise UsageError(f"{where}: BigQuery reserves names that start with {', '.join(_RESERVED_PREFIXES)}. Rename it.")
     if kind == "BIGNUMERIC":
         raise UsageError(
             f"{where} is BIGNUMERIC, whose 76 digits do not fit 128-bit decimals; it could only be rounded. Use NUMERIC or STRING."

@@ -65,7 +65,7 @@ def send(broker: KafkaBroker, topic: str, values: list[bytes | None], key: bytes
 
 def state_of(config: ConsumerConfig, topic: str):
     with KafkaAdmin(config) as admin:
-        return admin.topic_state(topic)
+        return admin.topic_state(topic, 0)
 
 
 def test_an_exact_range_comes_back_with_its_values_and_nothing_of_its_neighbours(kafka_broker, fresh_topic: FreshTopic, config) -> None:
@@ -161,7 +161,7 @@ def test_deleted_offsets_stop_the_read_and_say_which(kafka_broker, fresh_topic: 
 
 def test_an_unknown_topic_is_refused_by_name(kafka_broker, config) -> None:
     with KafkaAdmin(config) as admin, pytest.raises(GuaranteeError, match="--topic=no-such-topic"):
-        admin.topic_state("no-such-topic")
+        admin.topic_state("no-such-topic", 0)
 
 
 def test_a_wrong_password_is_told_apart_from_a_broker_that_is_away(kafka_broker, fresh_topic: FreshTopic, tmp_path) -> None:
@@ -176,7 +176,7 @@ def test_a_wrong_password_is_told_apart_from_a_broker_that_is_away(kafka_broker,
             assert offsets_of(read(config, topic, 0, 1)[0]) == [0]
             continue
         with KafkaAdmin(config) as admin, pytest.raises(GuaranteeError, match="refuses the credentials"):
-            admin.topic_state(topic)
+            admin.topic_state(topic, 0)
         with pytest.raises(GuaranteeError, match="refuses the credentials"):
             read(config, topic, 0, 1)
 
@@ -203,7 +203,7 @@ def test_start_is_resolved_to_numbers(kafka_broker, fresh_topic: FreshTopic, con
         producer.produce(topic, b"x", partition=0, timestamp=1_000_000 + number * 1000)
     producer.flush(30)
     with KafkaAdmin(config) as admin:
-        state = admin.topic_state(topic)
+        state = admin.topic_state(topic, 0)
         assert admin.offsets_for_start(state, Start("earliest")) == {0: 0}
         assert admin.offsets_for_start(state, Start("latest")) == {0: 10}
         assert admin.offsets_for_start(state, Start("timestamp", 1_003_500)) == {0: 4}

@@ -172,6 +172,11 @@ TAMPERING = {
     "run: id": ((f"UPDATE {RUNS} SET run_id = 'other' WHERE predecessor = 'genesis'",), {CHAIN}),
     "run: predecessor": ((f"UPDATE {RUNS} SET predecessor = 'other' WHERE successor IS NULL",), {CHAIN}),
     "run: successor": ((f"UPDATE {RUNS} SET successor = NULL WHERE predecessor = 'genesis'",), {CHAIN}),
+    "run: what was not loaded": ((f"UPDATE {RUNS} SET lowest_watermark = lowest_watermark + 7200000000 WHERE successor IS NULL",), {CHAIN}),
+    "run: horizon": (
+        (f'UPDATE {RUNS} SET settings = json_merge_patch(settings, $${{"dedup_horizon_us": 60000000}}$$) WHERE successor IS NULL',),
+        {CHAIN},
+    ),
     "run: cluster": ((f"UPDATE {RUNS} SET cluster_id = 'other' WHERE successor IS NULL",), {CHAIN}),
 }
 
@@ -193,6 +198,9 @@ NEW_VALUE = {
     "gap_offsets": "part.gap_offsets + 1",
     "coordinate_hash": "xor(part.coordinate_hash, 1::UBIGINT)",
     "watermark": "part.watermark - 3600000000",
+    "watermark, ahead": "part.watermark + 1",
+    "start_watermark": "part.start_watermark + 3600000000",
+    "start_watermark, behind": "part.start_watermark - 1",
     "topic": "'other'",
     "partition": 'part."partition" + 5',
     "topic_id": "'other'",
@@ -203,7 +211,9 @@ NEW_VALUE = {
 def test_an_altered_partition_of_the_last_run_is_found_out(path: Path, name: str) -> None:
     fields = ("topic", "partition", "topic_id", "from_offset", "to_offset", "records", "gap_offsets", "coordinate_hash", "start_watermark")
     fields += ("watermark", "position_since")
-    packed = ", ".join(f'"{field}" := {NEW_VALUE[field] if field == name else f"part.{chr(34)}{field}{chr(34)}"}' for field in fields)
+    packed = ", ".join(
+        f'"{field}" := {NEW_VALUE[name] if field == name.partition(",")[0] else f"part.{chr(34)}{field}{chr(34)}"}' for field in fields
+    )
     tamper(path, f"UPDATE {RUNS} SET partitions = list_transform(partitions, lambda part: struct_pack({packed})) WHERE successor IS NULL")
     assert failed(path)
 

@@ -68,9 +68,9 @@ def create_statement(table: str) -> str:
     """DDL with the root row in it. `table`: full name, quoted."""
     columns = ",\n    ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     root = {"run_id": f"'{ROOT}'", "status": "'COMMITTED'", "plan_time": "TIMESTAMP '1970-01-01 00:00:00+00'"}
-    values = ", ".join(f"{root.get(name, f'CAST(NULL AS {kind})')} AS {name}" for name, kind in _COLUMNS.items() if "ARRAY" not in kind)
-    arrays = ", ".join(f"CAST([] AS {kind}) AS {name}" for name, kind in _COLUMNS.items() if "ARRAY" in kind)
-    return f"CREATE TABLE {table} (\n    {columns})\nOPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}, {arrays}"
+    nothing = {name: f"CAST({'[]' if kind.startswith('ARRAY') else 'NULL'} AS {kind})" for name, kind in _COLUMNS.items()}
+    values = ", ".join(f"{value} AS {name}" for name, value in {**nothing, **root}.items())
+    return f"CREATE TABLE {table} (\n    {columns})\nOPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"
 
 
 class BigQueryLedger:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import requests
-from google.api_core.exceptions import BadRequest, ClientError, Conflict, Forbidden, NotFound, RetryError, ServerError
+from google.api_core.exceptions import BadRequest, Conflict, Forbidden, GoogleAPICallError, NotFound, RetryError, ServerError
 from google.auth.exceptions import RefreshError
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
@@ -112,12 +112,24 @@ def _explained(max_bytes_billed: int) -> Iterator[None]:
         raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
     except RefreshError as error:
         raise bigquery_retry.refused_credentials(error) from error
-    except (ServerError, RetryError, requests.exceptions.RequestException) as error:
-        raise GuaranteeError(f"BigQuery did not answer a query ({error}). What is committed is correct; run again.") from error
+    except ServerError as error:
+        if _reason(error) == _TOO_MANY_BYTES:  # the library makes a server's error of it
+            raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
+        raise _no_answer(error) from error
+    except (RetryError, requests.exceptions.RequestException) as error:
+        raise _no_answer(error) from error
 
 
-def _advice(error: ClientError, max_bytes_billed: int) -> str:
-    if any(isinstance(detail, dict) and detail.get("reason") == _TOO_MANY_BYTES for detail in error.errors):
+def _no_answer(error: Exception) -> GuaranteeError:
+    return GuaranteeError(f"BigQuery did not answer a query ({error}). What is committed is correct; run again.")
+
+
+def _reason(error: GoogleAPICallError) -> str | None:
+    return next((detail["reason"] for detail in error.errors if isinstance(detail, dict) and "reason" in detail), None)
+
+
+def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
+    if _reason(error) == _TOO_MANY_BYTES:
         return f"--maximum_bytes_billed={max_bytes_billed} does not allow more; raise it if the cost is right."
     if isinstance(error, Forbidden):
         return bigquery_retry.ROLES

@@ -54,6 +54,10 @@ class CheckQueries:
     """COMMITTED runs and tables (the three, and the gaps) whose number of rows is not what the ledger says: `run_id`, `table_name`,
     `rows_in_ledger`, `rows_in_table`, NULL for none; sorted by the first two. A row belongs to the run in whose range its coordinate lies."""
 
+    highest_event_times: str
+    """For each COMMITTED run and partition with a payment or duplicate: `run_id`, `kafka_topic`, `kafka_partition`, `highest_us`, the latest
+    event time over both tables. A row belongs to the run in whose range its coordinate lies."""
+
     reasons: str
     """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times: `reason`, and their number `n`."""
 

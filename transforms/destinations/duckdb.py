@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import duckdb
@@ -172,10 +173,9 @@ class DuckDBDestination:
         try:
             result = change(cursor)
             cursor.commit()
-        except duckdb.TransactionException:
-            raise  # a failed commit has rolled back already
         except BaseException:
-            cursor.rollback()
+            with suppress(duckdb.TransactionException):  # a failed commit has rolled back already
+                cursor.rollback()
             raise
         return result
 

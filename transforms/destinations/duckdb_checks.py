@@ -58,6 +58,17 @@ FROM expected FULL JOIN found USING (run_id, table_name) WHERE expected.n IS DIS
 """
 
 
+_HIGHEST: Final = f"""
+SELECT g.run_id, r.kafka_topic, r.kafka_partition, MAX(epoch_us(r.event_time)) AS highest_us
+FROM (
+    SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {PAYMENTS}
+    UNION ALL SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {DUPLICATES}
+) r ASOF JOIN ({_ranges(COMMITTED)}) g
+ON r.kafka_topic = g.kafka_topic AND r.kafka_partition = g.kafka_partition AND r.kafka_offset >= g.from_offset
+WHERE r.kafka_offset < g.to_offset GROUP BY ALL
+"""
+
+
 def _totals_differences(amount_column: str | None, currency_column: str | None, with_run_in_flight: bool) -> str:
     found = totals_of_rows((lambda table: table) if with_run_in_flight else _not_in_flight, amount_column, currency_column)
     return f"""
@@ -65,7 +76,7 @@ WITH found AS ({found}), told AS (
     SELECT window_start, outcome, currency, SUM(records) AS records, SUM(amount) AS amount, SUM(checksum) % (1::HUGEINT << 60) AS checksum
     FROM {TOTALS} GROUP BY ALL
 )
-SELECT COALESCE(told.window_start, found.window_start) AS window_start, COALESCE(told.outcome, found.outcome) AS outcome,
+SELECT COALESCE(told.window_start, found.window_start)::VARCHAR AS window_start, COALESCE(told.outcome, found.outcome) AS outcome,
     COALESCE(told.currency, found.currency) AS currency,
     told.records AS records_in_totals, found.records AS records_in_tables,
     told.amount AS amount_in_totals, found.amount AS amount_in_tables, told.checksum = found.checksum AS same_ids
@@ -90,6 +101,7 @@ SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS n, string_agg(tab
 FROM ({_ROWS}) GROUP BY ALL HAVING COUNT(*) > 1""",
     gaps=f"SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM {GAPS}",
     rows_by_run=_ROWS_BY_RUN,
+    highest_event_times=_HIGHEST,
     reasons=f"""SELECT reason, COUNT(*) AS n FROM {REJECTED} WHERE {_within("ingest_time")}
         AND epoch_us(ingest_time) IN (SELECT unnest($times::BIGINT[])) GROUP BY reason""",
     totals_differences=_totals_differences,

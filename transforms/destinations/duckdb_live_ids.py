@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from transforms.buckets import BUCKET_US
+from transforms.destinations.duckdb_time import bucket
 from transforms.tables import DUPLICATES, PAYMENTS
-
-_FLOOR_BUCKET: Final = f"CAST(floor(epoch_us(event_time) / {BUCKET_US}) AS BIGINT)"
 
 LIVE_IDS: Final = f"""
 WITH recent AS (
@@ -20,7 +19,7 @@ WITH recent AS (
         SELECT transaction_id, event_time FROM {DUPLICATES} WHERE epoch_us(event_time) >= $oldest
     ) GROUP BY transaction_id
 )
-SELECT unhex(left(sha256(transaction_id), 20)) AS fingerprint, {_FLOOR_BUCKET} AS bucket
+SELECT unhex(left(sha256(transaction_id), 20)) AS fingerprint, {bucket("event_time")} AS bucket
 FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
 """
 

@@ -73,9 +73,7 @@ def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded:
         raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
     waiting = encoded.ipc if kind == PENDING_STREAM else None
     if kind == COMMITTED_STREAM:
-        rows = encoded.reader()
-        assert rows is not None  # read by its name in the statement
-        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
+        _insert(cursor, table, encoded.reader())
     cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, waiting])
     cursor.execute(f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream])
     return offset + encoded.rows
@@ -98,11 +96,17 @@ def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) ->
         if state != _FINALIZED:
             raise StreamNotFinalized(stream, "finalize it first")
     for page in _pages(cursor, streams):
-        rows = _rows_of(cursor, page)
-        assert rows is not None  # read by its name in the statement
-        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
+        _insert(cursor, table, _rows_of(cursor, page))
     cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
     cursor.execute(f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams])
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchReader) -> None:
+    """Under a name that no table of the user's can have: a table wins over what is registered."""
+    name = f"_rows_{secrets.token_hex(16)}"
+    cursor.register(name, rows)
+    cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {name}").fetchall()
+    cursor.unregister(name)
 
 
 def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
@@ -133,10 +137,10 @@ def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.Record
 
 def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, str, str]:
     """(table, next offset, state, kind)."""
-    found = cursor.execute(f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]).fetchone()
-    if found is None:
+    found = cursor.execute(f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]).fetchall()
+    if not found:
         raise StreamNotFound(stream, "there is no such stream")
-    return (found[0], found[1], found[2], found[3])
+    return (found[0][0], found[0][1], found[0][2], found[0][3])
 
 
 def _to_ipc(rows: pa.RecordBatch) -> bytes:

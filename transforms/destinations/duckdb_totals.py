@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from transforms.buckets import BUCKET_US
+from transforms.destinations.duckdb_time import minute_start
 from transforms.tables import DUPLICATES, PAYMENTS, REJECTED
 from transforms.totals import OUTCOME_OF_TABLE
 
-_WINDOW: Final = f"make_timestamp((CAST(floor(epoch_us(time) / {BUCKET_US}) AS BIGINT) * {BUCKET_US})::BIGINT)"
+_WINDOW: Final = f"make_timestamp({minute_start('time')}::BIGINT)"
 
 
 def totals_of_rows(source: Callable[[str], str], amount_column: str | None, currency_column: str | None) -> str:

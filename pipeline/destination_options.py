@@ -1,0 +1,55 @@
+"""The options that say where the tables are: the same words for every command."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pipeline.arguments import required
+from pipeline.quantities import parse_size
+from transforms.destinations import Destination, open_destination
+from transforms.destinations.bigquery_settings import IF_NEEDED
+from transforms.errors import UsageError
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "table_prefix": "",
+    "location": None,
+    "create_tables": IF_NEEDED,
+    "update_schema": False,
+    "maximum_bytes_billed": "1TiB",
+    "bigquery_api_endpoint": None,
+    "bigquery_storage_endpoint": None,
+}
+
+
+def add_destination_arguments(parser: Any) -> None:
+    """--destination, and what only BigQuery needs. Beam has --impersonate_service_account; commands without Beam add it themselves."""
+    add = parser.add_argument
+    add("--destination", metavar="URL", help="where the tables are: duckdb:PATH or bigquery:PROJECT.DATASET. Required.")
+    add("--table_prefix", default="", metavar="TEXT", help="BigQuery: in front of every table's name")
+    add("--location", metavar="NAME", help="BigQuery: where jobs run, such as EU (default: BigQuery finds out)")
+    add("--create_tables", default=IF_NEEDED, help="BigQuery: if_needed or never")
+    add("--update_schema", action="store_true", help="BigQuery: add new nullable columns to existing tables")
+    add("--maximum_bytes_billed", default=_DEFAULTS["maximum_bytes_billed"], metavar="SIZE", help="BigQuery: what one query may read")
+    add("--bigquery_api_endpoint", metavar="URL", help="BigQuery: another address; http only on this machine, then without credentials")
+    add("--bigquery_storage_endpoint", metavar="HOST:PORT", help="BigQuery: another address of the Storage Write API")
+
+
+def destination_of(given: Any) -> Destination:
+    """The destination that the arguments name, not yet opened. Raises UsageError naming the flag."""
+    url = required(given, "destination", "duckdb:payments.duckdb")
+    if not url.startswith("bigquery:"):
+        for flag, default in _DEFAULTS.items():
+            if getattr(given, flag) != default:
+                raise UsageError(f"--{flag}={getattr(given, flag)}: only for --destination=bigquery:PROJECT.DATASET. Leave it out.")
+        return open_destination(url)
+    return open_destination(
+        url,
+        prefix=given.table_prefix,
+        location=given.location,
+        create_tables=given.create_tables,
+        update_schema=given.update_schema,
+        max_bytes_billed=parse_size("maximum_bytes_billed", given.maximum_bytes_billed),
+        api_endpoint=given.bigquery_api_endpoint,
+        storage_endpoint=given.bigquery_storage_endpoint,
+        impersonate=given.impersonate_service_account,
+    )
