@@ -1,0 +1,51 @@
+"""For tests of the stand-in itself: one with a manual clock and a table, and the calls of the Write API in short."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+from google.cloud import bigquery
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
+
+from tests.bigquery_stand_in.appending import SECONDS
+from tests.bigquery_stand_in.clients import rest_client, write_client
+from tests.bigquery_stand_in.clock import ManualClock
+from tests.bigquery_stand_in.stand_in import BigQueryStandIn
+
+TABLE = "projects/p/datasets/d/tables/t"
+PENDING, COMMITTED, BUFFERED = (types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED"))
+
+
+@pytest.fixture(name="stand_in")
+def stand_in_fixture() -> Iterator[BigQueryStandIn]:
+    with BigQueryStandIn("p", "d", clock=ManualClock()) as running:
+        create_table(running)
+        yield running
+
+
+@pytest.fixture(name="writer")
+def writer_fixture(stand_in: BigQueryStandIn) -> Iterator[BigQueryWriteClient]:
+    with write_client(stand_in) as client:
+        yield client
+
+
+def create_table(stand_in: BigQueryStandIn) -> None:
+    """The table d.t, with one REQUIRED column."""
+    rest_client(stand_in).create_table(bigquery.Table("p.d.t", [bigquery.SchemaField("id", "STRING", "REQUIRED")]))
+
+
+def rows(*ids: str | None) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"id": pa.array(ids, pa.string())})
+
+
+def create(writer: BigQueryWriteClient, kind: types.WriteStream.Type = PENDING) -> str:
+    return writer.create_write_stream(parent=TABLE, write_stream=types.WriteStream(type_=kind), retry=None, timeout=SECONDS).name
+
+
+def finalize(writer: BigQueryWriteClient, stream: str) -> int:
+    return writer.finalize_write_stream(name=stream, retry=None, timeout=SECONDS).row_count
+
+
+def commit(writer: BigQueryWriteClient, *streams: str) -> types.BatchCommitWriteStreamsResponse:
+    request = types.BatchCommitWriteStreamsRequest(parent=TABLE, write_streams=streams)
+    return writer.batch_commit_write_streams(request, retry=None, timeout=SECONDS)
