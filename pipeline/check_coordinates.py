@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.check_result import FAILED, PASSED, PROOF_ROWS, CheckResult
-from pipeline.plan import Position
 from pipeline.stored_coordinates import Queryable, StoredCoordinates
-from transforms.coordinates import coordinate_sum
+from transforms.coordinates import Position, coordinate_sum
 from transforms.run_record import COMMITTED, PREPARED, PartitionProgress, RunRecord
 from transforms.tables import GAPS
 

@@ -11,12 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.kafka_admin import TopicState
+from transforms.coordinates import Position
 from transforms.errors import GuaranteeError
 from transforms.run_record import COMMITTED, PartitionProgress, RunRecord
 from transforms.tables import GAPS
-
-Position = tuple[str, int]
-"""(topic, partition)."""
 
 _NONE = np.empty(0, dtype=np.int64)
 

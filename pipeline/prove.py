@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.plan import Plan, PlannedPartition, Position, Repair
+from pipeline.plan import Plan, PlannedPartition, Repair
 from transforms.coders import decode_rows
-from transforms.coordinates import coordinate_sum
+from transforms.coordinates import Position, coordinate_sum
 from transforms.errors import GuaranteeError
 from transforms.run_record import PartitionProgress
 from transforms.run_report import PartitionWritten, ReaderReport, Report, ShardReport

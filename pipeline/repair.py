@@ -15,24 +15,25 @@ from numpy.typing import NDArray
 
 from pipeline.kafka_admin import TopicState
 from pipeline.plan import Plan, PlannedPartition, Repair, check_position, check_same_topic
+from transforms.coordinates import OffsetRange, Position
 from transforms.errors import GuaranteeError
 from transforms.run_record import ABORTED, COMMITTED, PREPARED, PartitionProgress, RunRecord
 from transforms.tables import GAPS, ROW_TABLES
 
-Range = tuple[str, int, int, int]
-"""(topic, partition, from_offset, to_offset), the last one exclusive."""
-
 
 class VisibleRows(Protocol):
-    """What a destination can tell of the rows that are visible."""
+    """What a destination can tell of the rows that are visible. Ranges are not empty, and at most one for each partition.
 
-    def present_offsets(self, table: str, where: Range) -> NDArray[np.int64]:
-        """Sorted offsets of one partition's range with a row in `table`."""
+    All at once: the tables are not sorted by coordinates, so each question reads their coordinates as a whole.
+    """
 
-    def present_gaps(self, where: Range) -> list[tuple[int, int]]:
-        """(first, last) of the rows of `offset_gaps` in the range."""
+    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+        """Per partition of a range and table of records the sorted offsets in the range that have a row there, each once."""
 
-    def present_totals(self, ranges: Sequence[Range], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
+        """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it, sorted."""
+
+    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
         """Rows of `control_totals`, as the visible rows of the ranges add up to them."""
 
     def count_rows(self) -> int:
@@ -51,11 +52,9 @@ def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
     A stream may have expired before or after its commit, so the tables are asked. Totals have no coordinates: they count the rows of all
     runs, so they are short by this run's rows exactly if its totals are missing.
     """
-    found = dict.fromkeys((*ROW_TABLES, GAPS), 0)
-    for where in _ranges(record):
-        for table in ROW_TABLES:
-            found[table] += len(destination.present_offsets(table, where))
-        found[GAPS] += len(destination.present_gaps(where))
+    present = destination.present_offsets(_ranges(record)).values()
+    found = {table: sum(len(tables[table]) for tables in present) for table in ROW_TABLES}
+    found[GAPS] = sum(map(len, destination.present_gaps(_ranges(record)).values()))
     if not any(found.values()):
         return ABORTED
     wanted = {table.table: table.rows for table in record.tables}
@@ -75,8 +74,8 @@ def visible_of(destination: VisibleRows, expired: RunRecord, columns: tuple[str 
     ranges = _ranges(expired)
     return Repair(
         expired=expired,
-        offsets={where[:2]: {table: destination.present_offsets(table, where) for table in ROW_TABLES} for where in ranges},
-        gaps={where[:2]: destination.present_gaps(where) for where in ranges},
+        offsets=destination.present_offsets(ranges),
+        gaps=destination.present_gaps(ranges),
         totals=destination.present_totals(ranges, *columns),
         accept_data_loss=accept_data_loss,
     )
@@ -128,11 +127,11 @@ def _planned(part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int
     )
 
 
-def _is_whole(repair: Repair, where: Range) -> bool:
+def _is_whole(repair: Repair, where: OffsetRange) -> bool:
     return len(repair.known(where[:2])) == where[3] - where[2]
 
 
-def _ranges(record: RunRecord) -> list[Range]:
+def _ranges(record: RunRecord) -> list[OffsetRange]:
     return [
         (part.topic, part.partition, part.from_offset, part.to_offset) for part in record.partitions if part.to_offset > part.from_offset
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -10,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.plan import Position
-from transforms.coordinates import expand_runs
+from transforms.coordinates import Position, expand_runs
 from transforms.destinations.check_queries import CheckQueries
+from transforms.groups import sorted_groups
 
 _PARTITION: Final = ["kafka_topic", "kafka_partition"]
 
@@ -33,12 +32,12 @@ class StoredCoordinates:
         questions = destination.checks
         runs = destination.query(questions.coordinate_runs)
         gaps = destination.query(questions.gaps)
-        self._runs, self._gaps = dict(_by_partition(runs, "first_offset")), dict(_by_partition(gaps, "first_offset"))
+        self._runs, self._gaps = _by_partition(runs, "first_offset"), _by_partition(gaps, "first_offset")
         self._repeated: dict[Position, pa.Table] = {}
         lengths = pc.add(pc.subtract(runs.column("last_offset"), runs.column("first_offset")), 1)
         if pc.any(pc.not_equal(runs.column("n"), lengths)).as_py():
             # Only then: on a service that bills what a query reads, a second look at every coordinate costs as much as the first.
-            self._repeated = dict(_by_partition(destination.query(questions.repeated_coordinates), "kafka_offset"))
+            self._repeated = _by_partition(destination.query(questions.repeated_coordinates), "kafka_offset")
 
     def partitions(self) -> set[Position]:
         """Those with a row or a gap."""
@@ -66,15 +65,8 @@ class StoredCoordinates:
         return first, last
 
 
-def _by_partition(found: pa.Table, within: str) -> Iterator[tuple[Position, pa.Table]]:
-    """Slices of the answer, each sorted by the column `within`."""
-    found = found.sort_by([(name, "ascending") for name in (*_PARTITION, within)])
-    # One thread keeps the groups in the order of their first rows, which is the order of the slices.
-    sizes = found.group_by(_PARTITION, use_threads=False).aggregate([([], "count_all")])
-    start = 0
-    for topic, partition, rows in zip(*(sizes.column(name).to_pylist() for name in (*_PARTITION, "count_all")), strict=True):
-        yield (topic, partition), found.slice(start, rows)
-        start += rows
+def _by_partition(found: pa.Table, within: str) -> dict[Position, pa.Table]:
+    return {(topic, partition): rows for (topic, partition), rows in sorted_groups(found, _PARTITION, within)}
 
 
 def _columns(found: pa.Table | None, *names: str) -> list[NDArray[np.int64]]:

@@ -21,3 +21,8 @@ def expiry_of_bucket(bucket: int, extra_retention_us: int) -> int:
 def highest_expired_bucket(watermark_us: int, extra_retention_us: int) -> int:
     """The highest bucket whose ids a shard may have forgotten at this watermark."""
     return (watermark_us - extra_retention_us) // BUCKET_US - 1
+
+
+def first_live_time(watermark_us: int, extra_retention_us: int) -> int:
+    """The earliest event time, in microseconds, whose bucket this watermark has not expired: where a cold start begins to load."""
+    return (highest_expired_bucket(watermark_us, extra_retention_us) + 1) * BUCKET_US

@@ -1,4 +1,5 @@
-"""A 64-bit hash per Kafka coordinate. Sums of them tell whether two sets of records are the same, whatever order they come in."""
+"""Kafka coordinates: runs of them, and a 64-bit hash per coordinate. Sums of hashes tell whether two sets of records are the same, whatever
+order they come in."""
 
 from __future__ import annotations
 
@@ -7,6 +8,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+Position = tuple[str, int]
+"""(topic, partition)."""
+
+OffsetRange = tuple[str, int, int, int]
+"""(topic, partition, from_offset, to_offset), the last one exclusive."""
 
 _GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)

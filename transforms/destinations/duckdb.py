@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.destinations import duckdb_ledger, duckdb_streams
+from transforms.coordinates import OffsetRange, Position
+from transforms.destinations import duckdb_ledger, duckdb_present, duckdb_streams
 from transforms.destinations.duckdb_checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
 from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_tables
-from transforms.destinations.duckdb_totals import totals_of_rows
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
-from transforms.tables import GAPS, ROW_TABLES, TOTALS, TOTALS_SCHEMA
+from transforms.tables import ROW_TABLES
 from transforms.write_streams import PENDING_STREAM, Acknowledged
 
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ class DuckDBDestination:
         return not any(self._cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ROW_TABLES)
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        return _fetch(self._cursor(), sql, parameters or {})
+        return self._cursor().sql(sql, params=parameters or {}).to_arrow_table()
 
     # Write streams: transforms/write_streams.py is the contract.
 
@@ -121,44 +121,25 @@ class DuckDBDestination:
 
         expired_before: microseconds, None for all ids; bucket: minute of the latest event time over payments and duplicates.
         """
-        table = _fetch(self._cursor(), LIVE_IDS, live_ids_parameters(expired_before, extra_retention))
+        table = self.query(LIVE_IDS, live_ids_parameters(expired_before, extra_retention))
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(pa.binary(10)))
 
-    def present_offsets(self, table: str, where: tuple[str, int, int, int]) -> NDArray[np.int64]:
-        """Sorted offsets with a row in `table`; where: (topic, partition, from_offset, to_offset)."""
-        found = _fetch(self._cursor(), f"SELECT kafka_offset FROM {table} WHERE {_IN_RANGE} ORDER BY 1", _range(where))
-        return np.asarray(found.column("kafka_offset").to_numpy())
+    # What a repair asks: pipeline/repair.py, VisibleRows.
 
-    def present_gaps(self, where: tuple[str, int, int, int]) -> list[tuple[int, int]]:
-        """(first, last) of the rows of offset_gaps that begin in the range."""
-        condition = _IN_RANGE.replace("kafka_offset", "first_offset")
-        found = _fetch(self._cursor(), f"SELECT first_offset, last_offset FROM {GAPS} WHERE {condition} ORDER BY 1", _range(where))
-        return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+        return duckdb_present.present_offsets(self.query, ranges)
 
-    def present_totals(
-        self, ranges: Sequence[tuple[str, int, int, int]], amount_column: str | None, currency_column: str | None
-    ) -> pa.RecordBatch:
-        """Rows of control_totals, computed from the rows of the three tables in the ranges."""
-        cursor = self._cursor()
-        names = ("topic", "partition", "from_offset", "to_offset")
-        cursor.register("_ranges", pa.Table.from_pylist([dict(zip(names, where, strict=True)) for where in ranges]))
-        condition = _IN_RANGE.replace("$", "_ranges.")
-        sql = totals_of_rows(lambda table: f"(SELECT r.* FROM {table} r JOIN _ranges ON {condition})", amount_column, currency_column)
-        found = _fetch(cursor, sql, {})
-        cursor.unregister("_ranges")
-        return found.cast(TOTALS_SCHEMA).combine_chunks().to_batches()[0]
+    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
+        return duckdb_present.present_gaps(self.query, ranges)
+
+    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+        return duckdb_present.present_totals(self.query, ranges, amount_column, currency_column)
 
     def count_rows(self) -> int:
-        """Rows of the three tables."""
-        return sum(self._count(f"SELECT COUNT(*) FROM {table}") for table in ROW_TABLES)
+        return duckdb_present.count_rows(self.query)
 
     def count_in_totals(self) -> int:
-        """Records that control_totals account for."""
-        return self._count(f"SELECT COALESCE(SUM(records), 0)::BIGINT FROM {TOTALS}")
-
-    def _count(self, sql: str) -> int:
-        (found,) = self._cursor().execute(sql).fetchall()
-        return int(found[0])
+        return duckdb_present.count_in_totals(self.query)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         """Each thread's own cursor: DuckDB's connections must not be shared between threads."""
@@ -178,14 +159,3 @@ class DuckDBDestination:
                 cursor.rollback()
             raise
         return result
-
-
-_IN_RANGE = "kafka_topic = $topic AND kafka_partition = $partition AND kafka_offset >= $from_offset AND kafka_offset < $to_offset"
-
-
-def _range(where: tuple[str, int, int, int]) -> dict[str, Any]:
-    return dict(zip(("topic", "partition", "from_offset", "to_offset"), where, strict=True))
-
-
-def _fetch(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any]) -> pa.Table:
-    return cursor.sql(sql, params=parameters).to_arrow_table()

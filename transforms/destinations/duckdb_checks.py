@@ -24,9 +24,10 @@ def _not_in_flight(table: str) -> str:
         AND f.kafka_partition = r.kafka_partition AND r.kafka_offset >= f.from_offset AND r.kafka_offset < f.to_offset))"""
 
 
-_ROWS: Final = " UNION ALL ".join(
+ROWS: Final = " UNION ALL ".join(
     f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES
 )
+"""All rows of the three tables, with the name of the table."""
 
 _COPIES: Final = " UNION ALL ".join(
     f"SELECT {table == PAYMENTS} AS is_payment, transaction_id, epoch_us(event_time) AS event_time_us, kafka_topic, kafka_partition,"
@@ -34,13 +35,18 @@ _COPIES: Final = " UNION ALL ".join(
     for table in (PAYMENTS, DUPLICATES)
 )
 
-_RUNS: Final = f"""
-SELECT kafka_topic, kafka_partition, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset, COUNT(*) AS n FROM (
-    SELECT kafka_topic, kafka_partition, kafka_offset, kafka_offset // {OFFSETS_PER_BLOCK} AS block, kafka_offset - DENSE_RANK() OVER (
-        PARTITION BY kafka_topic, kafka_partition, kafka_offset // {OFFSETS_PER_BLOCK} ORDER BY kafka_offset) AS island
-    FROM ({_ROWS})
-) GROUP BY kafka_topic, kafka_partition, block, island
-"""
+
+def offset_runs(rows: str, keys: str) -> str:
+    """Runs without a hole for each value of the columns `keys`: those, `first_offset`, `last_offset`, and `n` rows.
+
+    rows: what stands in FROM. DENSE_RANK gives a repeated offset its number once, so that it is part of its run.
+    """
+    return f"""SELECT {keys}, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset, COUNT(*) AS n FROM (
+        SELECT {keys}, kafka_offset, kafka_offset // {OFFSETS_PER_BLOCK} AS block, kafka_offset - DENSE_RANK() OVER (
+            PARTITION BY {keys}, kafka_offset // {OFFSETS_PER_BLOCK} ORDER BY kafka_offset) AS island
+        FROM {rows}
+    ) GROUP BY {keys}, block, island"""
+
 
 _ROWS_BY_RUN: Final = f"""
 WITH expected AS (
@@ -48,7 +54,7 @@ WITH expected AS (
     WHERE t."table" <> '{TOTALS}'
 ), found AS (
     SELECT g.run_id, r.table_name, COUNT(*) AS n
-    FROM ({_ROWS} UNION ALL SELECT '{GAPS}', kafka_topic, kafka_partition, first_offset FROM {GAPS}) r
+    FROM ({ROWS} UNION ALL SELECT '{GAPS}', kafka_topic, kafka_partition, first_offset FROM {GAPS}) r
     ASOF JOIN ({_ranges(COMMITTED)}) g
     ON r.kafka_topic = g.kafka_topic AND r.kafka_partition = g.kafka_partition AND r.kafka_offset >= g.from_offset
     WHERE r.kafka_offset < g.to_offset GROUP BY ALL
@@ -95,10 +101,10 @@ WITH repeated AS (
     SELECT transaction_id FROM {PAYMENTS} GROUP BY transaction_id HAVING COUNT(*) > 1 AND COUNT(*) FILTER ({_within("event_time")}) > 0
 )
 {_COPIES}""",
-    coordinate_runs=_RUNS,
+    coordinate_runs=offset_runs(f"({ROWS})", "kafka_topic, kafka_partition"),
     repeated_coordinates=f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS n, string_agg(table_name, ', ' ORDER BY table_name) AS tables
-FROM ({_ROWS}) GROUP BY ALL HAVING COUNT(*) > 1""",
+FROM ({ROWS}) GROUP BY ALL HAVING COUNT(*) > 1""",
     gaps=f"SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM {GAPS}",
     rows_by_run=_ROWS_BY_RUN,
     highest_event_times=_HIGHEST,

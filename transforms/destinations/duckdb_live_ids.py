@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from transforms.buckets import BUCKET_US
+from transforms.buckets import first_live_time
 from transforms.destinations.duckdb_time import bucket
 from transforms.tables import DUPLICATES, PAYMENTS
 
@@ -27,8 +27,4 @@ _EVERYTHING: Final = -(1 << 62)
 
 
 def live_ids_parameters(expired_before: int | None, extra_retention: int) -> dict[str, Any]:
-    """oldest: start of the first bucket that is live, in microseconds: (bucket + 1) * width + extra retention > watermark."""
-    if expired_before is None:
-        return {"oldest": _EVERYTHING}
-    first_live = (expired_before - extra_retention) // BUCKET_US
-    return {"oldest": first_live * BUCKET_US}
+    return {"oldest": _EVERYTHING if expired_before is None else first_live_time(expired_before, extra_retention)}
