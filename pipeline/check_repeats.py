@@ -1,4 +1,8 @@
-"""Second payments of an id: beyond the dedup horizon they are worth telling, within it they are what must never happen."""
+"""Second payments of an id: beyond the dedup horizon they are worth telling, within it they are what must never happen.
+
+Judged here and not in SQL: which run came before which is known by following the chain, and BigQuery bounds the steps of a recursive query
+(https://cloud.google.com/bigquery/docs/recursive-ctes), while a chain has a record for every run there ever was.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class CheckQueries:
 
     totals_differences: Callable[[str | None, str | None, bool], str]
     """Called with the amount's and the currency's column (None where the schema has none), and whether a PREPARED run counts. The text's
-    rows: windows whose totals are not what the three tables add up to, sorted: `window_start`, `outcome`, `currency`,
+    rows: windows whose totals are not what the three tables add up to, sorted: `window_start` as text, `outcome`, `currency`,
     `records_in_totals`, `records_in_tables`, `amount_in_totals`, `amount_in_tables`, `same_ids`."""
 
 
