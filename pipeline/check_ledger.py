@@ -89,9 +89,13 @@ def _start_problems(part: PartitionProgress, least: int | None, run: RunRecord) 
     """least: the watermark before, or the lowest of the others where there was none."""
     if (part.start_watermark is None) != (least is None):
         yield f"starts with the watermark {part.start_watermark} after {least}"
-    elif part.start_watermark is not None and least is not None:
-        if not least <= part.start_watermark <= max(least, run.plan_time - _horizon(run)):
-            yield f"starts with the watermark {part.start_watermark} after {least}, planned at {run.plan_time}"
+    elif part.start_watermark is not None and least is not None and not least <= part.start_watermark <= _latest_start(least, run):
+        yield f"starts with the watermark {part.start_watermark} after {least}, planned at {run.plan_time}"
+
+
+def _latest_start(least: int, run: RunRecord) -> int:
+    """An idle partition follows the clock, the horizon behind it."""
+    return max(least, run.plan_time - _horizon(run))
 
 
 def _load_problems(run: RunRecord) -> Iterator[str]:
