@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from transforms.coordinates import OffsetRange, Position
+from transforms.destinations import bigquery_present
 from transforms.destinations.bigquery_append import Append
+from transforms.destinations.bigquery_checks import bigquery_checks
 from transforms.destinations.bigquery_clients import clients_of
 from transforms.destinations.bigquery_ledger import BigQueryLedger
 from transforms.destinations.bigquery_limits import CREATE_STREAMS_PER_HOUR
+from transforms.destinations.bigquery_live_ids import live_ids
 from transforms.destinations.bigquery_queries import Queries
 from transforms.destinations.bigquery_settings import BigQuerySettings
 from transforms.destinations.bigquery_streams import BigQueryStreams
 from transforms.destinations.bigquery_tables import REPORTS, REPORTS_SCHEMA, BigQueryTables
+from transforms.destinations.check_queries import CheckQueries
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
 from transforms.tables import RUNS
@@ -77,6 +84,35 @@ class BigQueryDestination:
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self._queries.query(sql, parameters or {})
+
+    # What the tables know.
+
+    @property
+    def checks(self) -> CheckQueries:
+        """What `check` asks."""
+        return bigquery_checks(self.settings.table)
+
+    def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
+        """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in payment_transactions that this watermark has not expired."""
+        return live_ids(self.query, self.settings.table, expired_before, extra_retention)
+
+    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+        return bigquery_present.present_offsets(self.query, self.settings.table, ranges)
+
+    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
+        return bigquery_present.present_gaps(self.query, self.settings.table, ranges)
+
+    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+        return bigquery_present.present_totals(self.query, self.settings.table, ranges, amount_column, currency_column)
+
+    def count_rows(self) -> int:
+        return bigquery_present.count_rows(self.query, self.settings.table)
+
+    def count_in_totals(self) -> int:
+        return bigquery_present.count_in_totals(self.query, self.settings.table)
+
+    def is_empty(self) -> bool:
+        return bigquery_present.is_empty(self.query, self.settings.table)
 
     # Write streams: transforms/write_streams.py is the contract.
 
