@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-bigquery lint bench clean
 
 help:
 	@echo "make demo   payments with copies, late and broken messages through Kafka, killed on the way, each exactly one row"
 	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
+	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven); see benchmarks/README.md"
 	@echo "make clean  removes the virtual environment, caches and what the demo left"
@@ -19,6 +20,13 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Nothing runs this here: it needs a project on Google Cloud.
+test-bigquery: $(READY)
+	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "make test-bigquery needs PROJECT=... and DATASET=... (a dataset for tests, which exists), \
+	and application default credentials: gcloud auth application-default login."; exit 2; }
+	BIGQUERY_PROJECT=$(PROJECT) BIGQUERY_DATASET=$(DATASET) $(BIN)/python -m pytest tests/unit/test_bigquery_contract.py \
+		tests/bigquery_stand_in/test_rest_contract.py tests/bigquery_stand_in/test_sql_contract.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

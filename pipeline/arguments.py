@@ -14,6 +14,8 @@ class Arguments(argparse.ArgumentParser):
     """An ArgumentParser without abbreviations that raises UsageError instead of leaving the process."""
 
     def error(self, message: str) -> NoReturn:
+        """argparse's own words are kept but for one: of a flag that takes no value it says that it "ignored" one."""
+        message = message.replace("ignored explicit argument", "takes no value, but got")
         raise UsageError(f"{message}. See `{self.prog} --help`.")
 
     def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any, Final, Protocol
 
-from pipeline.arguments import Arguments, plain_parser, required
+from pipeline.arguments import Arguments, plain_parser
 from pipeline.check_coordinates import check_coordinates
 from pipeline.check_ledger import check_ledger, highest_event_times
 from pipeline.check_repeats import repeated_payments
 from pipeline.check_result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult, no_rows_may_be_found, print_results
+from pipeline.destination_options import add_destination_arguments, add_impersonation, destination_of
 from pipeline.plan import last_committed
 from pipeline.quantities import parse_share
 from pipeline.stored_coordinates import Queryable
-from transforms.destinations import open_destination
 from transforms.destinations.check_queries import time_bounds
 from transforms.errors import GuaranteeError, UsageError
 from transforms.run_record import PREPARED, RunRecord
@@ -37,6 +38,9 @@ _MEGABYTE: Final = 1_000_000
 class CheckedDestination(Queryable, Protocol):
     """What `check` needs of a destination."""
 
+    @property
+    def name(self) -> str: ...
+
     def has_tables(self) -> bool: ...
 
     def is_empty(self) -> bool: ...
@@ -48,7 +52,8 @@ def check_parser() -> Arguments:
     parser = plain_parser(
         "payment-pipeline check", "Finds out whether a row was lost, doubled or altered. Exit status 1 when a check fails."
     )
-    parser.add_argument("--destination", metavar="duckdb:PATH", help="Required.")
+    add_destination_arguments(parser)
+    add_impersonation(parser)
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="ids and duplicate rate of this day's event times only (UTC)")
     parser.add_argument("--max_duplicate_rate", default="0.02", metavar="SHARE", help="duplicates per payment must stay below")
     parser.add_argument("--max_state_mb", default="400", metavar="MB", help="the state of the last run must not be larger")
@@ -59,11 +64,13 @@ def check_parser() -> Arguments:
 def check_command(argv: Sequence[str]) -> int:
     """0: all passed, or nothing to check; 1: one failed. Raises UsageError, or GuaranteeError when the file is in use."""
     given = check_parser().parse_strictly(argv)
-    destination = open_destination(required(given, "destination", "duckdb:payments.duckdb"), must_exist=True)
+    destination = destination_of(given, must_exist=True)
     day = _day(given.date)
     rate, state_mb = parse_share("max_duplicate_rate", given.max_duplicate_rate), _megabytes(given.max_state_mb)
     with destination:
         results = list(check(destination, day, rate, state_mb))
+        if destination.bytes_read is not None:
+            print(f"BigQuery: the queries of this check read {destination.bytes_read:,} bytes", file=sys.stderr)
     print_results(results, given.json)
     return int(any(result.status == FAILED for result in results))
 
@@ -71,8 +78,7 @@ def check_command(argv: Sequence[str]) -> int:
 def check(destination: CheckedDestination, day: str | None, max_duplicate_rate: float, max_state_mb: float) -> Iterator[CheckResult]:
     """All checks of an open destination."""
     if not destination.has_tables():
-        yield CheckResult("destination", NOTED, "nothing to check: no run has written here")
-        return
+        raise UsageError(f"--destination={destination.name}: no run has written here. Give the destination that run has written to.")
     try:
         runs = destination.read_runs()
     except GuaranteeError as broken:
@@ -100,7 +106,7 @@ def _health(
     """The three checks that users of the Spark job know."""
     last = last_committed(runs)
     small = last.state_bytes <= max_state_mb * _MEGABYTE
-    figure = f"{last.live_ids:,} ids in {last.state_bytes / _MEGABYTE:,.1f} MB, allowed {max_state_mb:g} MB"
+    figure = f"{last.live_ids:,} ids in {last.state_bytes / _MEGABYTE:,.1f} MB, allowed {max_state_mb:g} MB (--max_state_mb)"
     yield CheckResult("state size", PASSED if small else FAILED, figure)
     questions, when = destination.checks, time_bounds(day)
     (ids,) = destination.query(questions.distinct_ids, when).to_pylist()
@@ -120,7 +126,7 @@ def _health(
         yield CheckResult("ids that came again beyond the dedup horizon", NOTED, f"{len(beyond):,} payments", beyond[:PROOF_ROWS])
     (rate,) = destination.query(questions.duplicate_rate, when).to_pylist()
     average = rate["average"]
-    figure = f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%}"
+    figure = f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%} (--max_duplicate_rate)"
     yield CheckResult("AVG(dup_count)", PASSED if average < max_duplicate_rate else FAILED, figure)
 
 

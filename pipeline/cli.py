@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pipeline import __version__
+from pipeline.interrupt import interrupts_remembered, was_interrupted
 from transforms.errors import GuaranteeError, UsageError
 
 DONE: Final = 0
@@ -26,25 +27,32 @@ commands:
   run       read to the end of the topics and write every payment once
   check     find out whether a row was lost, doubled or altered
   produce   send generated payments to a topic
+  preflight find out whether run could start, without writing a payment
   demo      all of it on this machine, with kills on the way
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
-exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped because the guarantee could not be kept, 4 unexpected error
+exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped because the guarantee could not be kept, 4 unexpected error,
+130 interrupted by Ctrl-C
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status. Never raises, except SystemExit after a --help."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with interrupts_remembered():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except UsageError as error:
         print(f"wrong usage: {error}", file=sys.stderr)
         return WRONG_USAGE
     except KeyboardInterrupt:
-        print("interrupted: nothing is half done; the next run goes on from the last committed position", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(arguments)
     except Exception as error:
+        if was_interrupted():
+            return _interrupted(arguments)
         message = GuaranteeError.find_in(error)
         if message is None:
             traceback.print_exc()
@@ -52,6 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return UNEXPECTED
         print(f"stopped: {message}", file=sys.stderr)
         return GUARANTEE_REFUSED
+
+
+def _interrupted(arguments: Sequence[str]) -> int:
+    print(f"interrupted: {_INTERRUPTED_IN.get(arguments[0], 'nothing was changed')}", file=sys.stderr)
+    return INTERRUPTED
+
+
+_INTERRUPTED_IN: Final = {
+    "run": "nothing is half done; the next run goes on from the last committed position",
+    "produce": "some messages were sent",
+    "demo": "start it again for the whole of it",
+}
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -92,10 +112,23 @@ def _produce(arguments: list[str]) -> int:
     return produce_command(arguments)
 
 
+def _preflight(arguments: list[str]) -> int:
+    from pipeline.preflight import preflight_command
+    from pipeline.run_config import run_config
+
+    return preflight_command(run_config(arguments))
+
+
 def _demo(arguments: list[str]) -> int:
     from pipeline.demo import demo_command
 
     return demo_command(arguments)
 
 
-_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {"run": _run, "check": _check, "produce": _produce, "demo": _demo}
+_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
+    "run": _run,
+    "check": _check,
+    "produce": _produce,
+    "preflight": _preflight,
+    "demo": _demo,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transforms.schema import PaymentSchema
 
@@ -28,11 +28,13 @@ class Start:
 class RunConfig:
     """Times in microseconds; idle_timeout_us None: never.
 
+    destination_options: see transforms/destinations/__init__.py.
     reject_records: offsets per (topic, partition). consumer_config prints without its secrets."""
 
     bootstrap_servers: str
     topics: tuple[str, ...]
     destination: str
+    destination_options: Mapping[str, Any]
     schema: PaymentSchema
     dedup_horizon_us: int
     extra_retention_us: int

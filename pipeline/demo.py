@@ -20,6 +20,7 @@ from pipeline.demo_victim import REACHED
 from pipeline.embedded_kafka import embedded_kafka
 from pipeline.message_generator import COPY, FUTURE, INVALID, LATE, PAYMENT, STEP_US, GeneratedMessage, MessageGenerator
 from pipeline.produce import KafkaSender
+from transforms.errors import UsageError
 
 MESSAGES: Final = 200_000
 FILE: Final = "demo.duckdb"
@@ -32,12 +33,31 @@ def demo_command(argv: Sequence[str]) -> int:
     plain_parser("payment-pipeline demo", "Payments through an embedded Kafka, killed on the way, each exactly one row.").parse_strictly(
         argv
     )
-    for left in (FILE, f"{FILE}.wal"):
-        Path(left).unlink(missing_ok=True)
+    _make_file()
     with embedded_kafka() as servers:
         demo = Demo(servers)
         demo.play()
     return demo.verdict()
+
+
+def _make_file() -> None:
+    """An empty file that says whose it is. Raises UsageError for one of somebody else's."""
+    if Path(FILE).exists() and not _is_ours():
+        raise UsageError(
+            f"{Path(FILE).resolve()} was not made by the demo, which would replace it. Move it, or start the demo in another folder."
+        )
+    for left in (FILE, f"{FILE}.wal"):
+        Path(left).unlink(missing_ok=True)
+    with duckdb.connect(FILE) as fresh:
+        fresh.execute(f"CREATE TABLE {_MARK} AS SELECT 'the next demo replaces this file' AS note")
+
+
+def _is_ours() -> bool:
+    try:
+        with duckdb.connect(FILE) as found:
+            return bool(found.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [_MARK]).fetchall())
+    except duckdb.Error:
+        return False
 
 
 class Demo:
@@ -151,6 +171,7 @@ def _plain(value: Any) -> Any:
     return value.quantize(Decimal("0.01")) if isinstance(value, Decimal) else value
 
 
+_MARK: Final = "_made_by_the_demo"
 _TABLES: Final = ("payment_transactions", "duplicate_transactions", "rejected_records")
 _QUERIES: Final = (
     "SELECT * FROM deduplication_audit ORDER BY dup_count DESC LIMIT 5",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ PATIENCE_SECONDS: Final = 60.0
 """How long a broker may stay silent before a run starts. While a run reads, it waits without end."""
 
 _REQUEST_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.5
 
 _MOCK_CLUSTER: Final = "mockCluster"
 """How librdkafka's mock cluster names itself. It never answers DescribeTopics, not even with a refusal."""
@@ -43,7 +45,11 @@ class TopicState:
 class KafkaAdmin:
     """A context manager around one consumer and one admin client."""
 
-    def __init__(self, consumer_config: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, consumer_config: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """clock: seconds."""
+        self._clock = clock
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
@@ -124,19 +130,22 @@ class KafkaAdmin:
 
     def _ask(self, what: str, request: Callable[[float], _T]) -> _T:
         """Repeats a request while the broker is away, for as long as the patience lasts."""
-        waiting = WaitLog(f"Kafka at {self._servers}, {what}")
+        waiting, asked = WaitLog(f"Kafka at {self._servers}, {what}"), self._clock()
         while True:
             try:
                 return request(_REQUEST_SECONDS)
             except KafkaException as error:
                 failed: KafkaError = error.args[0]
-            self._consumer.poll(0)
+            self._consumer.poll(_PAUSE_SECONDS)  # a broker that drops connections answers at once, every time
             self._errors.remember(failed)
             self._errors.raise_if_final()
             if not (failed.retriable() or failed.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)):
                 raise GuaranteeError(f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()}).")
-            if waiting.waited(_REQUEST_SECONDS, self._errors.last) >= self._patience:
+            now = self._clock()
+            waited, asked = waiting.waited(now - asked, self._errors.last), now
+            if waited >= self._patience:
                 raise GuaranteeError(
-                    f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s ({failed.str()}). Start the broker or correct"
-                    " the address. Nothing was read."
+                    f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s ({failed.str()}). Start the broker, correct the"
+                    " address, or, where it wants TLS or SASL, set security.protocol and what belongs to it in the --consumer_config file. Nothing"
+                    " was read."
                 )

@@ -1,4 +1,4 @@
-"""Payments as a payment system would send them: with copies, late, future and broken messages. The same seed gives the same messages."""
+"""Payments as a payment system would send them: with copies, late, future and broken messages. The same seed and start give the same messages."""
 
 from __future__ import annotations
 
@@ -83,8 +83,9 @@ class MessageGenerator:
             raise UsageError(
                 f"the rates of copies, late and invalid messages add up to {self._bounds[-1]}; at most 1 is possible. Lower one."
             )
-        self._random = random.Random(seed)
-        self._prefix = f"{seed:08x}"
+        # The start time is part of it: whoever sends a second time sends other payments, unless told the same start.
+        self._random = random.Random(f"{seed} {start_time_us}")
+        self._prefix = f"{seed:08x}-{start_time_us // 1000:012x}"
         self._time_us = start_time_us
         self._count = 0
         self._recent: list[GeneratedMessage] = []

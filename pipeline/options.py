@@ -6,6 +6,8 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.destination_options import add_destination_arguments
+
 
 class KafkaOptions(PipelineOptions):
     """Where payments come from. Beam itself declares --bootstrap_servers."""
@@ -60,7 +62,7 @@ class OutputOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument("--destination", metavar="duckdb:PATH", help="where the tables are. Required.")
+        add_destination_arguments(parser)
         parser.add_argument(
             "--reject_records", metavar="TOPIC:PARTITION:OFFSET,...", help="records whose rows the destination refused: they are rejected"
         )

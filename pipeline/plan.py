@@ -144,6 +144,31 @@ def make_plan(
     return Plan(run_id, runs[-1].run_id, now_us, cluster_id, parts, tuple(_carried(part) for part in known.values()))
 
 
+def backlog(runs: Sequence[RunRecord], states: Sequence[TopicState]) -> int:
+    """Offsets between the committed positions and the end of the topics."""
+    known = {(part.topic, part.partition): part.to_offset for part in last_committed(runs).partitions}
+    return sum(
+        max(0, high - max(low, known.get((state.topic, partition), low)))
+        for state in states
+        for partition, (low, high) in state.partitions.items()
+    )
+
+
+def check_stream_quota(records: int, max_records_per_run: int, shards: int, streams_per_hour: int | None) -> None:
+    """Raises GuaranteeError where the transactions of this run would create more write streams than the destination allows in an hour.
+
+    A transaction creates one for each shard and table of records, and one each for gaps, totals and reports.
+    """
+    each = 3 * shards + 3
+    wanted = -(-records // max_records_per_run) * each
+    if streams_per_hour is not None and wanted > streams_per_hour:
+        enough = -(-records * each // streams_per_hour)
+        raise GuaranteeError(
+            f"{records} records in transactions of --max_records_per_run={max_records_per_run} with --shards={shards} need up to {wanted} write"
+            f" streams, but BigQuery creates {streams_per_hour} an hour. Use --max_records_per_run={enough} or more, or fewer shards."
+        )
+
+
 def check_refused(refused: Iterable[tuple[Position, Iterable[int]]], runs: Sequence[RunRecord], states: Sequence[TopicState]) -> None:
     """Raises GuaranteeError for a coordinate of --reject_records that this run will not read."""
     known = {(part.topic, part.partition): part.to_offset for part in last_committed(runs).partitions}

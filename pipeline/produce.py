@@ -10,6 +10,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.arguments import Arguments, plain_parser, required
+from pipeline.kafka_admin import KafkaAdmin
 from pipeline.message_generator import STEP_US, GeneratedMessage, MessageGenerator
 from pipeline.quantities import parse_share, parse_whole
 from transforms.consumer_config import load_consumer_config
@@ -63,6 +64,8 @@ def produce_command(argv: Sequence[str]) -> int:
         parse_share("invalid_rate", given.invalid_rate),
     )
     settings = load_consumer_config(given.consumer_config, servers, None)
+    with KafkaAdmin(settings) as admin:
+        admin.topic_state(topic, 0)
     connection = {key: value for key, value in settings.items() if key.startswith(_CONNECTION)}
     kinds: Counter[str] = Counter()
     with KafkaSender(connection) as sender:

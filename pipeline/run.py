@@ -13,9 +13,9 @@ import numpy as np
 from pipeline import transaction
 from pipeline.config import RunConfig
 from pipeline.graph import BoundedRun, build
-from pipeline.interrupt import finish_before_interrupt
+from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin, TopicState
-from pipeline.plan import Plan, PlanLimits, check_refused
+from pipeline.plan import Plan, PlanLimits, backlog, check_refused, check_stream_quota
 from pipeline.progress import progress_bar
 from pipeline.settings import check_settings, settings_in_force, settings_of
 from pipeline.stored_coordinates import Queryable
@@ -36,10 +36,11 @@ from transforms.run_record import COMMITTED, PREPARED, RunRecord
 def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
     """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop; what is committed stays correct."""
     started = time.monotonic()
-    with open_destination(config.destination) as destination:
+    with open_destination(config.destination, **config.destination_options) as destination:
         records = list(run_to_the_end(config, destination, now_us))
         reasons = _rejected_reasons(destination, records) if records else {}
-    print_summary(summarize(records, reasons, time.monotonic() - started), config.json)
+        bytes_read = destination.bytes_read
+    print_summary(summarize(records, reasons, time.monotonic() - started, bytes_read), config.json)
     return 0
 
 
@@ -62,7 +63,9 @@ def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Calla
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
         check_refused(config.reject_records.items(), runs, states)
+        check_stream_quota(backlog(runs, states), config.max_records_per_run, config.shards, destination.streams_per_hour)
         while True:
+            stop_if_interrupted()
             if runs[-1].status == PREPARED:
                 plan = transaction.plan_repair(destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings)
             else:

@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 
 from pipeline.arguments import Arguments, HelpFormatter, one_of, required
 from pipeline.config import EARLIEST, LATEST, TIMESTAMP, RunConfig, Start
+from pipeline.destination_options import destination_of, destination_options
 from pipeline.options import OURS
 from pipeline.quantities import parse_duration, parse_size, parse_whole
 from runners.profile import RunnerRefused, UnknownRunner
@@ -21,6 +22,7 @@ from transforms.schema import load_schema
 from transforms.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 
 _MINUTE_US = 60_000_000
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _COORDINATE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
@@ -32,7 +34,7 @@ def run_parser() -> Arguments:
     """Our options first, then every option of Beam's."""
     parser = _RunArguments(
         prog="payment-pipeline run",
-        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=duckdb:PATH [options]",
+        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=URL [options]",
         description="Reads payments from Kafka, from the last committed position to the end of the topics, and writes each exactly once."
         " --bootstrap_servers and --runner (DirectRunner) are Beam's own options.",
         allow_abbrev=False,
@@ -60,10 +62,18 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         raise GuaranteeError(str(refused)) from refused
     servers = required(given, "bootstrap_servers", "localhost:9092")
     required(given, "topic", "payments")
+    for topic in given.topic:
+        if not _TOPIC.fullmatch(topic):
+            hint = " Give --topic once for each topic." if "," in topic else ""
+            raise UsageError(f"--topic={topic}: a topic's name is up to 249 letters, digits, dots, underscores and hyphens.{hint}")
+    if given.group_id == "":
+        raise UsageError("--group_id=: must not be empty. Give a name, or leave it out.")
+    destination = destination_of(given)
     return RunConfig(
         bootstrap_servers=servers,
         topics=tuple(dict.fromkeys(given.topic)),
-        destination=required(given, "destination", "duckdb:payments.duckdb"),
+        destination=destination.name,
+        destination_options=destination_options(given),
         schema=load_schema(
             given.schema,
             dedup_key=given.dedup_key,
@@ -79,7 +89,7 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         shards=parse_whole("shards", given.shards, 1, 4096),
         start=parse_start(given.start),
         max_records_per_run=parse_whole("max_records_per_run", given.max_records_per_run, 1, 10**12),
-        max_record_bytes=parse_size("max_record_bytes", given.max_record_bytes),
+        max_record_bytes=_record_size(given.max_record_bytes, destination.max_record_bytes),
         unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
         on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
         reject_records=parse_coordinates(given.reject_records),
@@ -87,6 +97,15 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         json=given.json,
         beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
     )
+
+
+def _record_size(text: str, most: int | None) -> int:
+    size = parse_size("max_record_bytes", text)
+    if most is not None and size > most:
+        raise UsageError(
+            f"--max_record_bytes={text}: BigQuery takes at most {most >> 20}MiB of one record in a row. Use --max_record_bytes=8MiB or less."
+        )
+    return size
 
 
 def parse_start(text: str) -> Start:

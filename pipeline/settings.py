@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config import RunConfig
+from pipeline.quantities import format_duration
 from transforms.decode import DECODER_VERSION
 from transforms.errors import GuaranteeError
 from transforms.run_record import ABORTED, RunRecord
@@ -46,16 +47,19 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
                 f" Use --{flag}={before[flag]}, or a new destination."
             )
     if config.dedup_horizon_us < before["dedup_horizon_us"]:
-        seconds = before["dedup_horizon_us"] // 1_000_000
+        known = format_duration(before["dedup_horizon_us"])
         raise GuaranteeError(
-            f"--dedup_horizon is {config.dedup_horizon_us // 1_000_000}s, but this destination was filled with {seconds}s: the horizon may"
-            f" only grow. Use --dedup_horizon={seconds}s or more."
+            f"--dedup_horizon={format_duration(config.dedup_horizon_us)}, but this destination was filled with --dedup_horizon={known}: the horizon"
+            f" may only grow. Use --dedup_horizon={known} or more."
         )
+    check_evolution(before["schema"], config.schema)
     for name in ("amount_column", "currency_column"):
         now_column = getattr(config.schema, name)
         if before[name] != now_column:
+            flag = f"--{name.removesuffix('_column')}_field"
+            given = f"{flag} stands for {now_column}" if now_column else f"{flag} stands for no field"
+            fix = f"Use {flag}={before[name]}" if before[name] else f"Leave {flag} out"
             raise GuaranteeError(
-                f"--{name.removesuffix('_column')}_field={now_column}, but this destination's control totals add up {before[name]}."
-                f" Use that one, or a new destination."
+                f"{given}, but this destination's control totals were made with {before[name] or 'none'}. {fix} (and the --schema that it was filled"
+                " with), or a new destination."
             )
-    check_evolution(before["schema"], config.schema)

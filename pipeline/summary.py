@@ -12,8 +12,10 @@ from transforms.run_record import RunRecord
 from transforms.tables import DUPLICATES, PAYMENTS, REJECTED
 
 
-def summarize(records: Sequence[RunRecord], rejected_reasons: Mapping[str, int], seconds: float) -> dict[str, Any]:
-    """The figures of all transactions of one `run`, in the order they were committed."""
+def summarize(
+    records: Sequence[RunRecord], rejected_reasons: Mapping[str, int], seconds: float, bytes_read: int | None = None
+) -> dict[str, Any]:
+    """The figures of all transactions of one `run`, in the order they were committed. bytes_read: by queries, where somebody is billed."""
     rows = {table: sum(part.rows for record in records for part in record.tables if part.table == table) for table in _TABLES}
     ranges: dict[tuple[str, int], list[int]] = {}
     for record in records:
@@ -35,6 +37,7 @@ def summarize(records: Sequence[RunRecord], rejected_reasons: Mapping[str, int],
         "state_bytes": records[-1].state_bytes if records else None,
         "seconds": round(seconds, 2),
         "messages_per_second": round(total / seconds) if seconds > 0 else None,
+        **({} if bytes_read is None else {"bytes_read_by_queries": bytes_read}),
     }
 
 
@@ -43,7 +46,7 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(figures))
         return
     if not figures["transactions"]:
-        print("Nothing new: the tables hold everything up to the end of the topics.")
+        print("Nothing new between the positions of this destination and the end of the topics.")
         return
     print(f"{'topic':<24} {'partition':>9} {'from':>12} {'to':>12}")
     for part in figures["partitions"]:
@@ -56,6 +59,8 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
     transactions = figures["transactions"]
     rate = figures["messages_per_second"] or 0
+    if "bytes_read_by_queries" in figures:
+        print(f"BigQuery: queries read {figures['bytes_read_by_queries']:,} bytes")
     print(f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''}, {rate:,} messages/s")
 
 

@@ -121,6 +121,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
         "bootstrap_servers": "in-memory:1",
         "topics": ("payments",),
         "destination": f"duckdb:{path}",
+        "destination_options": {},
         "schema": load_schema(None),
         "dedup_horizon_us": HOUR_US,
         "extra_retention_us": 0,

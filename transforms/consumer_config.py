@@ -60,7 +60,8 @@ def _read(path: str) -> dict[str, str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--consumer_config={path}: cannot be read ({error}). Give the path of a properties file.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"--consumer_config={path}: cannot be read ({reason}). Give the path of a properties file.") from error
     settings: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()

@@ -11,6 +11,8 @@ from transforms.errors import GuaranteeError
 
 _LOG = logging.getLogger(__name__)
 
+FIRST_LINE_SECONDS: Final = 5.0
+
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
@@ -55,12 +57,12 @@ class BrokerErrors:
 
 
 class WaitLog:
-    """One log line after 1, 2, 4, 8... seconds of waiting for the same thing."""
+    """One log line after 5, 10, 20, 40... seconds of waiting for the same thing: a broker under load may take a second or two."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._waited = 0.0
-        self._next_line = 1.0
+        self._next_line = FIRST_LINE_SECONDS
 
     def waited(self, seconds: float, last_error: KafkaError | None) -> float:
         """Adds to the waiting and returns all of it."""
@@ -72,4 +74,4 @@ class WaitLog:
         return self._waited
 
     def reset(self) -> None:
-        self._waited, self._next_line = 0.0, 1.0
+        self._waited, self._next_line = 0.0, FIRST_LINE_SECONDS

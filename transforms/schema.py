@@ -111,10 +111,14 @@ def check_evolution(before: Sequence[Mapping[str, Any]], after: PaymentSchema) -
     for old in before:
         name = old["name"]
         if name not in now:
-            raise GuaranteeError(f"--schema: column {name} of this destination is missing; columns may only be added. Put it back.")
+            raise GuaranteeError(
+                f"--schema has no column {name}, but this destination was filled with one; columns may only be added. Give the --schema that it was"
+                " filled with (and its --dedup_key and --event_time_field), with columns added if you like."
+            )
         if now[name] != old:
             raise GuaranteeError(
-                f"--schema: column {name} was {json.dumps(old)} and is {json.dumps(now[name])}; it may not change. Put it back."
+                f"--schema: column {name} was {json.dumps(old)} and is {json.dumps(now[name])}; it may not change, nor gain or lose a field within"
+                " it. Put it back, and add a column of its own beside it."
             )
     old_names = {old["name"] for old in before}
     for name, field in now.items():
@@ -133,7 +137,9 @@ def _read_json(source: str) -> Any:
 
 def _parse_fields(source: str, content: Any, parent: str) -> tuple[SchemaField, ...]:
     if not isinstance(content, list) or not content:
-        raise UsageError(f"--schema={source}: {parent or 'the file'} must hold a non-empty list of fields, each with name, type and mode.")
+        raise UsageError(
+            f"--schema={source}: {parent.rstrip('.') or 'the file'} must hold a non-empty list of fields, each with name, type and mode."
+        )
     fields = tuple(_parse_field(source, entry, parent) for entry in content)
     names = [field.name.lower() for field in fields]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -161,6 +167,10 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
         raise UsageError(f"{where} has the mode {entry['mode']}; allowed are {', '.join(_MODES)}.")
     if not parent and name.lower() in _OUR_COLUMNS:
         raise UsageError(f"{where}: this column is the pipeline's own. Reserved are {', '.join(sorted(_OUR_COLUMNS))}. Rename it.")
+    if kind != "RECORD" and "fields" in entry:
+        raise UsageError(f"{where} is {entry['type']} and has fields; only a RECORD has. Make it RECORD, or take the fields away.")
+    if given := [key for key in ("precision", "scale", "maxLength") if key in entry]:
+        raise UsageError(f"{where} has {', '.join(given)}, which nothing here would enforce. Take it away; the type's own limits hold.")
     nested = _parse_fields(source, entry.get("fields"), f"{parent}{name}.") if kind == "RECORD" else ()
     return SchemaField(name, name, kind, mode, nested)
 

@@ -316,11 +316,24 @@ def test_the_command_prints_a_table_and_exits_1_when_a_check_fails(path: Path, c
     assert [row["kafka_offset"] for row in found[MISSING]["proof"]] == [6]
 
 
-def test_an_empty_destination_has_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "empty.duckdb"
-    duckdb.connect(str(path)).close()
+def test_a_destination_without_a_row_has_nothing_to_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, kafka = tmp_path / "empty.duckdb", InMemoryKafka()
+    use(kafka, monkeypatch)
+    kafka.create("payments", 1)
+    run(config(path))
     assert command(path) == 0
     assert "nothing to check" in capsys.readouterr().out
+
+
+def test_a_file_that_no_run_has_written_to_is_wrong_usage(tmp_path: Path) -> None:
+    """A monitoring job with a wrong path must not stay green."""
+    path = tmp_path / "foreign.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"CREATE TABLE {PAYMENTS} AS SELECT 'a' AS transaction_id")
+    with pytest.raises(UsageError, match="no run has written here"):
+        command(path)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pipeline import __version__, cli
 from pipeline.config import EARLIEST, LATEST, TIMESTAMP, Start
+from pipeline.interrupt import finish_before_interrupt
 from pipeline.quantities import format_duration, parse_duration, parse_share, parse_size, parse_whole
 from pipeline.run_config import parse_start, run_config, run_parser
+from transforms.destinations import open_destination
 from transforms.errors import GuaranteeError, UsageError
 
 NEEDED = ["--bootstrap_servers=localhost:9092", "--topic=payments", "--destination=duckdb:payments.duckdb"]
@@ -172,7 +178,7 @@ def test_commands_help_and_version(capsys) -> None:
     assert main("--version") == 0
     assert capsys.readouterr().out == f"payment-pipeline {__version__}\n"
     assert main("runn") == 2
-    assert "runn: there is no such command. Allowed are run, check, produce, demo." in capsys.readouterr().err
+    assert "runn: there is no such command. Allowed are run, check, produce, preflight, demo." in capsys.readouterr().err
 
 
 def test_help_shows_our_options_before_beams() -> None:
@@ -249,3 +255,107 @@ def test_start_times_are_rounded_up_to_kafkas_milliseconds() -> None:
     assert parse_start("timestamp:1970-01-01T00:00:01Z") == Start(TIMESTAMP, 1000)
     assert parse_start("timestamp:1970-01-01T00:00:01.000001Z") == Start(TIMESTAMP, 1001)
     assert parse_start("timestamp:1970-01-01T01:00:00+01:00") == Start(TIMESTAMP, 0)
+
+
+def test_an_interrupt_that_a_runner_wraps_into_an_error_of_its_own_is_one_all_the_same(monkeypatch, capsys) -> None:
+    def run(_arguments: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("KeyboardInterrupt [while running 'ReadRange']") from error
+        return 0
+
+    monkeypatch.setitem(cli._COMMANDS, "run", run)
+    before = signal.getsignal(signal.SIGINT)
+    assert main("run") == 130
+    printed = capsys.readouterr().err
+    assert printed == "interrupted: nothing is half done; the next run goes on from the last committed position\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_that_was_swallowed_stops_the_run_before_its_next_step(monkeypatch, capsys) -> None:
+    done = []
+
+    def run(_arguments: list[str]) -> int:
+        with suppress(KeyboardInterrupt):  # as a callback or a finalizer does
+            os.kill(os.getpid(), signal.SIGINT)
+        with finish_before_interrupt():
+            done.append("prepared")
+        return 0
+
+    monkeypatch.setitem(cli._COMMANDS, "run", run)
+    assert main("run") == 130
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    "topic,words", [("", "--topic=: a topic"), ("a,b", "--topic=a,b: a topic's name .* once for each topic"), ("a b", "--topic=a b")]
+)
+def test_a_topic_that_no_broker_can_have_is_wrong_usage(topic: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        run_config(["--bootstrap_servers=a:1", f"--topic={topic}", "--destination=duckdb:payments.duckdb"])
+
+
+def test_a_path_that_can_hold_no_duckdb_file_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database")
+    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none" / "a.duckdb", "its folder does not exist")):
+        with pytest.raises(UsageError, match=words):
+            open_destination(f"duckdb:{path}")
+    with pytest.raises(UsageError, match="cannot be opened as a DuckDB file"), open_destination(f"duckdb:{tmp_path / 'text'}"):
+        pass
+
+
+def test_a_file_of_somebody_elses_is_not_replaced_by_the_demo(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    with duckdb.connect("demo.duckdb") as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1")
+    assert main("demo") == 2
+    assert "was not made by the demo" in capsys.readouterr().err
+    assert (tmp_path / "demo.duckdb").exists()
+
+
+def test_options_of_bigquery_are_refused_for_duckdb_and_checked_for_bigquery(tmp_path: Path) -> None:
+    where = ["--bootstrap_servers=a:1", "--topic=payments"]
+    for option in ("--table_prefix=x", "--location=EU", "--create_tables=never", "--update_schema", "--maximum_bytes_billed=1GiB"):
+        with pytest.raises(UsageError, match="only for --destination=bigquery"):
+            run_config([*where, "--destination=duckdb:payments.duckdb", option])
+    bigquery = [*where, "--destination=bigquery:my-project.payments"]
+    config = run_config([*bigquery, "--table_prefix=x_", "--location=EU", "--update_schema", "--maximum_bytes_billed=2GiB"])
+    assert config.destination == "bigquery:my-project.payments"
+    assert config.destination_options == {
+        "prefix": "x_",
+        "location": "EU",
+        "create_tables": "if_needed",
+        "update_schema": True,
+        "max_bytes_billed": 2 << 30,
+        "api_endpoint": None,
+        "storage_endpoint": None,
+        "impersonate": None,
+    }
+    for option, words in (
+        ("--create_tables=yes", "allowed are if_needed and never"),
+        ("--table_prefix=a-b", "letters, digits and underscores"),
+        ("--bigquery_api_endpoint=http://127.0.0.1:1", "give both, or none"),
+        ("--max_record_bytes=9MiB", "at most 8MiB"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            run_config([*bigquery, option])
+    for url in ("bigquery:payments", "bigquery:.d", "bigquery:my-project.", "bigquery:my-project.a-b", "bigquery:X.d"):
+        with pytest.raises(UsageError, match=r"bigquery:PROJECT\.DATASET"):
+            run_config([*where, f"--destination={url}"])
+
+
+@pytest.mark.parametrize(
+    "api,storage,words",
+    [
+        ("http://bigquery.example.com", "127.0.0.1:1", "plaintext is allowed only to this machine"),
+        ("http://10.0.0.1:9050", "10.0.0.1:9060", "plaintext is allowed only to this machine"),
+        ("https://bigquery.example.com", "127.0.0.1:9060", "one is on this machine, the other is not"),
+        ("127.0.0.1:9050", "127.0.0.1:9060", "must be a URL"),
+        ("http://127.0.0.1.example.com", "127.0.0.1:9060", "plaintext is allowed only"),
+    ],
+)
+def test_credentials_and_payments_never_travel_in_plaintext(api: str, storage: str, words: str) -> None:
+    where = ["--bootstrap_servers=a:1", "--topic=payments", "--destination=bigquery:my-project.payments"]
+    with pytest.raises(UsageError, match=words):
+        run_config([*where, f"--bigquery_api_endpoint={api}", f"--bigquery_storage_endpoint={storage}"])

@@ -121,7 +121,7 @@ def test_the_schema_may_gain_nullable_columns_and_nothing_else(destination: Duck
         destination.create_tables(with_column(SCHEMA, "channel", "INT64"))
 
 
-@pytest.mark.parametrize("url", ["duckdb:", "bigquery:a.b", "payments.duckdb", ""])
-def test_only_a_duckdb_path_is_a_destination(url: str) -> None:
-    with pytest.raises(UsageError, match="allowed is duckdb:PATH"):
+@pytest.mark.parametrize("url", ["duckdb:", "payments.duckdb", "sqlite:a.db", ""])
+def test_what_is_no_destination_is_wrong_usage(url: str) -> None:
+    with pytest.raises(UsageError, match="allowed are duckdb:PATH"):
         open_destination(url)

@@ -199,7 +199,7 @@ def test_between_runs_the_horizon_may_grow_only_and_the_key_may_not_change(kafka
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a", NOW_US - 90 * MINUTE_US), payment("b"))
     run(config(path))
-    with pytest.raises(GuaranteeError, match="--dedup_horizon is 1800s"):
+    with pytest.raises(GuaranteeError, match="--dedup_horizon=30m, but this destination was filled with --dedup_horizon=1h"):
         run(config(path, dedup_horizon_us=HOUR_US // 2))
     with pytest.raises(GuaranteeError, match="--dedup_key=payer_id, but this destination was filled with --dedup_key=transaction_id"):
         run(config(path, schema=renamed_key()))

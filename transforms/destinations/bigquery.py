@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from transforms.destinations.bigquery_append import Append
 from transforms.destinations.bigquery_checks import bigquery_checks
 from transforms.destinations.bigquery_clients import clients_of
 from transforms.destinations.bigquery_ledger import BigQueryLedger
-from transforms.destinations.bigquery_limits import CREATE_STREAMS_PER_HOUR
+from transforms.destinations.bigquery_limits import CREATE_STREAMS_PER_HOUR, MAX_RECORD_BYTES
 from transforms.destinations.bigquery_live_ids import live_ids
 from transforms.destinations.bigquery_queries import Queries
 from transforms.destinations.bigquery_settings import BigQuerySettings
@@ -25,7 +25,7 @@ from transforms.destinations.bigquery_tables import REPORTS, REPORTS_SCHEMA, Big
 from transforms.destinations.check_queries import CheckQueries
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
-from transforms.tables import RUNS
+from transforms.tables import GAPS, RUNS
 from transforms.write_streams import PENDING_STREAM
 
 _LOG = logging.getLogger(__name__)
@@ -70,6 +70,11 @@ class BigQueryDestination:
         return CREATE_STREAMS_PER_HOUR
 
     @property
+    def max_record_bytes(self) -> int:
+        """What a rejected record's own bytes may take."""
+        return MAX_RECORD_BYTES
+
+    @property
     def bytes_read(self) -> int:
         """By the queries since this destination was opened."""
         return self._queries.bytes_read
@@ -77,6 +82,23 @@ class BigQueryDestination:
     def create_tables(self, schema: PaymentSchema) -> None:
         """Tables and views that are missing, as the settings allow. Raises GuaranteeError where an existing table does not fit."""
         self._tables.prepare(schema)
+
+    def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
+        """(what was looked at, what was found). Raises GuaranteeError where a run would be refused, or a role is missing.
+
+        Changes no table. Whether streams may be created is tried with an empty one, which is never committed.
+        """
+        compared = self._tables.compare(schema)
+        names = [shape.name for shape in compared.missing] + ([] if compared.has_ledger else [RUNS])
+        found = "all fit the schema" if not names else f"not there yet, the first run creates them: {', '.join(names)}"
+        if compared.additions:
+            found += f"; --update_schema adds columns to {', '.join(compared.additions)}"
+        yield f"tables in {self.name}", found
+        self.query("SELECT 1 AS one")
+        yield "queries", f"allowed, up to {self.settings.max_bytes_billed:,} bytes each"
+        if GAPS in compared.found:
+            self.finalize_stream(self.create_stream(GAPS))
+            yield "write streams into the tables", "allowed"
 
     def has_tables(self) -> bool:
         """False where no run has written."""

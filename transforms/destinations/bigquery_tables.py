@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,6 +89,16 @@ class TableShape:
     expires_after_ms: int | None = None
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """missing: tables to be created; found: the others; additions: their new nullable columns by table."""
+
+    missing: Sequence[TableShape]
+    found: Mapping[str, bigquery.Table]
+    additions: Mapping[str, Sequence[bigquery.SchemaField]]
+    has_ledger: bool
+
+
 def table_shapes(schema: PaymentSchema) -> list[TableShape]:
     payments = (*map(_payment_field, schema.fields), *map(_our_field, (pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS)))
     ours = {name: tuple(map(_our_field, columns)) for name, columns in _OUR_SCHEMAS.items()}
@@ -116,26 +126,30 @@ class BigQueryTables:
     def exists(self, name: str) -> bool:
         return self._get(name) is not None
 
-    def prepare(self, schema: PaymentSchema) -> None:
-        """Everything that is missing or differs is said in one message, before anything is created. Raises GuaranteeError."""
+    def compare(self, schema: PaymentSchema) -> Comparison:
+        """Everything that is missing or differs is said in one message. Raises GuaranteeError. Changes nothing."""
         self._check_dataset()
         shapes = table_shapes(schema)
-        found = {shape.name: self._get(shape.name) for shape in shapes}
-        ledger = self._get(RUNS)
-        missing = [shape.name for shape in shapes if found[shape.name] is None] + ([] if ledger else [RUNS])
-        additions = {shape.name: _additions(shape, table) for shape in shapes if (table := found[shape.name]) is not None}
-        problems = [problem for shape in shapes if (table := found[shape.name]) is not None for problem in _differences(shape, table)]
-        problems += self._not_allowed(missing, additions)
+        found = {shape.name: table for shape in shapes if (table := self._get(shape.name)) is not None}
+        missing = [shape for shape in shapes if shape.name not in found]
+        additions = {shape.name: _additions(shape, found[shape.name]) for shape in shapes if shape.name in found}
+        has_ledger = self.exists(RUNS)
+        problems = [problem for shape in shapes if shape.name in found for problem in _differences(shape, found[shape.name])]
+        problems += self._not_allowed([*(shape.name for shape in missing), *([] if has_ledger else [RUNS])], additions)
         if problems:
             raise GuaranteeError(f"the tables in {self._settings.project}.{self._settings.dataset} do not fit: {'; '.join(problems)}.")
-        for shape in shapes:
-            table = found[shape.name]
-            if table is None:
-                self._create(shape)
-            elif additions[shape.name]:
-                table.schema = [*table.schema, *additions[shape.name]]
-                self._client.update_table(table, ["schema"])
-        if ledger is None:
+        return Comparison(missing, found, {name: fields for name, fields in additions.items() if fields}, has_ledger)
+
+    def prepare(self, schema: PaymentSchema) -> None:
+        """Creates and extends what the comparison allows. Raises GuaranteeError before anything is created."""
+        compared = self.compare(schema)
+        for shape in compared.missing:
+            self._create(shape)
+        for name, fields in compared.additions.items():
+            table = compared.found[name]
+            table.schema = [*table.schema, *fields]
+            self._client.update_table(table, ["schema"])
+        if not compared.has_ledger:
             self._create_ledger()
         if self._settings.create_tables != NEVER:
             self._create_views()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from transforms.destinations import duckdb_ledger, duckdb_present, duckdb_stream
 from transforms.destinations.duckdb_checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
-from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_tables
+from transforms.destinations.duckdb_tables import REPORTS, check_tables, create_tables, has_tables
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
 from transforms.tables import ROW_TABLES
@@ -49,9 +49,34 @@ class DuckDBDestination:
             self._local = threading.local()
         release(self.path)
 
+    @property
+    def name(self) -> str:
+        """As `--destination` says it."""
+        return f"duckdb:{self.path}"
+
+    @property
+    def streams_per_hour(self) -> None:
+        """Write streams are rows here: as many as anybody wants."""
+        return None
+
+    @property
+    def max_record_bytes(self) -> None:
+        """A value may be as large as a Kafka record."""
+        return None
+
+    @property
+    def bytes_read(self) -> None:
+        """Nobody is billed."""
+        return None
+
     def create_tables(self, schema: PaymentSchema) -> None:
         """Tables and views that are missing, and new nullable columns. Raises GuaranteeError where an existing table differs."""
         create_tables(self._cursor(), schema.arrow_fields())
+
+    def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
+        """(what was looked at, what was found). Raises GuaranteeError where a run would be refused. Changes nothing."""
+        check_tables(self._cursor(), schema.arrow_fields())
+        yield "tables", "all fit the schema" if self.has_tables() else "not there yet: the first run creates them"
 
     def has_tables(self) -> bool:
         """False for a file that no run has written to."""

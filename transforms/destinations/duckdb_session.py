@@ -10,7 +10,7 @@ from typing import Final
 
 import duckdb
 
-from transforms.errors import GuaranteeError
+from transforms.errors import GuaranteeError, UsageError
 
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
@@ -58,7 +58,10 @@ def _connect(path: str, clock: Callable[[], float], sleep: Callable[[float], Non
             return duckdb.connect(path, config=_CONFIG)
         except duckdb.IOException as error:
             if "lock" not in str(error).lower():
-                raise
+                raise UsageError(
+                    f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error}). Give the path of a file that run has written to, or of"
+                    " one that does not exist yet in a folder that can be written to."
+                ) from error
             if clock() >= deadline:
                 raise GuaranteeError(
                     f"--destination=duckdb:{path}: another process has the file open ({error}). Only one can write to a DuckDB file;"

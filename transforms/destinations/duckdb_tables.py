@@ -95,22 +95,35 @@ _TYPES: Final = {
 
 def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
     """Creates what is missing and adds new nullable columns, in one transaction. Raises GuaranteeError for any other difference."""
-    payments = payment_columns(payment_fields)
-    schemas = {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_SCHEMA}
+    schemas = _schemas(payment_fields)
     connection.begin()
     try:
         existing = _existing_columns(connection)
         for table, schema in schemas.items():
-            if table in existing:
-                _adapt(connection, table, schema, existing[table])
-            else:
+            if table not in existing:
                 connection.execute(f"CREATE TABLE {table} ({', '.join(map(_column, schema))})")
+                continue
+            for field in additions(table, schema, existing[table]):
+                connection.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}')
         for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
             connection.execute(statement)
         connection.commit()
     except BaseException:
         connection.rollback()
         raise
+
+
+def check_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
+    """Raises GuaranteeError where create_tables would. Changes nothing."""
+    existing = _existing_columns(connection)
+    for table, schema in _schemas(payment_fields).items():
+        if table in existing:
+            additions(table, schema, existing[table])
+
+
+def _schemas(payment_fields: list[pa.Field]) -> dict[str, pa.Schema]:
+    payments = payment_columns(payment_fields)
+    return {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_SCHEMA}
 
 
 def has_tables(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -132,7 +145,9 @@ def _existing_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[s
     return tables
 
 
-def _adapt(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, columns: dict[str, str]) -> None:
+def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa.Field]:
+    """Columns that an existing table lacks and may gain. columns: name -> type. Raises GuaranteeError for any other difference."""
+    missing = []
     for field in schema:
         wanted = sql_type(field.type)
         if field.name not in columns:
@@ -141,7 +156,7 @@ def _adapt(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema,
                     f"table {table} has no column {field.name} ({wanted}, REQUIRED), and rows without it may exist. Make it NULLABLE, or use"
                     " a new destination."
                 )
-            connection.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {wanted}')
+            missing.append(field)
         elif columns[field.name].replace('"', "") != wanted.replace('"', ""):
             raise GuaranteeError(
                 f"table {table}: column {field.name} is {columns[field.name]}, but the schema says {wanted}. Give it back its type in --schema,"
@@ -151,3 +166,4 @@ def _adapt(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema,
         raise GuaranteeError(
             f"table {table} has the column(s) {', '.join(surplus)}, which --schema does not name. Columns may only be added: name them again."
         )
+    return missing

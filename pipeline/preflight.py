@@ -1,0 +1,80 @@
+"""`preflight`: finds out whether `run` with the same arguments could start, without writing a payment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from pipeline.check_result import FAILED, NOTED, PASSED, CheckResult, print_results
+from pipeline.config import RunConfig
+from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.plan import backlog, check_stream_quota
+from pipeline.settings import check_settings, settings_in_force
+from pipeline.transaction import check_cluster
+from transforms.destinations import Destination, open_destination
+from transforms.errors import GuaranteeError, UsageError
+from transforms.run_record import RunRecord
+
+
+def preflight_command(config: RunConfig) -> int:
+    """Prints what was found. 0: a run can start; 3: it would be refused. Tables are compared, not created."""
+    results = list(preflight(config))
+    print_results(results, config.json)
+    return 3 if any(result.status == FAILED for result in results) else 0
+
+
+def preflight(config: RunConfig) -> Iterator[CheckResult]:
+    """One result for each thing that a run needs; what depends on a failed one is left out."""
+    states: list[TopicState] = []
+    cluster: list[str | None] = []
+    yield _tried(f"Kafka at {config.bootstrap_servers}", lambda: _ask_kafka(config, states, cluster))
+    with open_destination(config.destination, **config.destination_options) as destination:
+        runs: list[RunRecord] = []
+        yield from _tables(destination, config)
+        yield _tried("the ledger", lambda: _read_ledger(destination, config, runs, cluster))
+        if states and runs:
+            yield _tried("write streams", lambda: _quota(destination, config, runs, states))
+        elif states:
+            yield CheckResult("write streams", NOTED, "known once the first run has written down its positions")
+
+
+def _ask_kafka(config: RunConfig, states: list[TopicState], cluster: list[str | None]) -> str:
+    with KafkaAdmin(config.consumer_config) as admin:
+        cluster.append(admin.cluster_id())
+        states += [admin.topic_state(topic, time.time_ns() // 1000) for topic in config.topics]
+    partitions = sum(len(state.partitions) for state in states)
+    return f"{len(states)} topic(s), {partitions} partitions, {sum(high - low for s in states for low, high in s.partitions.values()):,} offsets"
+
+
+def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult]:
+    try:
+        yield from (CheckResult(what, PASSED, found) for what, found in destination.preflight(config.schema))
+    except GuaranteeError as error:
+        yield CheckResult(destination.name, FAILED, error.message)
+
+
+def _read_ledger(destination: Destination, config: RunConfig, runs: list[RunRecord], cluster: list[str | None]) -> str:
+    if not destination.has_tables():
+        return "not there yet: the first run creates it"
+    runs += destination.read_runs()
+    if not runs:
+        return "empty: the first run begins it"
+    check_settings(settings_in_force(runs), config)
+    if cluster:
+        check_cluster(runs, cluster[0])
+    return f"{len(runs)} records; settings and cluster fit"
+
+
+def _quota(destination: Destination, config: RunConfig, runs: list[RunRecord], states: list[TopicState]) -> str:
+    waiting = backlog(runs, states)
+    check_stream_quota(waiting, config.max_records_per_run, config.shards, destination.streams_per_hour)
+    return f"{waiting:,} records wait, in {-(-waiting // config.max_records_per_run):,} transaction(s)"
+
+
+def _tried(name: str, attempt: Callable[[], str]) -> CheckResult:
+    try:
+        return CheckResult(name, PASSED, attempt())
+    except GuaranteeError as error:
+        return CheckResult(name, FAILED, error.message)
+    except UsageError as error:
+        return CheckResult(name, FAILED, str(error))
