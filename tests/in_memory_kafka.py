@@ -16,7 +16,7 @@ from pipeline.kafka_admin import TopicState
 from pipeline.run import run_to_the_end
 from transforms import read as read_module
 from transforms.batch import RawBlock
-from transforms.destinations.duckdb import DuckDBDestination
+from transforms.destinations import open_destination
 from transforms.errors import GuaranteeError
 from transforms.partition_reader import PartitionRange
 from transforms.run_record import RunRecord
@@ -144,8 +144,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
 
 def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
-    destination = DuckDBDestination(settings.destination.removeprefix("duckdb:"))
-    with destination:
+    with open_destination(settings.destination, **settings.destination_options) as destination:
         return list(run_to_the_end(settings, destination, lambda: now_us))
 
 

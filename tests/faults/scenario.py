@@ -13,6 +13,7 @@ import duckdb
 
 from pipeline.message_generator import COPY, FUTURE, INVALID, PAYMENT, GeneratedMessage
 from pipeline.produce import KafkaSender
+from tests.bigquery_stand_in import BigQueryStandIn
 from tests.kafka_broker import ROOT, die_with_parent
 
 ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_records")
@@ -20,13 +21,14 @@ ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_record
 
 @dataclass
 class Scenario:
-    """A topic, what was sent to it, and a destination."""
+    """A topic, what was sent to it, and a destination: a DuckDB file, or BigQuery's stand-in where there is one."""
 
     servers: str
     topic: str
     database: Path
     sent: list[GeneratedMessage] = field(default_factory=list)
     options: tuple[str, ...] = ()
+    stand_in: BigQueryStandIn | None = None
 
     def send(self, messages: Sequence[GeneratedMessage]) -> None:
         with KafkaSender({"bootstrap.servers": self.servers}) as sender:
@@ -35,8 +37,17 @@ class Scenario:
 
     @property
     def run_arguments(self) -> list[str]:
-        where = [f"--bootstrap_servers={self.servers}", f"--topic={self.topic}", f"--destination=duckdb:{self.database}"]
-        return ["run", *where, "--shards=4", *self.options]
+        return ["run", f"--bootstrap_servers={self.servers}", f"--topic={self.topic}", *self.destination, "--shards=4", *self.options]
+
+    @property
+    def destination(self) -> list[str]:
+        if self.stand_in is None:
+            return [f"--destination=duckdb:{self.database}"]
+        return [
+            f"--destination=bigquery:{self.stand_in.project}.{self.stand_in.dataset}",
+            f"--bigquery_api_endpoint={self.stand_in.rest_endpoint}",
+            f"--bigquery_storage_endpoint={self.stand_in.storage_endpoint}",
+        ]
 
     def start(self, *module: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", *(module or ("pipeline",)), *self.run_arguments]
@@ -50,23 +61,27 @@ class Scenario:
 
     def check(self) -> dict[str, str]:
         """name -> status, as `check` prints them; the exit status must agree."""
-        arguments = ["check", f"--destination=duckdb:{self.database}", "--max_duplicate_rate=1", "--json"]
+        arguments = ["check", *self.destination, "--max_duplicate_rate=1", "--json"]
         done = subprocess.run([sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
         results = {row["name"]: row["status"] for row in json.loads(done.stdout)}
         assert done.returncode == int("FAILED" in results.values()), done.stderr
         return results
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        coordinates = " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
+        return {
+            "payments": self.query("SELECT transaction_id, amount FROM payment_transactions ORDER BY ALL"),
+            "duplicates": self.query("SELECT transaction_id, amount FROM duplicate_transactions ORDER BY ALL"),
+            "rejected": self.query("SELECT reason, payload FROM rejected_records ORDER BY ALL"),
+            "coordinates": self.query(f"{coordinates} ORDER BY ALL"),
+        }
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows by DuckDB's SQL, past everything of the pipeline's."""
+        if self.stand_in is not None:
+            return self.stand_in.sql(sql)
         with duckdb.connect(str(self.database)) as connection:
-            return {
-                "payments": connection.sql("SELECT transaction_id, amount FROM payment_transactions ORDER BY ALL").fetchall(),
-                "duplicates": connection.sql("SELECT transaction_id, amount FROM duplicate_transactions ORDER BY ALL").fetchall(),
-                "rejected": connection.sql("SELECT reason, payload FROM rejected_records ORDER BY ALL").fetchall(),
-                "coordinates": connection.sql(
-                    " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
-                    + " ORDER BY ALL"
-                ).fetchall(),
-            }
+            return connection.sql(sql).fetchall()
 
     def agrees_with_the_oracle(self) -> None:
         """Each id once, each further copy once, each broken or future message once, with its own bytes."""

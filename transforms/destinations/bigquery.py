@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from transforms.destinations.check_queries import CheckQueries
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
 from transforms.tables import GAPS, RUNS
-from transforms.write_streams import PENDING_STREAM
+from transforms.write_streams import PENDING_STREAM, StreamAlreadyCommitted
 
 _LOG = logging.getLogger(__name__)
 
@@ -176,7 +177,8 @@ class BigQueryDestination:
         stream = self.create_stream(REPORTS)
         self.send(stream, 0, pa.RecordBatch.from_pylist(rows, schema=REPORTS_SCHEMA)).wait()
         self.finalize_stream(stream)
-        self.commit_streams(REPORTS, [stream])
+        with suppress(StreamAlreadyCommitted):  # nobody else knows this stream: the answer to the first try was lost
+            self.commit_streams(REPORTS, [stream])
 
     def read_reports(self, run_id: str) -> dict[str, list[bytes]]:
         """Attempt -> its complete set."""
