@@ -16,7 +16,7 @@ help:
 	@echo "make clean  removes the virtual environment, caches and what the demo left"
 
 demo: $(READY)
-	$(BIN)/python -m pipeline demo
+	$(BIN)/python -m pipeline demo $(if $(DESTINATION),--destination=$(DESTINATION))
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -10,61 +10,37 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
-import duckdb
-
-from pipeline.arguments import plain_parser
+from pipeline.arguments import one_of, plain_parser
+from pipeline.demo_destination import BIGQUERY, DUCKDB, DemoDestination, demo_destination
 from pipeline.demo_victim import REACHED
 from pipeline.embedded_kafka import embedded_kafka
 from pipeline.message_generator import COPY, FUTURE, INVALID, LATE, PAYMENT, STEP_US, GeneratedMessage, MessageGenerator
 from pipeline.produce import KafkaSender
-from transforms.errors import UsageError
 
 MESSAGES: Final = 200_000
-FILE: Final = "demo.duckdb"
 _TOPIC: Final = "payments"
 _COPIES_OF_ONE: Final = 10
 
 
 def demo_command(argv: Sequence[str]) -> int:
-    """0 when every figure is as it must be, 1 when one is off. Leaves the DuckDB file in the current folder."""
-    plain_parser("payment-pipeline demo", "Payments through an embedded Kafka, killed on the way, each exactly one row.").parse_strictly(
-        argv
-    )
-    _make_file()
-    with embedded_kafka() as servers:
-        demo = Demo(servers)
+    """0 when every figure is as it must be, 1 when one is off. Raises UsageError."""
+    parser = plain_parser("payment-pipeline demo", "Payments through an embedded Kafka, killed on the way, each exactly one row.")
+    parser.add_argument("--destination", default=DUCKDB, help="duckdb (a file in this folder) or bigquery (a stand-in on this machine)")
+    kind = one_of("destination", parser.parse_strictly(argv).destination, [DUCKDB, BIGQUERY])
+    with embedded_kafka() as servers, demo_destination(kind) as destination:
+        demo = Demo(servers, destination)
         demo.play()
-    return demo.verdict()
-
-
-def _make_file() -> None:
-    """An empty file that says whose it is. Raises UsageError for one of somebody else's."""
-    if Path(FILE).exists() and not _is_ours():
-        raise UsageError(
-            f"{Path(FILE).resolve()} was not made by the demo, which would replace it. Move it, or start the demo in another folder."
-        )
-    for left in (FILE, f"{FILE}.wal"):
-        Path(left).unlink(missing_ok=True)
-    with duckdb.connect(FILE) as fresh:
-        fresh.execute(f"CREATE TABLE {_MARK} AS SELECT 'the next demo replaces this file' AS note")
-
-
-def _is_ours() -> bool:
-    try:
-        with duckdb.connect(FILE) as found:
-            return bool(found.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [_MARK]).fetchall())
-    except duckdb.Error:
-        return False
+        return demo.verdict()
 
 
 class Demo:
     """What was sent, and what the pipeline made of it."""
 
-    def __init__(self, servers: str) -> None:
+    def __init__(self, servers: str, destination: DemoDestination) -> None:
         self._servers = servers
+        self._destination = destination
         self._sent: list[GeneratedMessage] = []
         self._good = True
 
@@ -92,7 +68,7 @@ class Demo:
         _say("it is started again, and finishes that run first")
         self._run()
         _say("check: has a row been lost, doubled or altered?")
-        self._good &= self._call("check", f"--destination=duckdb:{FILE}") == 0
+        self._good &= self._call("check", *self._destination.arguments) == 0
 
     def verdict(self) -> int:
         """Prints the closing table; 1 if a figure is not what was sent."""
@@ -101,10 +77,11 @@ class Demo:
         for message in self._sent:
             if message.kind == COPY:
                 charged_twice[str(message.currency)] += message.amount or Decimal(0)  # type: ignore[assignment]
-        with duckdb.connect(FILE) as tables:
-            rows = {name: _one(tables, f"SELECT COUNT(*) FROM {name}") for name in _TABLES}
-            unique = _one(tables, "SELECT COUNT(DISTINCT transaction_id) FROM payment_transactions")
-            money = dict(tables.sql("SELECT currency, SUM(amount) FROM duplicate_transactions GROUP BY currency").fetchall())
+        query = self._destination.query
+        rows = {name: self._destination.count(name) for name in _TABLES}
+        unique = query("SELECT COUNT(DISTINCT transaction_id) AS n FROM {payment_transactions}")[0]["n"]
+        saved = query("SELECT currency, SUM(amount) AS amount FROM {duplicate_transactions} GROUP BY currency")
+        money = {row["currency"]: row["amount"] for row in saved}
         print()
         print(f"{'':<26}{'sent':>12}{'in the tables':>16}")
         self._line("messages", len(self._sent), sum(rows.values()))
@@ -118,9 +95,7 @@ class Demo:
         if not self._good:
             print("a figure is off: the pipeline did not keep its guarantee", file=sys.stderr)
             return 1
-        print(f"Every message has exactly one row. The tables are in {Path(FILE).resolve()} (the next demo replaces it). Try:")
-        for query in _QUERIES:
-            print(f"""  {sys.executable} -c "import duckdb; duckdb.connect('{FILE}').sql('{query}').show()\"""")
+        print("Every message has exactly one row. " + "\n".join(self._destination.closing))
         return 0
 
     def _line(self, name: str, sent: Any, found: Any) -> None:
@@ -136,11 +111,10 @@ class Demo:
         self._good &= self._call(*self._run_arguments()) == 0
 
     def _show_rows(self, what: str) -> None:
-        with duckdb.connect(FILE) as tables:
-            print(f"{what}: " + ", ".join(f"{name} {_one(tables, f'SELECT COUNT(*) FROM {name}'):,}" for name in _TABLES), flush=True)
+        print(f"{what}: " + ", ".join(f"{name} {self._destination.count(name):,}" for name in _TABLES), flush=True)
 
     def _run_arguments(self) -> list[str]:
-        where = [f"--bootstrap_servers={self._servers}", f"--topic={_TOPIC}", f"--destination=duckdb:{FILE}"]
+        where = [f"--bootstrap_servers={self._servers}", f"--topic={_TOPIC}", *self._destination.arguments]
         return ["run", *where, f"--max_records_per_run={MESSAGES // 4}"]
 
     def _call(self, *arguments: str) -> int:
@@ -161,19 +135,9 @@ def _say(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def _one(tables: duckdb.DuckDBPyConnection, query: str) -> int:
-    ((found,),) = tables.sql(query).fetchall()
-    return int(found)
-
-
 def _plain(value: Any) -> Any:
     """Two digits are enough for the demo's amounts."""
     return value.quantize(Decimal("0.01")) if isinstance(value, Decimal) else value
 
 
-_MARK: Final = "_made_by_the_demo"
 _TABLES: Final = ("payment_transactions", "duplicate_transactions", "rejected_records")
-_QUERIES: Final = (
-    "SELECT * FROM deduplication_audit ORDER BY dup_count DESC LIMIT 5",
-    "SELECT reason, COUNT(*) AS records, ANY_VALUE(detail) AS example FROM rejected_records GROUP BY reason ORDER BY records DESC",
-)

@@ -11,32 +11,35 @@ from typing import Any, Final
 
 from pipeline import transaction
 from pipeline.cli import main
+from transforms.destinations.bigquery import BigQueryDestination
 from transforms.destinations.duckdb import DuckDBDestination
 
 REACHED: Final = "reached the point"
 
-_POINTS: Final[dict[str, tuple[Any, str]]] = {
-    "append": (DuckDBDestination, "send"),
-    "commit": (transaction, "commit_table"),
+_POINTS: Final[dict[str, list[tuple[Any, str]]]] = {
+    "append": [(DuckDBDestination, "send"), (BigQueryDestination, "send")],
+    "commit": [(transaction, "commit_table")],
 }
 
 
 def halt_after(point: str, count: int) -> None:
     """The `count`-th call of the point does its work, prints REACHED and never returns."""
-    owner, name = _POINTS[point]
-    original: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
-    def halting(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        result = original(*arguments, **named)
-        calls += 1
-        if calls == count:
-            print(REACHED, flush=True)
-            sys.stdin.read()
-        return result
+    def halting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            result = original(*arguments, **named)
+            calls += 1
+            if calls == count:
+                print(REACHED, flush=True)
+                sys.stdin.read()
+            return result
 
-    setattr(owner, name, halting)
+        return called
+
+    for owner, name in _POINTS[point]:
+        setattr(owner, name, halting(getattr(owner, name)))
 
 
 if __name__ == "__main__":
