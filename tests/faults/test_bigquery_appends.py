@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.bigquery_stand_in.errors import StorageErrorCode
 from tests.unit.contract_write_streams import rows, visible
-from tests.unit.test_bigquery_destination import SCHEMA, settings_of, stand_in
+from tests.unit.test_bigquery_destination import destination, settings_of, stand_in
 from transforms.destinations import bigquery_append
 from transforms.destinations.bigquery import BigQueryDestination
 from transforms.destinations.bigquery_rows import RowsRefused
@@ -21,7 +21,7 @@ from transforms.errors import GuaranteeError
 from transforms.tables import GAPS, PAYMENTS
 from transforms.write_streams import OffsetAlreadyExists, OffsetOutOfRange, StreamAlreadyCommitted, StreamFinalized, StreamNotFound
 
-__all__ = ["stand_in"]
+__all__ = ["destination", "stand_in"]
 
 PASSING = [
     grpc.StatusCode.UNAVAILABLE,
@@ -33,13 +33,6 @@ PASSING = [
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 ]
 STYLES = [ErrorStyle(abort, details) for abort in (False, True) for details in (False, True)]
-
-
-@pytest.fixture
-def destination(stand_in: BigQueryStandIn) -> Iterator[BigQueryDestination]:
-    with BigQueryDestination(settings_of(stand_in)) as one:
-        one.create_tables(SCHEMA)
-        yield one
 
 
 def write_and_commit(destination: BigQueryDestination) -> list[int]:

@@ -16,7 +16,7 @@ from pipeline.check_result import FAILED
 from pipeline.config import RunConfig
 from pipeline.preflight import preflight
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
-from tests.faults.test_expired_streams import ProcessDied
+from tests.faults.dying import die_while_committing
 from tests.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, use
 from transforms.destinations import bigquery_retry, open_destination
 from transforms.destinations.bigquery_clients import close_clients
@@ -150,19 +150,7 @@ def test_a_run_that_waits_for_days_is_finished_from_the_tables(
 
 
 def die_after(commits: int, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = transaction.commit_table, 0
-
-    def dying(*arguments: Any) -> None:
-        nonlocal calls
-        if calls == commits:
-            raise ProcessDied
-        calls += 1
-        original(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(transaction, "commit_table", dying)
-        patch.setattr(transaction, "mark", lambda *_: dying())
-        run(bigquery(stand_in))
+    die_while_committing(commits, lambda: run(bigquery(stand_in)), monkeypatch)
     assert statuses(stand_in) == [PREPARED]
 
 

@@ -12,6 +12,7 @@ from pipeline import run as run_module
 from pipeline import transaction
 from pipeline.check import check
 from pipeline.check_result import FAILED, NOTED
+from tests.faults.dying import ProcessDied, die_while_committing
 from tests.in_memory_kafka import HOUR_US, MARKER, NOW_US, InMemoryKafka, config, kafka, payment, run, table
 from transforms.destinations.duckdb import DuckDBDestination
 from transforms.errors import GuaranteeError
@@ -22,10 +23,6 @@ __all__ = ["kafka"]
 TABLES = 5
 COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
 STATUSES = "SELECT status FROM pipeline_runs WHERE run_id <> 'genesis' ORDER BY plan_time, status"
-
-
-class ProcessDied(Exception):
-    """Stands for kill -9 in this process."""
 
 
 @pytest.fixture
@@ -45,20 +42,7 @@ def filled(kafka: InMemoryKafka) -> InMemoryKafka:
 
 
 def die_after(commits: int, path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    """A run that dies when so many tables are committed."""
-    original, calls = transaction.commit_table, 0
-
-    def dying(*arguments: Any) -> None:
-        nonlocal calls
-        if calls == commits:
-            raise ProcessDied
-        calls += 1
-        original(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(transaction, "commit_table", dying)
-        patch.setattr(transaction, "mark", lambda *_: dying())
-        run(config(path, **options))
+    die_while_committing(commits, lambda: run(config(path, **options)), monkeypatch)
 
 
 def expire(path: Path, which: str = "TRUE") -> None:
