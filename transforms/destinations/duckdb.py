@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import duckdb
@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.destinations import duckdb_ledger, duckdb_streams
+from transforms.destinations import duckdb_ledger, duckdb_present_rows, duckdb_shard_ledger, duckdb_streams
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
 from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_tables
 from transforms.destinations.duckdb_totals import totals_of_rows
+from transforms.present_rows import ShardFloor
 from transforms.run_record import RunRecord
+from transforms.shard_ledger import Job, ShardRow
 from transforms.tables import GAPS, ROW_TABLES, TOTALS, TOTALS_SCHEMA
 from transforms.write_streams import PENDING_STREAM, Acknowledged
 
@@ -96,6 +98,39 @@ class DuckDBDestination:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
         self._atomically(lambda cursor: duckdb_ledger.mark(cursor, run_id, status))
 
+    # Streaming: transforms/shard_ledger.py and transforms/present_rows.py are the contract.
+
+    def create_shard_ledger(self, shards: int) -> None:
+        self._atomically(lambda cursor: duckdb_shard_ledger.create(cursor, shards))
+
+    def begin_job(self, job_id: str, follows: int) -> Job:
+        return self._atomically(lambda cursor: duckdb_shard_ledger.begin_job(cursor, job_id, follows))
+
+    def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
+        return duckdb_shard_ledger.read(self._cursor(), shards)
+
+    def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
+        try:
+            return self._atomically(lambda cursor: duckdb_shard_ledger.swap(cursor, job, seen, rows))
+        except duckdb.TransactionException:
+            # Two changes of one row met: DuckDB lets one through and refuses the other.
+            return False
+
+    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+        return duckdb_present_rows.rows_above(self._cursor(), shards, floors, oldest_event_time_us)
+
+    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+        return duckdb_present_rows.count_above(self._cursor(), shards, floors)
+
+    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return duckdb_present_rows.first_missing(self._cursor(), begins)
+
+    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return duckdb_present_rows.highest_event_times(self._cursor(), ends)
+
+    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
+        return duckdb_present_rows.count_present(self._cursor(), table, rows)
+
     # Reports, until the driver has read them.
 
     def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
@@ -141,7 +176,8 @@ class DuckDBDestination:
         sql = totals_of_rows(lambda table: f"(SELECT r.* FROM {table} r JOIN _ranges ON {condition})", amount_column, currency_column)
         found = _fetch(cursor, sql, {})
         cursor.unregister("_ranges")
-        return found.cast(TOTALS_SCHEMA).combine_chunks().to_batches()[0]
+        batches = found.cast(TOTALS_SCHEMA).combine_chunks().to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)
 
     def count_rows(self) -> int:
         """Rows of the three tables."""

@@ -71,7 +71,7 @@ def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded:
         raise StreamFinalized(stream, "it takes no more rows")
     if offset > next_offset:
         raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
-    waiting = encoded.ipc
+    waiting: bytes | None = encoded.ipc
     if kind == COMMITTED_STREAM:
         rows, waiting = encoded.reader(), None
         assert rows is not None  # read by its name in the statement
