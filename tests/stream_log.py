@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from tests.payments import MINUTE
 from transforms.batch import DecodedBlock
 from transforms.lateness import LATE, rejected_rows
 from transforms.schema import load_schema
+from transforms.stream_gaps import Gap
 from transforms.tables import REJECTED_SCHEMA, payment_columns
 
 TOPIC = "payments"
@@ -23,10 +26,11 @@ _REJECTED = pa.schema([field for field in REJECTED_SCHEMA if field.name != "inge
 
 @dataclass(frozen=True)
 class Sent:
-    """key: transaction_id, None for a record that cannot be decoded."""
+    """key: transaction_id, None for a record that cannot be decoded. gap: the offset holds no record, or does not any more."""
 
     key: str | None
     time: int
+    gap: bool = False
 
 
 @dataclass
@@ -43,21 +47,34 @@ class Source:
     def left(self, partition: int) -> int:
         return len(self.log[partition]) - self.positions.get(partition, 0)
 
-    def read(self, partition: int, records: int) -> DecodedBlock:
-        """The next records, judged by the watermark before them, which moves behind them."""
+    def read(self, partition: int, records: int) -> Iterator[DecodedBlock | Gap]:
+        """The next offsets, in order: blocks of records, each judged by the watermark before it, and the gaps between them."""
         start = self.positions.get(partition, 0)
         chunk = self.log[partition][start : start + records]
         self.positions[partition] = start + len(chunk)
-        good = [(start + at, one) for at, one in enumerate(chunk) if one.key is not None]
-        bad = [_bad_row(partition, start + at, one) for at, one in enumerate(chunk) if one.key is None]
+        for is_gap, run in groupby(enumerate(chunk, start), key=lambda entry: entry[1].gap):
+            entries = list(run)
+            if is_gap:
+                yield Gap(TOPIC, partition, entries[0][0], entries[-1][0], "no_record")
+            else:
+                yield self._judge(partition, entries)
+
+    def _judge(self, partition: int, entries: list[tuple[int, Sent]]) -> DecodedBlock:
+        good = [(offset, one) for offset, one in entries if one.key is not None]
+        bad = [_bad_row(partition, offset, one) for offset, one in entries if one.key is None]
         watermark = self.watermarks.get(partition)
         late = [(offset, one) for offset, one in good if watermark is not None and one.time < watermark]
         good = [(offset, one) for offset, one in good if watermark is None or one.time >= watermark]
-        highest = max((one.time - HORIZON for _, one in good), default=watermark)
-        self.watermarks[partition] = highest if watermark is None else max(watermark, highest or watermark)
+        marks = [one.time - HORIZON for _, one in good] + [mark for mark in [watermark] if mark is not None]
+        self.watermarks[partition] = max(marks, default=None)
         moved = rejected_rows(_payments(partition, late), [LATE] * len(late), ["late"] * len(late), [b"{}"] * len(late))
         rejected = pa.concat_batches([pa.RecordBatch.from_pylist(bad, schema=_REJECTED), moved])
         return DecodedBlock(_payments(partition, good), np.arange(len(good)), rejected)
+
+    def idle(self, partition: int, watermark: int) -> None:
+        """The partition follows the clock."""
+        before = self.watermarks.get(partition)
+        self.watermarks[partition] = watermark if before is None else max(before, watermark)
 
     def minimum(self) -> int | None:
         """The watermark of the step behind the source; None while a partition has none."""
@@ -69,8 +86,8 @@ def never_late(log: list[list[Sent]], partition: int) -> list[bool]:
     """Per record of a partition, whether it is on time however the partition is cut into blocks."""
     highest, verdicts = None, []
     for one in log[partition]:
-        verdicts.append(one.key is not None and (highest is None or one.time >= highest - HORIZON))
-        if one.key is not None:
+        verdicts.append(one.key is not None and not one.gap and (highest is None or one.time >= highest - HORIZON))
+        if one.key is not None and not one.gap:
             highest = one.time if highest is None else max(highest, one.time)
     return verdicts
 

@@ -12,14 +12,19 @@ import pyarrow as pa
 
 from tests.stream_faults import Kill, Network, UnreliableDestination
 from tests.stream_log import HORIZON, TOPIC, Sent, Source
+from transforms.batch import DecodedBlock
 from transforms.known_ids import ColdStart
+from transforms.process_memory import ProcessMemory
 from transforms.shard import split_by_shard
-from transforms.shard_ledger import Job
+from transforms.shard_ledger import GAPS_SHARD, TOTALS_SHARD, Job
 from transforms.stream_adopt import adopt
-from transforms.stream_bundle import ProcessMemory, StreamBundle, StreamSettings
+from transforms.stream_bundle import StreamBundle, StreamSettings
+from transforms.stream_gaps import Gap, GapsShard
 from transforms.stream_recover import Patience
 from transforms.stream_state import StateSettings
+from transforms.stream_totals_shard import TotalsShard
 
+FOR_EVER = 10**15
 NOW_US = 1_790_000_000_000_000
 PATIENCE = Patience(tries=3, seconds=1.0, sleep=lambda _: None)
 
@@ -49,14 +54,13 @@ class DictCells:
 
 @dataclass
 class Checkpoint:
-    """Positions, watermarks and state of one moment between two bundles, and the totals that went downstream before it."""
+    """Positions, watermarks and state of one moment between two bundles."""
 
     source: Source
-    cells: dict[int, DictCells]
-    totals: list[pa.RecordBatch]
+    cells: dict[int, DictCells] = field(default_factory=dict)
 
     def copy(self) -> Checkpoint:
-        return Checkpoint(self.source.copy(), copy.deepcopy(self.cells), list(self.totals))
+        return Checkpoint(self.source.copy(), copy.deepcopy(self.cells))
 
 
 def state_settings(shards: int, **changes: Any) -> StateSettings:
@@ -74,33 +78,67 @@ class Attempt:
         self.destination = destination
         self.settings = settings
         self.now = start.copy()
-        self._memories = [ProcessMemory() for _ in range(processes)]
+        self._memories: list[ProcessMemory[Any]] = [ProcessMemory() for _ in range(processes)]
 
     def bundle(self, reads: Sequence[tuple[int, int]]) -> None:
         """Reads (partition, records) one after the other. Raises what the protocol raises; then nothing of the bundle counts."""
         after = self.now.copy()
-        elements: list[tuple[int, Any]] = []
-        for partition, records in reads:
-            elements += split_by_shard(after.source.read(partition, records), self.settings.state.shards)
-        watermark = after.source.minimum()
-        for number, memory in enumerate(self._memories):
-            mine = [(shard, batch) for shard, batch in elements if shard % len(self._memories) == number]
-            timers = {shard for shard in after.cells if shard % len(self._memories) == number and after.cells[shard].head}
-            shards = sorted({shard for shard, _ in mine} | (timers if watermark is not None else set()))
-            if not shards:
-                continue
-            bundle = StreamBundle(self.destination, self.settings, memory)
-            bundle.open({shard: after.cells.setdefault(shard, DictCells()) for shard in shards})
-            for shard, batch in mine:
-                bundle.process(shard, batch)
-            if watermark is not None:
-                for shard in shards:
-                    bundle.expire(shard, watermark)
-            after.totals += bundle.finish().values()
+        items = [item for partition, records in reads for item in after.source.read(partition, records)]
+        self._run(after, items)
         self.now = after
+
+    def _run(self, after: Checkpoint, items: list[DecodedBlock | Gap]) -> None:
+        shards = self.settings.state.shards
+        elements = [item if isinstance(item, Gap) else list(split_by_shard(item, shards)) for item in items]
+        gaps = [(item, dict[int, Any]()) for item in elements if isinstance(item, Gap)]
+        met = {shard for item in elements if not isinstance(item, Gap) for shard, _ in item}
+        watermark = after.source.minimum()
+        timers = {shard for shard in range(shards) if shard in after.cells} if watermark is not None else set()
+        needed = set(range(shards)) if gaps else met | timers
+        totals: list[pa.RecordBatch] = []
+        for number, memory in enumerate(self._memories):
+            mine = sorted(shard for shard in needed if shard % len(self._memories) == number)
+            if mine:
+                totals += self._row_shards(after, memory, mine, elements, gaps, watermark)
+        if totals or watermark is not None:
+            shard = TotalsShard(self.destination, self.settings.job, _cells(after, TOTALS_SHARD), self._memories[0], self.settings.patience)
+            for batch in totals:
+                shard.add(batch)
+            if watermark is not None:
+                shard.close(watermark)
+            shard.finish()
+        if gaps:
+            cells = _cells(after, GAPS_SHARD)
+            last = GapsShard(self.destination, self.settings.job, shards, cells, self._memories[-1], self.settings.patience)
+            for gap, present in gaps:
+                last.add(gap, present)
+            last.finish()
+
+    def _row_shards(
+        self, after: Checkpoint, memory: ProcessMemory[Any], mine: list[int], elements: list[Any], gaps: list[Any], watermark: int | None
+    ) -> list[pa.RecordBatch]:
+        bundle = StreamBundle(self.destination, self.settings, memory)
+        bundle.open({shard: _cells(after, shard) for shard in mine})
+        for item in elements:
+            if isinstance(item, Gap):
+                found = next(present for gap, present in gaps if gap is item)
+                for shard in mine:
+                    found[shard] = bundle.pass_gap(shard, item.topic, item.partition, item.first, item.last)
+            else:
+                for shard, batch in item:
+                    if shard in mine:
+                        bundle.process(shard, batch)
+        if watermark is not None:
+            for shard in mine:
+                bundle.expire(shard, watermark)
+        return list(bundle.finish().values())
 
     def checkpoint(self) -> Checkpoint:
         return self.now.copy()
+
+
+def _cells(after: Checkpoint, shard: int) -> DictCells:
+    return after.cells.setdefault(shard, DictCells())
 
 
 class Cluster:
@@ -125,7 +163,7 @@ class Cluster:
         return StreamSettings(self.job, state_settings(self.shards), "amount", "currency", cold_start, PATIENCE, lambda: NOW_US)
 
     def nothing(self) -> Checkpoint:
-        return Checkpoint(Source(self.log), {}, [])
+        return Checkpoint(Source(self.log))
 
     def adopt(self, through: Any = None) -> tuple[Checkpoint, ColdStart]:
         """A new job without a checkpoint: where it begins, and what its shards load. through: the destination as this driver sees it."""
@@ -134,7 +172,7 @@ class Cluster:
         positions = {partition: offset for (_, partition), offset in found.positions.items()}
         watermarks = {partition: mark for (_, partition), mark in found.watermarks.items()}
         cold_start = ColdStart(self.real, secrets.token_hex(8), found.lowest_watermark_us, 0)
-        return Checkpoint(Source(self.log, positions, watermarks), {}, []), cold_start
+        return Checkpoint(Source(self.log, positions, watermarks)), cold_start
 
     def start(self, checkpoint: Checkpoint, *, kill: Kill | None = None, cold_start: Any = None, **faults: Any) -> Attempt:
         destination = UnreliableDestination(self.real, self.network, kill, **faults)
@@ -142,6 +180,9 @@ class Cluster:
 
 
 def read_to_the_end(attempt: Attempt, at_once: int = 3) -> None:
-    """Every partition in turn, so many records a bundle."""
+    """Every partition in turn, so many records a bundle; then the watermark closes every window."""
     while left := [partition for partition in range(len(attempt.now.source.log)) if attempt.now.source.left(partition)]:
         attempt.bundle([(partition, at_once) for partition in left])
+    for partition in range(len(attempt.now.source.log)):
+        attempt.now.source.idle(partition, FOR_EVER)
+    attempt.bundle([])

@@ -19,10 +19,17 @@ from transforms.batch import FINGERPRINT, FINGERPRINT_BYTES
 from transforms.errors import GuaranteeError
 from transforms.fingerprint_index import Fingerprints
 from transforms.shard_ledger import Offsets
-from transforms.tables import ROW_TABLES
+from transforms.tables import GAPS, ROW_TABLES, TOTALS
 
 ABSENT: Final = -1
 """Instead of an index into ROW_TABLES: the coordinate is in no table."""
+
+KEY_COLUMNS: Final = {
+    **dict.fromkeys(ROW_TABLES, ("kafka_topic", "kafka_partition", "kafka_offset")),
+    GAPS: ("kafka_topic", "kafka_partition", "first_offset"),
+    TOTALS: ("stream_epoch", "stream_offset"),
+}
+"""What tells one row of a table from every other that streaming writes."""
 
 PRESENT_SCHEMA: Final = pa.schema(
     [
@@ -59,7 +66,7 @@ class PresentSource(Protocol):
         """(shard, table) -> number of the rows that `rows_above` would return without a bound; absent where there are none."""
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        """How many of the coordinates of `rows` have a row in `table`."""
+        """How many of `rows` have a row with the same KEY_COLUMNS in `table`."""
 
     def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         """(topic, partition) -> the first offset from its begin on that is in none of the three tables and in no gap."""
@@ -126,6 +133,13 @@ class PresentRows:
                 )
             found[mine[hit]] = known.tables[at[hit]]
         return found
+
+    def between(self, topic: str, partition: int, above: int, up_to: int) -> NDArray[np.int64]:
+        """Offsets of the rows in (above, up_to], rising."""
+        known = self._partitions.get((topic, partition))
+        if known is None:
+            return np.empty(0, dtype=np.int64)
+        return known.offsets[np.searchsorted(known.offsets, above, "right") : np.searchsorted(known.offsets, up_to, "right")]
 
     def of_table(self, table: str) -> tuple[Fingerprints, NDArray[np.int64]]:
         """Fingerprints and event times (microseconds) of the rows in one payment table."""

@@ -55,7 +55,7 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(msgspec.Struct, array_like=True):
-    """How far a shard has come, in numbers that can be compared with the tables. Held by its state, and by the ledger as `base`.
+    """How far a shard has come, in numbers that can be compared with the tables. Held by its state, and by the ledger.
 
     epoch, nonce: the claim under which it came so far; 0 and "" before the first.
     offsets: highest Kafka offset seen; every record of the shard at or below it is in the tables. next_offsets: table -> next stream
@@ -73,7 +73,9 @@ class ShardRow(msgspec.Struct, frozen=True):
     """One row of the ledger.
 
     epochs: all that were ever claimed, oldest first; open ones have streams. An older checkpoint may need the counts of any of them.
-    base: what a shard without state starts from: the progress of the latest recovery.
+    base: what a shard without state starts from; set when a job begins without a checkpoint, and by nothing else: an older checkpoint may
+    hold no state of a shard that a newer one has. latest: the progress of the latest recovery, from which the next adopt counts; rows below
+    it may have been deleted since.
     """
 
     shard: int
@@ -82,16 +84,19 @@ class ShardRow(msgspec.Struct, frozen=True):
     nonce: str
     epochs: list[Epoch]
     base: Progress
+    latest: Progress
 
     def claim(self, nonce: str, streams: Mapping[str, str]) -> ShardRow:
         """The row with the next epoch."""
         epoch = Epoch(len(self.epochs) + 1, nonce, dict(streams), {})
         return msgspec.structs.replace(self, nonce=nonce, epochs=[*self.epochs, epoch])
 
-    def close(self, rows: Mapping[int, Mapping[str, int | None]], base: Progress) -> ShardRow:
-        """The row with these epochs closed. rows: epoch -> table -> what finalize counted."""
+    def close(
+        self, rows: Mapping[int, Mapping[str, int | None]], *, base: Progress | None = None, latest: Progress | None = None
+    ) -> ShardRow:
+        """The row with these epochs closed. rows: epoch -> table -> what finalize counted. base, latest: None leaves what is there."""
         epochs = [Epoch(one.number, one.nonce, {}, dict(rows[one.number])) if one.number in rows else one for one in self.epochs]
-        return msgspec.structs.replace(self, epochs=epochs, base=base)
+        return msgspec.structs.replace(self, epochs=epochs, base=base or self.base, latest=latest or self.latest)
 
     def older_open_epochs(self) -> list[Epoch]:
         """Epochs before the last that still have streams."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from transforms.errors import GuaranteeError
 from transforms.present_rows import ShardFloor
-from transforms.shard_ledger import Job, Offsets, Progress, ShardRow
+from transforms.shard_ledger import GAPS_SHARD, TOTALS_SHARD, Job, Offsets, Progress, ShardRow
+from transforms.stream_gaps import GapsDestination
 from transforms.stream_recover import Expected, Patience, StreamingDestination, claim, close, expected_rows, finalize_older
-from transforms.tables import ROW_TABLES
+from transforms.tables import GAPS, ROW_TABLES
 
 Partition = tuple[str, int]
 """(topic, partition)."""
@@ -38,7 +39,7 @@ class Adopted:
 
 
 def adopt(
-    destination: StreamingDestination,
+    destination: GapsDestination,
     job: Job,
     shards: int,
     begins: Mapping[Partition, int],
@@ -50,19 +51,23 @@ def adopt(
     begins: every partition to be read, with the position that the run ledger knows, else its beginning. Raises GuaranteeError when rows that
     the streams took are not visible, or when rows are missing below what a shard has passed.
     """
-    rows = claim(destination, job, range(shards), ())
-    counts = {row.shard: finalize_older(destination, row) for row in rows}
-    expected = [expected_rows(row, row.base, counts[row.shard], ROW_TABLES) for row in rows]
+    everyone = claim(destination, job, [*range(shards), TOTALS_SHARD, GAPS_SHARD], ())
+    counts = {row.shard: finalize_older(destination, row) for row in everyone}
+    rows = everyone[:shards]
+    expected = [expected_rows(row, row.latest, counts[row.shard], ROW_TABLES) for row in rows]
     _wait_until_visible(destination, shards, rows, expected, patience)
     positions = destination.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
     below: Offsets = {}
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
-    present = destination.count_above(shards, [ShardFloor(row.shard, below) for row in rows])
-    based = [row.close(counts[row.shard], Progress(len(row.epochs), row.nonce, below, {}, _of_shard(present, row.shard))) for row in rows]
+    found = destination.count_above(shards, [ShardFloor(row.shard, below) for row in rows])
+    present = {row.shard: {table: found.get((row.shard, table), 0) for table in ROW_TABLES} for row in rows}
+    present[GAPS_SHARD] = {GAPS: destination.gaps_above(below).num_rows}
+    begin = {row.shard: Progress(len(row.epochs), row.nonce, below, {}, present.get(row.shard, {})) for row in everyone}
+    based = [row.close(counts[row.shard], base=begin[row.shard], latest=begin[row.shard]) for row in everyone]
     watermarks = _watermarks(destination.highest_event_times(positions), positions, dedup_horizon_us)
-    close(destination, job, rows, based)
+    close(destination, job, everyone, based)
     return Adopted(positions, watermarks)
 
 
@@ -78,7 +83,7 @@ def _wait_until_visible(
     for attempt in range(patience.tries):
         if attempt:
             patience.sleep(patience.seconds)
-        found = destination.count_above(shards, [ShardFloor(row.shard, row.base.offsets) for row in rows])
+        found = destination.count_above(shards, [ShardFloor(row.shard, row.latest.offsets) for row in rows])
         missing = "; ".join(
             f"shard {row.shard}, {table}: {found.get((row.shard, table), 0)} rows of {one.rows}"
             for row, wanted in zip(rows, expected, strict=True)
@@ -95,24 +100,20 @@ def _wait_until_visible(
 def _known_begins(begins: Mapping[Partition, int], rows: Sequence[ShardRow]) -> dict[Partition, int]:
     """Below what every shard has passed nothing can be missing, and old rows may have been deleted there."""
     return {
-        (topic, partition): max(begin, min(row.base.offsets.get(topic, {}).get(partition, -1) for row in rows) + 1)
+        (topic, partition): max(begin, min(row.latest.offsets.get(topic, {}).get(partition, -1) for row in rows) + 1)
         for (topic, partition), begin in begins.items()
     }
 
 
 def _require_whole(positions: Mapping[Partition, int], rows: Sequence[ShardRow]) -> None:
     for row in rows:
-        for topic, partitions in row.base.offsets.items():
+        for topic, partitions in row.latest.offsets.items():
             for partition, passed in partitions.items():
                 if positions.get((topic, partition), passed + 1) <= passed:
                     raise GuaranteeError(
                         f"{topic}:{partition}:{positions[topic, partition]} is in no table, although everything up to {passed} was written."
                         " Rows were deleted, or lost by the destination; `check` says which. Restore them before you start."
                     )
-
-
-def _of_shard(counts: Mapping[tuple[int, str], int], shard: int) -> dict[str, int]:
-    return {table: counts.get((shard, table), 0) for table in ROW_TABLES}
 
 
 def _watermarks(highest: Mapping[Partition, int], positions: Mapping[Partition, int], horizon_us: int) -> dict[Partition, int | None]:

@@ -20,6 +20,7 @@ from typing import Final
 import pyarrow as pa
 
 from transforms.errors import GuaranteeError
+from transforms.present_rows import KEY_COLUMNS
 from transforms.stream_recover import Patience, StreamingDestination, Superseded
 from transforms.tables import DUPLICATES, PAYMENTS, ROW_TABLES
 from transforms.write_streams import (
@@ -149,19 +150,16 @@ class TableAppends:
 
     def _where(self, append: _UnderWay) -> str:
         end = append.offset + append.rows.num_rows
-        return f"write stream {self._stream}, stream offsets {append.offset} to {end - 1}, {coordinates(append.rows)}"
+        return f"write stream {self._stream}, stream offsets {append.offset} to {end - 1}, {_ends(self._table, append.rows)}"
 
 
 _STOPPED: Final = "Nothing more was written; start again from the last checkpoint."
 
 
-def coordinates(rows: pa.RecordBatch) -> str:
-    """First and last Kafka coordinate of a batch, for messages."""
-    ends = [
-        ":".join(str(rows.column(name)[row].as_py()) for name in ("kafka_topic", "kafka_partition", "kafka_offset"))
-        for row in (0, rows.num_rows - 1)
-    ]
-    return " to ".join(dict.fromkeys(ends))
+def _ends(table: str, rows: pa.RecordBatch) -> str:
+    """The keys of the first and the last row."""
+    ends = [":".join(str(rows.column(name)[row].as_py()) for name in KEY_COLUMNS[table]) for row in (0, rows.num_rows - 1)]
+    return f"{table} " + " to ".join(dict.fromkeys(ends))
 
 
 class ShardAppends:

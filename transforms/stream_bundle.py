@@ -5,22 +5,24 @@ A bundle that fails leaves nothing behind in the process: what it took out of th
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from transforms.batch import ShardBatch
 from transforms.known_ids import ColdStart
 from transforms.outcome import RowShape
+from transforms.process_memory import ProcessMemory
 from transforms.shard_ledger import Job
 from transforms.stream_append import ShardAppends
 from transforms.stream_recover import Patience, StreamingDestination, recover
 from transforms.stream_shard import OpenShard, ShardMemory
 from transforms.stream_state import StateCells, StateSettings, StreamHead
-from transforms.stream_totals import TotalsSource
+from transforms.stream_totals import PresentTotals, TotalsSource
 
 
 class ShardDestination(StreamingDestination, TotalsSource, Protocol):
@@ -44,28 +46,10 @@ class StreamSettings:
     now_us: Callable[[], int]
 
 
-@dataclass
-class ProcessMemory:
-    """What a process remembers of its shards between bundles: at most one memory a shard, with the token of the state it goes with."""
-
-    _kept: dict[int, tuple[bytes, ShardMemory]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self, shard: int, token: bytes | None) -> ShardMemory | None:
-        """The memory for exactly this state, which is forgotten here; whatever else was kept of the shard is dropped."""
-        with self._lock:
-            kept = self._kept.pop(shard, None)
-        return kept[1] if kept and kept[0] == token else None
-
-    def keep(self, shard: int, token: bytes, memory: ShardMemory) -> None:
-        with self._lock:
-            self._kept[shard] = (token, memory)
-
-
 class StreamBundle:
     """Called in this order: `open` once with every shard of the bundle, `process` and `expire` in any order, `finish` once."""
 
-    def __init__(self, destination: ShardDestination, settings: StreamSettings, memory: ProcessMemory) -> None:
+    def __init__(self, destination: ShardDestination, settings: StreamSettings, memory: ProcessMemory[ShardMemory]) -> None:
         self._destination = destination
         self._settings = settings
         self._memory = memory
@@ -91,9 +75,11 @@ class StreamBundle:
 
     def process(self, shard: int, batch: ShardBatch) -> None:
         """Steps 2 and 3. May raise Superseded, StreamGone or GuaranteeError; then the bundle has failed."""
-        settings = self._settings
-        shape = RowShape(settings.now_us(), settings.amount_column, settings.currency_column)
-        self._shards[shard].process(batch, self._appends, shape, self._destination)
+        self._shards[shard].process(batch, self._appends, self._totals())
+
+    def pass_gap(self, shard: int, topic: str, partition: int, first: int, last: int) -> NDArray[np.int64]:
+        """Offsets of the gap that are present in this shard. The gap without those of all shards may be written: see stream_gaps.py."""
+        return self._shards[shard].pass_gap(topic, partition, first, last, self._totals())
 
     def expire(self, shard: int, watermark_us: int) -> None:
         """A timer of the shard: like any other bundle it needs the shard to be recovered first, see docs/streaming.md."""
@@ -110,6 +96,10 @@ class StreamBundle:
             if its_totals is not None:
                 totals[shard] = its_totals
         return totals
+
+    def _totals(self) -> PresentTotals:
+        shape = RowShape(self._settings.now_us(), self._settings.amount_column, self._settings.currency_column)
+        return PresentTotals(shape, self._destination)
 
     def _appends(self, head: StreamHead) -> ShardAppends:
         return ShardAppends(self._destination, head.streams, head.progress.next_offsets, self._settings.patience)

@@ -94,7 +94,7 @@ def recover(destination: StreamingDestination, job: Job, shards: int, starts: Se
         check_not_more(destination, row, left, wanted)
         offsets = {topic: dict(partitions) for topic, partitions in begin.offsets.items()}
         progress = Progress(row.epochs[-1].number, row.nonce, offsets, dict.fromkeys(ROW_TABLES, 0), left)
-        changed.append(row.close(counts[row.shard], progress))
+        changed.append(row.close(counts[row.shard], latest=progress))
         recovered.append(Recovered(row.shard, progress, row.epochs[-1].streams, found))
     close(destination, job, rows, changed)
     return recovered

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +24,11 @@ from transforms.lateness import event_times_us
 from transforms.outcome import RowShape, outcome_of
 from transforms.present_rows import ABSENT, NO_ROWS, PresentRows, by_partition
 from transforms.shard import batch_fingerprints
-from transforms.shard_ledger import Progress
 from transforms.shard_state import build_index, encode_groups, new_head
 from transforms.stream_append import ShardAppends
 from transforms.stream_recover import Recovered, ShardStart
 from transforms.stream_state import StateCells, StateSettings, StreamHead, decode_stream_head, encode_stream_head
-from transforms.stream_totals import PresentTotals, TotalsSource
+from transforms.stream_totals import PresentTotals
 from transforms.tables import DUPLICATES, PAYMENTS
 from transforms.totals import add_up
 from transforms.verdicts import group_copies
@@ -92,20 +92,37 @@ class OpenShard:
                 buckets = np.maximum(buckets, np.int32(self._head.dedup.floor + 1))
             self._learn(fingerprints, buckets, only_known=table == DUPLICATES)
 
-    def process(self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], shape: RowShape, source: TotalsSource) -> None:
+    def process(self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], totals: PresentTotals) -> None:
         """2: what is present is not written again, its verdict is the table's; everything else is judged as always and appended.
 
         Raises GuaranteeError for a record at or below the highest offset seen of its partition: the shard has dealt with it already.
         """
         head, memory = self._open()
-        self._advance(head.progress, batch)
+        both = pa.concat_tables([pa.Table.from_batches([rows.select(_COORDINATE)]) for rows in (batch.payments, batch.rejected)])
+        offsets = both.column("kafka_offset").to_numpy()
+        self._totals += totals.of_offsets(
+            (topic, partition, self._pass(topic, partition, int(offsets[mine].min()), int(offsets[mine].max()), offsets[mine]))
+            for topic, partition, mine in by_partition(both)
+        )
         prints, bad_prints = batch_fingerprints(batch.payments), batch_fingerprints(batch.rejected)
         tables, bad_tables = memory.present.tables_of(batch.payments, prints), memory.present.tables_of(batch.rejected, bad_prints)
         if (tables != ABSENT).any() or (bad_tables != ABSENT).any():
-            self._totals += PresentTotals(shape, source).of(batch, tables, bad_tables)
+            self._totals += totals.of(batch, tables, bad_tables)
             batch = ShardBatch(_where(batch.payments, tables == ABSENT), _where(batch.rejected, bad_tables == ABSENT))
-        batch = self._reject_behind_expiry(batch, head)
+        self._judge(self._reject_behind_expiry(batch, head), appends, totals.shape)
 
+    def pass_gap(self, topic: str, partition: int, first: int, last: int, totals: PresentTotals) -> NDArray[np.int64]:
+        """The source found no record at these offsets. Returns those that are present here: delivered once, before Kafka dropped them.
+
+        They count with the verdict of the table, and are no part of the gap.
+        """
+        _, memory = self._open()
+        found = memory.present.between(topic, partition, first - 1, last)
+        self._totals += totals.of_offsets([(topic, partition, self._pass(topic, partition, first, last, _NONE))])
+        return found
+
+    def _judge(self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], shape: RowShape) -> None:
+        head, memory = self._open()
         event_times = event_times_us(batch.payments)
         fingerprints = batch_fingerprints(batch.payments)
         offsets = batch.payments.column("kafka_offset").to_numpy()
@@ -195,19 +212,18 @@ class OpenShard:
                 self._cells.add_blob(slot, blob)
             memory.index.add(fingerprints, buckets)
 
-    def _advance(self, progress: Progress, batch: ShardBatch) -> None:
-        both = pa.concat_tables([pa.Table.from_batches([rows.select(_COORDINATE)]) for rows in (batch.payments, batch.rejected)])
-        offsets = both.column("kafka_offset").to_numpy()
-        for topic, partition, mine in by_partition(both):
-            seen = progress.offsets.setdefault(topic, {})
-            found = np.sort(offsets[mine])
-            if found[0] <= seen.get(partition, -1) or (found[1:] == found[:-1]).any():
-                raise GuaranteeError(
-                    f"shard {self.shard}: {topic}:{partition}:{found[0]} comes although {seen.get(partition)} was seen before. Records of a"
-                    " partition must reach a shard once and in order; the source and the state are not of one checkpoint. Start from a"
-                    " complete checkpoint, or without one."
-                )
-            seen[partition] = int(found[-1])
+    def _pass(self, topic: str, partition: int, first: int, last: int, delivered: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Moves the highest offset seen to `last`, and returns the present ones that the source went past without delivering them."""
+        head, memory = self._open()
+        seen = head.progress.offsets.setdefault(topic, {})
+        before = seen.get(partition, -1)
+        if first <= before or len(np.unique(delivered)) != len(delivered):
+            raise GuaranteeError(
+                f"shard {self.shard}: {topic}:{partition}:{first} comes although {before} was seen before. Records of a partition must reach"
+                " a shard once and in order; the source and the state are not of one checkpoint. Start from a complete checkpoint, or without one."
+            )
+        seen[partition] = last
+        return np.setdiff1d(memory.present.between(topic, partition, before, last), delivered)
 
     def _reject_behind_expiry(self, batch: ShardBatch, head: StreamHead) -> ShardBatch:
         if head.dedup.floor is None or not batch.payments.num_rows:
@@ -216,7 +232,8 @@ class OpenShard:
         return reject_behind_expiry(batch, behind) if behind.any() else batch
 
 
-_COORDINATE: Sequence[str] = ("kafka_topic", "kafka_partition", "kafka_offset")
+_NONE: Final = np.empty(0, dtype=np.int64)
+_COORDINATE: Final[Sequence[str]] = ("kafka_topic", "kafka_partition", "kafka_offset")
 
 
 def _where(rows: pa.RecordBatch, mask: NDArray[np.bool_]) -> pa.RecordBatch:

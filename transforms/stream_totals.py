@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,8 +54,10 @@ class PresentTotals:
         if other.any():
             rows = batch.rejected.filter(pa.array(other))
             offsets = rows.column("kafka_offset").to_numpy()
-            ranges = [
-                (topic, partition, int(offset), int(offset) + 1) for topic, partition, at in by_partition(rows) for offset in offsets[at]
-            ]
-            totals.append(self.source.present_totals(ranges, amount, currency))
+            totals += self.of_offsets([(topic, partition, offsets[at]) for topic, partition, at in by_partition(rows)])
         return totals
+
+    def of_offsets(self, offsets: Iterable[tuple[str, int, NDArray[np.int64]]]) -> list[pa.RecordBatch]:
+        """Of rows that only the table knows whole. offsets: (topic, partition, offsets)."""
+        ranges = [(topic, partition, at, at + 1) for topic, partition, found in offsets for at in found.tolist()]
+        return [self.source.present_totals(ranges, self.shape.amount_column, self.shape.currency_column)] if ranges else []

@@ -18,7 +18,7 @@ from transforms.destinations.duckdb_tables import REPORTS, create_tables, has_ta
 from transforms.destinations.duckdb_totals import totals_of_rows
 from transforms.present_rows import ShardFloor
 from transforms.run_record import RunRecord
-from transforms.shard_ledger import Job, ShardRow
+from transforms.shard_ledger import Job, Offsets, ShardRow
 from transforms.tables import GAPS, ROW_TABLES, TOTALS, TOTALS_SCHEMA
 from transforms.write_streams import PENDING_STREAM, Acknowledged
 
@@ -127,6 +127,12 @@ class DuckDBDestination:
 
     def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         return duckdb_present_rows.highest_event_times(self._cursor(), ends)
+
+    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
+        return duckdb_present_rows.totals_since(self._cursor(), epoch, stream_offset)
+
+    def gaps_above(self, offsets: Offsets) -> pa.Table:
+        return duckdb_present_rows.gaps_above(self._cursor(), offsets)
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
         return duckdb_present_rows.count_present(self._cursor(), table, rows)

@@ -9,8 +9,9 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from transforms.present_rows import PRESENT_SCHEMA, ShardFloor
-from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES
+from transforms.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
+from transforms.shard_ledger import Offsets
+from transforms.tables import DUPLICATES, GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, ROW_TABLES, TOTALS, TOTALS_TABLE_SCHEMA
 
 _PAYMENT_ROWS: Final = " UNION ALL ".join(
     f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset, transaction_id AS hashed, epoch_us(event_time) AS event_time_us"
@@ -71,13 +72,29 @@ def _registered(cursor: duckdb.DuckDBPyConnection, floors: Sequence[ShardFloor])
 
 
 def count_present(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatch) -> int:
-    cursor.register("_wanted", pa.Table.from_batches([rows.select(["kafka_topic", "kafka_partition", "kafka_offset"])]))
+    keys = KEY_COLUMNS[table]
+    cursor.register("_wanted", pa.Table.from_batches([rows.select(list(keys))]))
     found = cursor.execute(
-        f"SELECT COUNT(*) FROM _wanted WHERE EXISTS (SELECT 1 FROM {table} t WHERE t.kafka_topic = _wanted.kafka_topic"
-        " AND t.kafka_partition = _wanted.kafka_partition AND t.kafka_offset = _wanted.kafka_offset)"
+        f"SELECT COUNT(*) FROM _wanted WHERE ({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM {table})"
     ).fetchone()
     cursor.unregister("_wanted")
     return int(found[0]) if found else 0
+
+
+def totals_since(cursor: duckdb.DuckDBPyConnection, epoch: int, stream_offset: int) -> pa.Table:
+    found = cursor.sql(
+        f"SELECT * FROM {TOTALS} WHERE stream_epoch > $epoch OR (stream_epoch = $epoch AND stream_offset >= $stream_offset)",
+        params={"epoch": epoch, "stream_offset": stream_offset},
+    )
+    return found.to_arrow_table().select(TOTALS_TABLE_SCHEMA.names).cast(TOTALS_TABLE_SCHEMA)
+
+
+def gaps_above(cursor: duckdb.DuckDBPyConnection, offsets: Offsets) -> pa.Table:
+    with _registered(cursor, [ShardFloor(0, offsets)]):
+        found = cursor.sql(
+            f"SELECT g.* FROM {GAPS} g LEFT JOIN _floors USING (kafka_topic, kafka_partition) WHERE above IS NULL OR first_offset > above"
+        )
+        return found.to_arrow_table().select(GAPS_SCHEMA.names).cast(GAPS_SCHEMA)
 
 
 _COVERED: Final = " UNION ALL ".join(

@@ -14,14 +14,14 @@ from transforms.shard_ledger import GAPS_SHARD, NOTHING, SHARD_LEDGER, TOTALS_SH
 
 _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
     shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL, nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
-    epochs JSON NOT NULL, base JSON NOT NULL)"""
+    epochs JSON NOT NULL, base JSON NOT NULL, latest JSON NOT NULL)"""
 
-_COLUMNS: Final = "shard, job_id, generation, nonce, epochs, base"
+_COLUMNS: Final = "shard, job_id, generation, nonce, epochs, base, latest"
 
 _CLAIMED: Final = "l.shard = c.shard AND l.nonce = c.seen AND l.job_id = $job_id AND l.generation = $generation"
 
 _SWAP: Final = f"""
-UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs, base = c.base FROM _changes AS c
+UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs, base = c.base, latest = c.latest FROM _changes AS c
 WHERE {_CLAIMED} AND (SELECT COUNT(*) FROM {SHARD_LEDGER} AS l, _changes AS c WHERE {_CLAIMED}) = $wanted
 RETURNING l.shard
 """
@@ -32,8 +32,8 @@ def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
     found = [shard for (shard,) in cursor.execute(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard").fetchall()]
     wanted = sorted([GAPS_SHARD, TOTALS_SHARD, *range(shards)])
     if not found:
-        rows = [(shard, _text([]), _text(NOTHING)) for shard in wanted]
-        cursor.executemany(f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, ?, ?)", rows)
+        rows = [(shard, _text([]), _text(NOTHING), _text(NOTHING)) for shard in wanted]
+        cursor.executemany(f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, ?, ?, ?)", rows)
     elif found != wanted:
         raise GuaranteeError(
             f"--shards={shards}: {SHARD_LEDGER} of this destination has {len(found) - 2} shards. An id would meet a shard that does not know it;"
@@ -64,7 +64,7 @@ def swap(cursor: duckdb.DuckDBPyConnection, job: Job, seen: Sequence[ShardRow], 
     changes = [
         {
             "shard": row.shard, "seen": before.nonce, "nonce": row.nonce, "epoch": len(row.epochs),
-            "epochs": _text(row.epochs), "base": _text(row.base),
+            "epochs": _text(row.epochs), "base": _text(row.base), "latest": _text(row.latest),
         }
         for before, row in zip(seen, rows, strict=True)
     ]  # fmt: skip
@@ -76,9 +76,9 @@ def swap(cursor: duckdb.DuckDBPyConnection, job: Job, seen: Sequence[ShardRow], 
 
 
 def _row(values: tuple[Any, ...]) -> ShardRow:
-    shard, job_id, generation, nonce, epochs, base = values
-    decoded = msgspec.json.decode(epochs, type=list[Epoch]), msgspec.json.decode(base, type=Progress)
-    return ShardRow(shard, job_id, generation, nonce, *decoded)
+    shard, job_id, generation, nonce, epochs, base, latest = values
+    progress = msgspec.json.decode(base, type=Progress), msgspec.json.decode(latest, type=Progress)
+    return ShardRow(shard, job_id, generation, nonce, msgspec.json.decode(epochs, type=list[Epoch]), *progress)
 
 
 def _text(value: list[Epoch] | Progress) -> str:

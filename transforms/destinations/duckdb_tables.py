@@ -22,7 +22,7 @@ from transforms.tables import (
     RUNS,
     TIMESTAMP,
     TOTALS,
-    TOTALS_SCHEMA,
+    TOTALS_TABLE_SCHEMA,
     payment_columns,
 )
 
@@ -96,7 +96,7 @@ _TYPES: Final = {
 def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
     """Creates what is missing and adds new nullable columns, in one transaction. Raises GuaranteeError for any other difference."""
     payments = payment_columns(payment_fields)
-    schemas = {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_SCHEMA}
+    schemas = {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_TABLE_SCHEMA}
     connection.begin()
     try:
         existing = _existing_columns(connection)
