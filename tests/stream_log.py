@@ -86,8 +86,8 @@ def never_late(log: list[list[Sent]], partition: int) -> list[bool]:
     """Per record of a partition, whether it is on time however the partition is cut into blocks."""
     highest, verdicts = None, []
     for one in log[partition]:
-        verdicts.append(one.key is not None and not one.gap and (highest is None or one.time >= highest - HORIZON))
-        if one.key is not None and not one.gap:
+        verdicts.append(one.key is not None and (highest is None or one.time >= highest - HORIZON))
+        if one.key is not None:
             highest = one.time if highest is None else max(highest, one.time)
     return verdicts
 

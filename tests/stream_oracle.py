@@ -32,7 +32,7 @@ def gaps_of(destination: Any) -> list[Coordinate]:
 def compare(destination: Any, log: list[list[Sent]], start_watermarks: Mapping[int, int] | None = None) -> None:
     """Every coordinate exactly once; what is broken is rejected and what is never late is not; each id is paid as often as it must be.
 
-    start_watermarks: of partitions that began at the minimum of the others, because adopt found no payment of theirs.
+    start_watermarks: of partitions that were idle, or began at the minimum of the others because adopt found no payment of theirs.
     """
     marks = start_watermarks or {}
     tables = rows_of(destination)
@@ -40,7 +40,7 @@ def compare(destination: Any, log: list[list[Sent]], start_watermarks: Mapping[i
     times_written = Counter(coordinate for rows in tables.values() for coordinate, _ in rows)
     times_written.update(gaps_of(destination))
     assert times_written == Counter(list(sent))
-    assert all(not one.gap for coordinate, one in sent.items() if coordinate not in gaps_of(destination))
+    assert all(sent[coordinate].gap for coordinate in gaps_of(destination))
     assert all(key == sent[coordinate].key for rows in tables.values() for coordinate, key in rows)
     rejected = {coordinate for coordinate, _ in tables[REJECTED]}
     for partition in range(len(log)):
@@ -54,7 +54,7 @@ def compare(destination: Any, log: list[list[Sent]], start_watermarks: Mapping[i
     assert set(payments) == set(copies), "a copy without its payment"
     paid = Counter((key, sent[coordinate].time) for coordinate, key in tables[PAYMENTS])
     assert not paid or max(paid.values()) == 1, "two payments with one event time"
-    highest = max((one.time for one in sent.values() if one.key is not None), default=0)
+    highest = max([0, *(one.time for one in sent.values() if one.key is not None), *(mark + HORIZON for mark in marks.values())])
     for key, times in payments.items():
         earliest = min(one.time for one in sent.values() if one.key == key)
         if highest - HORIZON < (earliest // MINUTE + 1) * MINUTE:

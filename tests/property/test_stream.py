@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,19 +29,29 @@ time = st.one_of(
     st.builds(lambda minute, edge: minute * MINUTE + edge, st.integers(0, 14), st.sampled_from([-1000, -1, 0, 1, 1000])),
     st.integers(0, 3 * HORIZON),
 )
-record = st.builds(Sent, st.sampled_from(["a", "b", "c", "d", "e", "f", None]), time)
+record = st.one_of(
+    st.builds(Sent, st.sampled_from("abcdef"), time),
+    st.builds(Sent, st.sampled_from("abcdef"), time),
+    st.sampled_from([Sent(None, 0), Sent(None, 0, gap=True)]),
+)
 log = st.lists(st.lists(record, max_size=9), min_size=PARTITIONS, max_size=PARTITIONS)
-reads = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(1, 4)), min_size=1, max_size=3)
-kill = st.one_of(st.none(), st.builds(Kill, st.sampled_from(STEPS), st.integers(0, 8), st.booleans()))
+partition = st.integers(0, PARTITIONS - 1)
+reads = st.lists(st.tuples(partition, st.integers(1, 4)), min_size=1, max_size=3)
+kill = st.builds(Kill, st.sampled_from(STEPS), st.integers(0, 8), st.booleans())
+back = st.integers(0, 2)
 what = st.one_of(
     st.tuples(st.just("read"), reads),
     st.tuples(st.just("read"), reads),
     st.tuples(st.just("checkpoint"), st.none()),
-    # Which checkpoint (0 the latest), how many appends still arrive before, where the new process dies, whether the old one lives on.
-    st.tuples(st.just("restart"), st.tuples(st.integers(0, 2), st.integers(0, 6), kill)),
+    # Which checkpoint (0 the latest), how many appends of the dead one arrive before, where the new process dies.
+    st.tuples(st.just("restart"), st.tuples(back, st.integers(0, 6), st.one_of(st.none(), kill))),
+    st.tuples(st.just("fail"), st.tuples(kill, reads)),
+    st.tuples(st.just("roll back"), back),
     st.tuples(st.just("zombie"), reads),
     st.tuples(st.just("arrive"), st.integers(1, 6)),
-    st.tuples(st.just("new job"), st.integers(0, 2)),
+    st.tuples(st.just("idle"), st.tuples(partition, time)),
+    st.tuples(st.just("compact"), st.tuples(partition, st.integers(0, 8))),
+    st.tuples(st.just("new job"), back),
     st.tuples(st.just("adopt"), st.none()),
 )
 DIES = (Killed, Superseded, StreamGone)
@@ -61,6 +72,19 @@ class World:
     def play(self, step: str, argument: Any) -> None:
         if step == "read":
             self.read(argument)
+        elif step == "fail":
+            self.fail(*argument)
+        elif step == "roll back":
+            # The process lives on, and remembers what the checkpoint has not seen.
+            self.alive.now = self.take_checkpoint(argument).copy()
+        elif step == "idle":
+            where, mark = argument
+            self.alive.now.source.idle(where, mark)
+            self.start_watermarks[where] = max(mark, self.start_watermarks.get(where, mark))
+        elif step == "compact":
+            where, offset = argument
+            if offset < len(self.cluster.log[where]):
+                self.cluster.log[where][offset] = replace(self.cluster.log[where][offset], gap=True)
         elif step == "checkpoint":
             self.checkpoints.append(self.alive.checkpoint())
         elif step == "restart":
@@ -87,12 +111,23 @@ class World:
         except DIES:
             self.restart(0, None)
 
+    def fail(self, kill: Kill, argument: Any) -> None:
+        """A bundle fails, the process lives on, and tries again from the state before it."""
+        destination = self.alive.destination
+        destination.kill, destination.calls = kill, {}
+        with suppress(*DIES):
+            self.alive.bundle(argument)
+        destination.kill, destination.dead = None, False
+        self.read(argument)
+
+    def take_checkpoint(self, back: int) -> Checkpoint:
+        """An older checkpoint once restored is the latest."""
+        self.checkpoints = self.checkpoints[: max(1, len(self.checkpoints) - back)]
+        return self.checkpoints[-1]
+
     def restart(self, back: int, kill: Kill | None) -> None:
         self.zombies.append(self.alive)
-        start = self.checkpoints[max(0, len(self.checkpoints) - 1 - back)]
-        # An older checkpoint once restored is the latest.
-        self.checkpoints = self.checkpoints[: self.checkpoints.index(start) + 1]
-        self.alive = self.cluster.start(start, kill=kill, cold_start=self.cold_start)
+        self.alive = self.cluster.start(self.take_checkpoint(back), kill=kill, cold_start=self.cold_start)
 
     def adopt(self, new_job: bool = True) -> None:
         if new_job:
@@ -123,15 +158,15 @@ def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
 ) -> None:
     with TemporaryDirectory() as folder, DuckDBDestination(str(Path(folder, "stream.duckdb"))) as destination:
         destination.create_tables(FIELDS)
-        world = World(destination, log, shards, processes)
+        world = World(destination, [list(records) for records in log], shards, processes)
         for step, argument in script:
             world.play(step, argument)
         world.end()
-        compare(destination, log, world.start_watermarks)
+        compare(destination, world.cluster.log, world.start_watermarks)
         if not world.adopted:
-            compare_totals(destination, log, world.alive.now)
+            compare_totals(destination, log)
         world.cluster.network.deliver(100)
         for zombie in world.zombies:
             with suppress(*DIES, GuaranteeError):
                 zombie.bundle([(partition, 9) for partition in range(PARTITIONS)])
-        compare(destination, log, world.start_watermarks)
+        compare(destination, world.cluster.log, world.start_watermarks)
