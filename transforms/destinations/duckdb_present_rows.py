@@ -72,13 +72,11 @@ def _registered(cursor: duckdb.DuckDBPyConnection, floors: Sequence[ShardFloor])
 
 
 def count_present(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatch) -> int:
-    keys = KEY_COLUMNS[table]
-    cursor.register("_wanted", pa.Table.from_batches([rows.select(list(keys))]))
-    found = cursor.execute(
-        f"SELECT COUNT(*) FROM _wanted WHERE ({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM {table})"
-    ).fetchone()
+    keys = ", ".join(KEY_COLUMNS[table])
+    cursor.register("_wanted", pa.Table.from_batches([rows.select(list(KEY_COLUMNS[table]))]))
+    ((found,),) = cursor.execute(f"SELECT COUNT(*) FROM _wanted WHERE ({keys}) IN (SELECT ({keys}) FROM {table})").fetchall()
     cursor.unregister("_wanted")
-    return int(found[0]) if found else 0
+    return int(found)
 
 
 def totals_since(cursor: duckdb.DuckDBPyConnection, epoch: int, stream_offset: int) -> pa.Table:
