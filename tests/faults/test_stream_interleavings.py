@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,18 @@ def test_a_failed_bundle_is_tried_again_in_the_same_process_from_the_state_befor
     whole(cluster)
 
 
+def test_a_process_that_is_rolled_back_does_not_use_what_it_remembers_of_the_lost_future(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("b", 1), Sent("a", 1)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    kept = attempt.checkpoint()
+    attempt.bundle([(0, 2)])
+    attempt.now = kept.copy()
+    attempt.bundle([(0, 2)])
+    read_to_the_end(attempt)
+    whole(cluster)
+
+
 def test_a_lost_answer_that_the_client_retries_is_proven_by_the_table(destination: Any) -> None:
     cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent(None, 0)]])
     attempt = cluster.start(cluster.nothing(), lost_answers=range(99))
@@ -417,3 +430,20 @@ def test_adopt_stops_when_rows_that_a_stream_took_are_not_there(destination: Any
     cluster.begin_job()
     with pytest.raises(GuaranteeError, match="1 rows of 2"):
         cluster.adopt()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["finalize_stream", "swap_shards", "read_shards"])
+def test_an_adopt_that_dies_anywhere_is_begun_again(destination: Any, step: str, after: bool) -> None:
+    cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcdef"], [Sent("a", 1), Sent("f", 1)]], shards=3)
+    with contextlib.suppress(Killed):
+        cluster.start(cluster.nothing(), kill=Kill("send", 1, after=False)).bundle([(0, 4), (1, 1)])
+    cluster.network.deliver(1)
+    for at in range(3):
+        cluster.begin_job()
+        with contextlib.suppress(Killed):
+            cluster.adopt(UnreliableDestination(destination, kill=Kill(step, at, after)))
+    cluster.begin_job()
+    start, cold_start = cluster.adopt()
+    read_to_the_end(cluster.start(start, cold_start=cold_start))
+    compare(destination, cluster.log)
