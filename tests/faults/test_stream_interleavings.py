@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.payments import MINUTE
+from tests.stream_destination import DESTINATIONS, duckdb_destination, tamper
 from tests.stream_faults import Kill, Killed, UnreliableDestination
-from tests.stream_log import FIELDS, HORIZON, Sent
+from tests.stream_log import HORIZON, Sent
 from tests.stream_oracle import compare, compare_totals, gaps_of, rows_of
 from tests.stream_runner import FOR_EVER, Attempt, Cluster, read_to_the_end
-from transforms.destinations.duckdb import DuckDBDestination
 from transforms.errors import GuaranteeError
 from transforms.stream_append import StreamGone
 from transforms.stream_recover import Superseded
@@ -24,10 +24,9 @@ from transforms.write_streams import StreamNotFound
 GAP = Sent(None, 0, gap=True)
 
 
-@pytest.fixture
-def destination(tmp_path: Path) -> Iterator[Any]:
-    with DuckDBDestination(str(tmp_path / "stream.duckdb")) as one:
-        one.create_tables(FIELDS)
+@pytest.fixture(params=DESTINATIONS)
+def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with DESTINATIONS[request.param](tmp_path) as one:
         yield one
 
 
@@ -152,9 +151,7 @@ def test_rows_that_streaming_did_not_write_stop_a_restore_and_are_the_truth_for_
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 0)]], shards=1)
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 1)])
-    destination._cursor().execute(
-        f"INSERT INTO {PAYMENTS} BY NAME SELECT * REPLACE (1 AS kafka_offset, 'b' AS transaction_id) FROM {PAYMENTS}"
-    )
+    tamper(destination, f"INSERT INTO {PAYMENTS} BY NAME SELECT * REPLACE (1 AS kafka_offset, 'b' AS transaction_id) FROM {PAYMENTS}")
     with pytest.raises(GuaranteeError, match="Somebody else writes to these tables"):
         cluster.start(cluster.nothing()).bundle([(0, 2)])
     cluster.begin_job()
@@ -168,8 +165,8 @@ def test_a_checkpoint_of_another_destination_is_refused(destination: Any, tmp_pa
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 1)])
-    with DuckDBDestination(str(tmp_path / "other.duckdb")) as other:
-        other.create_tables(FIELDS)
+    (tmp_path / "other").mkdir()
+    with duckdb_destination(tmp_path / "other") as other:
         elsewhere = Cluster(other, cluster.log, shards=1)
         with pytest.raises(GuaranteeError, match="belongs to another destination"):
             elsewhere.start(attempt.checkpoint()).bundle([(0, 1)])
@@ -404,8 +401,8 @@ def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(desti
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", HORIZON + MINUTE), Sent("c", 2 * HORIZON)], [Sent("a", 1)]], shards=1)
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 3)])
-    destination._cursor().execute(f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'")
-    destination._cursor().execute("UPDATE shard_ledger SET epochs = '[]', nonce = '', latest = base")
+    tamper(destination, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'")
+    tamper(destination, "UPDATE shard_ledger SET epochs = '[]', nonce = '', latest = base")
     cluster.begin_job()
     start, _ = cluster.adopt()
     assert start.source.positions == {0: 2, 1: 0}
@@ -417,7 +414,7 @@ def test_adopt_does_not_read_what_was_deleted_below_what_every_shard_has_passed(
     first = cluster.start(cluster.nothing())
     first.bundle([(0, 2)])
     cluster.start(first.checkpoint()).bundle([(0, 1)])
-    destination._cursor().execute(f"DELETE FROM {PAYMENTS}")
+    tamper(destination, f"DELETE FROM {PAYMENTS}")
     cluster.begin_job()
     start, _ = cluster.adopt()
     assert start.source.positions == {0: 3}
@@ -426,7 +423,7 @@ def test_adopt_does_not_read_what_was_deleted_below_what_every_shard_has_passed(
 def test_adopt_stops_when_rows_that_a_stream_took_are_not_there(destination: Any) -> None:
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
     cluster.start(cluster.nothing()).bundle([(0, 2)])
-    destination._cursor().execute(f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'b'")
+    tamper(destination, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'b'")
     cluster.begin_job()
     with pytest.raises(GuaranteeError, match="1 rows of 2"):
         cluster.adopt()

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from tests.payments import MINUTE
+from tests.stream_destination import DESTINATIONS
 from tests.stream_faults import Kill, Killed
-from tests.stream_log import FIELDS, Sent
+from tests.stream_log import Sent
 from tests.stream_oracle import compare, compare_totals
 from tests.stream_runner import Attempt, Cluster, read_to_the_end
-from transforms.destinations.duckdb import DuckDBDestination
 from transforms.stream_recover import Superseded
 
 GAP = Sent(None, 0, gap=True)
@@ -19,10 +19,9 @@ LOG = [
 ]
 
 
-@pytest.fixture
-def destination(tmp_path: Path) -> Iterator[Any]:
-    with DuckDBDestination(str(tmp_path / "stream.duckdb")) as one:
-        one.create_tables(FIELDS)
+@pytest.fixture(params=DESTINATIONS)
+def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with DESTINATIONS[request.param](tmp_path) as one:
         yield one
 
 
@@ -38,16 +37,12 @@ def calls_of(attempt: Attempt) -> list[tuple[str, int]]:
     return [(step, at) for step, last in attempt.destination.calls.items() for at in range(last + 1)]
 
 
-def life(cluster: Cluster, **faults: Any) -> Attempt:
-    """Two bundles, a checkpoint in between that the test keeps."""
-    return cluster.start(cluster.nothing(), **faults)
-
-
+@pytest.mark.parametrize("kind", DESTINATIONS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_oracle_says(tmp_path: Path, after: bool) -> None:
+def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_oracle_says(tmp_path: Path, after: bool, kind: str) -> None:
     def run(path: Path, kill: Kill | None) -> list[tuple[str, int]]:
-        with DuckDBDestination(str(path)) as destination:
-            destination.create_tables(FIELDS)
+        path.mkdir()
+        with DESTINATIONS[kind](path) as destination:
             cluster = Cluster(destination, LOG)
             first = cluster.start(cluster.nothing())
             first.bundle([(0, 2)])
