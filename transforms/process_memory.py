@@ -15,7 +15,7 @@ Memory = TypeVar("Memory")
 
 @dataclass
 class ProcessMemory(Generic[Memory]):
-    """At most one memory a shard, with the token of the state that it goes with."""
+    """One per job and process. At most one memory a shard, with the token of the state that it goes with."""
 
     _kept: dict[int, tuple[bytes, Memory]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -55,6 +55,8 @@ class OpenShard:
         self._memory: ShardMemory | None = None
         self._appends: ShardAppends | None = None
         self._totals: list[pa.RecordBatch] = []
+        self.late_behind_expiry = 0
+        """Payments of this bundle that the backstop has rejected; expected 0, and a metric of its own where a runner drives this."""
 
     @property
     def token(self) -> bytes | None:
@@ -229,6 +231,7 @@ class OpenShard:
         if head.dedup.floor is None or not batch.payments.num_rows:
             return batch
         behind = event_times_us(batch.payments) // BUCKET_US <= head.dedup.floor
+        self.late_behind_expiry += int(behind.sum())
         return reject_behind_expiry(batch, behind) if behind.any() else batch
 
 

@@ -14,9 +14,11 @@ from tests.stream_destination import DESTINATIONS, duckdb_destination, tamper
 from tests.stream_faults import Kill, Killed, UnreliableDestination
 from tests.stream_log import HORIZON, Sent
 from tests.stream_oracle import compare, compare_totals, gaps_of, rows_of
-from tests.stream_runner import FOR_EVER, Attempt, Cluster, read_to_the_end
+from tests.stream_runner import FOR_EVER, PATIENCE, Attempt, Cluster, DictCells, read_to_the_end
 from transforms.errors import GuaranteeError
+from transforms.process_memory import ProcessMemory
 from transforms.stream_append import StreamGone
+from transforms.stream_gaps import Gap, GapsShard
 from transforms.stream_recover import Superseded
 from transforms.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
 from transforms.write_streams import StreamNotFound
@@ -214,8 +216,6 @@ def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its
 
 def expired_state(cluster: Cluster, attempt: Attempt) -> Any:
     """The cells of shard 0 when its first bundle was a timer."""
-    from tests.stream_runner import DictCells
-
     attempt.now.cells[0] = DictCells()
     attempt.bundle([])
     return attempt.now.cells[0]
@@ -359,10 +359,6 @@ def test_a_record_under_way_at_a_dead_process_is_no_gap_even_when_kafka_has_drop
 
 
 def test_a_gap_that_not_every_shard_has_passed_is_refused(destination: Any) -> None:
-    from tests.stream_runner import PATIENCE, DictCells
-    from transforms.process_memory import ProcessMemory
-    from transforms.stream_gaps import Gap, GapsShard
-
     cluster = Cluster(destination, [[]], shards=2)
     shard = GapsShard(destination, cluster.job, 2, DictCells(), ProcessMemory(), PATIENCE)
     with pytest.raises(GuaranteeError, match=r"only the shards \[0\] of 2 have passed it"):

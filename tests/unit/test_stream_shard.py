@@ -110,3 +110,10 @@ def test_the_live_ids_of_the_state_are_those_of_the_tables_and_the_bundle() -> N
         (DUPLICATES, 9),
         (DUPLICATES, 10),
     ]
+
+
+def test_what_a_shard_may_have_forgotten_is_rejected_as_late_and_counted() -> None:
+    shard = recovered(present())
+    shard.expire(5 * MINUTE)
+    assert verdicts(shard, Payment("a", 0, 1), Payment("a", 5 * MINUTE, 2)) == [(PAYMENTS, 2), (REJECTED, 1)]
+    assert shard.late_behind_expiry == 1
