@@ -160,7 +160,7 @@ class World:
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(log, st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.lists(what, max_size=14))
 def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
     kind: str, log: list[list[Sent]], shards: int, processes: int, script: list[Any]
