@@ -20,13 +20,14 @@ from pipeline.stored_coordinates import Queryable
 from transforms.destinations.check_queries import time_bounds
 from transforms.errors import GuaranteeError, UsageError
 from transforms.run_record import PREPARED, RunRecord
-from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS
+from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
 UNPROTECTED_COLUMNS: Final = {
     PAYMENTS: ("payer_id", "payee_id", "status", "payment_method", "unknown_fields", "kafka_timestamp", "ingest_time"),
     DUPLICATES: ("payer_id", "payee_id", "status", "payment_method", "unknown_fields", "kafka_timestamp", "ingest_time"),
     REJECTED: ("reason", "detail", "payload", "kafka_timestamp", "ingest_time"),
     GAPS: ("cause",),
+    TOTALS: ("stream_epoch", "stream_offset"),
     RUNS: ("plan_time", "live_ids", "state_bytes", "repairs"),
 }
 """What no check looks at, for the default schema: nothing that is added up or counted depends on it. Event times are protected to the

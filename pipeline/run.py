@@ -51,7 +51,7 @@ def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> M
 def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed. The end offsets are taken once, at the start."""
     settings = run_settings(config)
-    runs = transaction.recover(destination) if destination.has_tables() else []
+    runs = transaction.recover(destination)
     if runs:
         check_settings(settings_in_force(runs), config)
     with KafkaAdmin(config.consumer_config) as admin:

@@ -69,11 +69,13 @@ class RunSettings:
 
 
 def recover(destination: RunDestination) -> list[RunRecord]:
-    """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the ledger.
+    """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the ledger; empty where no run has been.
 
     If the newest record is still PREPARED then, a repair must follow it (pipeline/repair.py). Removing is safe: a run that is still alive
     finds its streams gone when it finalizes them, before it claims anything.
     """
+    if not destination.has_tables():
+        return []
     runs = destination.read_runs()
     if runs and runs[-1].status == PREPARED:
         commit(destination, runs[-1])

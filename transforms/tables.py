@@ -69,6 +69,12 @@ TOTALS_SCHEMA: Final = pa.schema(
     ]
 )
 
+STREAM_POSITION: Final = (pa.field("stream_epoch", pa.int64()), pa.field("stream_offset", pa.int64()))
+"""Which append of streaming wrote a row of `control_totals`; NULL in bounded runs. Keys of totals repeat (a late record's window was written
+long ago), so without them nobody could tell which rows a restored state does not know yet."""
+
+TOTALS_TABLE_SCHEMA: Final = pa.schema([*TOTALS_SCHEMA, *STREAM_POSITION])
+
 
 def payment_columns(fields: list[pa.Field]) -> pa.Schema:
     """Columns of `payment_transactions` and `duplicate_transactions` for the schema's own `fields`."""

@@ -34,6 +34,13 @@ def test_a_layer_imports_nothing_above_or_beside_it(package: str) -> None:
         assert not imported_packages(file) & FORBIDDEN[package], file
 
 
+def test_the_streaming_protocol_knows_no_runner() -> None:
+    files = [*(ROOT / "transforms").glob("stream_*.py"), *(ROOT / "transforms" / f"{name}.py" for name in ("shard_ledger", "present_rows"))]
+    assert len(files) > 8
+    for file in files:
+        assert "apache_beam" not in imported_packages(file), file
+
+
 def test_no_folder_of_tests_is_named_like_a_package() -> None:
     """pytest puts tests/ on the path of some modules: a folder `pipeline` there would hide the package."""
     folders = {folder.name for folder in (ROOT / "tests").iterdir() if folder.is_dir()}

@@ -31,7 +31,7 @@ from transforms.tables import (
     RUNS,
     TIMESTAMP,
     TOTALS,
-    TOTALS_SCHEMA,
+    TOTALS_TABLE_SCHEMA,
 )
 
 REPORTS: Final = "run_reports"
@@ -74,6 +74,8 @@ _DESCRIPTIONS: Final = {
     "outcome": "accepted, duplicate or rejected",
     "records": "rows of the table that these totals add up",
     "amount": "",
+    "stream_epoch": "streaming: which claim of its shard wrote the row",
+    "stream_offset": "streaming: where in its write stream",
     "checksum": "sum of the first 60 bits of the SHA-256 of the ids, modulo 2^60",
 }
 
@@ -112,7 +114,7 @@ def table_shapes(schema: PaymentSchema) -> list[TableShape]:
     ]
 
 
-_OUR_SCHEMAS: Final = {REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_SCHEMA, REPORTS: REPORTS_SCHEMA}
+_OUR_SCHEMAS: Final = {REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_TABLE_SCHEMA, REPORTS: REPORTS_SCHEMA}
 
 
 class BigQueryTables:

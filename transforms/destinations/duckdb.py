@@ -13,13 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.coordinates import OffsetRange, Position
-from transforms.destinations import duckdb_ledger, duckdb_present, duckdb_streams
+from transforms.destinations import duckdb_ledger, duckdb_present, duckdb_present_rows, duckdb_shard_ledger, duckdb_streams
 from transforms.destinations.duckdb_checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb_live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb_session import acquire, release
 from transforms.destinations.duckdb_tables import REPORTS, check_tables, create_tables, has_tables
+from transforms.present_rows import ShardFloor
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
+from transforms.shard_ledger import Job, Offsets, ShardRow
 from transforms.tables import ROW_TABLES
 from transforms.write_streams import PENDING_STREAM, Acknowledged
 
@@ -125,6 +127,45 @@ class DuckDBDestination:
     def mark_run(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
         self._atomically(lambda cursor: duckdb_ledger.mark(cursor, run_id, status))
+
+    # Streaming: transforms/shard_ledger.py and transforms/present_rows.py are the contract.
+
+    def create_shard_ledger(self, shards: int) -> None:
+        self._atomically(lambda cursor: duckdb_shard_ledger.create(cursor, shards))
+
+    def begin_job(self, job_id: str, follows: int) -> Job:
+        return self._atomically(lambda cursor: duckdb_shard_ledger.begin_job(cursor, job_id, follows))
+
+    def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
+        return duckdb_shard_ledger.read(self._cursor(), shards)
+
+    def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
+        try:
+            return self._atomically(lambda cursor: duckdb_shard_ledger.swap(cursor, job, seen, rows))
+        except duckdb.TransactionException:
+            # Two changes of one row met: DuckDB lets one through and refuses the other.
+            return False
+
+    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+        return duckdb_present_rows.rows_above(self._cursor(), shards, floors, oldest_event_time_us)
+
+    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+        return duckdb_present_rows.count_above(self._cursor(), shards, floors)
+
+    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return duckdb_present_rows.first_missing(self._cursor(), begins)
+
+    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return duckdb_present_rows.highest_event_times(self._cursor(), ends)
+
+    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
+        return duckdb_present_rows.totals_since(self._cursor(), epoch, stream_offset)
+
+    def gaps_above(self, offsets: Offsets) -> pa.Table:
+        return duckdb_present_rows.gaps_above(self._cursor(), offsets)
+
+    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
+        return duckdb_present_rows.count_present(self._cursor(), table, rows)
 
     # Reports, until the driver has read them.
 

@@ -22,7 +22,7 @@ from transforms.tables import (
     RUNS,
     TIMESTAMP,
     TOTALS,
-    TOTALS_SCHEMA,
+    TOTALS_TABLE_SCHEMA,
     payment_columns,
 )
 
@@ -123,7 +123,7 @@ def check_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.
 
 def _schemas(payment_fields: list[pa.Field]) -> dict[str, pa.Schema]:
     payments = payment_columns(payment_fields)
-    return {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_SCHEMA}
+    return {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_TABLE_SCHEMA}
 
 
 def has_tables(connection: duckdb.DuckDBPyConnection) -> bool:

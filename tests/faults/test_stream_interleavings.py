@@ -1,0 +1,442 @@
+"""One test per interleaving that docs/streaming.md names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.payments import MINUTE
+from tests.stream_destination import DESTINATIONS, duckdb_destination, tamper
+from tests.stream_faults import Kill, Killed, UnreliableDestination
+from tests.stream_log import HORIZON, Sent
+from tests.stream_oracle import compare, compare_totals, gaps_of, rows_of
+from tests.stream_runner import FOR_EVER, PATIENCE, Attempt, Cluster, DictCells, read_to_the_end
+from transforms.errors import GuaranteeError
+from transforms.process_memory import ProcessMemory
+from transforms.stream_append import StreamGone
+from transforms.stream_gaps import Gap, GapsShard
+from transforms.stream_recover import Superseded
+from transforms.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
+from transforms.write_streams import StreamNotFound
+
+GAP = Sent(None, 0, gap=True)
+
+
+@pytest.fixture(params=DESTINATIONS)
+def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with DESTINATIONS[request.param](tmp_path) as one:
+        yield one
+
+
+def whole(cluster: Cluster) -> None:
+    compare(cluster.real, cluster.log)
+    compare_totals(cluster.real, cluster.log)
+
+
+# 1 (a): claims.
+
+
+def test_two_jobs_cannot_take_turns(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 0), Sent("d", 0)]], shards=1)
+    old = cluster.start(cluster.nothing())
+    old.bundle([(0, 1)])
+    kept = old.checkpoint()
+    cluster.begin_job()
+    new = cluster.start(kept)
+    new.bundle([(0, 1)])
+    with pytest.raises(Superseded):
+        old.bundle([(0, 1)])
+    for _ in range(2):
+        with pytest.raises(GuaranteeError, match="is refused for good"):
+            old.bundle([(0, 1)])
+    new.bundle([(0, 1)])
+    read_to_the_end(new)
+    whole(cluster)
+
+
+def test_a_claim_whose_answer_was_lost_is_read_back_by_its_nonce(destination: Any) -> None:
+    class LosingTheAnswer(UnreliableDestination):
+        def swap_shards(self, job: Any, seen: Any, rows: Any) -> bool:
+            self.real.swap_shards(job, seen, rows)
+            return bool(self.real.swap_shards(job, seen, rows))
+
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 0)]])
+    attempt = Attempt(LosingTheAnswer(destination), cluster.settings(), cluster.nothing())
+    read_to_the_end(attempt)
+    whole(cluster)
+    assert {len(row.epochs) for row in destination.read_shards([0, 1])} <= {0, 1}, "nobody claimed twice"
+
+
+def test_all_shards_of_a_process_recover_with_one_claim_and_one_query(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcdefgh"]], shards=8)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 8)])
+    taken = attempt.destination.calls
+    assert taken["rows_above"] == 0, "calls count from 0"
+    assert taken["swap_shards"] + 1 == 4, "claim and close, of all row shards together and of the totals shard"
+
+
+# 1 (b): streams of older epochs.
+
+
+def test_streams_that_have_expired_are_written_to_by_nobody_and_do_not_stop_a_recovery(destination: Any) -> None:
+    class Expired(UnreliableDestination):
+        def finalize_stream(self, stream: str) -> int:
+            raise StreamNotFound(stream, "expired")
+
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 1), Sent("c", 0)]])
+    first = cluster.start(cluster.nothing())
+    first.bundle([(0, 2)])
+    kept = first.checkpoint()
+    first.bundle([(0, 1)])
+    later = Attempt(Expired(destination), cluster.settings(), kept)
+    read_to_the_end(later)
+    whole(cluster)
+
+
+def test_a_stream_that_expired_under_a_living_process_makes_it_recover(destination: Any) -> None:
+    class ExpiresOnce(UnreliableDestination):
+        def send(self, stream: str, offset: int, rows: Any) -> Any:
+            if offset:
+                raise StreamNotFound(stream, "expired")
+            return super().send(stream, offset, rows)
+
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2)]], shards=1)
+    attempt = Attempt(ExpiresOnce(destination), cluster.settings(), cluster.nothing())
+    attempt.bundle([(0, 1)])
+    attempt.bundle([(0, 1)])
+    with pytest.raises(StreamGone):
+        attempt.bundle([(0, 1)])
+    attempt.bundle([(0, 1)])
+    assert len(rows_of(destination)[DUPLICATES]) == 2
+
+
+def test_rows_present_from_several_epochs_are_all_expected(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcdefghij"]])
+    start = cluster.nothing()
+    for records in (3, 5, 8):
+        attempt = cluster.start(start)
+        attempt.bundle([(0, records)])
+        if records == 5:
+            # Its state still has rows above its offsets that epoch 1 wrote, and none of its own.
+            half = cluster.start(start)
+            half.bundle([(0, 2)])
+            start = half.checkpoint()
+    attempt = cluster.start(start)
+    read_to_the_end(attempt)
+    whole(cluster)
+
+
+# 1 (c): what must be visible.
+
+
+def test_rows_that_are_not_visible_yet_are_waited_for(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)]], shards=1)
+    cluster.start(cluster.nothing()).bundle([(0, 2)])
+    patient = cluster.start(cluster.nothing(), hidden_looks=2)
+    read_to_the_end(patient)
+    whole(cluster)
+
+
+def test_rows_that_stay_invisible_stop_the_job(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)]], shards=1)
+    cluster.start(cluster.nothing()).bundle([(0, 2)])
+    with pytest.raises(GuaranteeError, match="0 rows of 1"):
+        cluster.start(cluster.nothing(), hidden_looks=99).bundle([(0, 2)])
+
+
+def test_rows_that_streaming_did_not_write_stop_a_restore_and_are_the_truth_for_adopt(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 0)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    tamper(destination, f"INSERT INTO {PAYMENTS} BY NAME SELECT * REPLACE (1 AS kafka_offset, 'b' AS transaction_id) FROM {PAYMENTS}")
+    with pytest.raises(GuaranteeError, match="Somebody else writes to these tables"):
+        cluster.start(cluster.nothing()).bundle([(0, 2)])
+    cluster.begin_job()
+    start, cold_start = cluster.adopt()
+    assert start.source.positions == {0: 2}
+    read_to_the_end(cluster.start(start, cold_start=cold_start))
+    compare(destination, cluster.log)
+
+
+def test_a_checkpoint_of_another_destination_is_refused(destination: Any, tmp_path: Path) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    (tmp_path / "other").mkdir()
+    with duckdb_destination(tmp_path / "other") as other:
+        elsewhere = Cluster(other, cluster.log, shards=1)
+        with pytest.raises(GuaranteeError, match="belongs to another destination"):
+            elsewhere.start(attempt.checkpoint()).bundle([(0, 1)])
+
+
+def test_a_shard_without_state_in_an_older_checkpoint_begins_where_the_job_began(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2), Sent("a", 3)]], shards=1)
+    first = cluster.start(cluster.nothing())
+    oldest = first.checkpoint()
+    first.bundle([(0, 2)])
+    newer = first.checkpoint()
+    cluster.start(newer).bundle([(0, 1)])
+    read_to_the_end(cluster.start(oldest))
+    whole(cluster)
+
+
+# 1 (d): ids before verdicts.
+
+
+def test_a_copy_that_comes_before_its_payment_in_the_replay_finds_the_id(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0)], [Sent("a", 1)]])
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    replay = cluster.start(cluster.nothing())
+    replay.bundle([(1, 1)])
+    assert rows_of(destination) == {PAYMENTS: [((0, 0), "a")], DUPLICATES: [((1, 0), "a")], REJECTED: []}
+    read_to_the_end(replay)
+    whole(cluster)
+
+
+def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its_copies(destination: Any) -> None:
+    """An idle partition follows the clock, so a process restored from before that may accept what the newer state has expired."""
+    cluster = Cluster(destination, [[Sent("a", MINUTE), Sent("a", 9 * MINUTE)], []], shards=1)
+    first = cluster.start(cluster.nothing())
+    first.now.source.idle(1, 0)
+    older = first.checkpoint()
+    first.now.source.idle(0, 8 * MINUTE)
+    first.now.source.idle(1, 8 * MINUTE)
+    first.now.cells[0] = expired_state(cluster, first)
+    newer = first.checkpoint()
+    cluster.start(older).bundle([(0, 1)])
+    assert rows_of(destination)[PAYMENTS] == [((0, 0), "a")]
+    cluster.start(newer).bundle([(0, 2)])
+    assert rows_of(destination) == {PAYMENTS: [((0, 0), "a")], DUPLICATES: [((0, 1), "a")], REJECTED: []}
+
+
+def expired_state(cluster: Cluster, attempt: Attempt) -> Any:
+    """The cells of shard 0 when its first bundle was a timer."""
+    attempt.now.cells[0] = DictCells()
+    attempt.bundle([])
+    return attempt.now.cells[0]
+
+
+def test_a_timer_of_a_shard_that_nobody_holds_recovers_it_first(destination: Any) -> None:
+    """Else the expiry would move the state's floor past rows that are present, and the first look for them would miss them."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)], [Sent("z", 0)]], shards=1)
+    first = cluster.start(cluster.nothing())
+    first.bundle([(1, 1)])
+    kept = first.checkpoint()
+    first.bundle([(0, 1)])
+    restored = cluster.start(kept)
+    restored.now.source.idle(0, 0)
+    restored.bundle([])
+    assert len(destination.read_shards([0])[0].epochs) == 2
+    read_to_the_end(restored)
+    whole(cluster)
+
+
+# 2: what is present.
+
+
+def test_a_present_coordinate_with_another_id_stops_the_job(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0)]], shards=1)
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    cluster.log[0][0] = Sent("b", 0)
+    with pytest.raises(GuaranteeError, match="payments:0:0 is in payment_transactions with another id"):
+        cluster.start(cluster.nothing()).bundle([(0, 1)])
+
+
+def test_a_record_at_or_below_the_highest_offset_seen_stops_the_job(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 2)])
+    attempt.now.source.positions[0] = 1
+    with pytest.raises(GuaranteeError, match="payments:0:1 comes although 1 was seen before"):
+        attempt.bundle([(0, 1)])
+
+
+def test_a_record_that_is_late_in_the_replay_keeps_the_verdict_of_the_table(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", MINUTE), Sent("b", 9 * MINUTE)]], shards=1)
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    replay = cluster.start(cluster.nothing())
+    replay.now.source.idle(0, 8 * MINUTE)
+    read_to_the_end(replay)
+    assert rows_of(destination)[REJECTED] == []
+    compare_totals(destination, cluster.log)
+
+
+def test_a_present_record_that_kafka_delivers_no_more_still_counts(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 1), Sent("c", 0)]], shards=2)
+    cluster.start(cluster.nothing()).bundle([(0, 3)])
+    for offset in (0, 2):
+        cluster.log[0][offset] = GAP
+    read_to_the_end(cluster.start(cluster.nothing()))
+    assert gaps_of(destination) == []
+    compare_totals(destination, cluster.log)
+
+
+# 3: appends. tests/unit/test_stream_append.py has every answer.
+
+
+def test_a_failed_bundle_is_tried_again_in_the_same_process_from_the_state_before_it(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent(None, 0), Sent("a", 0), Sent("a", 1), Sent("b", 0)]], shards=1)
+    attempt = cluster.start(cluster.nothing(), kill=Kill("send", 1, after=True))
+    with pytest.raises(Killed):
+        attempt.bundle([(0, 3)])
+    attempt.destination.dead, attempt.destination.kill = False, None
+    attempt.bundle([(0, 3)])
+    read_to_the_end(attempt)
+    whole(cluster)
+
+
+def test_a_process_that_is_rolled_back_does_not_use_what_it_remembers_of_the_lost_future(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("b", 1), Sent("a", 1)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    kept = attempt.checkpoint()
+    attempt.bundle([(0, 2)])
+    attempt.now = kept.copy()
+    attempt.bundle([(0, 2)])
+    read_to_the_end(attempt)
+    whole(cluster)
+
+
+def test_a_lost_answer_that_the_client_retries_is_proven_by_the_table(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent(None, 0)]])
+    attempt = cluster.start(cluster.nothing(), lost_answers=range(99))
+    read_to_the_end(attempt)
+    compare(destination, cluster.log)
+
+
+# 4: totals and gaps.
+
+
+def test_totals_are_written_once_and_a_replay_that_knows_more_writes_the_difference(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 1)], [Sent("a", 1), Sent("d", 0)]])
+    first = cluster.start(cluster.nothing())
+    first.bundle([(0, 2), (1, 1)])
+    for partition in (0, 1):
+        first.now.source.idle(partition, MINUTE)
+    first.bundle([])
+    written = destination.query(f"SELECT SUM(records)::BIGINT AS n FROM {TOTALS}").to_pylist()
+    assert written == [{"n": 3}]
+    replay = cluster.start(cluster.nothing())
+    replay.bundle([(1, 2), (0, 3)])
+    read_to_the_end(replay)
+    whole(cluster)
+
+
+def test_a_replay_that_closes_a_window_with_less_writes_nothing_until_it_knows_more(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)], [Sent("c", 0), Sent("d", 0)]])
+    first = cluster.start(cluster.nothing())
+    first.bundle([(0, 2), (1, 1)])
+    for partition in (0, 1):
+        first.now.source.idle(partition, FOR_EVER)
+    first.bundle([])
+    before = destination.query(f"SELECT * FROM {TOTALS} ORDER BY ALL").to_pylist()
+    replay = cluster.start(cluster.nothing())
+    for partition in (0, 1):
+        replay.now.source.idle(partition, FOR_EVER)
+    replay.bundle([(1, 1)])
+    replay.bundle([(0, 2)])
+    assert destination.query(f"SELECT * FROM {TOTALS} ORDER BY ALL").to_pylist() == before
+    replay.bundle([(1, 1)])
+    compare_totals(destination, cluster.log)
+
+
+def test_a_record_under_way_at_a_dead_process_is_no_gap_even_when_kafka_has_dropped_it(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
+    dead = cluster.start(cluster.nothing(), kill=Kill("send", 0, after=True))
+    with pytest.raises(Killed):
+        dead.bundle([(0, 2)])
+    cluster.log[0][0] = GAP
+    assert len(cluster.network.under_way) == 1
+    read_to_the_end(cluster.start(cluster.nothing()))
+    cluster.network.deliver(9)
+    assert gaps_of(destination) == [(0, 0)]
+    compare(destination, cluster.log)
+
+
+def test_a_gap_that_not_every_shard_has_passed_is_refused(destination: Any) -> None:
+    cluster = Cluster(destination, [[]], shards=2)
+    shard = GapsShard(destination, cluster.job, 2, DictCells(), ProcessMemory(), PATIENCE)
+    with pytest.raises(GuaranteeError, match=r"only the shards \[0\] of 2 have passed it"):
+        shard.add(Gap("payments", 0, 0, 1, "no_record"), {0: []})  # type: ignore[dict-item]
+
+
+# Adopt.
+
+
+def test_adopt_finalizes_every_stream_of_every_job_before_it_reads_a_table(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcd"]], shards=2)
+    zombie = cluster.start(cluster.nothing())
+    zombie.bundle([(0, 2)])
+    cluster.begin_job()
+    order: list[str] = []
+
+    class Noting(UnreliableDestination):
+        def __getattr__(self, name: str) -> Any:
+            if name in ("first_missing", "count_above", "highest_event_times"):
+                order.append(name)
+            return super().__getattr__(name)
+
+        def finalize_stream(self, stream: str) -> int:
+            order.append("finalize")
+            return super().finalize_stream(stream)
+
+    start, cold_start = cluster.adopt(Noting(destination))
+    assert order.count("finalize") >= 3 and "finalize" not in order[order.index("count_above") :]
+    with pytest.raises((Superseded, GuaranteeError)):
+        zombie.bundle([(0, 1)])
+    read_to_the_end(cluster.start(start, cold_start=cold_start))
+    compare(destination, cluster.log)
+
+
+def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", HORIZON + MINUTE), Sent("c", 2 * HORIZON)], [Sent("a", 1)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 3)])
+    tamper(destination, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'")
+    tamper(destination, "UPDATE shard_ledger SET epochs = '[]', nonce = '', latest = base")
+    cluster.begin_job()
+    start, _ = cluster.adopt()
+    assert start.source.positions == {0: 2, 1: 0}
+    assert start.source.watermarks == {0: MINUTE, 1: MINUTE}, "a partition without rows begins at the minimum of the others"
+
+
+def test_adopt_does_not_read_what_was_deleted_below_what_every_shard_has_passed(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2), Sent("a", 3)]], shards=1)
+    first = cluster.start(cluster.nothing())
+    first.bundle([(0, 2)])
+    cluster.start(first.checkpoint()).bundle([(0, 1)])
+    tamper(destination, f"DELETE FROM {PAYMENTS}")
+    cluster.begin_job()
+    start, _ = cluster.adopt()
+    assert start.source.positions == {0: 3}
+
+
+def test_adopt_stops_when_rows_that_a_stream_took_are_not_there(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
+    cluster.start(cluster.nothing()).bundle([(0, 2)])
+    tamper(destination, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'b'")
+    cluster.begin_job()
+    with pytest.raises(GuaranteeError, match="1 rows of 2"):
+        cluster.adopt()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["finalize_stream", "swap_shards", "read_shards"])
+def test_an_adopt_that_dies_anywhere_is_begun_again(destination: Any, step: str, after: bool) -> None:
+    cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcdef"], [Sent("a", 1), Sent("f", 1)]], shards=3)
+    with contextlib.suppress(Killed):
+        cluster.start(cluster.nothing(), kill=Kill("send", 1, after=False)).bundle([(0, 4), (1, 1)])
+    cluster.network.deliver(1)
+    for at in range(3):
+        cluster.begin_job()
+        with contextlib.suppress(Killed):
+            cluster.adopt(UnreliableDestination(destination, kill=Kill(step, at, after)))
+    cluster.begin_job()
+    start, cold_start = cluster.adopt()
+    read_to_the_end(cluster.start(start, cold_start=cold_start))
+    compare(destination, cluster.log)

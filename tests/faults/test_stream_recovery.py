@@ -1,0 +1,84 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.payments import MINUTE
+from tests.stream_destination import DESTINATIONS
+from tests.stream_faults import Kill, Killed
+from tests.stream_log import Sent
+from tests.stream_oracle import compare, compare_totals
+from tests.stream_runner import Attempt, Cluster, read_to_the_end
+from transforms.stream_recover import Superseded
+
+GAP = Sent(None, 0, gap=True)
+LOG = [
+    [Sent("a", 0), Sent("b", MINUTE), Sent("c", 0), Sent(None, 7), Sent("a", MINUTE), GAP],
+    [Sent("b", 2 * MINUTE), GAP, Sent("c", MINUTE), Sent("a", 9 * MINUTE), Sent("e", 1)],
+]
+
+
+@pytest.fixture(params=DESTINATIONS)
+def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with DESTINATIONS[request.param](tmp_path) as one:
+        yield one
+
+
+def test_a_job_that_nothing_happens_to_says_what_the_oracle_says(destination: Any) -> None:
+    cluster = Cluster(destination, LOG)
+    attempt = cluster.start(cluster.nothing())
+    read_to_the_end(attempt)
+    compare(destination, LOG)
+    compare_totals(destination, LOG)
+
+
+def calls_of(attempt: Attempt) -> list[tuple[str, int]]:
+    return [(step, at) for step, last in attempt.destination.calls.items() for at in range(last + 1)]
+
+
+@pytest.mark.parametrize("kind", DESTINATIONS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_oracle_says(tmp_path: Path, after: bool, kind: str) -> None:
+    def run(path: Path, kill: Kill | None) -> list[tuple[str, int]]:
+        path.mkdir()
+        with DESTINATIONS[kind](path) as destination:
+            cluster = Cluster(destination, LOG)
+            first = cluster.start(cluster.nothing())
+            first.bundle([(0, 2)])
+            kept = first.checkpoint()
+            second = cluster.start(kept, kill=kill)
+            try:
+                second.bundle([(0, 2), (1, 3)])
+                second.bundle([(0, 1), (1, 2)])
+            except Killed:
+                pass
+            third = cluster.start(kept)
+            third.bundle([(1, 4)])
+            third.bundle([(0, 3), (1, 1)])
+            read_to_the_end(third)
+            compare(destination, LOG)
+            compare_totals(destination, LOG)
+            cluster.network.deliver(100)
+            compare(destination, LOG)
+            return calls_of(second)
+
+    calls = run(tmp_path / "whole", None)
+    assert len(calls) > 15
+    for number, (step, at) in enumerate(calls):
+        run(tmp_path / str(number), Kill(step, at, after))
+
+
+def test_a_zombie_that_goes_on_is_refused_and_adds_nothing(destination: Any) -> None:
+    cluster = Cluster(destination, LOG)
+    zombie = cluster.start(cluster.nothing())
+    zombie.bundle([(0, 2), (1, 2)])
+    kept = zombie.checkpoint()
+    zombie.bundle([(0, 1)])
+    alive = cluster.start(kept)
+    alive.bundle([(1, 1), (0, 1)])
+    with pytest.raises(Superseded):
+        zombie.bundle([(0, 2), (1, 3)])
+    read_to_the_end(alive)
+    compare(destination, LOG)
+    compare_totals(destination, LOG)
