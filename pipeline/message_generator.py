@@ -85,7 +85,7 @@ class MessageGenerator:
             )
         # The start time is part of it: whoever sends a second time sends other payments, unless told the same start.
         self._random = random.Random(f"{seed} {start_time_us}")
-        self._prefix = f"{seed:08x}-{start_time_us // 1000:012x}"
+        self._prefix = f"{self._random.getrandbits(32):08x}"
         self._time_us = start_time_us
         self._count = 0
         self._recent: list[GeneratedMessage] = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from transforms.destinations.bigquery import BigQueryDestination
-from transforms.destinations.bigquery_settings import BigQuerySettings, parse_target
 from transforms.destinations.duckdb import DuckDBDestination
 from transforms.errors import UsageError
 
-Destination: TypeAlias = DuckDBDestination | BigQueryDestination
+if TYPE_CHECKING:
+    from transforms.destinations.bigquery import BigQueryDestination
+
+Destination: TypeAlias = "DuckDBDestination | BigQueryDestination"
 
 
 def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Destination:
@@ -21,6 +22,10 @@ def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Des
     """
     kind, _, rest = url.partition(":")
     if kind == "bigquery":
+        # Google's clients take a second to import.
+        from transforms.destinations.bigquery import BigQueryDestination
+        from transforms.destinations.bigquery_settings import BigQuerySettings, parse_target
+
         project, dataset = parse_target(url)
         return BigQueryDestination(BigQuerySettings(project, dataset, **bigquery))
     if kind != "duckdb" or not rest:
