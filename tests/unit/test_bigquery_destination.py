@@ -3,13 +3,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.unit.contract_ledger import LedgerContract
+from tests.unit.contract_ledger import LedgerContract, record
 from tests.unit.contract_write_streams import Contract
 from transforms.destinations import bigquery_retry
 from transforms.destinations.bigquery import BigQueryDestination
 from transforms.destinations.bigquery_clients import close_clients
 from transforms.destinations.bigquery_queries import fresh_job_id
 from transforms.destinations.bigquery_settings import BigQuerySettings
+from transforms.run_record import COMMITTED, GENESIS
 from transforms.schema import load_schema
 from transforms.tables import GAPS, RUNS
 
@@ -47,3 +48,14 @@ class TestBigQuery(Contract, LedgerContract):
 
     def execute(self, destination: BigQueryDestination, sql: str) -> None:
         destination._queries.execute(sql.replace(RUNS, destination.settings.table(RUNS)), (), fresh_job_id("test"))
+
+
+def test_jobs_run_where_the_dataset_is_and_are_found_there_again(stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
+    """Outside of the US and the EU, a job is found by its id and location only."""
+    seen = []
+    stand_in.faults.hook("jobs.insert", lambda call: seen.append(str(call.request)), times=99)
+    stand_in.faults.hook("jobs.get", lambda call: seen.append(str(call.request)), times=99)
+    stand_in.faults.lose_answer("jobs.insert")
+    assert destination.claim_run(record(GENESIS, None, COMMITTED))
+    assert len(seen) >= 3
+    assert all("location" in request and "US" in request for request in seen), seen

@@ -48,7 +48,7 @@ class BigQueryDestination:
         if self._users == 1:
             clients = clients_of(self.settings)
             self._streams = BigQueryStreams(clients)
-            self._queries = Queries(clients.rest, self.settings.max_bytes_billed)
+            self._queries = Queries(clients.rest, f"{self.settings.project}.{self.settings.dataset}", self.settings.max_bytes_billed)
             self._tables = BigQueryTables(clients.rest, self._queries, self.settings)
             self._ledger = BigQueryLedger(self._queries, self.settings.table(RUNS))
         return self

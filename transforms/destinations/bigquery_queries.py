@@ -54,10 +54,15 @@ def fresh_job_id(what: str) -> str:
 
 
 class Queries:
-    """max_bytes_billed: of one query; one that would read more fails before it reads anything, and costs nothing."""
+    """dataset: PROJECT.DATASET; jobs run where it is, unless the client has a location of its own.
 
-    def __init__(self, client: bigquery.Client, max_bytes_billed: int) -> None:
+    max_bytes_billed: of one query; one that would read more fails before it reads anything, and costs nothing.
+    """
+
+    def __init__(self, client: bigquery.Client, dataset: str, max_bytes_billed: int) -> None:
         self._client = client
+        self._dataset = dataset
+        self._location: str | None = client.location
         self._max_bytes_billed = max_bytes_billed
         self._guard = threading.Lock()
         self.jobs = 0
@@ -66,7 +71,8 @@ class Queries:
     def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter] = ()) -> pa.Table:
         """The answer of a SELECT. parameters: values by name, or BigQuery's own parameter objects."""
         with _explained(self._max_bytes_billed):
-            job = self._client.query(sql, job_config=self._config(parameters), retry=_retry(), job_retry=DEFAULT_JOB_RETRY)
+            config, where = self._config(parameters), self._where()
+            job = self._client.query(sql, job_config=config, location=where, retry=_retry(), job_retry=DEFAULT_JOB_RETRY)
             rows = job.result(retry=_retry())
             found: pa.Table = rows.to_arrow(create_bqstorage_client=False)
         self._count(job)
@@ -78,13 +84,21 @@ class Queries:
         Raises ConcurrentUpdate; then the job id is used up.
         """
         with _explained(self._max_bytes_billed):
+            config, where = self._config(parameters), self._where()
             try:
-                job = self._client.query(sql, job_config=self._config(parameters), job_id=job_id, retry=_retry(), job_retry=None)
+                job = self._client.query(sql, job_config=config, job_id=job_id, location=where, retry=_retry(), job_retry=None)
             except Conflict:
-                job = self._client.get_job(job_id, retry=_retry())
+                # Outside of the US and the EU a job is found by its id and location only.
+                job = self._client.get_job(job_id, location=where, retry=_retry())
             job.result(retry=_retry(), job_retry=None)
         self._count(job)
         return int(job.num_dml_affected_rows or 0)
+
+    def _where(self) -> str:
+        """https://cloud.google.com/bigquery/docs/locations#specify_locations"""
+        if self._location is None:
+            self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
+        return self._location
 
     def _config(self, parameters: Mapping[str, Any] | Sequence[Parameter]) -> bigquery.QueryJobConfig:
         named = [_parameter(*one) for one in parameters.items()] if isinstance(parameters, Mapping) else list(parameters)
