@@ -86,8 +86,9 @@ def run_once(config: RunConfig, destination: RunDestination, plan: Plan, setting
         with progress_bar(plan.records_at_most) if sys.stderr.isatty() and not config.json else nullcontext():
             transaction.read_and_write(lambda planned: _run_graph(config, destination, planned, settings), plan)
         with finish_before_interrupt():
+            since = transaction.Moment.now()
             record = transaction.prove_and_prepare(destination, plan, settings)
-            transaction.commit(destination, record)
+            transaction.commit(destination, record, since)
     finally:
         POOL.forget_job(plan.run_id)
         forget_known_ids()

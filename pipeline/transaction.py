@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,10 +28,36 @@ from transforms.run_report import ShardReport, decode_report
 from transforms.schema import PaymentSchema
 from transforms.shard_state import packed_bytes
 from transforms.tables import COMMIT_ORDER, GAPS, TOTALS
+from transforms.write import TableWriter
 from transforms.write_streams import StreamAlreadyCommitted, StreamNotFound, WriteStreams
 
 STREAMS_PER_COMMIT = 10_000
 """BatchCommitWriteStreams takes no more (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+
+
+COMMIT_WITHIN_SECONDS = 3600.0
+"""A small part of how long a finalized stream lives (https://cloud.google.com/bigquery/docs/write-api-batch)."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """By both clocks: one stands still while a machine sleeps, the other one may be set. Seconds."""
+
+    wall: float
+    monotonic: float
+
+    @staticmethod
+    def now() -> Moment:
+        return Moment(time.time(), time.monotonic())
+
+    def must_be_recent(self, run_id: str) -> None:
+        """Raises GuaranteeError when it is too long ago."""
+        now = Moment.now()
+        if max(now.wall - self.wall, now.monotonic - self.monotonic) > COMMIT_WITHIN_SECONDS:
+            raise GuaranteeError(
+                f"run {run_id} was claimed more than {COMMIT_WITHIN_SECONDS:.0f} s ago and is not visible as a whole yet, so this process must not go"
+                " on with it. Run again: the next run finishes it."
+            )
 
 
 class RunDestination(WriteStreams, IdSource, ReportStore, repair.VisibleRows, Protocol):
@@ -151,7 +178,13 @@ def finalize_and_prove(destination: RunDestination, planned: Plan, settings: Run
         raise GuaranteeError("the runner says that the run is done, but no report of it arrived. Nothing of it is visible; run again.")
     reports = [decode_report(report) for report in attempts[min(attempts)]] if attempts else []
     streams = [stream.stream for report in reports if isinstance(report, ShardReport) for stream in report.streams]
-    finalized = {stream: destination.finalize_stream(stream) for stream in streams}
+    try:
+        finalized = {stream: destination.finalize_stream(stream) for stream in streams}
+    except StreamNotFound as gone:
+        raise GuaranteeError(
+            f"a write stream of this run is gone ({gone}): another run has begun meanwhile, or this one took longer than a stream lives. Nothing"
+            " of it is visible; run again, with a smaller --max_records_per_run if it took that long."
+        ) from gone
     return prove(planned, reports, finalized, settings.limits.dedup_horizon_us)
 
 
@@ -188,15 +221,20 @@ def prepare(destination: RunDestination, record: RunRecord) -> None:
         raise _lost_race(record.predecessor)
 
 
-def commit(destination: RunDestination, record: RunRecord) -> str:
+def commit(destination: RunDestination, record: RunRecord, since: Moment | None = None) -> str:
     """Steps 5 and 6 of a PREPARED run, by whoever finds it. Returns the status that the run has then.
+
+    since: a moment before it was claimed, or found; None: now. Nobody commits later than an hour after it: whoever finds streams expired,
+    days later, may write their rows again, and must not meet a process that has slept and goes on committing.
 
     Streams that have expired meanwhile: COMMITTED if all of it is visible all the same, ABORTED if nothing is, so that it is planned again;
     else it stays PREPARED, and only a repair can follow it.
     """
+    since = since or Moment.now()
     status = COMMITTED
     try:
         for table in record.tables:
+            since.must_be_recent(record.run_id)
             commit_table(destination, table)
     except StreamNotFound:
         status = repair.status_without_streams(destination, record)
@@ -246,10 +284,14 @@ def _live_ids(destination: RunDestination, planned: Plan, proof: Proof, settings
 
 
 def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch) -> str:
-    stream = destination.create_stream(table)
-    destination.send(stream, 0, rows).wait()
-    destination.finalize_stream(stream)
-    return stream
+    """In appends of a size that every destination takes. rows: not empty."""
+    writer = TableWriter(destination, table)
+    writer.add(rows)
+    writer.flush()
+    written = writer.written()
+    assert written is not None
+    destination.finalize_stream(written.stream)
+    return written.stream
 
 
 def _groups(streams: list[str]) -> list[list[str]]:

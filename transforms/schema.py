@@ -183,7 +183,7 @@ def _name_column(source: str, fields: tuple[SchemaField, ...], flag: str, name: 
         raise UsageError(
             f"--{flag}={name}: must be {kind} REQUIRED, but --schema={source} says {field.type} {field.mode}. Change the schema."
         )
-    if name != column and any(other.name == column for other in fields):
+    if any(other is not field and other.name.lower() == column for other in fields):
         raise UsageError(f"--{flag}={name} becomes the column {column}, but --schema={source} has another field {column}. Rename that one.")
     return tuple(replace(other, column=column) if other is field else other for other in fields)
 

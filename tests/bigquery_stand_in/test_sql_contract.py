@@ -11,6 +11,10 @@ from google.cloud import bigquery
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.appending import append
 from tests.bigquery_stand_in.service import PROJECT, UTC, Service, rows, service_fixture, source, table_fixture  # noqa: F401
+from tests.unit.contract_ledger import record
+from transforms.destinations.bigquery_ledger import BigQueryLedger, create_statement
+from transforms.destinations.bigquery_queries import Queries, fresh_job_id
+from transforms.run_record import COMMITTED, GENESIS
 
 
 @source(limits.DML_SYNTAX)
@@ -254,3 +258,18 @@ def test_ddl_creates_tables_and_views_and_adds_columns(service: Service) -> None
     service.query(f"CREATE OR REPLACE VIEW {name}_view AS SELECT id, n FROM {service.dataset}.{name}_copy")
     assert service.query(f"SELECT id, n FROM {name}_view") == [("a", 1)]
     service.query(f"DROP VIEW {name}_view")
+
+
+@source(limits.DML_SYNTAX)
+def test_the_statements_of_the_ledger_are_bigquerys(service: Service) -> None:
+    """Ours, word for word: a form that the service refuses would stop every first run."""
+    dataset = f"{service.project}.{service.dataset}"
+    table = f"`{dataset}.contract_{uuid.uuid4().hex}`"
+    queries = Queries(service.client, dataset, 1 << 40)
+    ledger = BigQueryLedger(queries, table)
+    queries.execute(create_statement(table), (), fresh_job_id("contract"))
+    assert ledger.read_runs() == []
+    genesis, first, other = record(GENESIS, None, COMMITTED), record("run-1", GENESIS), record("run-2", GENESIS)
+    assert (ledger.claim(genesis), ledger.claim(first), ledger.claim(other)) == (True, True, False)
+    ledger.mark("run-1", COMMITTED)
+    assert [(run.run_id, run.status) for run in ledger.read_runs()] == [(GENESIS, COMMITTED), ("run-1", COMMITTED)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.coordinates import OffsetRange, Position
-from transforms.destinations import bigquery_present
+from transforms.destinations import bigquery_present, bigquery_reports
 from transforms.destinations.bigquery_append import Append
 from transforms.destinations.bigquery_checks import bigquery_checks
 from transforms.destinations.bigquery_clients import clients_of
@@ -22,12 +21,12 @@ from transforms.destinations.bigquery_live_ids import live_ids
 from transforms.destinations.bigquery_queries import Queries
 from transforms.destinations.bigquery_settings import BigQuerySettings
 from transforms.destinations.bigquery_streams import BigQueryStreams
-from transforms.destinations.bigquery_tables import REPORTS, REPORTS_SCHEMA, BigQueryTables
+from transforms.destinations.bigquery_tables import BigQueryTables
 from transforms.destinations.check_queries import CheckQueries
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
 from transforms.tables import GAPS, RUNS
-from transforms.write_streams import PENDING_STREAM, StreamAlreadyCommitted
+from transforms.write_streams import PENDING_STREAM
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,23 +171,11 @@ class BigQueryDestination:
     # Reports, until the driver has read them.
 
     def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
-        """By a pending stream of their own, so that a set is there as a whole or not at all."""
-        rows = [{"run_id": run_id, "attempt": attempt, "reports": len(reports), "report": report} for report in reports]
-        stream = self.create_stream(REPORTS)
-        self.send(stream, 0, pa.RecordBatch.from_pylist(rows, schema=REPORTS_SCHEMA)).wait()
-        self.finalize_stream(stream)
-        with suppress(StreamAlreadyCommitted):  # nobody else knows this stream: the answer to the first try was lost
-            self.commit_streams(REPORTS, [stream])
+        bigquery_reports.save(self, run_id, attempt, reports)
 
     def read_reports(self, run_id: str) -> dict[str, list[bytes]]:
         """Attempt -> its complete set."""
-        sql = f"SELECT attempt, reports, report FROM {self.settings.table(REPORTS)} WHERE run_id = @run_id"
-        sets: dict[str, list[bytes]] = {}
-        sizes: dict[str, int] = {}
-        for row in self.query(sql, {"run_id": run_id}).to_pylist():
-            sets.setdefault(row["attempt"], []).append(row["report"])
-            sizes[row["attempt"]] = row["reports"]
-        return {attempt: found for attempt, found in sets.items() if len(found) == sizes[attempt]}
+        return bigquery_reports.read(self, run_id)
 
     def discard_reports(self, keep_run_id: str | None) -> None:
         """Nothing to do: their partitions expire."""

@@ -79,11 +79,12 @@ RETRIED: Final = (Meaning.TRY_AGAIN, Meaning.SLOW_DOWN, Meaning.SCHEMA_IS_OLD)
 
 @dataclass(frozen=True)
 class Answer:
-    """row_errors: (index in the append, message) of the rows that were refused."""
+    """row_errors: (index in the append, message) of the rows that were refused. in_detail: told by a StorageError, not by a bare code."""
 
     meaning: Meaning
     text: str
     row_errors: tuple[tuple[int, str], ...] = ()
+    in_detail: bool = False
 
 
 def of_response(response: Any) -> Answer:
@@ -101,7 +102,10 @@ def of_response(response: Any) -> Answer:
 def of_error(error: grpc.RpcError | GoogleAPICallError) -> Answer:
     """Of an exception; the details travel in the trailing metadata."""
     call = error.errors[0] if isinstance(error, GoogleAPICallError) and error.errors else error
-    status = rpc_status.from_call(call) if isinstance(call, grpc.Call) else None
+    try:
+        status = rpc_status.from_call(call) if isinstance(call, grpc.Call) else None
+    except ValueError:  # the trailer and the status disagree, as behind some proxies: the code alone is left
+        status = None
     if status is not None:
         return of_status(status)
     code = call.code() if isinstance(call, grpc.Call) else getattr(error, "grpc_status_code", None)
@@ -128,7 +132,7 @@ def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Ans
     if meaning is None:
         meaning = _BY_CODE.get(status.code, Meaning.STOP) if status is not None else Meaning.STOP
         meaning = Meaning.STOP if meaning is Meaning.OK else meaning
-    return Answer(meaning, f"{_StorageCode(code).name}: {found.error_message}")
+    return Answer(meaning, f"{_StorageCode(code).name}: {found.error_message}", in_detail=True)
 
 
 def of_commit(errors: Sequence[Any]) -> Answer:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery_answers import Answer, Meaning, of_error, of_response
-from transforms.destinations.bigquery_limits import ANSWER_SECONDS
+from transforms.destinations.bigquery_limits import ANSWER_SECONDS, MAX_ROW_BYTES
 from transforms.destinations.bigquery_retry import Patience, raise_if_final
 from transforms.destinations.bigquery_rows import RowsRefused, serialize_rows, serialize_schema
 from transforms.errors import GuaranteeError
@@ -47,6 +47,7 @@ class Append:
     def __init__(self, connection: AppendConnection, offset: int, rows: pa.RecordBatch) -> None:
         self.offset = offset
         self.rows = rows
+        self.serialized = serialize_rows(rows)
         self.sends = 0
         self.error: Exception | None = None
         self.is_done = False
@@ -80,13 +81,26 @@ class AppendConnection:
         self._stream = stream
         self._created_here = created_here
         self._new_patience = new_patience
-        self._patience = new_patience()
+        self._patience: Patience | None = None
         self._waiting: deque[Append] = deque()
         self._call: Any = None
         self._requests: SimpleQueue[Any] = SimpleQueue()
 
+    @property
+    def is_open(self) -> bool:
+        return self._call is not None
+
+    def settle(self) -> None:
+        """Until nothing is under way."""
+        while self._waiting:
+            self.read_answer()
+
     def send(self, offset: int, rows: pa.RecordBatch) -> Append:
+        """Raises RowsRefused for a row that fits no request."""
         append = Append(self, offset, rows)
+        if len(append.serialized) > MAX_ROW_BYTES:
+            text = f"takes {len(append.serialized):,} bytes, and a request at most {MAX_ROW_BYTES:,}"
+            raise RowsRefused(rows, Answer(Meaning.ROWS_REFUSED, text, tuple((index, text) for index in range(rows.num_rows))))
         self._waiting.append(append)
         if self._call is None:
             self._open()
@@ -114,7 +128,11 @@ class AppendConnection:
                 self._acknowledged()
         elif answer.meaning is Meaning.ALREADY_EXISTS and self._created_here and head.sends > 1:
             self._acknowledged()
-        elif self._patience.allows(answer):
+            # An error names no offset. On a new connection none can be left over that would be taken for the next append's.
+            self.close()
+            if self._waiting:
+                self._open()
+        elif self._may_try_again(answer):
             self._open()
         else:
             self._failed(head, answer)
@@ -132,9 +150,15 @@ class AppendConnection:
             )
         return True
 
+    def _may_try_again(self, answer: Answer) -> bool:
+        """Time counts from the first failure since something was acknowledged: a connection may have been idle for long before."""
+        if self._patience is None:
+            self._patience = self._new_patience()
+        return self._patience.allows(answer)
+
     def _acknowledged(self) -> None:
         self._waiting.popleft().is_done = True
-        self._patience = self._new_patience()
+        self._patience = None
 
     def _failed(self, head: Append, answer: Answer) -> None:
         """Whatever is behind a refused append cannot be at its offset either."""
@@ -143,7 +167,7 @@ class AppendConnection:
         for append in self._waiting:
             append.error, append.is_done = error, True
         self._waiting.clear()
-        self._patience = self._new_patience()
+        self._patience = None
 
     def _open(self) -> None:
         self.close()
@@ -159,7 +183,7 @@ class AppendConnection:
             request.write_stream = self._stream
             request.arrow_rows.writer_schema.serialized_schema = serialize_schema(append.rows.schema)
         request.offset.value = append.offset
-        request.arrow_rows.rows.serialized_record_batch = serialize_rows(append.rows)
+        request.arrow_rows.rows.serialized_record_batch = append.serialized
         append.sends += 1
         self._requests.put(request)
 
@@ -213,6 +237,8 @@ def _taken_from(requests: SimpleQueue[Any]) -> Iterator[Any]:
 def _error(stream: str, append: Append, answer: Answer) -> Exception:
     if answer.meaning is Meaning.ROWS_REFUSED:
         return RowsRefused(append.rows, answer)
+    if answer.meaning is Meaning.STOP and append.rows.num_rows == 1:
+        return RowsRefused(append.rows, Answer(Meaning.ROWS_REFUSED, answer.text, ((0, answer.text),)))
     if answer.meaning in _ERRORS:
         return _ERRORS[answer.meaning](stream, f"offset {append.offset}: {answer.text}")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,23 +18,27 @@ from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 
-from transforms.destinations.bigquery_append import Call, append_rows_of
 from transforms.destinations.bigquery_settings import BigQuerySettings
 from transforms.errors import GuaranteeError
 
 _SCOPES: Final = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
-_UNLIMITED: Final = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+# Channels with equal options share a connection unless told not to.
+_APPEND_CHANNEL: Final = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 _OPEN: Final[dict[BigQuerySettings, Clients]] = {}
 _GUARD: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Clients:
-    """rest: tables, views, queries. write: streams. append_rows: the one RPC that carries rows."""
+    """rest: tables, views, queries. write: streams. new_channel: for appends, so that no other call waits behind them."""
 
     rest: bigquery.Client
     write: BigQueryWriteClient
-    append_rows: Call
+    new_channel: Callable[[], grpc.Channel]
 
     def close(self) -> None:
         self.rest.close()
@@ -66,11 +71,19 @@ def _connect(settings: BigQuerySettings) -> Clients:
         client_options=ClientOptions(api_endpoint=settings.api_endpoint),
     )
     if settings.is_local:
-        channel = grpc.insecure_channel(settings.storage_endpoint, options=_UNLIMITED)
-        write = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=channel))
+
+        def new_channel() -> grpc.Channel:
+            return grpc.insecure_channel(settings.storage_endpoint, options=_APPEND_CHANNEL)
+
+        write = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=new_channel()))
     else:
         write = BigQueryWriteClient(credentials=credentials, client_options=ClientOptions(api_endpoint=settings.storage_endpoint))
-    return Clients(rest, write, append_rows_of(write.transport.grpc_channel))
+        host = settings.storage_endpoint or BigQueryWriteClient.DEFAULT_ENDPOINT
+
+        def new_channel() -> grpc.Channel:
+            return BigQueryWriteGrpcTransport.create_channel(host, credentials=credentials, scopes=_SCOPES, options=_APPEND_CHANNEL)
+
+    return Clients(rest, write, new_channel)
 
 
 def _credentials(settings: BigQuerySettings) -> Credentials:

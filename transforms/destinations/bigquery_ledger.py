@@ -101,8 +101,23 @@ class BigQueryLedger:
                 continue
             if changed not in (0, 2):
                 raise GuaranteeError(f"{RUNS}: the claim of {predecessor} changed {changed} rows, not 2. Run `check`, restore the ledger.")
-            return changed == 2
+            return changed == 2 or self._is_there(record, predecessor)
         return False
+
+    def _is_there(self, record: RunRecord, predecessor: str) -> bool:
+        """Whether a claim that changed nothing found its own work done. Raises GuaranteeError for a ledger that nobody can follow."""
+        found = self._queries.query(
+            f"SELECT run_id FROM {self._table} WHERE run_id IN (@run_id, @predecessor)",
+            {"run_id": record.run_id, "predecessor": predecessor},
+        ).column(0)
+        if predecessor not in found.to_pylist():
+            raise GuaranteeError(
+                f"{RUNS} has no row {predecessor}, which this run is to follow. If the table was created by hand, add its first row: INSERT INTO"
+                f" {self._table} (run_id, status, plan_time) VALUES ('{ROOT}', 'COMMITTED', TIMESTAMP '1970-01-01 00:00:00+00'). Else run `check`,"
+                " and restore the ledger."
+            )
+        # Genesis has the same name in every claim of it, so its name proves nothing.
+        return record.predecessor is not None and record.run_id in found.to_pylist()
 
     def mark(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success. Raises GuaranteeError for any other change."""
@@ -123,10 +138,10 @@ class BigQueryLedger:
         values = ", ".join(_VALUES.get(name, f"@{name}") for name in _COLUMNS)
         return f"""MERGE {self._table} AS run
 USING (
-    SELECT step FROM UNNEST(['follow', 'insert']) AS step
+    SELECT IF(step = 'follow', @predecessor, NULL) AS follows FROM UNNEST(['follow', 'insert']) AS step
     WHERE EXISTS (SELECT 1 FROM {self._table} WHERE run_id = @predecessor AND successor IS NULL)
 ) AS claim
-ON claim.step = 'follow' AND run.run_id = @predecessor
+ON run.run_id = claim.follows
 WHEN MATCHED THEN UPDATE SET successor = @run_id, status = IF(@repairs IS NULL, run.status, '{ABORTED}')
 WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"""
 
@@ -173,7 +188,7 @@ def _table(table: TableProgress) -> StructQueryParameter:
 
 
 def to_record(row: Mapping[str, Any]) -> RunRecord:
-    """A row of the table; BigQuery has no array of arrays, so a group of streams is a struct there."""
+    """A row of the table; a missing array reads as an empty one. BigQuery has no array of arrays, so a group of streams is a struct there."""
     predecessor = None if row["predecessor"] == ROOT else row["predecessor"]
     partitions = [{**part, "coordinate_hash": int(part["coordinate_hash"])} for part in row["partitions"]]
     tables = [{**table, "commit_groups": [group["streams"] for group in table["commit_groups"]]} for table in row["tables"]]

@@ -7,6 +7,7 @@ all of them lie, and only the rest in all days before; the tables are clustered 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,8 +23,8 @@ from transforms.timestamps import EARLIEST_US
 
 _DAY_US: Final = 86_400_000_000
 
-_IDS_PER_LOOKUP: Final = 20_000
-"""A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids travel in it: up to 500 bytes for each."""
+_LOOKUP_BYTES: Final = 5_000_000
+"""A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids travel in it as JSON."""
 
 
 def live_ids(query: Query, name: Name, expired_before: int | None, extra_retention: int) -> pa.Table:
@@ -78,8 +79,8 @@ def _paid_before(query: Query, name: Name, oldest: int, ids: list[str]) -> Itera
     """Those of the ids that have a payment before `oldest`."""
     sql = f"""SELECT DISTINCT transaction_id FROM {name(PAYMENTS)}
 WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@oldest) AND transaction_id IN UNNEST(@ids)"""
-    for start in range(0, len(ids), _IDS_PER_LOOKUP):
-        missing = set(ids[start : start + _IDS_PER_LOOKUP])
+    for some in _by_size(ids):
+        missing = set(some)
         until = oldest
         for since in (max(EARLIEST_US, oldest - _DAY_US), EARLIEST_US):
             if missing and since < until:
@@ -87,3 +88,18 @@ WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@
                 missing -= set(found)
                 yield from found
             until = since
+
+
+def _by_size(ids: list[str]) -> Iterator[list[str]]:
+    """Groups that fit a request each; JSON writes up to 6 bytes for one of a character, and BigQuery some 60 around each value."""
+    group: list[str] = []
+    size = 0
+    for one in ids:
+        bytes_of_one = 60 + len(json.dumps(one))
+        if group and size + bytes_of_one > _LOOKUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += bytes_of_one
+    if group:
+        yield group

@@ -44,7 +44,9 @@ class RowsRefused(GuaranteeError):
         known = [(coordinate, message) for coordinate, message in refused if coordinate is not None]
         listed = "; ".join(f"{coordinate}: {message}" for coordinate, message in refused[:_SHOWN])
         more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        if known and len(known) == len(refused):
+        if "reason" in rows.schema.names:
+            advice = "they are rejected records already. Lower --max_record_bytes, so that less of their bytes is kept, and run again."
+        elif known and len(known) == len(refused):
             flag = ",".join(str(coordinate) for coordinate, _ in known)
             advice = f"run again with --reject_records={flag}: exactly those records then go to rejected_records (refused_by_destination)."
         else:

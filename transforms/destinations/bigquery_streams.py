@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
+import grpc
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery_answers import Answer, Meaning, of_commit
-from transforms.destinations.bigquery_append import Append, AppendConnection
+from transforms.destinations.bigquery_append import Append, AppendConnection, append_rows_of
 from transforms.destinations.bigquery_clients import Clients
-from transforms.destinations.bigquery_limits import ANSWER_SECONDS, MAX_BYTES_UNDER_WAY, MAX_STREAMS_PER_COMMIT
+from transforms.destinations.bigquery_limits import ANSWER_SECONDS, MAX_BYTES_UNDER_WAY, MAX_CONNECTIONS, MAX_STREAMS_PER_COMMIT
 from transforms.destinations.bigquery_retry import patiently
 from transforms.errors import GuaranteeError
 from transforms.write_streams import StreamAlreadyCommitted, StreamNotFinalized, StreamNotFound
@@ -23,6 +25,7 @@ class BigQueryStreams:
         self._clients = clients
         self._created: set[str] = set()
         self._connections: dict[str, AppendConnection] = {}
+        self._channel: grpc.Channel | None = None
         self._under_way: deque[Append] = deque()
         self._bytes_under_way = 0
 
@@ -40,9 +43,7 @@ class BigQueryStreams:
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Append:
         """Settles older appends where too many bytes are under way; whoever waits for those is told what became of them."""
-        if stream not in self._connections:
-            self._connections[stream] = AppendConnection(self._clients.append_rows, stream, stream in self._created)
-        append = self._connections[stream].send(offset, rows)
+        append = self._connection(stream).send(offset, rows)
         self._under_way.append(append)
         self._bytes_under_way += append.nbytes
         while self._under_way and (self._under_way[0].is_done or self._bytes_under_way > MAX_BYTES_UNDER_WAY):
@@ -84,18 +85,46 @@ class BigQueryStreams:
         named = streams[0] if len(streams) == 1 else f"{streams[0]} (one of {len(streams)})"
         if found.meaning is Meaning.ALREADY_COMMITTED:
             raise StreamAlreadyCommitted(named, found.text)
-        if found.meaning is Meaning.NOT_FOUND:
-            raise StreamNotFound(named, found.text)
+        if found.meaning is Meaning.NOT_FOUND and found.in_detail and (gone := self._first_gone(streams)):
+            raise StreamNotFound(gone, found.text)
         if found.meaning is Meaning.NOT_FINALIZED:
             raise StreamNotFinalized(named, found.text)
         if found.meaning is Meaning.WRONG_KIND:
             raise ValueError(f"{named}: only PENDING streams of {table_path} can be committed to it ({found.text})")
         raise GuaranteeError(f"BigQuery: the commit of {named} to {table_path} failed ({found.text}). The next run finishes it.")
 
+    def _first_gone(self, streams: list[str]) -> str | None:
+        """A second answer to the same question. Whoever believes that streams have expired writes their rows again, so one answer is too little."""
+        for stream in streams:
+            look = partial(self._clients.write.get_write_stream, name=stream, retry=None, timeout=ANSWER_SECONDS)
+            found = patiently(f"looking for write stream {stream}", look)
+            if isinstance(found, Answer) and found.meaning is Meaning.NOT_FOUND:
+                return stream
+        return None
+
+    def _connection(self, stream: str) -> AppendConnection:
+        """The stream's own, opened again if it was closed to make room: a channel carries about 100 of them."""
+        if self._channel is None:
+            self._channel = self._clients.new_channel()
+            self._append_rows = append_rows_of(self._channel)
+        if stream not in self._connections:
+            self._connections[stream] = AppendConnection(self._append_rows, stream, stream in self._created)
+        connection = self._connections[stream]
+        if not connection.is_open:
+            open_ones = [other for other in self._connections.values() if other.is_open]
+            for oldest in open_ones[: len(open_ones) - MAX_CONNECTIONS + 1]:
+                oldest.settle()
+                oldest.close()
+        self._connections[stream] = self._connections.pop(stream)  # the order is that of the last use
+        return connection
+
     def close(self) -> None:
         """Ends all connections; what is not acknowledged stays so."""
         for connection in self._connections.values():
             connection.close()
         self._connections = {}
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         self._under_way.clear()
         self._bytes_under_way = 0

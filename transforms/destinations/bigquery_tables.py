@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-from google.api_core.exceptions import Conflict, Forbidden, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound, PreconditionFailed
 from google.cloud import bigquery
 
 from transforms.destinations.bigquery_ledger import create_statement
 from transforms.destinations.bigquery_queries import Queries, fresh_job_id
 from transforms.destinations.bigquery_retry import ROLES
 from transforms.destinations.bigquery_settings import NEVER, BigQuerySettings
+from transforms.destinations.bigquery_views import views
 from transforms.errors import GuaranteeError
 from transforms.schema import PaymentSchema, SchemaField
 from transforms.tables import (
-    AUDIT_VIEW,
-    COVERAGE_VIEW,
     DUPLICATES,
     GAPS,
     GAPS_SCHEMA,
@@ -27,7 +27,6 @@ from transforms.tables import (
     PAYMENTS,
     REJECTED,
     REJECTED_SCHEMA,
-    ROW_TABLES,
     RUNS,
     TIMESTAMP,
     TOTALS,
@@ -39,8 +38,10 @@ REPORTS_SCHEMA: Final = pa.schema(
     [
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("attempt", pa.string(), nullable=False),
-        pa.field("reports", pa.int64(), nullable=False),
-        pa.field("report", pa.binary(), nullable=False),
+        pa.field("pieces", pa.int64(), nullable=False),
+        pa.field("report", pa.int64(), nullable=False),
+        pa.field("piece", pa.int64(), nullable=False),
+        pa.field("content", pa.binary(), nullable=False),
     ]
 )
 _REPORTS_LIVE_MS: Final = 3 * 86_400_000
@@ -82,7 +83,10 @@ _DESCRIPTIONS: Final = {
 
 @dataclass(frozen=True)
 class TableShape:
-    """partition: column whose day partitions the table, or None for the day of writing."""
+    """partition: column whose day partitions the table, or None for the day of writing.
+
+    Not the window for control_totals: rejected records have windows too, whatever time they bear, and a table holds 10,000 partitions.
+    """
 
     name: str
     fields: tuple[bigquery.SchemaField, ...]
@@ -109,8 +113,8 @@ def table_shapes(schema: PaymentSchema) -> list[TableShape]:
         TableShape(DUPLICATES, payments, "event_time", ("transaction_id",)),
         TableShape(REJECTED, ours[REJECTED], "ingest_time", ("kafka_topic", "kafka_partition", "kafka_offset")),
         TableShape(GAPS, ours[GAPS], None, ("kafka_topic", "kafka_partition", "first_offset")),
-        TableShape(TOTALS, ours[TOTALS], "window_start"),
-        TableShape(REPORTS, ours[REPORTS], None, (), _REPORTS_LIVE_MS),
+        TableShape(TOTALS, ours[TOTALS], None, ("window_start",)),
+        TableShape(REPORTS, ours[REPORTS], None, ("run_id",), _REPORTS_LIVE_MS),
     ]
 
 
@@ -130,13 +134,14 @@ class BigQueryTables:
 
     def compare(self, schema: PaymentSchema) -> Comparison:
         """Everything that is missing or differs is said in one message. Raises GuaranteeError. Changes nothing."""
-        self._check_dataset()
+        expirations = self._check_dataset()
         shapes = table_shapes(schema)
         found = {shape.name: table for shape in shapes if (table := self._get(shape.name)) is not None}
         missing = [shape for shape in shapes if shape.name not in found]
         additions = {shape.name: _additions(shape, found[shape.name]) for shape in shapes if shape.name in found}
         has_ledger = self.exists(RUNS)
-        problems = [problem for shape in shapes if shape.name in found for problem in _differences(shape, found[shape.name])]
+        problems = expirations if len(additions) < len(shapes) else []
+        problems += [problem for shape in shapes if shape.name in found for problem in _differences(shape, found[shape.name])]
         problems += self._not_allowed([*(shape.name for shape in missing), *([] if has_ledger else [RUNS])], additions)
         if problems:
             raise GuaranteeError(f"the tables in {self._settings.project}.{self._settings.dataset} do not fit: {'; '.join(problems)}.")
@@ -150,7 +155,8 @@ class BigQueryTables:
         for name, fields in compared.additions.items():
             table = compared.found[name]
             table.schema = [*table.schema, *fields]
-            self._client.update_table(table, ["schema"])
+            with _explained(f"adding columns to table {self._settings.prefix}{name}"):
+                self._client.update_table(table, ["schema"])
         if not compared.has_ledger:
             self._create_ledger()
         if self._settings.create_tables != NEVER:
@@ -163,9 +169,10 @@ class BigQueryTables:
             if fields and not self._settings.update_schema:
                 yield f"table {name} has no column(s) {', '.join(field.name for field in fields)}; --update_schema adds nullable ones"
 
-    def _check_dataset(self) -> None:
+    def _check_dataset(self) -> list[str]:
+        """What of the dataset's defaults new tables must not have."""
         try:
-            self._client.get_dataset(f"{self._settings.project}.{self._settings.dataset}")
+            found = self._client.get_dataset(f"{self._settings.project}.{self._settings.dataset}")
         except NotFound as error:
             raise GuaranteeError(
                 f"--destination=bigquery:{self._settings.project}.{self._settings.dataset}: there is no such dataset. Create it where your data may"
@@ -173,6 +180,13 @@ class BigQueryTables:
             ) from error
         except Forbidden as error:
             raise GuaranteeError(f"BigQuery refuses access to {self._settings.dataset} ({error.message}). {ROLES}") from error
+        defaults = {"table": found.default_table_expiration_ms, "partition": found.default_partition_expiration_ms}
+        return [
+            f"the dataset lets each new {what} expire after {after} ms, so payments, and the ledger that knows of them, would vanish. Take that default"
+            " away, or create the tables without it"
+            for what, after in defaults.items()
+            if after
+        ]
 
     def _get(self, name: str) -> bigquery.Table | None:
         try:
@@ -189,7 +203,8 @@ class BigQueryTables:
         table = bigquery.Table(self._reference(shape.name), schema=list(shape.fields))
         table.time_partitioning = bigquery.TimePartitioning(field=shape.partition, expiration_ms=shape.expires_after_ms)
         table.clustering_fields = list(shape.cluster) or None
-        self._client.create_table(table, exists_ok=True)
+        with _explained(f"creating table {self._settings.prefix}{shape.name}"):
+            self._client.create_table(table, exists_ok=True)
 
     def _create_ledger(self) -> None:
         """With its root in it; of two processes one fails, because the table is there."""
@@ -201,31 +216,17 @@ class BigQueryTables:
 
     def _create_views(self) -> None:
         for name, sql in views(self._settings).items():
-            self._queries.execute(f"CREATE OR REPLACE VIEW {self._settings.table(name)} AS {sql}", (), fresh_job_id("view"))
+            with _explained(f"creating view {self._settings.prefix}{name}"):
+                self._queries.execute(f"CREATE OR REPLACE VIEW {self._settings.table(name)} AS {sql}", (), fresh_job_id("view"))
 
 
-def views(settings: BigQuerySettings) -> dict[str, str]:
-    """Name -> SELECT; the same as in DuckDB."""
-    coordinates = " UNION ALL ".join(
-        f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {settings.table(table)}" for table in ROW_TABLES
-    )
-    return {
-        AUDIT_VIEW: f"""SELECT p.transaction_id, p.event_time AS first_occurrence_time, IFNULL(d.copies, 0) AS dup_count
-FROM {settings.table(PAYMENTS)} AS p
-LEFT JOIN (SELECT transaction_id, COUNT(*) AS copies FROM {settings.table(DUPLICATES)} GROUP BY transaction_id) AS d
-ON p.transaction_id = d.transaction_id""",
-        COVERAGE_VIEW: f"""WITH records AS (
-    SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS copies FROM ({coordinates}) GROUP BY kafka_topic, kafka_partition, kafka_offset
-), spans AS (
-    SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset, kafka_offset AS last_offset, copies, 0 AS gap_offsets FROM records
-    UNION ALL
-    SELECT kafka_topic, kafka_partition, first_offset, last_offset, 0, last_offset - first_offset + 1 FROM {settings.table(GAPS)}
-)
-SELECT kafka_topic, kafka_partition, MIN(first_offset) AS first_offset, MAX(last_offset) AS last_offset,
-    SUM(copies) AS `rows`, SUM(gap_offsets) AS gap_offsets, SUM(GREATEST(copies - 1, 0)) AS repeated,
-    MAX(last_offset) - MIN(first_offset) + 1 - COUNTIF(copies > 0) - SUM(gap_offsets) AS missing
-FROM spans GROUP BY kafka_topic, kafka_partition""",
-    }
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Two runs may do the same at one moment; the next one finds it done."""
+    try:
+        yield
+    except (BadRequest, Conflict, Forbidden, PreconditionFailed) as error:
+        raise GuaranteeError(f"BigQuery refuses {what} ({error.message}). Nothing was read; run again, and see {ROLES}") from error
 
 
 def _payment_field(field: SchemaField) -> bigquery.SchemaField:
@@ -259,12 +260,27 @@ def _differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
         found = there.get(field.name.lower())
         if found is not None and (wanted := _kind(field)) != (seen := _kind(found)):
             yield f"table {shape.name}: column {field.name} is {seen}, the schema says {wanted}"
+    yield from _retention(shape, table)
     known = {field.name.lower() for field in shape.fields}
     if needed := [field.name for field in table.schema if field.name.lower() not in known and field.mode == "REQUIRED"]:
         yield f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema does not name"
 
 
+def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
+    """What would take rows away, or hide them from a query that must see all."""
+    if table.expires is not None:
+        yield f"table {shape.name} expires at {table.expires}; take its expiration away"
+    partitioning = table.time_partitioning
+    if partitioning is not None and partitioning.expiration_ms and shape.expires_after_ms is None:
+        yield f"partitions of table {shape.name} expire after {partitioning.expiration_ms} ms; take that away"
+    if table.require_partition_filter:
+        yield f"table {shape.name} requires a partition filter, but coordinates of all partitions must be seen; take that requirement away"
+
+
 def _kind(field: bigquery.SchemaField) -> str:
+    """Type and mode, and what narrows the type."""
     kind = {"STRUCT": "RECORD", **_REST_NAMES}.get(field.field_type, field.field_type)
+    if limits := [str(limit) for limit in (field.precision, field.scale, field.max_length) if limit is not None]:
+        kind += f"({', '.join(limits)})"
     nested = ", ".join(f"{inner.name} {_kind(inner)}" for inner in field.fields)
     return f"{kind} {field.mode}" + (f" ({nested})" if nested else "")
