@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.payments import MINUTE
+from tests.stream_destination import look
 from tests.stream_log import HORIZON, Sent, never_late
-from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, TOTALS, TOTALS_SCHEMA
+from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, TOTALS_SCHEMA
 from transforms.totals import add_up
 
 Coordinate = tuple[int, int]
@@ -18,15 +19,15 @@ def rows_of(destination: Any) -> dict[str, list[tuple[Coordinate, Any]]]:
     """Table -> ((partition, offset), transaction_id)."""
     found = {}
     for table in ROW_TABLES:
-        rows = destination.query(f"SELECT kafka_partition, kafka_offset, transaction_id FROM {table} ORDER BY ALL").to_pylist()
-        found[table] = [((row["kafka_partition"], row["kafka_offset"]), row["transaction_id"]) for row in rows]
+        rows = look(destination, f"SELECT kafka_partition, kafka_offset, transaction_id FROM {table} ORDER BY ALL")
+        found[table] = [((partition, offset), key) for partition, offset, key in rows]
     return found
 
 
 def gaps_of(destination: Any) -> list[Coordinate]:
     """Every offset of every gap."""
-    rows = destination.query(f"SELECT kafka_partition, first_offset, last_offset FROM {GAPS}").to_pylist()
-    return [(row["kafka_partition"], offset) for row in rows for offset in range(row["first_offset"], row["last_offset"] + 1)]
+    rows = look(destination, f"SELECT kafka_partition, first_offset, last_offset FROM {GAPS}")
+    return [(partition, offset) for partition, first, last in rows for offset in range(first, last + 1)]
 
 
 def compare(destination: Any, log: list[list[Sent]], start_watermarks: Mapping[int, int] | None = None) -> None:
@@ -65,6 +66,6 @@ def compare_totals(destination: Any, log: list[list[Sent]]) -> None:
     """control_totals add up to the tables."""
     ranges = [("payments", partition, 0, len(records)) for partition, records in enumerate(log)]
     expected = destination.present_totals(ranges, "amount", "currency").to_pylist()
-    told = destination.query(f"SELECT * FROM {TOTALS}").select(TOTALS_SCHEMA.names).cast(TOTALS_SCHEMA)
+    told = destination.totals_since(0, 0).select(TOTALS_SCHEMA.names)
     added = add_up(told.to_batches()).to_pylist() if told.num_rows else []
     assert sorted(map(str, added)) == sorted(map(str, expected))

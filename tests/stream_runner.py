@@ -168,14 +168,14 @@ class Cluster:
     def adopt(self, through: Any = None) -> tuple[Checkpoint, ColdStart]:
         """A new job without a checkpoint: where it begins, and what its shards load. through: the destination as this driver sees it."""
         begins = {(TOPIC, partition): 0 for partition in range(len(self.log))}
-        found = adopt(through or self.real, self.job, self.shards, begins, HORIZON, PATIENCE)
+        found = adopt(through or self.real.of_another_process(), self.job, self.shards, begins, HORIZON, PATIENCE)
         positions = {partition: offset for (_, partition), offset in found.positions.items()}
         watermarks = {partition: mark for (_, partition), mark in found.watermarks.items()}
         cold_start = ColdStart(self.real, secrets.token_hex(8), found.lowest_watermark_us, 0)
         return Checkpoint(Source(self.log, positions, watermarks)), cold_start
 
     def start(self, checkpoint: Checkpoint, *, kill: Kill | None = None, cold_start: Any = None, **faults: Any) -> Attempt:
-        destination = UnreliableDestination(self.real, self.network, kill, **faults)
+        destination = UnreliableDestination(self.real.of_another_process(), self.network, kill, **faults)
         return Attempt(destination, self.settings(cold_start), checkpoint, self.processes)
 
 

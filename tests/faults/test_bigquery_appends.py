@@ -14,12 +14,19 @@ from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.bigquery_stand_in.errors import StorageErrorCode
 from tests.unit.contract_write_streams import rows, visible
 from tests.unit.test_bigquery_destination import destination, settings_of, stand_in
-from transforms.destinations import bigquery_append
+from transforms.destinations import bigquery_append, bigquery_streams
 from transforms.destinations.bigquery import BigQueryDestination
 from transforms.destinations.bigquery_rows import RowsRefused
 from transforms.errors import GuaranteeError
 from transforms.tables import GAPS, PAYMENTS
-from transforms.write_streams import OffsetAlreadyExists, OffsetOutOfRange, StreamAlreadyCommitted, StreamFinalized, StreamNotFound
+from transforms.write_streams import (
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamAlreadyCommitted,
+    StreamError,
+    StreamFinalized,
+    StreamNotFound,
+)
 
 __all__ = ["destination", "stand_in"]
 
@@ -119,6 +126,48 @@ def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
     stand_in.faults.lose_answer("AppendRows")
     with BigQueryDestination(settings_of(stand_in)) as other, pytest.raises(OffsetAlreadyExists):
         other.send(stream, 0, rows(0)).wait()
+
+
+@pytest.mark.parametrize("style", STYLES, ids=str)
+def test_an_offset_that_exists_acknowledges_its_own_append_and_none_behind_it(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle
+) -> None:
+    """One answer that ends the connection is about one append, however often the ended connection is asked."""
+    stand_in.faults.error_style = style
+    stand_in.faults.lose_answer("AppendRows", nth=2)
+    assert write_and_commit(destination) == list(range(10))
+
+
+@pytest.mark.parametrize("style", STYLES, ids=str)
+def test_what_is_behind_an_append_at_a_known_offset_of_somebody_elses_stream_goes_on(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle
+) -> None:
+    """The first one may be there, which the caller has to prove; those behind it were never written."""
+    stand_in.faults.error_style = style
+    stream = destination.create_stream(GAPS)
+    with BigQueryDestination(settings_of(stand_in)) as other:
+        stand_in.faults.lose_answer("AppendRows", nth=2)
+        under_way = [other.send(stream, number, rows(number)) for number in range(4)]
+        assert under_way[0].wait() == 1
+        with pytest.raises(OffsetAlreadyExists):
+            under_way[1].wait()
+        assert [append.wait() for append in under_way[2:]] == [3, 4]
+    assert destination.finalize_stream(stream) == 4
+
+
+def test_appends_under_way_to_a_stream_that_is_finalized_here_are_over_and_hold_up_no_others(
+    destination: BigQueryDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle fails with appends under way, and the next one in the process recovers the shard."""
+    monkeypatch.setattr(bigquery_streams, "MAX_BYTES_UNDER_WAY", 3 * rows(0).nbytes)
+    failed, fresh = destination.create_stream(GAPS), destination.create_stream(GAPS)
+    left = [destination.send(failed, number, rows(number)) for number in range(2)]
+    destination.finalize_stream(failed)
+    under_way = [destination.send(fresh, number, rows(number)) for number in range(9)]
+    assert [append.wait() for append in under_way] == list(range(1, 10))
+    for append in left:
+        with pytest.raises(StreamError, match="under way when this process finalized the stream"):
+            append.wait()
 
 
 def test_another_offset_than_the_expected_one_stops(stand_in: BigQueryStandIn, destination: BigQueryDestination, monkeypatch: Any) -> None:

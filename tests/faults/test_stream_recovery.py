@@ -65,7 +65,9 @@ def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_
 
     calls = run(tmp_path / "whole", None)
     assert len(calls) > 15
-    for number, (step, at) in enumerate(calls):
+    # On BigQuery's stand-in each call is killed once, every other one before and the rest after it: both would take a minute.
+    sample = calls if kind == "duckdb" else calls[after::2]
+    for number, (step, at) in enumerate(sample):
         run(tmp_path / str(number), Kill(step, at, after))
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.coordinates import OffsetRange, Position
-from transforms.destinations import bigquery_present, bigquery_reports
+from transforms.destinations import bigquery_present, bigquery_present_rows, bigquery_reports
 from transforms.destinations.bigquery_append import Append
 from transforms.destinations.bigquery_checks import bigquery_checks
 from transforms.destinations.bigquery_clients import clients_of
@@ -20,11 +20,14 @@ from transforms.destinations.bigquery_limits import CREATE_STREAMS_PER_HOUR, MAX
 from transforms.destinations.bigquery_live_ids import live_ids
 from transforms.destinations.bigquery_queries import Queries
 from transforms.destinations.bigquery_settings import BigQuerySettings
+from transforms.destinations.bigquery_shard_ledger import BigQueryShardLedger, create_statement
 from transforms.destinations.bigquery_streams import BigQueryStreams
 from transforms.destinations.bigquery_tables import BigQueryTables
 from transforms.destinations.check_queries import CheckQueries
+from transforms.present_rows import ShardFloor
 from transforms.run_record import RunRecord
 from transforms.schema import PaymentSchema
+from transforms.shard_ledger import SHARD_LEDGER, Job, Offsets, ShardRow
 from transforms.tables import GAPS, RUNS
 from transforms.write_streams import PENDING_STREAM
 
@@ -50,6 +53,7 @@ class BigQueryDestination:
             self._queries = Queries(clients.rest, f"{self.settings.project}.{self.settings.dataset}", self.settings.max_bytes_billed)
             self._tables = BigQueryTables(clients.rest, self._queries, self.settings)
             self._ledger = BigQueryLedger(self._queries, self.settings.table(RUNS))
+            self._shard_ledger = BigQueryShardLedger(self._queries, self.settings.table(SHARD_LEDGER))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -167,6 +171,42 @@ class BigQueryDestination:
     def mark_run(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
         self._ledger.mark(run_id, status)
+
+    # Streaming: transforms/shard_ledger.py and transforms/present_rows.py are the contract.
+
+    def create_shard_ledger(self, shards: int) -> None:
+        self._tables.create_with_rows(SHARD_LEDGER, create_statement(self.settings.table(SHARD_LEDGER), shards))
+        self._shard_ledger.require_shards(shards)
+
+    def begin_job(self, job_id: str, follows: int) -> Job:
+        return self._shard_ledger.begin_job(job_id, follows)
+
+    def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
+        return self._shard_ledger.read(shards)
+
+    def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
+        return self._shard_ledger.swap(job, seen, rows)
+
+    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+        return bigquery_present_rows.rows_above(self._queries.query, self.settings.table, shards, floors, oldest_event_time_us)
+
+    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+        return bigquery_present_rows.count_above(self._queries.query, self.settings.table, shards, floors)
+
+    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return bigquery_present_rows.first_missing(self._queries.query, self.settings.table, begins)
+
+    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return bigquery_present_rows.highest_event_times(self._queries.query, self.settings.table, ends)
+
+    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
+        return bigquery_present_rows.totals_since(self._queries.query, self.settings.table, epoch, stream_offset)
+
+    def gaps_above(self, offsets: Offsets) -> pa.Table:
+        return bigquery_present_rows.gaps_above(self._queries.query, self.settings.table, offsets)
+
+    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
+        return bigquery_present_rows.count_present(self._queries.query, self.settings.table, table, rows)
 
     # Reports, until the driver has read them.
 

@@ -73,7 +73,8 @@ class AppendConnection:
     """Used by one thread. The service answers in the order of the requests, so what waits longest is what the next answer is about.
 
     created_here: the stream was created by this very attempt, so that nobody else can have written to it: then OFFSET_ALREADY_EXISTS for an
-    append that was sent before is its lost acknowledgement.
+    append that was sent before is its lost acknowledgement. Elsewhere it is told to whoever waits for that append, who has to prove it; what
+    is behind it goes on either way.
     """
 
     def __init__(self, append_rows: Call, stream: str, created_here: bool, new_patience: Callable[[], Patience] = Patience) -> None:
@@ -115,6 +116,10 @@ class AppendConnection:
             self._call.cancel()
             self._call = None
 
+    def give_up(self, why: str) -> None:
+        """Ends the connection for good: whoever still waits for an append is told that nobody will learn what became of it."""
+        self._end(StreamError(self._stream, why))
+
     def read_answer(self) -> None:
         """Takes one answer, about the append that waits longest; or a broken connection, and sends everything that waits again."""
         head = self._waiting[0]
@@ -125,13 +130,16 @@ class AppendConnection:
             response, answer = None, of_error(error)
         if answer.meaning is Meaning.OK:
             if self._answers(response, head):
-                self._acknowledged()
-        elif answer.meaning is Meaning.ALREADY_EXISTS and self._created_here and head.sends > 1:
-            self._acknowledged()
-            # An error names no offset. On a new connection none can be left over that would be taken for the next append's.
-            self.close()
-            if self._waiting:
-                self._open()
+                self._settled()
+        elif answer.meaning is Meaning.ALREADY_EXISTS:
+            is_lost_acknowledgement = self._created_here and head.sends > 1
+            if not is_lost_acknowledgement:
+                head.error = _error(self._stream, head, answer)
+            self._settled()
+            # An error names no offset: on a new connection none can be left over that would be taken for the next append's. And a connection
+            # that it has ended would give the same answer for ever.
+            if is_lost_acknowledgement or response is None:
+                self._go_on()
         elif self._may_try_again(answer):
             self._open()
         else:
@@ -156,14 +164,22 @@ class AppendConnection:
             self._patience = self._new_patience()
         return self._patience.allows(answer)
 
-    def _acknowledged(self) -> None:
+    def _settled(self) -> None:
         self._waiting.popleft().is_done = True
         self._patience = None
 
-    def _failed(self, head: Append, answer: Answer) -> None:
-        """Whatever is behind a refused append cannot be at its offset either."""
+    def _go_on(self) -> None:
+        """On a new connection, if there is anything left to send."""
         self.close()
-        error = _error(self._stream, head, answer)
+        if self._waiting:
+            self._open()
+
+    def _failed(self, head: Append, answer: Answer) -> None:
+        """Whatever is behind an append that was not written cannot be at its offset either."""
+        self._end(_error(self._stream, head, answer))
+
+    def _end(self, error: Exception) -> None:
+        self.close()
         for append in self._waiting:
             append.error, append.is_done = error, True
         self._waiting.clear()

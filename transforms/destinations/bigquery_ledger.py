@@ -23,7 +23,7 @@ from google.cloud.bigquery import (
     StructQueryParameterType,
 )
 
-from transforms.destinations.bigquery_queries import ConcurrentUpdate, Parameter, Queries, fresh_job_id
+from transforms.destinations.bigquery_queries import Parameter, Queries
 from transforms.destinations.run_chain import in_order
 from transforms.errors import GuaranteeError
 from transforms.run_record import ABORTED, PREPARED, RunRecord, TableProgress
@@ -31,8 +31,6 @@ from transforms.tables import RUNS
 
 ROOT: Final = "root"
 """run_id of the first row: it is no run, only what genesis follows, so that genesis is claimed like every other record."""
-
-_TRIES: Final = 10
 
 _PARTITION: Final = {
     "topic": "STRING",
@@ -89,20 +87,14 @@ class BigQueryLedger:
     def claim(self, record: RunRecord) -> bool:
         """Follows the predecessor and writes the whole record, by one statement. False: somebody else has followed it already.
 
-        A repair ends the run that it repairs by the same statement. A lost answer is read back by the job's id; a job that failed for another
-        one's sake had no effect, and is tried again under another id.
+        A repair ends the run that it repairs by the same statement. A lost answer is read back by the job's id.
         """
         predecessor = record.predecessor or ROOT
         assert record.repairs in (None, predecessor), "a repair follows the run that it repairs"
-        for _ in range(_TRIES):
-            try:
-                changed = self._queries.execute(self._claim_sql(), _parameters(record, predecessor), fresh_job_id("claim"))
-            except ConcurrentUpdate:
-                continue
-            if changed not in (0, 2):
-                raise GuaranteeError(f"{RUNS}: the claim of {predecessor} changed {changed} rows, not 2. Run `check`, restore the ledger.")
-            return changed == 2 or self._is_there(record, predecessor)
-        return False
+        changed = self._queries.change(self._claim_sql(), _parameters(record, predecessor), "claim")
+        if changed not in (None, 0, 2):
+            raise GuaranteeError(f"{RUNS}: the claim of {predecessor} changed {changed} rows, not 2. Run `check`, restore the ledger.")
+        return changed == 2 or self._is_there(record, predecessor)
 
     def _is_there(self, record: RunRecord, predecessor: str) -> bool:
         """Whether a claim that changed nothing found its own work done. Raises GuaranteeError for a ledger that nobody can follow."""
@@ -121,14 +113,9 @@ class BigQueryLedger:
 
     def mark(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success. Raises GuaranteeError for any other change."""
-        for _ in range(_TRIES):
-            sql = f"UPDATE {self._table} SET status = @status WHERE run_id = @run_id AND status = '{PREPARED}'"
-            try:
-                if self._queries.execute(sql, {"status": status, "run_id": run_id}, fresh_job_id("mark")):
-                    return
-            except ConcurrentUpdate:
-                continue
-            break
+        sql = f"UPDATE {self._table} SET status = @status WHERE run_id = @run_id AND status = '{PREPARED}'"
+        if self._queries.change(sql, {"status": status, "run_id": run_id}, "mark"):
+            return
         found = self._queries.query(f"SELECT status FROM {self._table} WHERE run_id = @run_id", {"run_id": run_id}).column(0).to_pylist()
         if found != [status]:
             raise GuaranteeError(f"{RUNS}: run {run_id} is {found[0] if found else 'not there'}, so it cannot become {status}.")

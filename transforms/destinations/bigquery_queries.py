@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 import requests
 from google.api_core.exceptions import BadRequest, Conflict, Forbidden, GoogleAPICallError, NotFound, RetryError, ServerError
+from google.api_core.retry import exponential_sleep_generator
 from google.auth.exceptions import RefreshError
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
@@ -37,12 +39,16 @@ _TYPES: Final[dict[type, str]] = {
     datetime: "TIMESTAMP",
     date: "DATE",
 }
-_CONCURRENT: Final = "could not serialize access"
+_TRIES: Final = 10
+_CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
+"""Two statements have changed one row; or 20 wait for their turn on one table already
+(https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency)."""
+
 _TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
 
 
 class ConcurrentUpdate(Exception):
-    """Another statement changed the same table at the same moment: this one had no effect.
+    """Other statements change the same table at the same moment: this one had no effect.
 
     https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts
     """
@@ -100,6 +106,20 @@ class Queries:
             self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
         return self._location
 
+    def change(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str) -> int | None:
+        """Affected rows of a DML statement that may meet others on its table; None when every try did, and nothing was changed.
+
+        A lost answer is read back by the job's id; a job that failed for another one's sake had no effect, and is tried again under another id,
+        after a pause with jitter. what: part of the ids.
+        """
+        pauses = exponential_sleep_generator(bigquery_retry.FIRST_DELAY_SECONDS, bigquery_retry.LONGEST_DELAY_SECONDS)
+        for _ in range(_TRIES):
+            try:
+                return self.execute(sql, parameters, fresh_job_id(what))
+            except ConcurrentUpdate:
+                time.sleep(next(pauses))
+        return None
+
     def _config(self, parameters: Mapping[str, Any] | Sequence[Parameter]) -> bigquery.QueryJobConfig:
         named = [_parameter(*one) for one in parameters.items()] if isinstance(parameters, Mapping) else list(parameters)
         return bigquery.QueryJobConfig(query_parameters=named, maximum_bytes_billed=self._max_bytes_billed, use_legacy_sql=False)
@@ -121,7 +141,7 @@ def _explained(max_bytes_billed: int) -> Iterator[None]:
     try:
         yield
     except (BadRequest, Forbidden, NotFound) as error:
-        if _CONCURRENT in str(error).lower():
+        if any(text in str(error).lower() for text in _CONCURRENT):
             raise ConcurrentUpdate(str(error)) from error
         raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
     except RefreshError as error:

@@ -7,10 +7,17 @@ bare with a constant. Rows that still lie in the write buffer are seen too: only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
+from google.cloud.bigquery import (
+    ArrayQueryParameter,
+    ScalarQueryParameter,
+    ScalarQueryParameterType,
+    StructQueryParameter,
+    StructQueryParameterType,
+)
 
 from transforms.buckets import BUCKET_US
 from transforms.destinations.check_queries import OFFSETS_PER_BLOCK
@@ -25,6 +32,14 @@ Query: TypeAlias = Callable[[str, dict[str, Any]], pa.Table]
 RANGES: Final = """(SELECT topic, @partitions[ORDINAL(position + 1)] AS `partition`, @from_offsets[ORDINAL(position + 1)] AS from_offset,
     @to_offsets[ORDINAL(position + 1)] AS to_offset FROM UNNEST(@topics) AS topic WITH OFFSET AS position)"""
 """The ranges of visible_rows.range_parameters as rows: `topic`, `partition`, `from_offset`, `to_offset` (exclusive)."""
+
+
+def array_of_structs(name: str, kinds: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> ArrayQueryParameter:
+    """A parameter for UNNEST. kinds: type by field; an array of no rows has them too. A request may have 10 MB
+    (https://cloud.google.com/bigquery/quotas#query_jobs)."""
+    structs = [StructQueryParameter(None, *(ScalarQueryParameter(key, kind, row[key]) for key, kind in kinds.items())) for row in rows]
+    kind = StructQueryParameterType(*(ScalarQueryParameterType(kind, name=key) for key, kind in kinds.items()))
+    return ArrayQueryParameter(name, kind, structs)
 
 
 def rows_of_tables(name: Name) -> str:

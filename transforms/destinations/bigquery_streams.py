@@ -55,7 +55,8 @@ class BigQueryStreams:
     def finalize(self, stream: str) -> int:
         """Raises StreamNotFound."""
         if stream in self._connections:
-            self._connections.pop(stream).close()
+            # A bundle that has failed may have left appends under way: the number of rows tells what became of them.
+            self._connections.pop(stream).give_up("an append was under way when this process finalized the stream")
         found = patiently(
             f"finalizing write stream {stream}",
             lambda: self._clients.write.finalize_write_stream(name=stream, retry=None, timeout=ANSWER_SECONDS),

@@ -158,7 +158,7 @@ class BigQueryTables:
             with _explained(f"adding columns to table {self._settings.prefix}{name}"):
                 self._client.update_table(table, ["schema"])
         if not compared.has_ledger:
-            self._create_ledger()
+            self.create_with_rows(RUNS, create_statement(self._settings.table(RUNS)))
         if self._settings.create_tables != NEVER:
             self._create_views()
 
@@ -206,12 +206,16 @@ class BigQueryTables:
         with _explained(f"creating table {self._settings.prefix}{shape.name}"):
             self._client.create_table(table, exists_ok=True)
 
-    def _create_ledger(self) -> None:
-        """With its root in it; of two processes one fails, because the table is there."""
+    def create_with_rows(self, name: str, statement: str) -> None:
+        """A ledger, by CREATE TABLE AS SELECT; of two processes one fails, because the table is there. Nothing if it is there already."""
+        if self.exists(name):
+            return
+        if self._settings.create_tables == NEVER:
+            raise GuaranteeError(f"missing: {name}, and --create_tables=never is in force; --create_tables=if_needed creates it.")
         try:
-            self._queries.execute(create_statement(self._settings.table(RUNS)), (), fresh_job_id("create"))
+            self._queries.execute(statement, (), fresh_job_id("create"))
         except (GuaranteeError, Conflict):
-            if not self.exists(RUNS):
+            if not self.exists(name):
                 raise
 
     def _create_views(self) -> None:
