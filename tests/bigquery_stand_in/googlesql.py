@@ -37,6 +37,17 @@ _FOREIGN_TOKENS: Final = {
     TokenType.L_BRACE: "{",
 }
 
+_KEYWORDS: Final = """
+ALL AND ANY ARRAY AS ASC ASSERT_ROWS_MODIFIED AT BETWEEN BY CASE CAST COLLATE CONTAINS CREATE CROSS CUBE CURRENT DEFAULT DEFINE DESC
+DISTINCT ELSE END ENUM ESCAPE EXCEPT EXCLUDE EXISTS EXTRACT FALSE FETCH FOLLOWING FOR FROM FULL GROUP GROUPING GROUPS HASH HAVING IF IGNORE
+IN INNER INTERSECT INTERVAL INTO IS JOIN LATERAL LEFT LIKE LIMIT LOOKUP MERGE NATURAL NEW NO NOT NULL NULLS OF ON OR ORDER OUTER OVER
+PARTITION PRECEDING PROTO QUALIFY RANGE RECURSIVE RESPECT RIGHT ROLLUP ROWS SELECT SET SOME STRUCT TABLESAMPLE THEN TO TREAT TRUE UNBOUNDED
+UNION UNNEST USING WHEN WHERE WINDOW WITH WITHIN
+"""
+
+_RESERVED: Final = frozenset(_KEYWORDS.split())
+"""No name without backticks: https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#reserved_keywords."""
+
 STATEMENTS: Final = (
     exp.Query,
     exp.Insert,
@@ -86,12 +97,21 @@ def _check(statement: exp.Expression, tokens: list[Token]) -> None:
         raise invalid_query(f"Syntax error: {type(foreign).__name__} is not supported")
     if isinstance(statement, exp.Insert) and statement.args.get("by_name"):
         raise invalid_query("Syntax error: INSERT BY NAME is not GoogleSQL")
+    for identifier in statement.find_all(exp.Identifier):
+        if not identifier.quoted and identifier.name.upper() in _RESERVED and not _follows_a_dot(identifier):
+            raise invalid_query(f"Syntax error: Unexpected keyword {identifier.name.upper()}")
     for name in _called(tokens):
         if name.upper() not in FUNCTIONS:
             raise invalid_query(f"Function not found: {name}")
     for node in statement.find_all(exp.Update, exp.Delete):
         if node.args.get("where") is None and not isinstance(node.parent, exp.When):
             raise invalid_query(f"{type(node).__name__.upper()} must have a WHERE clause")
+
+
+def _follows_a_dot(identifier: exp.Identifier) -> bool:
+    """Keywords are allowed there (https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#path_expressions)."""
+    column = identifier.parent
+    return isinstance(column, exp.Dot) or (isinstance(column, exp.Column) and identifier.arg_key == "this" and bool(column.table))
 
 
 def _called(tokens: list[Token]) -> Iterator[str]:

@@ -99,9 +99,9 @@ def test_dml_may_change_streamed_rows_after_half_an_hour(stand_in: BigQueryStand
 
 def test_queries_and_views_follow_the_clock(stand_in: BigQueryStandIn) -> None:
     client = rest_client(stand_in)
-    client.query("CREATE VIEW today AS SELECT CURRENT_DATE() AS day, UNIX_SECONDS(CURRENT_TIMESTAMP()) AS at").result()
+    client.query("CREATE VIEW today AS SELECT CURRENT_DATE() AS day, UNIX_SECONDS(CURRENT_TIMESTAMP()) AS moment").result()
     for _ in range(2):
-        (found,) = client.query("SELECT day, at FROM today").result()
+        (found,) = client.query("SELECT day, moment FROM today").result()
         assert tuple(found.values()) == (stand_in.clock().date(), int(stand_in.clock().timestamp()))
         stand_in.clock.advance(days=1)
 

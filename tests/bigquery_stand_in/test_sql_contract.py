@@ -159,6 +159,7 @@ QUERIES = {
         (3, 3),
     ],
     "SELECT * EXCEPT (b) FROM (SELECT 1 AS a, 2 AS b)": [(1,)],
+    "SELECT x.group FROM (SELECT 1 AS `group`) AS x": [(1,)],
     "SELECT k, COUNT(*) AS n FROM UNNEST(['a', 'b', 'a']) AS k GROUP BY k HAVING n > 1": [("a", 2)],
     "SELECT x FROM UNNEST([3, NULL, 1]) AS x ORDER BY x": [(None,), (1,), (3,)],
     "SELECT s.a, p FROM (SELECT 1 AS a, [5, 6] AS ps) s, UNNEST(s.ps) AS p ORDER BY p": [(1, 5), (1, 6)],
@@ -191,6 +192,7 @@ REFUSED_QUERIES = {
     f"SELECT a FROM {ONES} ORDER BY ALL": "Syntax error",
     f"SELECT a FROM {ONES} WHERE a IN (FROM {ONES})": "Syntax error",
     "SELECT {'a': 1}": "Syntax error",
+    "SELECT 1 AS following": "Unexpected keyword",
     f"SELECT x.a FROM {ONES} x LEFT JOIN {ONES} y ON x.a > y.a": "equality of fields",
     f"SELECT x.a FROM {ONES} x FULL JOIN {ONES} y ON x.a = 1 AND y.a IS NOT DISTINCT FROM x.a": "equality of fields",
 }
@@ -243,17 +245,17 @@ def test_query_columns_are_written_by_position_and_with_their_type(service: Serv
 @source("https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language")
 def test_ddl_creates_tables_and_views_and_adds_columns(service: Service) -> None:
     name = f"contract_{uuid.uuid4().hex}"
-    service.query(f"""CREATE TABLE IF NOT EXISTS {name} (id STRING NOT NULL OPTIONS (description = 'the key'), at TIMESTAMP,
-        parts ARRAY<STRUCT<name STRING, size INT64>>) PARTITION BY DATE(at) CLUSTER BY id OPTIONS (description = 'a table')""")
+    service.query(f"""CREATE TABLE IF NOT EXISTS {name} (id STRING NOT NULL OPTIONS (description = 'the key'), moment TIMESTAMP,
+        parts ARRAY<STRUCT<name STRING, size INT64>>) PARTITION BY DATE(moment) CLUSTER BY id OPTIONS (description = 'a table')""")
     service.query(f"CREATE TABLE IF NOT EXISTS {name} (other STRING)")
     with pytest.raises(api.Conflict):
         service.query(f"CREATE TABLE {name} (other STRING)")
     service.query(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS note STRING")
     service.query(f"INSERT INTO {name} (id, parts) VALUES ('a', [STRUCT('x' AS name, 1 AS size)])")
     found = service.client.get_table(f"{service.project}.{service.dataset}.{name}")
-    assert [field.name for field in found.schema] == ["id", "at", "parts", "note"]
+    assert [field.name for field in found.schema] == ["id", "moment", "parts", "note"]
     assert (found.schema[0].mode, found.schema[0].description, found.description) == ("REQUIRED", "the key", "a table")
-    assert (found.time_partitioning.field, found.clustering_fields) == ("at", ["id"])
+    assert (found.time_partitioning.field, found.clustering_fields) == ("moment", ["id"])
     service.query(f"CREATE TABLE {name}_copy AS SELECT id, ARRAY_LENGTH(parts) AS n FROM {name}")
     service.query(f"CREATE OR REPLACE VIEW {name}_view AS SELECT id, n FROM {service.dataset}.{name}_copy")
     assert service.query(f"SELECT id, n FROM {name}_view") == [("a", 1)]

@@ -132,10 +132,10 @@ def first_missing(ask: Ask, name: Name, begins: Mapping[tuple[str, int], int]) -
 ), ordered AS (
     SELECT kafka_topic, kafka_partition, MAX(last_offset) OVER (
         PARTITION BY kafka_topic, kafka_partition ORDER BY first_offset, last_offset ROWS UNBOUNDED PRECEDING) + 1 AS next_offset,
-        LEAD(first_offset) OVER (PARTITION BY kafka_topic, kafka_partition ORDER BY first_offset, last_offset) AS following
+        LEAD(first_offset) OVER (PARTITION BY kafka_topic, kafka_partition ORDER BY first_offset, last_offset) AS next_first
     FROM spans
 )
-SELECT kafka_topic, kafka_partition, MIN(next_offset) AS value FROM ordered WHERE following IS NULL OR following > next_offset
+SELECT kafka_topic, kafka_partition, MIN(next_offset) AS value FROM ordered WHERE next_first IS NULL OR next_first > next_offset
 GROUP BY kafka_topic, kafka_partition"""
     return _by_partition(ask(sql, [_bounds(begins)]))
 
