@@ -168,7 +168,7 @@ class Cluster:
     def adopt(self, through: Any = None) -> tuple[Checkpoint, ColdStart]:
         """A new job without a checkpoint: where it begins, and what its shards load. through: the destination as this driver sees it."""
         begins = {(TOPIC, partition): 0 for partition in range(len(self.log))}
-        found = adopt(through or self.real.of_another_process(), self.job, self.shards, begins, HORIZON, PATIENCE)
+        found = adopt(through or self.real.of_another_process(), self.job, self.shards, begins, HORIZON, ("amount", "currency"), PATIENCE)
         positions = {partition: offset for (_, partition), offset in found.positions.items()}
         watermarks = {partition: mark for (_, partition), mark in found.watermarks.items()}
         cold_start = ColdStart(self.real, secrets.token_hex(8), found.lowest_watermark_us, 0)

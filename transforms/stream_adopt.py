@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from transforms.errors import GuaranteeError
 from transforms.present_rows import ShardFloor
 from transforms.shard_ledger import GAPS_SHARD, TOTALS_SHARD, Job, Offsets, Progress, ShardRow
 from transforms.stream_gaps import GapsDestination
 from transforms.stream_recover import Expected, Patience, StreamingDestination, claim, close, expected_rows, finalize_older
+from transforms.stream_unobserved import TotalsTables, mark_unobserved
 from transforms.tables import GAPS, ROW_TABLES
 
 Partition = tuple[str, int]
@@ -38,17 +40,23 @@ class Adopted:
         return None if None in marks else min((mark for mark in marks if mark is not None), default=None)
 
 
+class AdoptedDestination(GapsDestination, TotalsTables, Protocol):
+    """What adopt needs of a destination."""
+
+
 def adopt(
-    destination: GapsDestination,
+    destination: AdoptedDestination,
     job: Job,
     shards: int,
     begins: Mapping[Partition, int],
     dedup_horizon_us: int,
+    totals_columns: tuple[str | None, str | None],
     patience: Patience,
 ) -> Adopted:
     """Once, before a job without a checkpoint is submitted; a PREPARED run has been finished before. Again after a crash: harmless.
 
-    begins: every partition to be read, with the position that the run ledger knows, else its beginning. Raises GuaranteeError when rows that
+    begins: every partition to be read, with the position that the run ledger knows, else its beginning. totals_columns: of amount and
+    currency, to find the windows that were open and mark them unobserved. Raises GuaranteeError when rows that
     the streams took are not visible, or when rows are missing below what a shard has passed.
     """
     everyone = claim(destination, job, [*range(shards), TOTALS_SHARD, GAPS_SHARD], ())
@@ -67,6 +75,7 @@ def adopt(
     begin = {row.shard: Progress(len(row.epochs), row.nonce, below, {}, present.get(row.shard, {})) for row in everyone}
     based = [row.close(counts[row.shard], base=begin[row.shard], latest=begin[row.shard]) for row in everyone]
     watermarks = _watermarks(destination.highest_event_times(positions), positions, dedup_horizon_us)
+    mark_unobserved(destination, *totals_columns)
     close(destination, job, everyone, based)
     return Adopted(positions, watermarks)
 

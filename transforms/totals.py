@@ -17,6 +17,9 @@ from transforms.fingerprint_index import Fingerprints, split_fingerprints
 from transforms.tables import DUPLICATES, NUMERIC, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
 
 OUTCOME_OF_TABLE: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicate", REJECTED: "rejected"}
+UNOBSERVED: Final = "unobserved"
+"""Outcome of a row that adds nothing and says that its window has no complete totals; see transforms/stream_unobserved.py."""
+
 _CHECKSUM_MASK: Final = (1 << 60) - 1
 _KEYS: Final = ["window_start", "outcome", "currency"]
 

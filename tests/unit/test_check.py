@@ -15,6 +15,7 @@ from pipeline.check_result import FAILED, NOTED, CheckResult
 from tests.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, payment, run, use
 from transforms.destinations.duckdb import DuckDBDestination
 from transforms.errors import UsageError
+from transforms.stream_unobserved import mark_unobserved
 from transforms.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
 
 CHAIN = "the ledger is one chain"
@@ -356,3 +357,18 @@ def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such file"):
         command(tmp_path / "nothing.duckdb")
     assert not (tmp_path / "nothing.duckdb").exists()
+
+
+def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_apart(path: Path) -> None:
+    with DuckDBDestination(str(path)) as destination:
+        assert mark_unobserved(destination, "amount", "currency") == []
+    tamper(path, f"DELETE FROM {TOTALS} WHERE outcome = 'accepted' AND {one(TOTALS, 'records')}")
+    assert failed(path) == {SUMS}
+    with DuckDBDestination(str(path)) as destination:
+        (window,) = mark_unobserved(destination, "amount", "currency")
+        assert mark_unobserved(destination, "amount", "currency") == [], "marked once"
+    assert failed(path) == set()
+    (noted,) = [result for result in results(path) if result.name == "windows that nobody observed as a whole"]
+    assert (noted.status, noted.figure[:9], noted.proof[0]["window_start"]) == (NOTED, "1 windows", window)
+    tamper(path, f"UPDATE {TOTALS} SET records = records + 1 WHERE outcome <> 'unobserved' AND window_start <> '{window}'")
+    assert failed(path) == {SUMS}, "the other windows are checked as before"

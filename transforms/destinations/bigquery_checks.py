@@ -9,6 +9,7 @@ from transforms.destinations.bigquery_totals import checksum, totals_of_rows
 from transforms.destinations.check_queries import CheckQueries
 from transforms.run_record import COMMITTED, PREPARED
 from transforms.tables import AUDIT_VIEW, DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
+from transforms.totals import UNOBSERVED
 
 
 def bigquery_checks(name: Name) -> CheckQueries:
@@ -26,6 +27,8 @@ FROM ({rows}) GROUP BY kafka_topic, kafka_partition, kafka_offset HAVING COUNT(*
         highest_event_times=_highest_event_times(name),
         reasons=f"""SELECT reason, COUNT(*) AS n FROM {name(REJECTED)}
 WHERE {_within("ingest_time")} AND UNIX_MICROS(ingest_time) IN UNNEST(@times) GROUP BY reason""",
+        unobserved_windows=f"""SELECT DISTINCT {_window_text("window_start")} AS window_start FROM {name(TOTALS)}
+WHERE outcome = '{UNOBSERVED}'""",
         totals_differences=partial(_totals_differences, name),
     )
 
@@ -95,7 +98,7 @@ def _totals_differences(name: Name, amount_column: str | None, currency_column: 
 WITH found AS ({totals_of_rows(source, amount_column, currency_column)}), told AS (
     SELECT window_start, outcome, currency, SUM(records) AS records, SUM(CAST(amount AS BIGNUMERIC)) AS amount,
         {checksum("checksum")} AS checksum
-    FROM {name(TOTALS)} GROUP BY window_start, outcome, currency
+    FROM {name(TOTALS)} WHERE outcome <> '{UNOBSERVED}' GROUP BY window_start, outcome, currency
 ), sides AS (
     SELECT window_start, outcome, currency, records AS told_records, amount AS told_amount, checksum AS told_checksum,
         CAST(NULL AS INT64) AS found_records, CAST(NULL AS BIGNUMERIC) AS found_amount, CAST(NULL AS INT64) AS found_checksum FROM told
@@ -107,13 +110,18 @@ WITH found AS ({totals_of_rows(source, amount_column, currency_column)}), told A
         MAX(told_checksum) AS checksum_in_totals, MAX(found_checksum) AS checksum_in_tables
     FROM sides GROUP BY window_start, outcome, currency
 )
-SELECT SUBSTR(CAST(window_start AS STRING), 1, 19) AS window_start, outcome, currency,
+SELECT {_window_text("window_start")} AS window_start, outcome, currency,
     records_in_totals, records_in_tables, amount_in_totals, amount_in_tables,
     checksum_in_totals = checksum_in_tables AS same_ids
 FROM compared
 WHERE records_in_totals IS DISTINCT FROM records_in_tables OR amount_in_totals IS DISTINCT FROM amount_in_tables
     OR checksum_in_totals IS DISTINCT FROM checksum_in_tables
 ORDER BY window_start, outcome, currency NULLS LAST"""
+
+
+def _window_text(column: str) -> str:
+    """Without the zone, which is UTC."""
+    return f"SUBSTR(CAST({column} AS STRING), 1, 19)"
 
 
 def _every_row(name: Name, table: str) -> str:

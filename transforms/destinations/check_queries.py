@@ -61,6 +61,9 @@ class CheckQueries:
     reasons: str
     """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times: `reason`, and their number `n`."""
 
+    unobserved_windows: str
+    """Windows that are marked as having no complete totals: `window_start`, as `totals_differences` writes it, each once."""
+
     totals_differences: Callable[[str | None, str | None, bool], str]
     """Called with the amount's and the currency's column (None where the schema has none), and whether a PREPARED run counts. The text's
     rows: windows whose totals are not what the three tables add up to, sorted: `window_start` as text, `outcome`, `currency`,

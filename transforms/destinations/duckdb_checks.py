@@ -8,6 +8,7 @@ from transforms.destinations.check_queries import OFFSETS_PER_BLOCK, CheckQuerie
 from transforms.destinations.duckdb_totals import totals_of_rows
 from transforms.run_record import COMMITTED, PREPARED
 from transforms.tables import AUDIT_VIEW, DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
+from transforms.totals import UNOBSERVED
 
 
 def _ranges(status: str) -> str:
@@ -80,7 +81,7 @@ def _totals_differences(amount_column: str | None, currency_column: str | None, 
     return f"""
 WITH found AS ({found}), told AS (
     SELECT window_start, outcome, currency, SUM(records) AS records, SUM(amount) AS amount, SUM(checksum) % (1::HUGEINT << 60) AS checksum
-    FROM {TOTALS} GROUP BY ALL
+    FROM {TOTALS} WHERE outcome <> '{UNOBSERVED}' GROUP BY ALL
 )
 SELECT COALESCE(told.window_start, found.window_start)::VARCHAR AS window_start, COALESCE(told.outcome, found.outcome) AS outcome,
     COALESCE(told.currency, found.currency) AS currency,
@@ -110,5 +111,6 @@ FROM ({ROWS}) GROUP BY ALL HAVING COUNT(*) > 1""",
     highest_event_times=_HIGHEST,
     reasons=f"""SELECT reason, COUNT(*) AS n FROM {REJECTED} WHERE {_within("ingest_time")}
         AND epoch_us(ingest_time) IN (SELECT unnest($times::BIGINT[])) GROUP BY reason""",
+    unobserved_windows=f"SELECT DISTINCT window_start::VARCHAR AS window_start FROM {TOTALS} WHERE outcome = '{UNOBSERVED}'",
     totals_differences=_totals_differences,
 )
