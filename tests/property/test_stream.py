@@ -167,8 +167,8 @@ def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
     play("duckdb", log, shards, processes, script)
 
 
-# An example takes a second there; more of them by hand, with --hypothesis-seed.
-@settings(max_examples=15, deadline=None)
+# An example takes a second there.
+@settings(max_examples=12, deadline=None)
 @schedules
 def test_whatever_dies_and_comes_back_bigquery_holds_it_too(log: list[list[Sent]], shards: int, processes: int, script: list[Any]) -> None:
     play("bigquery", log, shards, processes, script)
