@@ -19,7 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.kafka_broker import ROOT, die_with_parent
+from tests.child_process import ending_with_this_process
+from tests.kafka_broker import ROOT
 from transforms.destinations.bigquery import BigQueryDestination
 from transforms.destinations.bigquery_rows import serialize_rows
 from transforms.destinations.bigquery_settings import BigQuerySettings
@@ -102,7 +103,7 @@ def payments(rows: int) -> pa.RecordBatch:
 def stand_in(folder: Path) -> Iterator[dict[str, str]]:
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "tests.bigquery_stand_in", f"--project={PROJECT}", f"--dataset={DATASET}", "--discard_rows"]
-    process = subprocess.Popen([*command, f"--ready_file={ready}"], cwd=ROOT, preexec_fn=die_with_parent)
+    process = subprocess.Popen(ending_with_this_process([*command, f"--ready_file={ready}"]), cwd=ROOT)
     try:
         deadline = time.monotonic() + 30
         while not ready.exists():

@@ -1,6 +1,5 @@
 """A real Kafka broker for tests: one node, KRaft, on a free port of 127.0.0.1, in a process group of its own."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.child_process import ending_with_this_process
+
 ROOT = Path(__file__).parent.parent
 CACHE = Path(os.environ.get("PIPELINE_CACHE", ROOT / ".cache"))
 JARS = CACHE / "kafka-4.3.1"
@@ -20,17 +21,10 @@ JARS = CACHE / "kafka-4.3.1"
 USER, PASSWORD = "pipeline", "right"
 
 _START_SECONDS = 60
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 class BrokerUnavailable(Exception):
     """Java or Maven is missing."""
-
-
-def die_with_parent() -> None:
-    """For preexec_fn: a test process that is killed leaves nothing behind. Linux ties it to the thread: start children in the main one."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def kafka_jars() -> Path:
@@ -82,7 +76,7 @@ class KafkaBroker:
         command = ["java", *flags, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._folder / "server.properties")]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+                ending_with_this_process(command), stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
             )
         deadline = time.monotonic() + _START_SECONDS
         while "Kafka Server started" not in log.read_text(errors="replace"):

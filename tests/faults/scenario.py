@@ -15,7 +15,8 @@ from pipeline.cli import WRONG_USAGE
 from pipeline.message_generator import COPY, FUTURE, INVALID, PAYMENT, GeneratedMessage
 from pipeline.produce import KafkaSender
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.kafka_broker import ROOT, die_with_parent
+from tests.child_process import ending_with_this_process
+from tests.kafka_broker import ROOT
 
 ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_records")
 
@@ -52,7 +53,8 @@ class Scenario:
 
     def start(self, *module: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", *(module or ("pipeline",)), *self.run_arguments]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=die_with_parent)
+        command = ending_with_this_process(command)
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, *module: str) -> int:
         """The exit status; negative for a signal."""

@@ -37,7 +37,7 @@ from tests.bigquery_stand_in.fixtures import (  # noqa: F401
     stand_in_fixture,
     writer_fixture,
 )
-from tests.kafka_broker import die_with_parent
+from tests.child_process import ending_with_this_process
 
 # Strict mode
 
@@ -212,7 +212,7 @@ def test_another_project_is_denied(stand_in: BigQueryStandIn, writer: BigQueryWr
 def test_tables_in_a_file_outlive_the_process_of_the_stand_in(tmp_path: Path) -> None:
     ready, database = tmp_path / "ready.json", tmp_path / "bigquery.duckdb"
     command = [sys.executable, "-m", "tests.bigquery_stand_in", "--dataset=d", f"--database={database}", f"--ready_file={ready}"]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], preexec_fn=die_with_parent)
+    process = subprocess.Popen(ending_with_this_process(command), cwd=Path(__file__).parents[2])
     try:
         deadline = time.monotonic() + SECONDS
         while not ready.exists():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka_broker import ROOT, die_with_parent
+from tests.child_process import ending_with_this_process
+from tests.kafka_broker import ROOT
 from tests.unit.contract_ledger import LedgerContract
 from tests.unit.contract_write_streams import Contract, rows, visible
 from transforms.destinations import open_destination
@@ -90,7 +91,7 @@ def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_pa
     path = str(tmp_path / "test.duckdb")
     code = f"import duckdb, sys; c = duckdb.connect({path!r}); print('open', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+        ending_with_this_process([sys.executable, "-c", code]), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdin is not None and holder.stdout is not None
     assert holder.stdout.readline() == "open\n"
