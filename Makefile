@@ -25,7 +25,7 @@ test: $(READY)
 test-bigquery: $(READY)
 	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "make test-bigquery needs PROJECT=... and DATASET=... (a dataset for tests, which exists), \
 	and application default credentials: gcloud auth application-default login."; exit 2; }
-	BIGQUERY_PROJECT=$(PROJECT) BIGQUERY_DATASET=$(DATASET) $(BIN)/python -m pytest tests/unit/test_bigquery_contract.py \
+	BIGQUERY_PROJECT=$(PROJECT) BIGQUERY_DATASET=$(DATASET) $(BIN)/python -m pytest tests/bigquery_stand_in/test_write_contract.py \
 		tests/bigquery_stand_in/test_rest_contract.py tests/bigquery_stand_in/test_sql_contract.py
 
 lint: $(READY)

@@ -7,7 +7,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*", "runners", "runners.*"]),
-    package_data={"transforms": ["*.json"]},
+    package_data={"transforms.model": ["*.json"]},
     install_requires=[
         "apache-beam[gcp]==2.77.0",  # the pipeline itself and its runners
         "google-cloud-bigquery==3.47.0",  # tables, schema and queries of the BigQuery destination

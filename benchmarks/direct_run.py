@@ -19,13 +19,16 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipeline.message_generator import MessageGenerator
-from pipeline.produce import KafkaSender
-from tests.kafka_broker import KafkaBroker, running_broker
+from pipeline.produce.command import KafkaSender
+from pipeline.produce.message_generator import MessageGenerator
+from tests.support.kafka_broker import KafkaBroker, running_broker
 
 PARTITIONS = 8
+
+
 PER_KEY_SHARE = 200
 """per_key gets one message of so many: it does a few hundred a second."""
+
 
 _BATCH = 20_000
 

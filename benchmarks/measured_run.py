@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cli, transaction
-from transforms import judge
-from transforms.deduplicate_per_key import DeduplicatePerKey, SplitByKey
-from transforms.deduplicate_sharded import DeduplicateSharded
-from transforms.partition_reader import PartitionReader
-from transforms.read import ReadRange
-from transforms.write import WriteRowsOfShards
+from transforms.decode import decode_records as judge
+from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
+from transforms.deduplicate.sharded import DeduplicateSharded
+from transforms.read.partition_reader import PartitionReader
+from transforms.read.read_records import ReadRange
+from transforms.write.write_rows import WriteRowsOfShards
 
 SECONDS: Counter[str] = Counter()
 

@@ -10,14 +10,25 @@ from typing import Final
 
 from pipeline import __version__
 from pipeline.interrupt import interrupts_remembered, was_interrupted
-from transforms.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, UsageError
 
 DONE: Final = 0
+
+
 CHECK_FAILED: Final = 1
+
+
 WRONG_USAGE: Final = 2
+
+
 GUARANTEE_REFUSED: Final = 3
+
+
 UNEXPECTED: Final = 4
+
+
 INTERRUPTED: Final = 128 + signal.SIGINT
+
 
 _HELP: Final = """usage: payment-pipeline COMMAND [options]
 
@@ -94,33 +105,33 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from pipeline.run import run_command
-    from pipeline.run_config import run_config
+    from pipeline.options.run_config import run_config
+    from pipeline.run.command import run_command
 
     return run_command(run_config(arguments))
 
 
 def _check(arguments: list[str]) -> int:
-    from pipeline.check import check_command
+    from pipeline.check.command import check_command
 
     return check_command(arguments)
 
 
 def _produce(arguments: list[str]) -> int:
-    from pipeline.produce import produce_command
+    from pipeline.produce.command import produce_command
 
     return produce_command(arguments)
 
 
 def _preflight(arguments: list[str]) -> int:
+    from pipeline.options.run_config import run_config
     from pipeline.preflight import preflight_command
-    from pipeline.run_config import run_config
 
     return preflight_command(run_config(arguments))
 
 
 def _demo(arguments: list[str]) -> int:
-    from pipeline.demo import demo_command
+    from pipeline.demo.command import demo_command
 
     return demo_command(arguments)
 

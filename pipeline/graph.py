@@ -9,15 +9,15 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.decode import Decoder
-from transforms.dedup_settings import DedupSettings
-from transforms.deduplicate import DeduplicateTransactions
-from transforms.judge import JudgeRecords
-from transforms.lateness import TimeLimits
-from transforms.partition_reader import PartitionRange
-from transforms.read import ReadRecords
-from transforms.reports import CollectReports, ReportStore
-from transforms.write import PendingDestination, WriteRowsOfShards
+from transforms.decode.decode_records import JudgeRecords
+from transforms.decode.decoder import Decoder
+from transforms.decode.lateness import TimeLimits
+from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
+from transforms.deduplicate.settings import DedupSettings
+from transforms.read.partition_reader import PartitionRange
+from transforms.read.read_records import ReadRecords
+from transforms.write.collect_reports import CollectReports, ReportStore
+from transforms.write.write_rows import PendingDestination, WriteRowsOfShards
 
 
 @dataclass(frozen=True)

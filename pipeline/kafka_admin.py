@@ -11,18 +11,25 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline.config import EARLIEST, LATEST, Start
-from transforms.errors import GuaranteeError
-from transforms.kafka_errors import BrokerErrors, WaitLog
+from pipeline.options.config import EARLIEST, LATEST, Start
+from transforms.model.errors import GuaranteeError
+from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 _LOG = logging.getLogger(__name__)
+
+
 _T = TypeVar("_T")
+
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a broker may stay silent before a run starts. While a run reads, it waits without end."""
 
+
 _REQUEST_SECONDS: Final = 5.0
+
+
 _PAUSE_SECONDS: Final = 0.5
+
 
 _MOCK_CLUSTER: Final = "mockCluster"
 """How librdkafka's mock cluster names itself. It never answers DescribeTopics, not even with a refusal."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.check_result import FAILED, NOTED, PASSED, CheckResult, print_results
-from pipeline.config import RunConfig
+from pipeline.check.result import FAILED, NOTED, PASSED, CheckResult, print_results
 from pipeline.kafka_admin import KafkaAdmin, TopicState
-from pipeline.plan import backlog, check_stream_quota
-from pipeline.settings import check_settings, settings_in_force
+from pipeline.options.config import RunConfig
+from pipeline.run.plan import backlog, check_stream_quota
+from pipeline.run.settings import check_settings, settings_in_force
 from pipeline.transaction import check_cluster
 from transforms.destinations import Destination, open_destination
-from transforms.errors import GuaranteeError, UsageError
-from transforms.run_record import RunRecord
+from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.model.errors import GuaranteeError, UsageError
 
 
 def preflight_command(config: RunConfig) -> int:

@@ -15,21 +15,21 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline import repair
 from pipeline.kafka_admin import TopicState
-from pipeline.plan import Plan, PlanLimits, last_committed, make_plan
-from pipeline.prove import Proof, prove
-from transforms.buckets import expiry_of_bucket
-from transforms.errors import GuaranteeError
-from transforms.known_ids import ColdStart, IdSource, load_known_ids
-from transforms.reports import ReportStore
-from transforms.run_record import COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
-from transforms.run_report import ShardReport, decode_report
-from transforms.schema import PaymentSchema
-from transforms.shard_state import packed_bytes
-from transforms.tables import COMMIT_ORDER, GAPS, TOTALS
-from transforms.write import TableWriter
-from transforms.write_streams import StreamAlreadyCommitted, StreamNotFound, WriteStreams
+from pipeline.run import repair
+from pipeline.run.plan import Plan, PlanLimits, last_committed, make_plan
+from pipeline.run.prove import Proof, prove
+from transforms.deduplicate.known_ids import ColdStart, IdSource, load_known_ids
+from transforms.deduplicate.shard_state import packed_bytes
+from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
+from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, StreamNotFound, WriteStreams
+from transforms.model.buckets import expiry_of_bucket
+from transforms.model.errors import GuaranteeError
+from transforms.model.run_report import ShardReport, decode_report
+from transforms.model.schema import PaymentSchema
+from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
+from transforms.write.collect_reports import ReportStore
+from transforms.write.write_rows import TableWriter
 
 STREAMS_PER_COMMIT = 10_000
 """BatchCommitWriteStreams takes no more (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
@@ -87,7 +87,7 @@ class RunDestination(WriteStreams, IdSource, ReportStore, repair.VisibleRows, Pr
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the steps need of the configuration. settings: see pipeline/settings.py; times in microseconds."""
+    """What the steps need of the configuration. settings: see pipeline/run/settings.py; times in microseconds."""
 
     limits: PlanLimits
     extra_retention_us: int
@@ -98,7 +98,7 @@ class RunSettings:
 def recover(destination: RunDestination) -> list[RunRecord]:
     """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the ledger; empty where no run has been.
 
-    If the newest record is still PREPARED then, a repair must follow it (pipeline/repair.py). Removing is safe: a run that is still alive
+    If the newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py). Removing is safe: a run that is still alive
     finds its streams gone when it finalizes them, before it claims anything.
     """
     if not destination.has_tables():

@@ -1,3 +1,5 @@
+"""tests/conftest.py."""
+
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -5,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.kafka_broker import BrokerUnavailable, KafkaBroker, running_broker
+from tests.support.kafka_broker import BrokerUnavailable, KafkaBroker, running_broker
 
 
 @pytest.fixture(scope="session")

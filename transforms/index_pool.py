@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Final
 
-from transforms.fingerprint_index import FingerprintIndex
+from transforms.deduplicate.fingerprint_index import FingerprintIndex
 
 TOKEN_BYTES: Final = 16
 

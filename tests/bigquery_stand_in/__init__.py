@@ -5,7 +5,7 @@
         channel = grpc.insecure_channel(stand_in.storage_endpoint)
         write_client = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=channel))
 
-tests/unit/test_bigquery_contract.py states what it promises, and runs against the real service as well.
+tests/bigquery_stand_in/test_write_contract.py states what it promises, and runs against the real service as well.
 """
 
 from tests.bigquery_stand_in.clock import ManualClock

@@ -10,16 +10,16 @@ from typing import Any, Final
 import grpc
 
 from tests.bigquery_stand_in import limits
-from tests.bigquery_stand_in.append_connection import AppendConnection
 from tests.bigquery_stand_in.clock import Clock, system_clock
 from tests.bigquery_stand_in.faults import FaultPlan
-from tests.bigquery_stand_in.jobs import Jobs
-from tests.bigquery_stand_in.rest_api import RestApi
-from tests.bigquery_stand_in.rest_server import RestServer
-from tests.bigquery_stand_in.statements import Statements
-from tests.bigquery_stand_in.storage_service import StorageService
+from tests.bigquery_stand_in.rest.api import RestApi
+from tests.bigquery_stand_in.rest.jobs import Jobs
+from tests.bigquery_stand_in.rest.server import RestServer
+from tests.bigquery_stand_in.sql.statements import Statements
+from tests.bigquery_stand_in.storage.append_connection import AppendConnection
+from tests.bigquery_stand_in.storage.service import StorageService
+from tests.bigquery_stand_in.storage.write_streams import WriteStreams
 from tests.bigquery_stand_in.warehouse import Warehouse
-from tests.bigquery_stand_in.write_streams import WriteStreams
 
 _CONNECTIONS: Final = 512
 """Each open AppendRows connection holds a thread of the server."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.bigquery_stand_in.errors import duplicate, invalid, not_found
 from tests.bigquery_stand_in.fields import Field, canonical, duckdb_column, from_duckdb
-from tests.bigquery_stand_in.googlesql import parse
-from tests.bigquery_stand_in.transpile import Transpiler
+from tests.bigquery_stand_in.sql.googlesql import parse
+from tests.bigquery_stand_in.sql.transpile import Transpiler
 from tests.bigquery_stand_in.warehouse import Table, Warehouse
 
 

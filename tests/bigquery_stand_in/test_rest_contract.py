@@ -10,18 +10,18 @@ from google.cloud import bigquery
 
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.appending import append
-from tests.bigquery_stand_in.service import (  # noqa: F401
-    BUFFERED,
+from tests.bigquery_stand_in.service import (
+    BUFFERED,  # noqa: F401
     COLUMNS,
-    COMMITTED,
-    PENDING,
-    PROJECT,
-    UTC,
+    COMMITTED,  # noqa: F401
+    PENDING,  # noqa: F401
+    PROJECT,  # noqa: F401
+    UTC,  # noqa: F401
     Service,
     rows,
-    service_fixture,
+    service_fixture,  # noqa: F401
     source,
-    table_fixture,
+    table_fixture,  # noqa: F401
 )
 
 # Tables

@@ -11,10 +11,10 @@ from google.cloud import bigquery
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.appending import append
 from tests.bigquery_stand_in.service import PROJECT, UTC, Service, rows, service_fixture, source, table_fixture  # noqa: F401
-from tests.unit.contract_ledger import record
-from transforms.destinations.bigquery_ledger import BigQueryLedger, create_statement
-from transforms.destinations.bigquery_queries import Queries, fresh_job_id
-from transforms.run_record import COMMITTED, GENESIS
+from tests.unit.destinations.contract.run_ledger import record
+from transforms.destinations.bigquery.queries import Queries, fresh_job_id
+from transforms.destinations.bigquery.run_ledger import BigQueryLedger, create_statement
+from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 
 
 @source(limits.DML_SYNTAX)
@@ -184,6 +184,8 @@ def test_what_is_not_googlesql_is_an_invalid_query(service: Service, sql: str) -
 
 
 ONES = "(SELECT 1 AS a)"
+
+
 REFUSED_QUERIES = {
     "SELECT 1 AS a, a + 1 AS b": "Unrecognized name",
     f"SELECT x.a + 1 AS b FROM {ONES} x WHERE b > 1": "Unrecognized name",

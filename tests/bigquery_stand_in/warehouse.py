@@ -20,7 +20,7 @@ import duckdb
 from tests.bigquery_stand_in.clock import Clock
 from tests.bigquery_stand_in.errors import duplicate, not_found
 from tests.bigquery_stand_in.fields import Field, duckdb_column
-from tests.bigquery_stand_in.macros import MACROS
+from tests.bigquery_stand_in.sql.macros import MACROS
 
 
 @dataclass

@@ -1,3 +1,5 @@
+"""tests/cluster/test_reading_kafka.py."""
+
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -8,20 +10,22 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipeline.config import Start
 from pipeline.kafka_admin import KafkaAdmin
-from tests.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
-from transforms.batch import RawBlock
-from transforms.consumer_config import ConsumerConfig, load_consumer_config
-from transforms.coordinates import coordinate_sum
-from transforms.errors import GuaranteeError
-from transforms.partition_reader import PartitionRange, PartitionReader
-from transforms.read import RangeSeen
-from transforms.run_report import ReaderReport
+from pipeline.options.config import Start
+from pipeline.options.consumer_config import ConsumerConfig, load_consumer_config
+from tests.support.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
+from transforms.model.coordinates import coordinate_sum
+from transforms.model.elements import RawBlock
+from transforms.model.errors import GuaranteeError
+from transforms.model.run_report import ReaderReport
+from transforms.read.partition_reader import PartitionRange, PartitionReader
+from transforms.read.read_records import RangeSeen
 
 pytestmark = pytest.mark.cluster
 
+
 QUIET = {"log_level": 0}
+
 
 FreshTopic = Callable[..., str]
 
@@ -230,7 +234,7 @@ class FirstLine(logging.Handler):
 
 def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
     waits = FirstLine()
-    logging.getLogger("transforms.kafka_errors").addHandler(waits)
+    logging.getLogger("transforms.read.broker_errors").addHandler(waits)
     with running_broker(tmp_path / "broker") as broker:
         config = load_consumer_config(None, broker.bootstrap_servers, None)
         # A small queue, refilled at once: most records are still to be fetched when the broker dies.
@@ -261,5 +265,5 @@ def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
         broker.start()
         thread.join(120)
         assert not thread.is_alive()
-    logging.getLogger("transforms.kafka_errors").removeHandler(waits)
+    logging.getLogger("transforms.read.broker_errors").removeHandler(waits)
     assert [int(value[:5]) for value in values] == list(range(4_000))

@@ -17,7 +17,10 @@ from typing import Any
 from pipeline.cli import main
 
 ROOT = Path(__file__).parents[2]
+
+
 ANY_CALL = "any call"
+
 
 # The numbers are those of pipeline/transaction.py and docs/guarantees.md.
 STEPS = {
@@ -25,14 +28,14 @@ STEPS = {
     "2 genesis": ("pipeline.transaction", "begin"),
     "2 plan": ("pipeline.transaction", "plan"),
     "3 read and write": ("pipeline.transaction", "read_and_write"),
-    "3 one append": ("transforms.destinations.duckdb", "DuckDBDestination.send"),
-    "3 reports": ("transforms.destinations.duckdb", "DuckDBDestination.save_reports"),
+    "3 one append": ("transforms.destinations.duckdb.destination", "DuckDBDestination.send"),
+    "3 reports": ("transforms.destinations.duckdb.destination", "DuckDBDestination.save_reports"),
     "4 finalize and prove": ("pipeline.transaction", "finalize_and_prove"),
     "4 record": ("pipeline.transaction", "make_record"),
     "4 prepare": ("pipeline.transaction", "prepare"),
-    "4 claim, inside": ("transforms.destinations.duckdb_ledger", "claim"),
+    "4 claim, inside": ("transforms.destinations.duckdb.run_ledger", "claim"),
     "5 commit a table": ("pipeline.transaction", "commit_table"),
-    "5 commit, inside": ("transforms.destinations.duckdb_streams", "commit"),
+    "5 commit, inside": ("transforms.destinations.duckdb.streams", "commit"),
     "6 mark committed": ("pipeline.transaction", "mark"),
     "6 tell Kafka": ("pipeline.kafka_admin", "KafkaAdmin.commit_offsets"),
 }

@@ -12,11 +12,11 @@ from typing import Any
 import duckdb
 
 from pipeline.cli import WRONG_USAGE
-from pipeline.message_generator import COPY, FUTURE, INVALID, PAYMENT, GeneratedMessage
-from pipeline.produce import KafkaSender
+from pipeline.produce.command import KafkaSender
+from pipeline.produce.message_generator import COPY, FUTURE, INVALID, PAYMENT, GeneratedMessage
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.child_process import ending_with_this_process
-from tests.kafka_broker import ROOT
+from tests.support.child_process import ending_with_this_process
+from tests.support.kafka_broker import ROOT
 
 ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_records")
 

@@ -12,14 +12,13 @@ import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.bigquery_stand_in.errors import StorageErrorCode
-from tests.unit.contract_write_streams import rows, visible
-from tests.unit.test_bigquery_destination import destination, settings_of, stand_in
-from transforms.destinations import bigquery_append, bigquery_streams
-from transforms.destinations.bigquery import BigQueryDestination
-from transforms.destinations.bigquery_rows import RowsRefused
-from transforms.errors import GuaranteeError
-from transforms.tables import GAPS, PAYMENTS
-from transforms.write_streams import (
+from tests.unit.destinations.bigquery.test_destination import destination, settings_of, stand_in
+from tests.unit.destinations.contract.write_streams import rows, visible
+from transforms.destinations.bigquery import append_connection as bigquery_append
+from transforms.destinations.bigquery import streams as bigquery_streams
+from transforms.destinations.bigquery.destination import BigQueryDestination
+from transforms.destinations.bigquery.rows import RowsRefused
+from transforms.destinations.contract.write_streams import (
     OffsetAlreadyExists,
     OffsetOutOfRange,
     StreamAlreadyCommitted,
@@ -27,8 +26,11 @@ from transforms.write_streams import (
     StreamFinalized,
     StreamNotFound,
 )
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import GAPS, PAYMENTS
 
 __all__ = ["destination", "stand_in"]
+
 
 PASSING = [
     grpc.StatusCode.UNAVAILABLE,
@@ -39,6 +41,8 @@ PASSING = [
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 ]
+
+
 STYLES = [ErrorStyle(abort, details) for abort in (False, True) for details in (False, True)]
 
 
@@ -66,6 +70,8 @@ def test_appends_go_on_after_a_passing_error(
 
 
 Fault = Callable[[BigQueryStandIn, str, int], Any]
+
+
 FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),

@@ -11,17 +11,20 @@ from pipeline import transaction
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.faults.dying import die_while_committing
 from tests.faults.test_bigquery_runs import bigquery, failures, fill, is_right, stand_in, statuses
-from tests.in_memory_kafka import MARKER, MINUTE_US, NOW_US, InMemoryKafka, kafka, payment, run
-from tests.unit.contract_write_streams import rows
-from transforms.destinations import bigquery_reports, bigquery_retry, bigquery_streams, open_destination
-from transforms.destinations.bigquery import BigQueryDestination
-from transforms.destinations.bigquery_append import AppendConnection
-from transforms.destinations.bigquery_retry import Patience
-from transforms.errors import GuaranteeError, UsageError
-from transforms.run_record import COMMITTED, GENESIS, PREPARED
-from transforms.schema import load_schema
-from transforms.tables import GAPS
-from transforms.write import MAX_APPEND_BYTES
+from tests.support.in_memory_kafka import MARKER, MINUTE_US, NOW_US, InMemoryKafka, kafka, payment, run
+from tests.unit.destinations.contract.write_streams import rows
+from transforms.destinations import open_destination
+from transforms.destinations.bigquery import reports as bigquery_reports
+from transforms.destinations.bigquery import retry as bigquery_retry
+from transforms.destinations.bigquery import streams as bigquery_streams
+from transforms.destinations.bigquery.append_connection import AppendConnection
+from transforms.destinations.bigquery.destination import BigQueryDestination
+from transforms.destinations.bigquery.retry import Patience
+from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, PREPARED
+from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.schema import load_schema
+from transforms.model.tables import GAPS
+from transforms.write.write_rows import MAX_APPEND_BYTES
 
 __all__ = ["kafka", "stand_in"]
 
@@ -77,7 +80,7 @@ def test_a_process_that_has_slept_for_longer_than_its_streams_live_commits_nothi
     assert calls == 2
     monkeypatch.undo()
     monkeypatch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-    from tests.in_memory_kafka import use
+    from tests.support.in_memory_kafka import use
 
     use(kafka, monkeypatch)
     run(bigquery(stand_in))
@@ -104,7 +107,7 @@ def test_gaps_totals_and_reports_are_cut_to_appends_that_fit(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A producer of one-record transactions leaves a gap a record; a backfill has a window a minute, and as many currencies as somebody wrote."""
-    monkeypatch.setattr("transforms.write.MAX_APPEND_BYTES", 20_000)
+    monkeypatch.setattr("transforms.write.write_rows.MAX_APPEND_BYTES", 20_000)
     monkeypatch.setattr(bigquery_reports, "PIECE_BYTES", 10_000)
     kafka.create("payments", 1)
     for number in range(1500):
@@ -253,7 +256,7 @@ def test_a_column_that_differs_from_ours_by_case_alone_is_refused(tmp_path: Any)
 
 def test_genesis_is_nobodys_own_by_its_name(stand_in: BigQueryStandIn) -> None:
     """Every claim of genesis bears the same run_id, so finding it proves nothing."""
-    from tests.unit.contract_ledger import record
+    from tests.unit.destinations.contract.run_ledger import record
 
     with opened(stand_in) as destination:
         assert isinstance(destination, BigQueryDestination)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.message_generator import MessageGenerator
+from pipeline.produce.message_generator import MessageGenerator
 from tests.bigquery_stand_in import BigQueryStandIn, Call
 from tests.faults.scenario import Scenario
-from tests.kafka_broker import KafkaBroker
+from tests.support.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.cluster
+
 
 KILLED = -9
 
@@ -24,6 +25,8 @@ def statement(word: str) -> Callable[[Call], bool]:
 
 
 ANY: Callable[[Call], bool] = lambda _call: True  # noqa: E731
+
+
 # Step of docs/guarantees.md -> (call, which one, of those that meet a condition)
 POINTS: dict[str, tuple[str, int, Callable[[Call], bool]]] = {
     "2 the ledger's root": ("jobs.insert", 1, statement("CREATE TABLE")),

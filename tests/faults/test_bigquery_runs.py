@@ -11,19 +11,21 @@ import grpc
 import pytest
 
 from pipeline import transaction
-from pipeline.check import check
-from pipeline.check_result import FAILED
-from pipeline.config import RunConfig
+from pipeline.check.command import check
+from pipeline.check.result import FAILED
+from pipeline.options.config import RunConfig
 from pipeline.preflight import preflight
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.faults.dying import die_while_committing
-from tests.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, use
-from transforms.destinations import bigquery_retry, open_destination
-from transforms.destinations.bigquery_clients import close_clients
-from transforms.errors import GuaranteeError
-from transforms.run_record import ABORTED, COMMITTED, PREPARED
+from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, use
+from transforms.destinations import open_destination
+from transforms.destinations.bigquery import retry as bigquery_retry
+from transforms.destinations.bigquery.clients import close_clients
+from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED
+from transforms.model.errors import GuaranteeError
 
 __all__ = ["kafka"]
+
 
 COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
 
@@ -164,7 +166,11 @@ CALLS = (
     "tables.get",
     "tables.insert",
 )
+
+
 Fault = Callable[[BigQueryStandIn, str, int], Any]
+
+
 FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),

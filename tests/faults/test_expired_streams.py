@@ -8,20 +8,25 @@ from typing import Any
 
 import pytest
 
-from pipeline import run as run_module
 from pipeline import transaction
-from pipeline.check import check
-from pipeline.check_result import FAILED, NOTED
+from pipeline.check.command import check
+from pipeline.check.result import FAILED, NOTED
+from pipeline.run import command as run_module
 from tests.faults.dying import ProcessDied, die_while_committing
-from tests.in_memory_kafka import HOUR_US, MARKER, NOW_US, InMemoryKafka, config, kafka, payment, run, table
-from transforms.destinations.duckdb import DuckDBDestination
-from transforms.errors import GuaranteeError
-from transforms.run_record import ABORTED, COMMITTED, GENESIS, PREPARED
+from tests.support.in_memory_kafka import HOUR_US, MARKER, NOW_US, InMemoryKafka, config, kafka, payment, run, table
+from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.errors import GuaranteeError
 
 __all__ = ["kafka"]
 
+
 TABLES = 5
+
+
 COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
+
+
 STATUSES = "SELECT status FROM pipeline_runs WHERE run_id <> 'genesis' ORDER BY plan_time, status"
 
 

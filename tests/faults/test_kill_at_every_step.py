@@ -1,3 +1,5 @@
+"""tests/faults/test_kill_at_every_step.py."""
+
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,14 +8,17 @@ from random import Random
 
 import pytest
 
-from pipeline.message_generator import MessageGenerator
+from pipeline.produce.message_generator import MessageGenerator
 from tests.faults.crashing_run import ANY_CALL, STEPS
 from tests.faults.scenario import Scenario
-from tests.kafka_broker import KafkaBroker
+from tests.support.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.cluster
 
+
 KILLED = -9
+
+
 # In the second transaction where a step comes once in each, so that state is carried over a crash as well.
 CALLS = {"1 recover": 1, "2 genesis": 1, "3 one append": 9, "5 commit a table": 6, "5 commit, inside": 6, "4 claim, inside": 3}
 

@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import run as run_module
 from pipeline import transaction
-from pipeline.check import check
-from pipeline.plan import Plan
-from tests.in_memory_kafka import MARKER, InMemoryKafka, config, kafka, payment, run, table
-from transforms.deduplicate import LAYOUTS
-from transforms.deduplicate_sharded import DeduplicateSharded
-from transforms.destinations.duckdb import DuckDBDestination
-from transforms.errors import GuaranteeError
-from transforms.read import ReadRange
-from transforms.write import WriteRowsOfShards
-from transforms.write_streams import Acknowledged
+from pipeline.check.command import check
+from pipeline.run import command as run_module
+from pipeline.run.plan import Plan
+from tests.support.in_memory_kafka import MARKER, InMemoryKafka, config, kafka, payment, run, table
+from transforms.deduplicate.deduplicate_transactions import LAYOUTS
+from transforms.deduplicate.sharded import DeduplicateSharded
+from transforms.destinations.contract.write_streams import Acknowledged
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.errors import GuaranteeError
+from transforms.read.read_records import ReadRange
+from transforms.write.write_rows import WriteRowsOfShards
 
 __all__ = ["kafka"]
+
 
 SENT = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.payments import MINUTE
-from tests.stream_destination import DESTINATIONS, duckdb_destination, look, tamper
-from tests.stream_faults import Kill, Killed, UnreliableDestination
-from tests.stream_log import HORIZON, Sent
-from tests.stream_oracle import compare, compare_totals, gaps_of, rows_of
-from tests.stream_runner import FOR_EVER, PATIENCE, Attempt, Cluster, DictCells, read_to_the_end
-from transforms.errors import GuaranteeError
-from transforms.process_memory import ProcessMemory
-from transforms.stream_append import StreamGone
-from transforms.stream_gaps import Gap, GapsShard
-from transforms.stream_recover import Superseded
-from transforms.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
-from transforms.write_streams import StreamNotFound
+from tests.support.payments import MINUTE
+from tests.support.streaming.destination import DESTINATIONS, duckdb_destination, look, tamper
+from tests.support.streaming.faults import Kill, Killed, UnreliableDestination
+from tests.support.streaming.log import HORIZON, Sent
+from tests.support.streaming.oracle import compare, compare_totals, gaps_of, rows_of
+from tests.support.streaming.runner import FOR_EVER, PATIENCE, Attempt, Cluster, DictCells, read_to_the_end
+from transforms.deduplicate.process_memory import ProcessMemory
+from transforms.destinations.contract.write_streams import StreamNotFound
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
+from transforms.stream.append import StreamGone
+from transforms.stream.gaps import Gap, GapsShard
+from transforms.stream.recover import Superseded
 
 GAP = Sent(None, 0, gap=True)
 
@@ -276,7 +276,7 @@ def test_a_present_record_that_kafka_delivers_no_more_still_counts(destination: 
     compare_totals(destination, cluster.log)
 
 
-# 3: appends. tests/unit/test_stream_append.py has every answer.
+# 3: appends. tests/unit/stream/test_append.py has every answer.
 
 
 def test_a_failed_bundle_is_tried_again_in_the_same_process_from_the_state_before_it(destination: Any) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
-from tests.stream_destination import bigquery_destination
-from tests.stream_log import Sent
-from tests.stream_oracle import compare, compare_totals
-from tests.stream_runner import Attempt, Checkpoint, Cluster, read_to_the_end
-from transforms import stream_append
-from transforms.stream_append import StreamGone
-from transforms.stream_recover import Superseded
+from tests.support.streaming.destination import bigquery_destination
+from tests.support.streaming.log import Sent
+from tests.support.streaming.oracle import compare, compare_totals
+from tests.support.streaming.runner import Attempt, Checkpoint, Cluster, read_to_the_end
+from transforms.stream import append as stream_append
+from transforms.stream.append import StreamGone
+from transforms.stream.recover import Superseded
 
 LOG = [
     [Sent("a", 0), Sent("b", 0), Sent("a", 1), Sent(None, 7), Sent("c", 2), Sent("b", 1), Sent("d", 3), Sent("c", 3)],
@@ -63,10 +63,14 @@ def whole(cluster: Cluster) -> None:
 
 
 Fault = Callable[[BigQueryStandIn, str, int], Any]
+
+
 FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
 }
+
+
 POINTS = [
     ("CreateWriteStream", 2),
     *(("AppendRows", nth) for nth in (1, 3, 8)),

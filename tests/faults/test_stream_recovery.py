@@ -1,18 +1,22 @@
+"""tests/faults/test_stream_recovery.py."""
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.payments import MINUTE
-from tests.stream_destination import DESTINATIONS
-from tests.stream_faults import Kill, Killed
-from tests.stream_log import Sent
-from tests.stream_oracle import compare, compare_totals
-from tests.stream_runner import Attempt, Cluster, read_to_the_end
-from transforms.stream_recover import Superseded
+from tests.support.payments import MINUTE
+from tests.support.streaming.destination import DESTINATIONS
+from tests.support.streaming.faults import Kill, Killed
+from tests.support.streaming.log import Sent
+from tests.support.streaming.oracle import compare, compare_totals
+from tests.support.streaming.runner import Attempt, Cluster, read_to_the_end
+from transforms.stream.recover import Superseded
 
 GAP = Sent(None, 0, gap=True)
+
+
 LOG = [
     [Sent("a", 0), Sent("b", MINUTE), Sent("c", 0), Sent(None, 7), Sent("a", MINUTE), GAP],
     [Sent("b", 2 * MINUTE), GAP, Sent("c", MINUTE), Sent("a", 9 * MINUTE), Sent("e", 1)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transforms.tables import DUPLICATES, PAYMENTS
+from transforms.model.tables import DUPLICATES, PAYMENTS
 
 MINUTE = 60_000_000
 

@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.check import check
-from tests.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, Partition, config, payment, run, table, use
-from transforms.destinations.duckdb import DuckDBDestination
-from transforms.run_record import RunRecord
+from pipeline.check.command import check
+from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, Partition, config, payment, run, table, use
+from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.duckdb.destination import DuckDBDestination
 
 HORIZON = HOUR_US
+
+
 SKEW = 5 * MINUTE_US
+
+
 IDLE = MINUTE_US
 
 
@@ -96,8 +100,14 @@ age = st.one_of(
         st.sampled_from([-1000, -1, 0, 1, 999, 1000]),
     ),
 )
+
+
 record = st.one_of(st.tuples(st.sampled_from("abcdef"), age), st.tuples(st.sampled_from("abcdef"), age), st.sampled_from([MARKER, None]))
+
+
 messages = st.lists(st.tuples(st.integers(0, 2), record), max_size=12)
+
+
 step = st.tuples(
     messages,
     st.sampled_from([0, 0, 30_000_000, 2 * MINUTE_US, 2 * HOUR_US]),  # how much later the next run starts

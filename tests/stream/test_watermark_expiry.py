@@ -18,13 +18,13 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from tests.payments import MINUTE, SHAPE, Payment, decoded
-from transforms.batch import ShardOutcome
-from transforms.coders import ShardBatchCoder
-from transforms.dedup_settings import DedupSettings
-from transforms.deduplicate import LAYOUTS, DeduplicateTransactions
-from transforms.shard import split_by_shard
-from transforms.tables import DUPLICATES, PAYMENTS, REJECTED
+from tests.support.payments import MINUTE, SHAPE, Payment, decoded
+from transforms.deduplicate.deduplicate_transactions import LAYOUTS, DeduplicateTransactions
+from transforms.deduplicate.settings import DedupSettings
+from transforms.model.coders import ShardBatchCoder
+from transforms.model.elements import ShardOutcome
+from transforms.model.fingerprints import split_by_shard
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 HORIZON = 5 * MINUTE
 
@@ -92,7 +92,8 @@ def test_these_tests_fail_when_ids_never_expire(layout: str) -> None:
 
 
 def test_these_tests_fail_when_ids_expire_a_minute_early(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transforms import deduplicate_per_key, deduplicate_sharded
+    from transforms.deduplicate import per_key as deduplicate_per_key
+    from transforms.deduplicate import sharded as deduplicate_sharded
 
     for module in (deduplicate_per_key, deduplicate_sharded):
         monkeypatch.setattr(module, "timer_timestamp", lambda bucket, extra: Timestamp(micros=bucket * MINUTE + extra))
@@ -126,7 +127,7 @@ def test_nothing_waits_for_the_watermark(layout: str) -> None:
 
 
 def test_the_state_does_not_grow_ids_behind_the_watermark_leave_a_shard_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    from transforms import deduplicate_sharded
+    from transforms.deduplicate import sharded as deduplicate_sharded
 
     heads: list[int] = []
     original = deduplicate_sharded.encode_head

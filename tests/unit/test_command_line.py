@@ -13,14 +13,16 @@ import duckdb
 import pytest
 
 from pipeline import __version__, cli
-from pipeline.config import EARLIEST, LATEST, TIMESTAMP, Start
 from pipeline.interrupt import finish_before_interrupt
-from pipeline.quantities import format_duration, parse_duration, parse_share, parse_size, parse_whole
-from pipeline.run_config import parse_start, run_config, run_parser
+from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, Start
+from pipeline.options.quantities import format_duration, parse_duration, parse_share, parse_size, parse_whole
+from pipeline.options.run_config import parse_start, run_config, run_parser
 from transforms.destinations import open_destination
-from transforms.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, UsageError
 
 NEEDED = ["--bootstrap_servers=localhost:9092", "--topic=payments", "--destination=duckdb:payments.duckdb"]
+
+
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 
 

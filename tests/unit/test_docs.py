@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check import UNPROTECTED_COLUMNS
-from pipeline.options import OURS
-from transforms.tables import GAPS, PAYMENTS, REJECTED, RUNS
+from pipeline.check.command import UNPROTECTED_COLUMNS
+from pipeline.options.flags import OURS
+from transforms.model.tables import GAPS, PAYMENTS, REJECTED, RUNS
 
 ROOT = Path(__file__).parents[2]
+
+
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+
+
 README = (ROOT / "README.md").read_text()
+
+
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 

@@ -10,27 +10,31 @@ from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.graph import BoundedRun, build
-from pipeline.settings import settings_of
-from tests.in_memory_kafka import config
-from transforms.coordinates import coordinate_hashes, coordinate_sum
-from transforms.decode import Decoder
-from transforms.dedup_settings import DedupSettings
-from transforms.deduplicate import LAYOUTS
-from transforms.deduplicate_per_key import DeduplicatePerKey
-from transforms.deduplicate_sharded import DeduplicateSharded
-from transforms.destinations.duckdb import DuckDBDestination
-from transforms.lateness import TimeLimits
-from transforms.outcome import RowShape
-from transforms.partition_reader import PartitionRange
-from transforms.run_record import PartitionProgress, RunRecord, TableProgress
-from transforms.run_report import PartitionWritten, ReaderReport, ShardReport, StreamWritten, decode_report, encode_report
-from transforms.schema import load_schema
-from transforms.shard import fingerprints_of, shards_of
-from transforms.shard_state import ShardHead, build_index, decode_groups, decode_head, encode_groups, encode_head, new_head
+from pipeline.run.settings import settings_of
+from tests.support.in_memory_kafka import config
+from transforms.decode.decoder import Decoder
+from transforms.decode.lateness import TimeLimits
+from transforms.deduplicate.deduplicate_transactions import LAYOUTS
+from transforms.deduplicate.outcome import RowShape
+from transforms.deduplicate.per_key import DeduplicatePerKey
+from transforms.deduplicate.settings import DedupSettings
+from transforms.deduplicate.shard_state import ShardHead, build_index, decode_groups, decode_head, encode_groups, encode_head, new_head
+from transforms.deduplicate.sharded import DeduplicateSharded
+from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord, TableProgress
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.coordinates import coordinate_hashes, coordinate_sum
+from transforms.model.fingerprints import fingerprints_of, shards_of
+from transforms.model.run_report import PartitionWritten, ReaderReport, ShardReport, StreamWritten, decode_report, encode_report
+from transforms.model.schema import load_schema
+from transforms.read.partition_reader import PartitionRange
 
 HOUR_US = 3_600_000_000
+
+
 COORDINATES = ["574301544a518bf6", "f7febbf48faca167", "09d9ff54ba9a4959"]
 """Computed with Python's integers from the published splitmix64, not with the code under test."""
+
+
 LABELS = {
     "sharded": [
         "Plan",
@@ -48,6 +52,8 @@ LABELS = {
         "CollectReports/Save",
     ],
 }
+
+
 LABELS["per_key"] = [
     *LABELS["sharded"][:6],
     "DeduplicateTransactions/SplitByKey",

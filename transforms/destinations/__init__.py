@@ -1,15 +1,16 @@
-"""Where rows go. One contract (transforms/write_streams.py), one test suite, one class per destination."""
+"""Where rows go. One contract (transforms/destinations/contract/write_streams.py), one test suite, one class per destination."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from transforms.destinations.duckdb import DuckDBDestination
-from transforms.errors import UsageError
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from transforms.destinations.bigquery import BigQueryDestination
+    from transforms.destinations.bigquery.destination import BigQueryDestination
+
 
 Destination: TypeAlias = "DuckDBDestination | BigQueryDestination"
 
@@ -23,8 +24,8 @@ def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Des
     kind, _, rest = url.partition(":")
     if kind == "bigquery":
         # Google's clients take a second to import.
-        from transforms.destinations.bigquery import BigQueryDestination
-        from transforms.destinations.bigquery_settings import BigQuerySettings, parse_target
+        from transforms.destinations.bigquery.destination import BigQueryDestination
+        from transforms.destinations.bigquery.settings import BigQuerySettings, parse_target
 
         project, dataset = parse_target(url)
         return BigQueryDestination(BigQuerySettings(project, dataset, **bigquery))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transforms.errors import GuaranteeError
-from transforms.tables import RUNS
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import RUNS
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

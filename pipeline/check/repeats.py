@@ -1,0 +1,111 @@
+"""Second payments of an id: beyond the dedup horizon they are worth telling, within it they are what must never happen.
+
+Judged here and not in SQL: which run came before which is known by following the chain, and BigQuery bounds the steps of a recursive query
+(https://cloud.google.com/bigquery/docs/recursive-ctes), while a chain has a record for every run there ever was.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Final
+
+import pyarrow as pa
+
+from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
+from transforms.model.buckets import BUCKET_US, expiry_of_bucket
+
+_EPOCH: Final = datetime(1970, 1, 1)
+
+
+_COLUMNS: Final = ("transaction_id", "is_payment", "event_time_us", "kafka_topic", "kafka_partition", "kafka_offset")
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A row of payments or duplicates. run: place in the chain of the run that read it."""
+
+    transaction_id: str
+    run: int
+    is_payment: bool
+    event_time_us: int
+    coordinate: Sequence[Any]
+    """Topic, partition, offset."""
+
+
+def repeated_payments(copies: pa.Table, runs: Sequence[RunRecord], first_time: int, last_time: int) -> list[dict[str, Any]]:
+    """One row, fit for a proof, for each payment with event time first_time .. last_time of an id that had been paid for already.
+
+    copies: the answer to `copies_of_repeated_ids`; runs: the chain in its order. A payment is `beyond_horizon` when the ids that its run had
+    loaded did not hold it any more: the run's lowest start watermark had passed the minute of the latest copy that earlier runs have seen.
+    """
+    places = _Places(runs)
+    columns = (copies.column(name).to_pylist() for name in _COLUMNS)
+    found = [
+        _Copy(transaction_id, places.of(*coordinate), is_payment, event_time_us, coordinate)
+        for transaction_id, is_payment, event_time_us, *coordinate in zip(*columns, strict=True)
+    ]
+    found.sort(key=lambda copy: (copy.transaction_id, copy.run, copy.coordinate))
+    rows = []
+    for _, of_one_id in groupby(found, key=lambda copy: copy.transaction_id):
+        rows += [row for time, row in _judge(of_one_id, runs) if first_time <= time <= last_time]
+    return rows
+
+
+class _Places:
+    """Which run has read a coordinate: the one whose range starts last at or before it."""
+
+    def __init__(self, runs: Sequence[RunRecord]) -> None:
+        self._unread = len(runs)
+        starts: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for index, run in enumerate(runs):
+            for part in run.partitions:
+                if run.status != ABORTED and part.to_offset > part.from_offset:
+                    starts.setdefault((part.topic, part.partition), []).append((part.from_offset, index))
+        self._starts = {key: sorted(of_partition) for key, of_partition in starts.items()}
+
+    def of(self, topic: str, partition: int, offset: int) -> int:
+        """Place in the chain; behind all of it for a coordinate that no run has read, which another check reports."""
+        starts = self._starts.get((topic, partition), [])
+        before = bisect_right(starts, (offset, self._unread)) - 1
+        return starts[before][1] if before >= 0 else self._unread
+
+
+def _judge(copies: Iterator[_Copy], runs: Sequence[RunRecord]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(event time, row) of the repeated payments among the copies of one id, which come in the order of the chain."""
+    payments_before = 0
+    latest_before: int | None = None
+    for index, of_one_run in groupby(copies, key=lambda copy: copy.run):
+        together = list(of_one_run)
+        payments = [copy for copy in together if copy.is_payment]
+        if payments_before or len(payments) > 1:
+            run = runs[index] if index < len(runs) else None
+            beyond = len(payments) == 1 and _was_forgotten(latest_before, run)
+            for copy in payments:
+                yield copy.event_time_us, _proof(copy, latest_before, beyond)
+        payments_before += len(payments)
+        seen = [copy.event_time_us for copy in together]
+        latest_before = max(seen) if latest_before is None else max(latest_before, *seen)
+
+
+def _was_forgotten(latest_before: int | None, run: RunRecord | None) -> bool:
+    if latest_before is None or run is None or run.lowest_watermark is None:
+        return False
+    extra_retention = int(str(run.settings["extra_retention_us"]))
+    return expiry_of_bucket(latest_before // BUCKET_US, extra_retention) <= run.lowest_watermark
+
+
+def _proof(copy: _Copy, latest_before: int | None, beyond_horizon: bool) -> dict[str, Any]:
+    topic, partition, offset = copy.coordinate
+    return {
+        "transaction_id": copy.transaction_id,
+        "kafka_topic": topic,
+        "kafka_partition": partition,
+        "kafka_offset": offset,
+        "event_time": _EPOCH + timedelta(microseconds=copy.event_time_us),
+        "seconds_apart": None if latest_before is None else (copy.event_time_us - latest_before) // 1_000_000,
+        "beyond_horizon": beyond_horizon,
+    }

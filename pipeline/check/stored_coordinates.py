@@ -1,0 +1,75 @@
+"""The coordinates that the tables hold, asked for once for all partitions and kept as runs until a partition is looked at."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from transforms.destinations.contract.checks import CheckQueries
+from transforms.groups import sorted_groups
+from transforms.model.coordinates import Position, expand_runs
+
+_PARTITION: Final = ["kafka_topic", "kafka_partition"]
+
+
+class Queryable(Protocol):
+    """A destination that answers SQL, and has the questions in its own dialect."""
+
+    @property
+    def checks(self) -> CheckQueries: ...
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table: ...
+
+
+class StoredCoordinates:
+    """Memory: 40 bytes for each run of offsets, and the offsets of the one partition that is looked at."""
+
+    def __init__(self, destination: Queryable) -> None:
+        questions = destination.checks
+        runs = destination.query(questions.coordinate_runs)
+        gaps = destination.query(questions.gaps)
+        self._runs, self._gaps = _by_partition(runs, "first_offset"), _by_partition(gaps, "first_offset")
+        self._repeated: dict[Position, pa.Table] = {}
+        lengths = pc.add(pc.subtract(runs.column("last_offset"), runs.column("first_offset")), 1)
+        if pc.any(pc.not_equal(runs.column("n"), lengths)).as_py():
+            # Only then: on a service that bills what a query reads, a second look at every coordinate costs as much as the first.
+            self._repeated = _by_partition(destination.query(questions.repeated_coordinates), "kafka_offset")
+
+    def partitions(self) -> set[Position]:
+        """Those with a row or a gap."""
+        return self._runs.keys() | self._gaps.keys()
+
+    def offsets(self, where: Position) -> NDArray[np.int64]:
+        """Sorted, a repeated one as often as it has rows."""
+        first, last = _columns(self._runs.get(where), "first_offset", "last_offset")
+        offsets = expand_runs(first, last)
+        if where not in self._repeated:
+            return offsets
+        twice, copies = _columns(self._repeated[where], "kafka_offset", "n")
+        rows = np.ones(len(offsets), dtype=np.int64)
+        rows[np.searchsorted(offsets, twice)] = copies
+        return np.repeat(offsets, rows)
+
+    def repeated(self, where: Position) -> tuple[NDArray[np.int64], list[str]]:
+        """Coordinates with several rows, sorted, and for each the names of the tables that hold them."""
+        found = self._repeated.get(where)
+        return _columns(found, "kafka_offset")[0], found.column("tables").to_pylist() if found else []
+
+    def gaps(self, where: Position) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(first, last) of the rows of offset_gaps, sorted by first."""
+        first, last = _columns(self._gaps.get(where), "first_offset", "last_offset")
+        return first, last
+
+
+def _by_partition(found: pa.Table, within: str) -> dict[Position, pa.Table]:
+    return {(topic, partition): rows for (topic, partition), rows in sorted_groups(found, _PARTITION, within)}
+
+
+def _columns(found: pa.Table | None, *names: str) -> list[NDArray[np.int64]]:
+    if found is None:
+        return [np.empty(0, dtype=np.int64) for _ in names]
+    return [found.column(name).to_numpy() for name in names]

@@ -1,0 +1,48 @@
+"""A `run` that halts at a chosen point and says so, for the demo to kill it there: kill -9 is the demo's, the point has to be exact.
+
+`python -m pipeline.demo.victim append|commit N run --topic=...`
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from pipeline import transaction
+from pipeline.cli import main
+from transforms.destinations.bigquery.destination import BigQueryDestination
+from transforms.destinations.duckdb.destination import DuckDBDestination
+
+REACHED: Final = "reached the point"
+
+
+_POINTS: Final[dict[str, list[tuple[Any, str]]]] = {
+    "append": [(DuckDBDestination, "send"), (BigQueryDestination, "send")],
+    "commit": [(transaction, "commit_table")],
+}
+
+
+def halt_after(point: str, count: int) -> None:
+    """The `count`-th call of the point does its work, prints REACHED and never returns."""
+    calls = 0
+
+    def halting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            result = original(*arguments, **named)
+            calls += 1
+            if calls == count:
+                print(REACHED, flush=True)
+                sys.stdin.read()
+            return result
+
+        return called
+
+    for owner, name in _POINTS[point]:
+        setattr(owner, name, halting(getattr(owner, name)))
+
+
+if __name__ == "__main__":
+    halt_after(sys.argv[1], int(sys.argv[2]))
+    sys.exit(main(sys.argv[3:]))

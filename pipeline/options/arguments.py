@@ -1,0 +1,54 @@
+"""Argument parsing that ends in a UsageError: every unknown or malformed flag is wrong usage, never a log line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import NoReturn
+
+from transforms.model.errors import UsageError
+
+
+class Arguments(argparse.ArgumentParser):
+    """An ArgumentParser without abbreviations that raises UsageError instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """argparse's own words are kept but for one: of a flag that takes no value it says that it "ignored" one."""
+        message = message.replace("ignored explicit argument", "takes no value, but got")
+        raise UsageError(f"{message}. See `{self.prog} --help`.")
+
+    def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Raises UsageError for any argument that is not known, with the nearest known flag."""
+        namespace, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(flag, [text for action in self._actions for text in action.option_strings], n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(f"{unknown[0]}: there is no such option.{hint} See `{self.prog} --help`.")
+        return namespace
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not the absence of one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default not in (None, False) else action.help
+
+
+def plain_parser(prog: str, description: str) -> Arguments:
+    return Arguments(prog=prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter)
+
+
+def required(namespace: argparse.Namespace, name: str, example: str) -> str:
+    """The value of a flag that must be given."""
+    value = getattr(namespace, name)
+    if not value:
+        raise UsageError(f"--{name} is missing. Give it, such as --{name}={example}.")
+    return str(value)
+
+
+def one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise UsageError(f"--{flag}={value}: allowed are {' and '.join(allowed)}.")
+    return value

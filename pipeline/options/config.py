@@ -1,0 +1,58 @@
+"""Everything that a run was told, in one frozen object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transforms.model.schema import PaymentSchema
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+
+EARLIEST = "earliest"
+
+
+LATEST = "latest"
+
+
+TIMESTAMP = "timestamp"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the first run begins. kind: earliest, latest or timestamp; timestamp_ms: milliseconds since 1970, of Kafka's record timestamp."""
+
+    kind: str
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Times in microseconds; idle_timeout_us None: never.
+
+    destination_options: see transforms/destinations/__init__.py.
+    reject_records: offsets per (topic, partition). consumer_config prints without its secrets."""
+
+    bootstrap_servers: str
+    topics: tuple[str, ...]
+    destination: str
+    destination_options: Mapping[str, Any]
+    schema: PaymentSchema
+    dedup_horizon_us: int
+    extra_retention_us: int
+    max_future_skew_us: int
+    idle_timeout_us: int | None
+    dedup_layout: str
+    shards: int
+    start: Start
+    max_records_per_run: int
+    max_record_bytes: int
+    unknown_fields: str
+    on_data_loss: str
+    reject_records: Mapping[tuple[str, int], tuple[int, ...]]
+    consumer_config: Mapping[str, str]
+    json: bool
+    beam_options: PipelineOptions = field(repr=False)

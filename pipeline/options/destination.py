@@ -1,0 +1,64 @@
+"""The options that say where the tables are: the same words for every command."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pipeline.options.arguments import required
+from pipeline.options.quantities import parse_size
+from transforms.destinations import Destination, open_destination
+from transforms.destinations.bigquery.settings import IF_NEEDED
+from transforms.model.errors import UsageError
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "table_prefix": "",
+    "location": None,
+    "create_tables": IF_NEEDED,
+    "update_schema": False,
+    "maximum_bytes_billed": "1024GiB",
+    "bigquery_api_endpoint": None,
+    "bigquery_storage_endpoint": None,
+}
+
+
+def add_destination_arguments(parser: Any) -> None:
+    """--destination, and what only BigQuery needs beside it. Beam declares --impersonate_service_account; a command without Beam does itself."""
+    add = parser.add_argument
+    add("--destination", metavar="URL", help="where the tables are: duckdb:PATH or bigquery:PROJECT.DATASET. Required.")
+    add("--table_prefix", default=_DEFAULTS["table_prefix"], metavar="TEXT", help="BigQuery: in front of every table's name")
+    add("--location", metavar="NAME", help="BigQuery: where jobs run, such as EU; left out, BigQuery finds out")
+    add("--create_tables", default=_DEFAULTS["create_tables"], help="BigQuery: if_needed or never")
+    add("--update_schema", action="store_true", help="BigQuery: add new nullable columns to existing tables")
+    add("--maximum_bytes_billed", default=_DEFAULTS["maximum_bytes_billed"], metavar="SIZE", help="BigQuery: what one query may read")
+    add("--bigquery_api_endpoint", metavar="URL", help="BigQuery: another address; http only on this machine, then without credentials")
+    add("--bigquery_storage_endpoint", metavar="HOST:PORT", help="BigQuery: another address of the Storage Write API")
+
+
+def add_impersonation(parser: Any) -> None:
+    """In Beam's words."""
+    parser.add_argument("--impersonate_service_account", metavar="ACCOUNT", help="BigQuery: act as this service account")
+
+
+def destination_options(given: Any) -> dict[str, Any]:
+    """Arguments of open_destination beside the URL. Raises UsageError for one that does not belong to the kind of destination."""
+    if not required(given, "destination", "duckdb:payments.duckdb").startswith("bigquery:"):
+        for flag, default in _DEFAULTS.items():
+            if getattr(given, flag) != default:
+                raise UsageError(f"--{flag}={getattr(given, flag)}: only for --destination=bigquery:PROJECT.DATASET. Leave it out.")
+        return {}
+    return {
+        "prefix": given.table_prefix,
+        "location": given.location,
+        "create_tables": given.create_tables,
+        "update_schema": given.update_schema,
+        "max_bytes_billed": parse_size("maximum_bytes_billed", given.maximum_bytes_billed),
+        "api_endpoint": given.bigquery_api_endpoint,
+        "storage_endpoint": given.bigquery_storage_endpoint,
+        "impersonate": given.impersonate_service_account,
+    }
+
+
+def destination_of(given: Any, must_exist: bool = False) -> Destination:
+    """The destination that the arguments name, not yet opened. Raises UsageError naming the flag."""
+    options = destination_options(given)
+    return open_destination(given.destination, must_exist, **options)

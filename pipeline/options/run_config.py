@@ -1,0 +1,152 @@
+"""From the arguments of `run` to a RunConfig; everything is judged before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+from pipeline.options.arguments import Arguments, HelpFormatter, one_of, required
+from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, RunConfig, Start
+from pipeline.options.consumer_config import load_consumer_config
+from pipeline.options.destination import destination_of, destination_options
+from pipeline.options.flags import OURS
+from pipeline.options.quantities import parse_duration, parse_size, parse_whole
+from runners.profile import RunnerRefused, UnknownRunner
+from runners.registry import resolve
+from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
+from transforms.deduplicate.deduplicate_transactions import LAYOUTS
+from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.schema import load_schema
+
+_MINUTE_US = 60_000_000
+
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+
+
+_COORDINATE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,9}):(\d{1,18})", re.ASCII)
+
+
+class _RunArguments(Arguments, _BeamArgumentParser):
+    """Beam's options need Beam's kind of parser."""
+
+
+def run_parser() -> Arguments:
+    """Our options first, then every option of Beam's."""
+    parser = _RunArguments(
+        prog="payment-pipeline run",
+        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=URL [options]",
+        description="Reads payments from Kafka, from the last committed position to the end of the topics, and writes each exactly once."
+        " --bootstrap_servers and --runner (DirectRunner) are Beam's own options.",
+        allow_abbrev=False,
+        formatter_class=HelpFormatter,
+    )
+    for options in OURS:
+        options._add_argparse_args(_Group(parser, str(options.__doc__).partition("\n")[0].rstrip(".")))
+    theirs = _Group(parser, "Apache Beam's options")
+    for options in dict.fromkeys(PipelineOptions.__subclasses__()):
+        if options.__module__.startswith("apache_beam."):
+            options._add_argparse_args(theirs)
+    parser.set_defaults(bootstrap_servers=None, runner="DirectRunner")
+    return parser
+
+
+def run_config(argv: Sequence[str]) -> RunConfig:
+    """Raises UsageError or GuaranteeError, naming the flag, its value, what is allowed and the fix."""
+    given = run_parser().parse_strictly(argv)
+    try:
+        profile = resolve(given.runner)
+        profile.check(vars(given))
+    except UnknownRunner as error:
+        raise UsageError(str(error)) from error
+    except RunnerRefused as refused:
+        raise GuaranteeError(str(refused)) from refused
+    servers = required(given, "bootstrap_servers", "localhost:9092")
+    required(given, "topic", "payments")
+    for topic in given.topic:
+        if not _TOPIC.fullmatch(topic):
+            hint = " Give --topic once for each topic." if "," in topic else ""
+            raise UsageError(f"--topic={topic}: a topic's name is up to 249 letters, digits, dots, underscores and hyphens.{hint}")
+    if given.group_id == "":
+        raise UsageError("--group_id=: must not be empty. Give a name, or leave it out.")
+    destination = destination_of(given)
+    return RunConfig(
+        bootstrap_servers=servers,
+        topics=tuple(dict.fromkeys(given.topic)),
+        destination=destination.name,
+        destination_options=destination_options(given),
+        schema=load_schema(
+            given.schema,
+            dedup_key=given.dedup_key,
+            event_time_field=given.event_time_field,
+            amount_field=given.amount_field,
+            currency_field=given.currency_field,
+        ),
+        dedup_horizon_us=parse_duration("dedup_horizon", given.dedup_horizon, least_us=_MINUTE_US),
+        extra_retention_us=parse_duration("extra_retention", given.extra_retention),
+        max_future_skew_us=parse_duration("max_future_skew", given.max_future_skew),
+        idle_timeout_us=None if given.idle_timeout == "never" else parse_duration("idle_timeout", given.idle_timeout),
+        dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
+        shards=parse_whole("shards", given.shards, 1, 4096),
+        start=parse_start(given.start),
+        max_records_per_run=parse_whole("max_records_per_run", given.max_records_per_run, 1, 10**12),
+        max_record_bytes=_record_size(given.max_record_bytes, destination.max_record_bytes),
+        unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
+        on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
+        reject_records=parse_coordinates(given.reject_records),
+        consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
+        json=given.json,
+        beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
+    )
+
+
+def _record_size(text: str, most: int | None) -> int:
+    size = parse_size("max_record_bytes", text)
+    if most is not None and size > most:
+        raise UsageError(
+            f"--max_record_bytes={text}: BigQuery takes at most {most >> 20}MiB of one record in a row. Use --max_record_bytes=8MiB or less."
+        )
+    return size
+
+
+def parse_start(text: str) -> Start:
+    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time, rounded up to Kafka's milliseconds. Raises UsageError."""
+    if text in (EARLIEST, LATEST):
+        return Start(text)
+    kind, _, time = text.partition(":")
+    if kind == TIMESTAMP:
+        try:
+            moment = -(-parse_timestamp(time) // 1000)
+        except (NotATime, TimeOutOfRange):
+            moment = -1
+        if moment >= 0:  # Kafka takes negative ones for its own words: -1 means latest
+            return Start(TIMESTAMP, moment)
+    raise UsageError(f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC 3339, from 1970 on).")
+
+
+def parse_coordinates(text: str | None) -> dict[tuple[str, int], tuple[int, ...]]:
+    """topic:partition:offset,... as offsets per (topic, partition). Raises UsageError."""
+    found: dict[tuple[str, int], tuple[int, ...]] = {}
+    for part in (text or "").split(",") if text else []:
+        match = _COORDINATE.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(
+                f"--reject_records={part}: must be topic:partition:offset, several separated by commas, as the message said it."
+            )
+        position = match[1], int(match[2])
+        found[position] = (*found.get(position, ()), int(match[3]))
+    return found
+
+
+class _Group:
+    """An argument group that also takes Beam's value providers, which argparse knows nothing of."""
+
+    def __init__(self, parser: _RunArguments, title: str) -> None:
+        self._group = parser.add_argument_group(title)
+        self.add_value_provider_argument = parser.add_value_provider_argument
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)

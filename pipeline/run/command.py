@@ -1,0 +1,153 @@
+"""`run`: from the last committed position to the end of the topics, in as many transactions as --max_records_per_run makes of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+
+import apache_beam as beam
+import numpy as np
+
+from pipeline import transaction
+from pipeline.check.stored_coordinates import Queryable
+from pipeline.graph import BoundedRun, build
+from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
+from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.options.config import RunConfig
+from pipeline.run.plan import Plan, PlanLimits, backlog, check_refused, check_stream_quota
+from pipeline.run.progress import progress_bar
+from pipeline.run.settings import check_settings, settings_in_force, settings_of
+from pipeline.run.summary import print_summary, reasons_in, summarize
+from pipeline.transaction import RunDestination, RunSettings
+from transforms.decode.decoder import Decoder
+from transforms.decode.lateness import TimeLimits
+from transforms.deduplicate.known_ids import forget_known_ids
+from transforms.deduplicate.outcome import RowShape
+from transforms.deduplicate.settings import DedupSettings
+from transforms.destinations import open_destination
+from transforms.destinations.contract.checks import ingest_times
+from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
+from transforms.index_pool import POOL
+from transforms.read.partition_reader import PartitionRange
+
+
+def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
+    """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop; what is committed stays correct."""
+    started = time.monotonic()
+    with open_destination(config.destination, **config.destination_options) as destination:
+        records = list(run_to_the_end(config, destination, now_us))
+        reasons = _rejected_reasons(destination, records) if records else {}
+        bytes_read = destination.bytes_read
+    print_summary(summarize(records, reasons, time.monotonic() - started, bytes_read), config.json)
+    return 0
+
+
+def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> Mapping[str, int]:
+    return reasons_in(destination.query(destination.checks.reasons, ingest_times([record.plan_time for record in records])))
+
+
+def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:
+    """Yields the record of each transaction once it is committed. The end offsets are taken once, at the start."""
+    settings = run_settings(config)
+    runs = transaction.recover(destination)
+    if runs:
+        check_settings(settings_in_force(runs), config)
+    with KafkaAdmin(config.consumer_config) as admin:
+        cluster_id = admin.cluster_id()
+        states = [admin.topic_state(topic, now_us()) for topic in config.topics]
+        if runs:
+            transaction.check_cluster(runs, cluster_id)
+        destination.create_tables(config.schema)  # not before everything that may refuse the run: a refused one changes nothing
+        if not runs:
+            runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
+        check_refused(config.reject_records.items(), runs, states)
+        check_stream_quota(backlog(runs, states), config.max_records_per_run, config.shards, destination.streams_per_hour)
+        while True:
+            stop_if_interrupted()
+            if runs[-1].status == PREPARED:
+                plan = transaction.plan_repair(destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings)
+            else:
+                plan = transaction.plan(runs, states, cluster_id, settings, now_us())
+            if plan.records_at_most == 0:
+                return
+            record = run_once(config, destination, plan, settings)
+            runs = [*runs, record]
+            if record.status != COMMITTED:
+                continue
+            admin.commit_offsets({(part.topic, part.partition): part.to_offset for part in record.partitions})
+            yield record
+
+
+def run_once(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> RunRecord:
+    """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they are short."""
+    try:
+        with progress_bar(plan.records_at_most) if sys.stderr.isatty() and not config.json else nullcontext():
+            transaction.read_and_write(lambda planned: _run_graph(config, destination, planned, settings), plan)
+        with finish_before_interrupt():
+            since = transaction.Moment.now()
+            record = transaction.prove_and_prepare(destination, plan, settings)
+            transaction.commit(destination, record, since)
+    finally:
+        POOL.forget_job(plan.run_id)
+        forget_known_ids()
+    return replace_status(destination, record)
+
+
+def replace_status(destination: RunDestination, record: RunRecord) -> RunRecord:
+    """The record as the ledger has it now."""
+    return next(run for run in reversed(destination.read_runs()) if run.run_id == record.run_id)
+
+
+def run_settings(config: RunConfig) -> RunSettings:
+    limits = PlanLimits(config.dedup_horizon_us, config.idle_timeout_us, config.max_records_per_run, config.on_data_loss == "accept")
+    return RunSettings(limits, config.extra_retention_us, config.shards, settings_of(config))
+
+
+def _begin(
+    config: RunConfig,
+    destination: RunDestination,
+    admin: KafkaAdmin,
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    settings: RunSettings,
+    now_us: int,
+) -> list[RunRecord]:
+    positions = {
+        (state.topic, partition): offset for state in states for partition, offset in admin.offsets_for_start(state, config.start).items()
+    }
+    return transaction.begin(destination, positions, states, cluster_id, settings, now_us)
+
+
+def _run_graph(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> None:
+    shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
+    run = BoundedRun(
+        run_id=plan.run_id,
+        ranges=[
+            PartitionRange(part.topic, part.partition, part.read_from, part.to_offset)
+            for part in plan.partitions
+            if part.to_offset > part.read_from
+        ],
+        watermarks={(part.topic, part.partition): part.start_watermark_us for part in plan.partitions},
+        consumer_config=dict(config.consumer_config),
+        decoder=Decoder(config.schema, unknown_fields=config.unknown_fields, max_record_bytes=config.max_record_bytes),
+        limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us, config.max_record_bytes),
+        dedup=DedupSettings(
+            job=plan.run_id,
+            shards=config.shards,
+            retention_us=config.dedup_horizon_us + config.extra_retention_us,
+            extra_retention_us=config.extra_retention_us,
+            expires=False,
+            shape=shape,
+            cold_start=transaction.cold_start(destination, plan, settings),
+        ),
+        layout=config.dedup_layout,
+        destination=destination,
+        reports=destination,
+        present={} if plan.repair is None else {position: plan.repair.present(position) for position in plan.repair.offsets},
+        refused={position: np.array(offsets, dtype=np.int64) for position, offsets in config.reject_records.items()},
+    )
+    pipeline = beam.Pipeline(options=config.beam_options)
+    build(pipeline, run)
+    pipeline.run().wait_until_finish()

@@ -1,0 +1,65 @@
+"""What a run record remembers of the configuration, and what a later run may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.options.config import RunConfig
+from pipeline.options.quantities import format_duration
+from transforms.decode.decoder import DECODER_VERSION
+from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
+from transforms.model.errors import GuaranteeError
+from transforms.model.schema import check_evolution
+
+
+def settings_of(config: RunConfig) -> dict[str, object]:
+    """JSON-ready; the keys are part of the ledger's format."""
+    return {
+        "schema": config.schema.to_json(),
+        "dedup_key": config.schema.dedup_key,
+        "event_time_field": config.schema.event_time_field,
+        "amount_column": config.schema.amount_column,
+        "currency_column": config.schema.currency_column,
+        "dedup_horizon_us": config.dedup_horizon_us,
+        "extra_retention_us": config.extra_retention_us,
+        "max_future_skew_us": config.max_future_skew_us,
+        "decoder_version": DECODER_VERSION,
+        "shards": config.shards,
+        "dedup_layout": config.dedup_layout,
+    }
+
+
+def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any]:
+    """Of the last run of which anything is, or may become, visible. runs: not empty."""
+    return next(run.settings for run in reversed(runs) if run.status != ABORTED)
+
+
+def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
+    """Raises GuaranteeError where the new configuration would give one id two meanings, or forget ids that are still promised.
+
+    Shards and layout are free for bounded runs: their state is loaded from the tables.
+    """
+    for flag, now in (("dedup_key", config.schema.dedup_key), ("event_time_field", config.schema.event_time_field)):
+        if before[flag] != now:
+            raise GuaranteeError(
+                f"--{flag}={now}, but this destination was filled with --{flag}={before[flag]}: the same payment could get a second row."
+                f" Use --{flag}={before[flag]}, or a new destination."
+            )
+    if config.dedup_horizon_us < before["dedup_horizon_us"]:
+        known = format_duration(before["dedup_horizon_us"])
+        raise GuaranteeError(
+            f"--dedup_horizon={format_duration(config.dedup_horizon_us)}, but this destination was filled with --dedup_horizon={known}: the horizon"
+            f" may only grow. Use --dedup_horizon={known} or more."
+        )
+    check_evolution(before["schema"], config.schema)
+    for name in ("amount_column", "currency_column"):
+        now_column = getattr(config.schema, name)
+        if before[name] != now_column:
+            flag = f"--{name.removesuffix('_column')}_field"
+            given = f"{flag} stands for {now_column}" if now_column else f"{flag} stands for no field"
+            fix = f"Use {flag}={before[name]}" if before[name] else f"Leave {flag} out"
+            raise GuaranteeError(
+                f"{given}, but this destination's control totals were made with {before[name] or 'none'}. {fix} (and the --schema that it was filled"
+                " with), or a new destination."
+            )

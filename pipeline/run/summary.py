@@ -1,0 +1,72 @@
+"""What a person reads at the end of `run`, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
+
+
+def summarize(
+    records: Sequence[RunRecord], rejected_reasons: Mapping[str, int], seconds: float, bytes_read: int | None = None
+) -> dict[str, Any]:
+    """The figures of all transactions of one `run`, in the order they were committed. bytes_read: by queries, where somebody is billed."""
+    rows = {table: sum(part.rows for record in records for part in record.tables if part.table == table) for table in _TABLES}
+    ranges: dict[tuple[str, int], list[int]] = {}
+    for record in records:
+        for part in record.partitions:
+            if part.to_offset > part.from_offset:
+                ranges.setdefault((part.topic, part.partition), [part.from_offset, part.to_offset])[1] = part.to_offset
+    total = sum(rows.values())
+    return {
+        "transactions": len(records),
+        "partitions": [
+            {"topic": topic, "partition": partition, "from": first, "to": end}
+            for (topic, partition), (first, end) in sorted(ranges.items())
+        ],
+        "accepted": rows[PAYMENTS],
+        "duplicates": rows[DUPLICATES],
+        "rejected": rows[REJECTED],
+        "rejected_by_reason": dict(sorted(rejected_reasons.items())),
+        "live_ids": records[-1].live_ids if records else None,
+        "state_bytes": records[-1].state_bytes if records else None,
+        "seconds": round(seconds, 2),
+        "messages_per_second": round(total / seconds) if seconds > 0 else None,
+        **({} if bytes_read is None else {"bytes_read_by_queries": bytes_read}),
+    }
+
+
+def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    if not figures["transactions"]:
+        print("Nothing new between the positions of this destination and the end of the topics.")
+        return
+    print(f"{'topic':<24} {'partition':>9} {'from':>12} {'to':>12}")
+    for part in figures["partitions"]:
+        print(f"{part['topic']:<24} {part['partition']:>9} {part['from']:>12,} {part['to']:>12,}")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures["rejected_by_reason"].items())
+    print(
+        f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected {figures['rejected']:,}"
+        + (f" ({reasons})" if reasons else "")
+    )
+    print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
+    transactions = figures["transactions"]
+    rate = figures["messages_per_second"] or 0
+    if "bytes_read_by_queries" in figures:
+        print(f"BigQuery: queries read {figures['bytes_read_by_queries']:,} bytes")
+    print(f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''}, {rate:,} messages/s")
+
+
+def reasons_in(table: pa.Table) -> dict[str, int]:
+    """Columns reason and n of a query's answer as a dict."""
+    return dict(zip(table.column("reason").to_pylist(), table.column("n").to_pylist(), strict=True))
+
+
+_TABLES = (PAYMENTS, DUPLICATES, REJECTED)

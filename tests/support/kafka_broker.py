@@ -1,0 +1,155 @@
+"""A real Kafka broker for tests: one node, KRaft, on a free port of 127.0.0.1, in a process group of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support.child_process import ending_with_this_process
+
+ROOT = Path(__file__).parents[2]
+
+
+CACHE = Path(os.environ.get("PIPELINE_CACHE", ROOT / ".cache"))
+
+
+JARS = CACHE / "kafka-4.3.1"
+
+
+USER, PASSWORD = "pipeline", "right"
+
+
+_START_SECONDS = 60
+
+
+class BrokerUnavailable(Exception):
+    """Java or Maven is missing."""
+
+
+def kafka_jars() -> Path:
+    """The folder with the broker's jars; resolved once, atomically. Raises BrokerUnavailable."""
+    if shutil.which("java") is None:
+        raise BrokerUnavailable("Java 17 is missing, so there is no real Kafka broker; install a JRE to run these tests")
+    if JARS.is_dir():
+        return JARS
+    if shutil.which("mvn") is None:
+        raise BrokerUnavailable("Maven is missing, so the Kafka broker cannot be fetched; install it to run these tests")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        target = Path(scratch, "jars")
+        command = ["mvn", "-q", "-B", "-f", str(ROOT / "tests" / "kafka.pom.xml"), "dependency:copy-dependencies"]
+        subprocess.run([*command, f"-DoutputDirectory={target}", f"-Dbasedir={scratch}"], check=True, timeout=600)
+        try:
+            target.rename(JARS)
+        except OSError:
+            if not JARS.is_dir():  # unless another process was faster
+                raise
+    return JARS
+
+
+class KafkaBroker:
+    """Has a plain listener and one with SASL/PLAIN (user and password above)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._jars = kafka_jars()
+        self._folder = folder
+        self._port, self._sasl_port, self._controller_port = _free_ports(3)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        folder.mkdir(parents=True)
+        (folder / "server.properties").write_text(self._properties())
+        self._java("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(folder / "server.properties"))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def sasl_bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self._sasl_port}"
+
+    def start(self) -> None:
+        self._starts += 1
+        log = self._folder / f"server-{self._starts}.log"
+        flags = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={self._folder}"]
+        command = ["java", *flags, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._folder / "server.properties")]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                ending_with_this_process(command), stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while "Kafka Server started" not in log.read_text(errors="replace"):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"the broker did not start:\n{log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group; nothing if it does not run."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+    def _java(self, *arguments: str) -> None:
+        done = subprocess.run(["java", "-cp", f"{self._jars}/*", *arguments], capture_output=True, timeout=120)
+        if done.returncode:
+            raise RuntimeError(done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace"))
+
+    def _properties(self) -> str:
+        jaas = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        return f"""
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{self._controller_port}
+listeners=PLAINTEXT://127.0.0.1:{self._port},SECURE://127.0.0.1:{self._sasl_port},CONTROLLER://127.0.0.1:{self._controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self._port},SECURE://127.0.0.1:{self._sasl_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURE:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config={jaas}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={self._folder}/data
+log.cleaner.dedupe.buffer.size=16777216
+log.cleaner.backoff.ms=200
+log.retention.check.interval.ms=500
+log.retention.ms=-1
+file.delete.delay.ms=1000
+auto.create.topics.enable=false
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+@contextmanager
+def running_broker(folder: Path) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(folder)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,133 @@
+"""Destinations for tests that fail as they are told: each fault has the name of what happens on a bad day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.destinations.contract.write_streams import OffsetAlreadyExists, StreamError
+
+STEPS = ("create_stream", "swap_shards", "finalize_stream", "rows_above", "read_shards", "send")
+"""Calls of the protocol that a kill can stand before or after."""
+
+
+class Killed(Exception):
+    """The process ends here. Nobody may catch it but the runner of the test."""
+
+
+@dataclass
+class Kill:
+    """At the `at`-th call of `step` (from 0): before its effect, or after it with the answer lost."""
+
+    step: str
+    at: int
+    after: bool
+
+
+@dataclass
+class Network:
+    """Appends on their way. Those of a killed process may still arrive, later, in their order per stream."""
+
+    under_way: list[Callable[[], Any]] = field(default_factory=list)
+
+    def deliver(self, appends: int) -> None:
+        for _ in range(min(appends, len(self.under_way))):
+            append = self.under_way.pop(0)
+            # A refusal has nobody left to hear it.
+            with suppress(StreamError):
+                append()
+
+
+class Delayed:
+    """An append whose effect happens when it is waited for, or when the network delivers it."""
+
+    def __init__(self, network: Network, effect: Callable[[], int]) -> None:
+        self._network = network
+        self._effect = effect
+        self._outcome: int | Exception | None = None
+        network.under_way.append(self.arrive)
+
+    def arrive(self) -> None:
+        if self._outcome is None:
+            try:
+                self._outcome = self._effect()
+            except Exception as error:
+                self._outcome = error
+                raise
+
+    def wait(self) -> int:
+        while self._outcome is None:
+            # A refusal is told to whoever waits for that append.
+            with suppress(Exception):
+                self._network.under_way.pop(0)()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+@dataclass
+class UnreliableDestination:
+    """The destination as one process sees it. kill: where this process ends. lost_answers: sends (by number) whose answer is lost: they are
+    retried by the client, and come back as OffsetAlreadyExists."""
+
+    real: Any
+    network: Network = field(default_factory=Network)
+    kill: Kill | None = None
+    lost_answers: Sequence[int] = ()
+    hidden_looks: int = 0
+    """Looks at the tables that do not show the newest row yet."""
+    calls: dict[str, int] = field(default_factory=dict)
+    dead: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def _step(self, step: str, effect: Callable[[], Any]) -> Any:
+        if self.dead:
+            raise Killed("dead already")
+        number = self.calls[step] = self.calls.get(step, -1) + 1
+        here = self.kill is not None and (self.kill.step, self.kill.at) == (step, number)
+        if here and self.kill is not None and not self.kill.after:
+            self.dead = True
+            raise Killed(f"before {step} {number}")
+        result = effect()
+        if here:
+            self.dead = True
+            raise Killed(f"after {step} {number}")
+        return result
+
+    def create_stream(self, table: str, kind: str) -> str:
+        stream: str = self._step("create_stream", lambda: self.real.create_stream(table, kind))
+        return stream
+
+    def swap_shards(self, job: Any, seen: Any, rows: Any) -> bool:
+        done: bool = self._step("swap_shards", lambda: self.real.swap_shards(job, seen, rows))
+        return done
+
+    def read_shards(self, shards: Any) -> Any:
+        return self._step("read_shards", lambda: self.real.read_shards(shards))
+
+    def finalize_stream(self, stream: str) -> int:
+        rows: int = self._step("finalize_stream", lambda: self.real.finalize_stream(stream))
+        return rows
+
+    def rows_above(self, shards: int, floors: Any, oldest: int | None) -> pa.Table:
+        found: pa.Table = self._step("rows_above", lambda: self.real.rows_above(shards, floors, oldest))
+        if self.hidden_looks and found.num_rows:
+            self.hidden_looks -= 1
+            return found.slice(0, found.num_rows - 1)
+        return found
+
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Any:
+        def effect() -> int:
+            behind: int = self.real.send(stream, offset, rows).wait()
+            if number in self.lost_answers:
+                raise OffsetAlreadyExists(stream, "retried after a lost answer")
+            return behind
+
+        number = self.calls.get("send", -1) + 1
+        return self._step("send", lambda: Delayed(self.network, effect))

@@ -1,0 +1,117 @@
+"""The contract of the ledger and of the reports as tests, for every destination; as in contract_write_streams.py."""
+
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+
+from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import PAYMENTS, RUNS
+
+
+def record(run_id: str, predecessor: str | None, status: str = PREPARED) -> RunRecord:
+    part = PartitionProgress(
+        topic="t",
+        partition=0,
+        topic_id="id",
+        from_offset=0,
+        to_offset=5,
+        records=5,
+        gap_offsets=0,
+        coordinate_hash=(1 << 64) - 1,
+        start_watermark=None,
+        watermark=-5,
+        position_since=7,
+    )
+    table = TableProgress(table=PAYMENTS, rows=5, commit_groups=[["a", "b"], ["c"]])
+    return RunRecord(
+        run_id=run_id,
+        predecessor=predecessor,
+        status=status,
+        plan_time=1_790_000_000_123_456,
+        cluster_id="cluster",
+        partitions=[part],
+        tables=[table],
+        lowest_watermark=None,
+        live_ids=5,
+        state_bytes=50,
+        settings={"dedup_key": "transaction_id", "schema": [{"name": "transaction_id"}]},
+    )
+
+
+class LedgerContract:
+    def execute(self, destination: Any, sql: str) -> None:
+        """Alters the tables by hand."""
+        raise AssertionError("a destination says how")
+
+    def test_a_record_comes_back_as_it_was_written(self, destination: Any) -> None:
+        genesis, first = record(GENESIS, None, COMMITTED), record("run-1", GENESIS)
+        assert destination.claim_run(genesis)
+        assert destination.claim_run(first)
+        assert destination.read_runs() == [genesis, first]
+
+    def test_of_two_runs_from_one_predecessor_exactly_one_succeeds(self, destination: Any) -> None:
+        assert destination.claim_run(record(GENESIS, None, COMMITTED))
+        assert not destination.claim_run(record(GENESIS, None, COMMITTED))
+        assert destination.claim_run(record("run-1", GENESIS))
+        assert not destination.claim_run(record("run-2", GENESIS))
+        assert [run.run_id for run in destination.read_runs()] == [GENESIS, "run-1"]
+
+    @pytest.mark.parametrize("predecessor", [None, GENESIS])
+    def test_of_many_threads_that_claim_at_once_exactly_one_succeeds(self, destination: Any, predecessor: str | None) -> None:
+        if predecessor:
+            assert destination.claim_run(record(GENESIS, None, COMMITTED))
+        ready, won = threading.Barrier(8), []
+
+        def claim(number: int) -> None:
+            ready.wait()
+            if destination.claim_run(record(f"run-{number}" if predecessor else GENESIS, predecessor)):
+                won.append(number)
+
+        threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert len(destination.read_runs()) == (2 if predecessor else 1)
+
+    def test_a_run_becomes_committed_or_aborted_once(self, destination: Any) -> None:
+        destination.claim_run(record(GENESIS, None, COMMITTED))
+        destination.claim_run(record("run-1", GENESIS))
+        destination.mark_run("run-1", COMMITTED)
+        destination.mark_run("run-1", COMMITTED)
+        with pytest.raises(GuaranteeError, match="COMMITTED, so it cannot become ABORTED"):
+            destination.mark_run("run-1", ABORTED)
+        with pytest.raises(GuaranteeError, match="not there"):
+            destination.mark_run("run-9", COMMITTED)
+
+    def test_a_broken_chain_is_told(self, destination: Any) -> None:
+        for run_id, predecessor in ((GENESIS, None), ("run-1", GENESIS), ("run-2", "run-1")):
+            destination.claim_run(record(run_id, predecessor))
+        self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = 'run-1'")
+        with pytest.raises(GuaranteeError, match="chain breaks behind genesis"):
+            destination.read_runs()
+
+    def test_a_repair_ends_what_it_repairs_by_the_same_statement(self, destination: Any) -> None:
+        destination.claim_run(record(GENESIS, None, COMMITTED))
+        destination.claim_run(record("run-1", GENESIS))
+        assert destination.claim_run(msgspec.structs.replace(record("run-2", "run-1"), repairs="run-1"))
+        assert [(run.run_id, run.status) for run in destination.read_runs()][1:] == [("run-1", ABORTED), ("run-2", PREPARED)]
+
+    def test_a_record_of_many_partitions_and_streams_comes_back(self, destination: Any) -> None:
+        genesis = record(GENESIS, None, COMMITTED)
+        parts = [msgspec.structs.replace(genesis.partitions[0], partition=number, topic_id=None) for number in range(300)]
+        table = TableProgress(table=PAYMENTS, rows=1, commit_groups=[[f"stream-{number}" for number in range(1000)], []])
+        big = msgspec.structs.replace(genesis, partitions=parts, tables=[table], settings={"text": "'quoted' \"twice\" \\ ü"})
+        assert destination.claim_run(big)
+        assert destination.read_runs() == [big]
+
+    def test_reports_are_kept_per_attempt(self, destination: Any) -> None:
+        destination.save_reports("run-1", "b", [b"1", b"2"])
+        destination.save_reports("run-1", "a", [b"3"])
+        found = destination.read_reports("run-1")
+        assert {attempt: sorted(reports) for attempt, reports in found.items()} == {"a": [b"3"], "b": [b"1", b"2"]}
+        assert destination.read_reports("run-2") == {}

@@ -1,0 +1,146 @@
+"""The contract of write streams as tests: a destination passes them by giving `Contract` its fixtures.
+
+class TestMyDestination(Contract):
+    @pytest.fixture
+    def destination(self): yields an open destination with its tables
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from transforms.destinations.contract.write_streams import (
+    COMMITTED_STREAM,
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamAlreadyCommitted,
+    StreamFinalized,
+    StreamNotFinalized,
+    StreamNotFound,
+)
+from transforms.model.tables import GAPS, GAPS_SCHEMA, TOTALS
+
+
+def rows(*offsets: int) -> pa.RecordBatch:
+    """Rows of offset_gaps, the smallest table."""
+    return pa.RecordBatch.from_pylist(
+        [
+            {"kafka_topic": "t", "kafka_partition": 0, "first_offset": offset, "last_offset": offset, "cause": "no_record"}
+            for offset in offsets
+        ],
+        schema=GAPS_SCHEMA,
+    )
+
+
+def visible(destination: Any) -> list[int]:
+    name = destination.settings.table(GAPS) if hasattr(destination, "settings") else GAPS
+    return destination.query(f"SELECT first_offset FROM {name} ORDER BY first_offset").column(0).to_pylist()
+
+
+class Contract:
+    def unknown_stream(self, destination: Any) -> str:
+        """The name of a stream that does not exist."""
+        return f"{GAPS}/none"
+
+    def test_rows_are_visible_only_after_the_commit(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        assert destination.send(stream, 0, rows(1, 2)).wait() == 2
+        assert destination.send(stream, 2, rows(3)).wait() == 3
+        assert visible(destination) == []
+        assert destination.finalize_stream(stream) == 3
+        assert visible(destination) == []
+        destination.commit_streams(GAPS, [stream])
+        assert visible(destination) == [1, 2, 3]
+
+    def test_every_stream_has_a_name_of_its_own(self, destination: Any) -> None:
+        assert len({destination.create_stream(GAPS) for _ in range(20)}) == 20
+
+    def test_an_append_again_is_told_and_writes_nothing(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        destination.send(stream, 0, rows(1, 2)).wait()
+        with pytest.raises(OffsetAlreadyExists):
+            destination.send(stream, 0, rows(1, 2)).wait()
+        with pytest.raises(OffsetAlreadyExists):
+            destination.send(stream, 1, rows(2)).wait()
+        assert destination.finalize_stream(stream) == 2
+
+    def test_an_append_behind_the_end_is_refused(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        with pytest.raises(OffsetOutOfRange):
+            destination.send(stream, 1, rows(1)).wait()
+        assert destination.finalize_stream(stream) == 0
+
+    def test_a_finalized_stream_takes_no_more_rows(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        destination.send(stream, 0, rows(1)).wait()
+        assert destination.finalize_stream(stream) == destination.finalize_stream(stream) == 1
+        with pytest.raises(StreamFinalized):
+            destination.send(stream, 1, rows(2)).wait()
+
+    def test_an_unknown_stream_is_told(self, destination: Any) -> None:
+        calls: list[Callable[[], Any]] = [
+            lambda: destination.send(self.unknown_stream(destination), 0, rows(1)).wait(),
+            lambda: destination.finalize_stream(self.unknown_stream(destination)),
+            lambda: destination.commit_streams(GAPS, [self.unknown_stream(destination)]),
+        ]
+        for call in calls:
+            with pytest.raises(StreamNotFound):
+                call()
+
+    def test_a_group_is_committed_as_a_whole_or_not_at_all(self, destination: Any) -> None:
+        ready, open_ = destination.create_stream(GAPS), destination.create_stream(GAPS)
+        destination.send(ready, 0, rows(1)).wait()
+        destination.send(open_, 0, rows(2)).wait()
+        destination.finalize_stream(ready)
+        for other, error in ((open_, StreamNotFinalized), (self.unknown_stream(destination), StreamNotFound)):
+            with pytest.raises(error):
+                destination.commit_streams(GAPS, [ready, other])
+            assert visible(destination) == []
+        destination.finalize_stream(open_)
+        destination.commit_streams(GAPS, [ready, open_])
+        assert visible(destination) == [1, 2]
+
+    def test_a_commit_again_is_told_and_doubles_nothing(self, destination: Any) -> None:
+        first, second = destination.create_stream(GAPS), destination.create_stream(GAPS)
+        for stream, offset in ((first, 1), (second, 2)):
+            destination.send(stream, 0, rows(offset)).wait()
+            destination.finalize_stream(stream)
+        destination.commit_streams(GAPS, [first])
+        for group in ([first], [first, second]):
+            with pytest.raises(StreamAlreadyCommitted):
+                destination.commit_streams(GAPS, group)
+        assert visible(destination) == [1]
+
+    def test_a_stream_without_rows_can_be_committed(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        assert destination.finalize_stream(stream) == 0
+        destination.commit_streams(GAPS, [stream])
+        assert visible(destination) == []
+
+    def test_rows_of_a_committed_stream_are_visible_when_they_are_acknowledged(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS, COMMITTED_STREAM)
+        first, second = destination.send(stream, 0, rows(1, 2)), destination.send(stream, 2, rows(3))
+        assert (first.wait(), second.wait()) == (2, 3)
+        assert visible(destination) == [1, 2, 3]
+        with pytest.raises(OffsetAlreadyExists):
+            destination.send(stream, 2, rows(3)).wait()
+        with pytest.raises(OffsetOutOfRange):
+            destination.send(stream, 4, rows(4)).wait()
+        assert destination.finalize_stream(stream) == 3
+        with pytest.raises(StreamFinalized):
+            destination.send(stream, 3, rows(4)).wait()
+        assert visible(destination) == [1, 2, 3]
+
+    def test_a_committed_stream_cannot_be_committed_again(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS, COMMITTED_STREAM)
+        destination.finalize_stream(stream)
+        with pytest.raises(ValueError, match="PENDING"):
+            destination.commit_streams(GAPS, [stream])
+
+    def test_a_stream_belongs_to_its_table(self, destination: Any) -> None:
+        stream = destination.create_stream(GAPS)
+        destination.finalize_stream(stream)
+        with pytest.raises(ValueError, match=TOTALS):
+            destination.commit_streams(TOTALS, [stream])

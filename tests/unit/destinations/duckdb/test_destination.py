@@ -1,0 +1,130 @@
+"""tests/unit/destinations/duckdb/test_destination.py."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.child_process import ending_with_this_process
+from tests.support.kafka_broker import ROOT
+from tests.unit.destinations.contract.run_ledger import LedgerContract
+from tests.unit.destinations.contract.write_streams import Contract, rows, visible
+from transforms.destinations import open_destination
+from transforms.destinations.contract.write_streams import DifferentRows, StreamNotFound
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.session import acquire, release
+from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.schema import PaymentSchema, SchemaField, load_schema
+from transforms.model.tables import GAPS
+
+SCHEMA = load_schema(None)
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
+    with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
+        one.create_tables(SCHEMA)
+        yield one
+
+
+class TestDuckDB(Contract, LedgerContract):
+    def execute(self, destination: DuckDBDestination, sql: str) -> None:
+        destination._cursor().execute(sql)
+
+    @pytest.fixture
+    def destination(self, tmp_path: Path) -> Iterator[DuckDBDestination]:
+        with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
+            one.create_tables(SCHEMA)
+            yield one
+
+
+def test_other_rows_at_a_known_offset_are_an_error_of_their_own(destination: DuckDBDestination) -> None:
+    stream = destination.create_stream(GAPS)
+    destination.send(stream, 0, rows(1, 2)).wait()
+    with pytest.raises(DifferentRows):
+        destination.send(stream, 0, rows(1, 3)).wait()
+
+
+def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path: Path) -> None:
+    path = str(tmp_path / "test.duckdb")
+    with DuckDBDestination(path) as one:
+        one.create_tables(SCHEMA)
+        kept, left = one.create_stream(GAPS), one.create_stream(GAPS)
+        one.send(kept, 0, rows(1)).wait()
+        one.send(left, 0, rows(2)).wait()
+        one.finalize_stream(kept)
+    with DuckDBDestination(path) as one:
+        assert one.discard_streams(keep=[kept]) == 1
+        with pytest.raises(StreamNotFound):
+            one.send(left, 1, rows(3)).wait()
+        one.commit_streams(GAPS, [kept])
+        assert visible(one) == [1]
+        assert one.discard_streams(keep=[]) == 0
+
+
+def test_reports_are_discarded_by_recovery(destination: DuckDBDestination) -> None:
+    destination.save_reports("run-1", "a", [b"3"])
+    destination.discard_reports(None)
+    assert destination.read_reports("run-1") == {}
+
+
+def test_nested_use_keeps_the_file_open_and_the_last_one_closes_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "test.duckdb")
+    one, other = DuckDBDestination(path), pickle.loads(pickle.dumps(DuckDBDestination(path)))
+    with one:
+        one.create_tables(SCHEMA)
+        with other:
+            stream = other.create_stream(GAPS)
+        assert one.finalize_stream(stream) == 0
+    assert not duckdb_is_open(path)
+
+
+def duckdb_is_open(path: str) -> bool:
+    from transforms.destinations.duckdb.session import _OPEN
+
+    return path in _OPEN
+
+
+def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "test.duckdb")
+    code = f"import duckdb, sys; c = duckdb.connect({path!r}); print('open', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        ending_with_this_process([sys.executable, "-c", code]), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin is not None and holder.stdout is not None
+    assert holder.stdout.readline() == "open\n"
+    ticks = iter(range(100))
+    with pytest.raises(GuaranteeError, match="another process has the file open"):
+        acquire(path, clock=lambda: next(ticks), sleep=lambda _: None)
+
+    def let_go(_: float) -> None:
+        holder.stdin.close()
+        holder.wait(30)
+
+    acquire(path, clock=lambda: 0.0, sleep=let_go)
+    release(path)
+
+
+def test_the_schema_may_gain_nullable_columns_and_nothing_else(destination: DuckDBDestination) -> None:
+    def with_column(schema: PaymentSchema, name: str, kind: str, mode: str = "NULLABLE") -> PaymentSchema:
+        return replace(schema, fields=(*schema.fields, SchemaField(name, name, kind, mode)))
+
+    more = with_column(SCHEMA, "channel", "STRING")
+    destination.create_tables(more)
+    destination.create_tables(more)
+    with pytest.raises(GuaranteeError, match="channel, which --schema does not name"):
+        destination.create_tables(SCHEMA)
+    with pytest.raises(GuaranteeError, match="no column risk"):
+        destination.create_tables(with_column(more, "risk", "INT64", "REQUIRED"))
+    with pytest.raises(GuaranteeError, match="column channel is VARCHAR, but the schema says BIGINT"):
+        destination.create_tables(with_column(SCHEMA, "channel", "INT64"))
+
+
+@pytest.mark.parametrize("url", ["duckdb:", "payments.duckdb", "sqlite:a.db", ""])
+def test_what_is_no_destination_is_wrong_usage(url: str) -> None:
+    with pytest.raises(UsageError, match="allowed are duckdb:PATH"):
+        open_destination(url)

@@ -1,0 +1,46 @@
+"""tests/unit/destinations/duckdb/test_streaming.py."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.destinations.contract.present_rows import PresentRowsContract
+from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.schema import load_schema
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
+    with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
+        one.create_tables(load_schema(None))
+        yield one
+
+
+class TestDuckDBShardLedger(ShardLedgerContract):
+    """`destination` is the module's."""
+
+
+class TestDuckDBPresentRows(PresentRowsContract):
+    """`destination` is the module's."""
+
+
+def test_of_many_threads_that_claim_one_shard_at_once_exactly_one_succeeds(destination: DuckDBDestination) -> None:
+    destination.create_shard_ledger(2)
+    job = destination.begin_job("job", 0)
+    seen = destination.read_shards([0, 1])
+    ready, won = threading.Barrier(6), []
+
+    def claim(number: int) -> None:
+        ready.wait()
+        if destination.swap_shards(job, seen, [claimed(row, str(number)) for row in seen]):
+            won.append(str(number))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [row.nonce for row in destination.read_shards([0, 1])] == won * 2

@@ -1,0 +1,164 @@
+"""tests/unit/stream/test_append.py."""
+
+from collections import deque
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.support.payments import Payment, decoded
+from transforms.destinations.contract.write_streams import (
+    DifferentRows,
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamFinalized,
+    StreamNotFound,
+)
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES
+from transforms.stream.append import APPENDS_UNDER_WAY, ShardAppends, StreamGone, TableAppends
+from transforms.stream.recover import Patience, Superseded
+
+
+def rows(*offsets: int) -> pa.RecordBatch:
+    return decoded([Payment(f"id {offset}", offset, offset) for offset in offsets]).payments
+
+
+class ScriptedStream:
+    """Answers each wait as told: None acknowledges, a number is an offset of its own, an exception refuses. Writes down what happens."""
+
+    def __init__(self, *answers: Any, visible: int = 0) -> None:
+        self.answers = deque(answers)
+        self.visible = visible
+        self.events: list[tuple[Any, ...]] = []
+        self.slept: list[float] = []
+        self.patience = Patience(tries=3, seconds=2.0, sleep=self.slept.append)
+
+    def send(self, stream: str, offset: int, batch: pa.RecordBatch) -> Any:
+        self.events.append(("send", stream, offset, batch.num_rows))
+        behind, script = offset + batch.num_rows, self
+
+        class Answer:
+            def wait(self) -> int:
+                script.events.append(("wait", stream, offset))
+                answer = script.answers.popleft() if script.answers else None
+                if isinstance(answer, Exception):
+                    raise answer
+                return behind if answer is None else int(answer)
+
+        return Answer()
+
+    def count_present(self, table: str, batch: pa.RecordBatch) -> int:
+        self.events.append(("prove", table, batch.num_rows))
+        return self.visible
+
+
+def appends(stream: ScriptedStream, next_offset: int = 0) -> TableAppends:
+    return TableAppends(stream, PAYMENTS, "s", next_offset, stream.patience)  # type: ignore[arg-type]
+
+
+def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
+    one = appends(stream)
+    for batch in batches:
+        one.add(batch)
+        one.send()
+    return one
+
+
+def test_several_appends_are_under_way_in_order_and_no_more_than_the_bound() -> None:
+    stream = ScriptedStream()
+    one = send_all(stream, *[rows(offset) for offset in range(APPENDS_UNDER_WAY + 2)])
+    assert [event[0] for event in stream.events] == ["send"] * (APPENDS_UNDER_WAY + 1) + ["wait", "send", "wait"]
+    one.settle(one.added)
+    assert [event[2] for event in stream.events if event[0] == "wait"] == list(range(APPENDS_UNDER_WAY + 2))
+    assert one.acknowledged == APPENDS_UNDER_WAY + 2
+
+
+def test_a_bundle_ends_only_when_everything_is_acknowledged() -> None:
+    stream = ScriptedStream(None, StreamFinalized("s", "closed"))
+    one = send_all(stream, rows(0), rows(1))
+    with pytest.raises(Superseded):
+        one.settle(one.added)
+    assert one.acknowledged == 1
+
+
+def test_an_append_at_a_known_offset_is_success_when_one_query_shows_every_row() -> None:
+    stream = ScriptedStream(OffsetAlreadyExists("s", "before"), visible=2)
+    one = send_all(stream, rows(0, 1))
+    one.settle(2)
+    assert stream.events[-1] == ("prove", PAYMENTS, 2)
+
+
+@pytest.mark.parametrize("answer", [OffsetAlreadyExists("s", "before"), DifferentRows("s", "others")])
+def test_an_append_at_a_known_offset_that_is_not_proven_stops_and_names_its_coordinates(answer: Exception) -> None:
+    stream = ScriptedStream(answer, visible=1)
+    one = send_all(stream, rows(7, 8))
+    with pytest.raises(GuaranteeError, match="stream s, stream offsets 0 to 1, payment_transactions payments:0:7 to payments:0:8"):
+        one.settle(2)
+
+
+def test_out_of_range_sends_everything_again_from_the_first_append_that_is_not_acknowledged() -> None:
+    stream = ScriptedStream(None, OffsetOutOfRange("s", "missing"), None, OffsetOutOfRange("s", "missing"))
+    one = send_all(stream, rows(0), rows(1), rows(2))
+    one.settle(3)
+    assert [event[2] for event in stream.events if event[0] == "send"] == [0, 1, 2, 1, 2, 2]
+    assert stream.slept == []
+
+
+def test_out_of_range_that_stays_stops_after_a_bounded_wait() -> None:
+    stream = ScriptedStream(*[OffsetOutOfRange("s", "missing") for _ in range(9)])
+    one = send_all(stream, rows(5))
+    with pytest.raises(GuaranteeError, match=r"payments:0:5: missing, after 3 resends"):
+        one.settle(1)
+    assert stream.slept == [2.0, 2.0]
+
+
+def test_an_answer_with_another_offset_stops() -> None:
+    one = send_all(ScriptedStream(5), rows(0))
+    with pytest.raises(GuaranteeError, match="acknowledged up to stream offset 5 where 1 was expected"):
+        one.settle(1)
+
+
+def test_a_stream_that_does_not_exist_any_more_fails_the_bundle_so_that_it_recovers() -> None:
+    one = send_all(ScriptedStream(StreamNotFound("s", "expired")), rows(0))
+    with pytest.raises(StreamGone):
+        one.settle(1)
+
+
+def test_a_refusal_that_send_itself_raises_is_told_in_order() -> None:
+    class Refusing(ScriptedStream):
+        def send(self, stream: str, offset: int, batch: pa.RecordBatch) -> Any:
+            if offset:
+                raise StreamFinalized(stream, "closed")
+            return super().send(stream, offset, batch)
+
+    one = send_all(Refusing(), rows(0), rows(1))
+    with pytest.raises(Superseded):
+        one.settle(2)
+    assert one.acknowledged == 1
+
+
+def test_an_answer_that_says_nothing_fails_the_bundle_and_is_no_success() -> None:
+    one = send_all(ScriptedStream(ConnectionError("cut")), rows(0))
+    with pytest.raises(ConnectionError):
+        one.settle(1)
+    assert one.acknowledged == 0
+
+
+def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged() -> None:
+    stream = ScriptedStream()
+    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.patience)  # type: ignore[arg-type]
+    shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1), REJECTED: rows(2)})
+    shard.add({DUPLICATES: rows(3)})
+    assert shard.settle() == {PAYMENTS: 1, DUPLICATES: 2, REJECTED: 1}
+    order = [event[:2] for event in stream.events]
+    assert order.index(("wait", PAYMENTS)) < order.index(("send", DUPLICATES))
+
+
+def test_a_full_batch_of_duplicates_waits_for_its_payments_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.stream.append.APPEND_BYTES", 1)
+    stream = ScriptedStream(StreamFinalized("s", "closed"))
+    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.patience)  # type: ignore[arg-type]
+    with pytest.raises(Superseded):
+        shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1)})
+    assert ("send", DUPLICATES, 0, 1) not in stream.events

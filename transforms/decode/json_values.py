@@ -1,0 +1,187 @@
+"""One JSON value of a message as one value of a column: the rule, one at a time. decode.py has the same rule on columns."""
+
+from __future__ import annotations
+
+import decimal
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from msgspec.json import Decoder as JsonDecoder
+
+from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_date, parse_timestamp
+from transforms.model.schema import DEDUP_COLUMN, SchemaField
+
+REASONS: Final = ("null_value", "too_large", "invalid_json", "missing_field", "wrong_type", "out_of_range", "unknown_field")
+"""Of several that apply to one record, the first counts."""
+
+
+AMOUNT_LIMIT: Final = Decimal(10) ** 20
+"""Amounts from here on are out of range, so that no sum of them in the control totals can leave NUMERIC's 29 integer digits."""
+
+
+_NUMERIC_LIMIT: Final = Decimal(10) ** 29
+
+
+_NANO: Final = Decimal("1e-9")
+
+
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+_EXACT: Final = decimal.Context(prec=60, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
+
+
+_STRING: Final = JsonDecoder(str)
+
+
+_TYPED: Final[dict[str, Any]] = {
+    "INT64": JsonDecoder(int),
+    "FLOAT64": JsonDecoder(float),
+    "BOOL": JsonDecoder(bool),
+    "BYTES": JsonDecoder(bytes),
+}
+
+
+_OBJECT: Final = JsonDecoder(dict[str, msgspec.Raw])
+
+
+_ARRAY: Final = JsonDecoder(list[msgspec.Raw])
+
+
+_MAX_INT64: Final = (1 << 63) - 1
+
+
+class Rejected(ValueError):
+    """This record becomes a row of `rejected_records`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def read_field(field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]) -> Any:
+    """The column's value of valid JSON `raw`; None for null. Raises Rejected naming `path`.
+
+    amount: the stricter limit of the amount column. unknown: takes the fields of RECORDs that the schema does not name, by their path.
+    """
+    if raw == b"null":
+        if field.mode == "REQUIRED":
+            raise Rejected("missing_field", f"{path}: is null, but REQUIRED")
+        return [] if field.mode == "REPEATED" else None
+    if field.mode == "REPEATED":
+        if raw[:1] != b"[":
+            raise Rejected("wrong_type", f"{path}: must be an array")
+        return [_read_element(field, bytes(item), f"{path}[{index}]", unknown) for index, item in enumerate(_ARRAY.decode(raw))]
+    return _read_value(field, raw, path, amount, unknown)
+
+
+def read_record(
+    fields: tuple[SchemaField, ...], members: dict[str, msgspec.Raw], path: str, amount: str | None, unknown: dict[str, msgspec.Raw]
+) -> dict[str, Any]:
+    """Columns of one JSON object. Raises Rejected with the first reason, in the order of REASONS, of all its fields."""
+    row: dict[str, Any] = {}
+    problems: list[Rejected] = []
+    for field in fields:
+        where = f"{path}{field.name}"
+        try:
+            if field.name in members:
+                row[field.column] = read_field(field, bytes(members[field.name]), where, field.column == amount, unknown)
+            elif field.mode == "REQUIRED":
+                raise Rejected("missing_field", f"{where}: is missing, but REQUIRED")
+            else:
+                row[field.column] = [] if field.mode == "REPEATED" else None
+        except Rejected as problem:
+            problems.append(problem)
+    if problems:
+        raise min(problems, key=lambda problem: REASONS.index(problem.reason))
+    named = {field.name for field in fields}
+    unknown.update((f"{path}{name}", raw) for name, raw in members.items() if name not in named)
+    return row
+
+
+def _read_element(field: SchemaField, raw: bytes, path: str, unknown: dict[str, msgspec.Raw]) -> Any:
+    if raw == b"null":
+        raise Rejected("wrong_type", f"{path}: an array of BigQuery holds no null")
+    return _read_value(field, raw, path, False, unknown)
+
+
+def _read_value(field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]) -> Any:
+    if field.type == "RECORD":
+        if raw[:1] != b"{":
+            raise Rejected("wrong_type", f"{path}: must be an object")
+        return read_record(field.fields, _OBJECT.decode(raw), f"{path}.", None, unknown)
+    if field.type == "JSON":
+        return raw.decode()
+    if field.type == "NUMERIC":
+        return _read_numeric(raw, path, amount)
+    if field.type in ("STRING", "TIMESTAMP", "DATE"):
+        return _read_text(field, raw, path)
+    return _read_typed(field, raw, path, amount)
+
+
+def _read_text(field: SchemaField, raw: bytes, path: str) -> Any:
+    if raw[:1] != b'"':
+        raise Rejected("wrong_type", f"{path}: must be a string ({field.type})")
+    text = _STRING.decode(raw)
+    if field.type == "STRING":
+        if not text and path == field.name and field.column == DEDUP_COLUMN:
+            raise Rejected("missing_field", f"{path}: is empty")
+        return text
+    try:
+        return parse_timestamp(text) if field.type == "TIMESTAMP" else parse_date(text)
+    except NotATime as error:
+        raise Rejected(
+            "wrong_type", f"{path}: {_short(text)} is not an RFC 3339 {'time' if field.type == 'TIMESTAMP' else 'date'}"
+        ) from error
+    except TimeOutOfRange as error:
+        raise Rejected("out_of_range", f"{path}: {_short(text)} is no moment between the years 0001 and 9999") from error
+
+
+def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
+    """Exact from a JSON string and from a JSON number alike. More digits than the type holds are out of range, never rounded."""
+    if raw[:1] not in b'"-0123456789':
+        raise Rejected("wrong_type", f"{path}: must be a number or a string with one")
+    text = _STRING.decode(raw) if raw[:1] == b'"' else raw.decode()
+    if not _NUMBER.fullmatch(text):
+        raise Rejected("wrong_type", f"{path}: {_short(text)} is not a decimal number")
+    value = _EXACT.create_decimal(text) if len(text) <= 60 else _long_number(text)
+    limit = AMOUNT_LIMIT if amount else _NUMERIC_LIMIT
+    if not value.is_finite() or value.copy_abs() >= limit:  # abs() would raise Overflow in the thread's own context
+        raise Rejected("out_of_range", f"{path}: {_short(text)} is not below {'10^20, the limit of an amount' if amount else '10^29'}")
+    rounded = value.quantize(_NANO, context=_EXACT)
+    # An exponent below the least that Decimal knows has made the value 0 already.
+    if rounded != value or (not value and not _is_zero(text)):
+        raise Rejected("out_of_range", f"{path}: {_short(text)} has more than 9 digits after the point")
+    return rounded
+
+
+def _long_number(text: str) -> Decimal:
+    """More than 60 characters: exact all the same, since zeros may be most of them."""
+    return decimal.Context(prec=len(text), Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]).create_decimal(text)
+
+
+def _is_zero(text: str) -> bool:
+    return not any(digit in "123456789" for digit in text.lower().partition("e")[0])
+
+
+def _read_typed(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
+    is_number = field.type in ("INT64", "FLOAT64")
+    if is_number and raw[:1] not in b"-0123456789":
+        raise Rejected("wrong_type", f"{path}: must be a number ({field.type})")
+    if field.type == "INT64" and any(mark in raw for mark in b".eE"):
+        raise Rejected("wrong_type", f"{path}: must be an integer, without point or exponent")
+    try:
+        value = int(raw) if field.type == "INT64" and len(raw) <= 40 else _TYPED[field.type].decode(raw)
+    except msgspec.DecodeError as error:
+        reason = "out_of_range" if is_number else "wrong_type"
+        raise Rejected(reason, f"{path}: is not a {field.type} ({error})") from error
+    if field.type == "INT64" and not -_MAX_INT64 - 1 <= value <= _MAX_INT64:
+        raise Rejected("out_of_range", f"{path}: {_short(raw.decode())} does not fit INT64")
+    return value
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")

@@ -1,0 +1,54 @@
+"""From verdicts to rows: what a shard decided about one source batch, as one element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.model.elements import ShardBatch, ShardOutcome
+from transforms.model.fingerprints import batch_fingerprints
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
+from transforms.model.totals import add_up, payment_totals, rejected_totals
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """What every row of a run has alike.
+
+    ingest_time_us: the plan's time in a bounded run, in microseconds, so that a retried batch has the same bytes.
+    """
+
+    ingest_time_us: int
+    amount_column: str | None
+    currency_column: str | None
+
+
+def outcome_of(shard: int, batch: ShardBatch, accepted: NDArray[np.bool_], live_ids: dict[int, int], shape: RowShape) -> ShardOutcome:
+    """The batch's rows by table and their totals. `accepted` has one entry per row of `batch.payments`; the others are duplicates."""
+    tables: dict[str, pa.RecordBatch] = {}
+    totals: list[pa.RecordBatch] = []
+    fingerprints = batch_fingerprints(batch.payments)
+    for table, mask in ((PAYMENTS, accepted), (DUPLICATES, ~accepted)):
+        if mask.any():
+            rows = batch.payments if mask.all() else batch.payments.filter(pa.array(mask))
+            totals.append(payment_totals(table, rows, fingerprints[mask], shape.amount_column, shape.currency_column))
+            tables[table] = _finished(rows, shape.ingest_time_us)
+    if batch.rejected.num_rows:
+        totals.append(rejected_totals(batch.rejected, batch_fingerprints(batch.rejected)))
+        tables[REJECTED] = _finished(batch.rejected, shape.ingest_time_us)
+    changes = sorted((bucket, change) for bucket, change in live_ids.items() if change)
+    return ShardOutcome(shard, tables, add_up(totals) if len(totals) > 1 else _only(totals), changes)
+
+
+def _only(totals: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return totals[0] if totals else pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)
+
+
+def _finished(rows: pa.RecordBatch, ingest_time_us: int) -> pa.RecordBatch:
+    """Without the fingerprint, with the ingest time: the columns of the table."""
+    ingest_time = pa.repeat(pa.scalar(ingest_time_us, pa.int64()).cast(TIMESTAMP), rows.num_rows)
+    schema = pa.schema([*list(rows.schema)[1:], pa.field("ingest_time", TIMESTAMP, nullable=False)])
+    return pa.RecordBatch.from_arrays([*rows.columns[1:], ingest_time], schema=schema)

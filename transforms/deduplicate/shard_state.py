@@ -1,0 +1,119 @@
+"""The encoded state of one shard: what a checkpoint holds. Frozen by tests/unit/test_frozen_formats.py.
+
+`head` is one cell: token, floor, slot width and the number of live ids per bucket. Fingerprints lie in a ring of bags, several buckets to
+a slot, in blobs of groups `bucket (int32) | count (uint32) | count * 10 bytes`, big-endian. A slot is cleared when all its buckets have
+expired. An id whose bucket rose has an entry in either slot until the older one expires; of several, the highest bucket counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.deduplicate.fingerprint_index import FingerprintIndex, Fingerprints
+from transforms.model.buckets import BUCKET_US, expiry_of_bucket
+from transforms.model.elements import FINGERPRINT_BYTES
+
+SLOTS: Final = 16
+"""Bags of the ring. A slot spans 1/12 of the retention, so that on average 1/24 of the state is dead: under 11 bytes per live id."""
+
+
+_LIVE_SLOTS: Final = 12
+
+
+_GROUP: Final = struct.Struct(">iI")
+
+
+class ShardHead(msgspec.Struct, array_like=True):
+    """The cell `head`. floor: highest bucket that the shard expired or did not load, None before the first."""
+
+    token: bytes
+    floor: int | None
+    slot_width: int
+    live: dict[int, int]
+
+    def change_live(self, changes: dict[int, int]) -> None:
+        for bucket, change in changes.items():
+            left = self.live.get(bucket, 0) + change
+            if left:
+                self.live[bucket] = left
+            else:
+                self.live.pop(bucket, None)
+
+    def slot_of(self, bucket: int) -> int:
+        return bucket // self.slot_width % SLOTS
+
+    def next_expiry(self, extra_retention_us: int) -> int | None:
+        """The watermark, in microseconds, at which the oldest live bucket expires."""
+        return expiry_of_bucket(min(self.live), extra_retention_us) if self.live else None
+
+    def expire(self, bucket: int) -> list[int]:
+        """Takes everything at or below `bucket` out of the counts, raises the floor, and returns the slots that may be cleared."""
+        if self.floor is not None and bucket <= self.floor:
+            return []
+        first = None if self.floor is None else (self.floor + 1) // self.slot_width
+        last = (bucket + 1) // self.slot_width - 1
+        rounds = range(first, last + 1) if first is not None and last - first < SLOTS else range(last - SLOTS + 1, last + 1)
+        self.live = {live: count for live, count in self.live.items() if live > bucket}
+        self.floor = bucket
+        occupied = {self.slot_of(live) for live in self.live}
+        return sorted({slot_round % SLOTS for slot_round in rounds} - occupied)
+
+
+def new_head(retention_us: int) -> ShardHead:
+    """The head of a shard without state. `retention_us`: dedup horizon plus extra retention."""
+    return ShardHead(b"", None, max(1, -(-retention_us // BUCKET_US // _LIVE_SLOTS)), {})
+
+
+def encode_head(head: ShardHead) -> bytes:
+    return msgspec.msgpack.encode(head)
+
+
+def decode_head(cell: bytes) -> ShardHead:
+    return msgspec.msgpack.decode(cell, type=ShardHead)
+
+
+def encode_groups(head: ShardHead, fingerprints: Fingerprints, buckets: NDArray[np.int32]) -> dict[int, bytes]:
+    """Slot -> one blob with the fingerprints of its buckets. Shapes (n, 10) and (n,)."""
+    blobs: dict[int, list[bytes]] = {}
+    order = np.argsort(buckets, kind="stable")
+    found, starts = np.unique(buckets[order], return_index=True)
+    ends = np.append(starts, len(order))[1:]
+    for bucket, start, end in zip(found.tolist(), starts, ends, strict=True):
+        group = fingerprints[order[start:end]].tobytes()
+        blobs.setdefault(head.slot_of(bucket), []).extend((_GROUP.pack(bucket, end - start), group))
+    return {slot: b"".join(parts) for slot, parts in blobs.items()}
+
+
+def decode_groups(blob: bytes) -> Iterator[tuple[int, Fingerprints]]:
+    """(bucket, its fingerprints) of one blob."""
+    position = 0
+    while position < len(blob):
+        bucket, count = _GROUP.unpack_from(blob, position)
+        position += _GROUP.size
+        rows = np.frombuffer(blob, dtype=np.uint8, count=count * FINGERPRINT_BYTES, offset=position)
+        yield bucket, rows.reshape(-1, FINGERPRINT_BYTES)
+        position += count * FINGERPRINT_BYTES
+
+
+def build_index(floor: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
+    """The index over all blobs of a shard; entries at or below the floor are dead."""
+    index = FingerprintIndex()
+    groups = [group for blob in blobs for group in decode_groups(blob)]
+    if groups:
+        fingerprints = np.concatenate([rows for _, rows in groups])
+        buckets = np.repeat(np.array([bucket for bucket, _ in groups], dtype=np.int32), [len(rows) for _, rows in groups])
+        index.add(fingerprints, buckets)
+    if floor is not None:
+        index.expire(floor)
+    return index
+
+
+def packed_bytes(live: dict[int, int], shards: int) -> int:
+    """Bytes of the packed form of so many live ids per bucket, one group per shard and bucket."""
+    return sum(count * FINGERPRINT_BYTES + min(shards, count) * _GROUP.size for count in live.values())

@@ -1,0 +1,275 @@
+"""One AppendRows connection: appends of one write stream, several under way, acknowledged in order, sent again when the connection breaks."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any, Final
+
+import grpc
+import pyarrow as pa
+from google.cloud.bigquery_storage_v1 import types
+
+from transforms.destinations.bigquery.answers import Answer, Meaning, of_error, of_response
+from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_ROW_BYTES
+from transforms.destinations.bigquery.retry import Patience, raise_if_final
+from transforms.destinations.bigquery.rows import RowsRefused, serialize_rows, serialize_schema
+from transforms.destinations.contract.write_streams import (
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamError,
+    StreamFinalized,
+    StreamNotFound,
+)
+from transforms.model.errors import GuaranteeError
+
+Call = Callable[..., Any]
+"""AppendRows as a callable of the gRPC channel: (request iterator, metadata) -> response iterator."""
+
+
+_REQUEST: Final = types.AppendRowsRequest.pb()
+
+
+_ERRORS: Final[dict[Meaning, type[StreamError]]] = {
+    Meaning.ALREADY_EXISTS: OffsetAlreadyExists,
+    Meaning.OUT_OF_RANGE: OffsetOutOfRange,
+    Meaning.FINALIZED: StreamFinalized,
+    Meaning.NOT_FOUND: StreamNotFound,
+}
+
+
+def append_rows_of(channel: grpc.Channel) -> Call:
+    """The RPC without the library's copy of every message."""
+    call: Call = channel.stream_stream(
+        "/google.cloud.bigquery.storage.v1.BigQueryWrite/AppendRows",
+        request_serializer=_REQUEST.SerializeToString,
+        response_deserializer=types.AppendRowsResponse.pb().FromString,
+    )
+    return call
+
+
+class Append:
+    """Rows under way: an Acknowledgement (transforms/destinations/contract/write_streams.py)."""
+
+    def __init__(self, connection: AppendConnection, offset: int, rows: pa.RecordBatch) -> None:
+        self.offset = offset
+        self.rows = rows
+        self.serialized = serialize_rows(rows)
+        self.sends = 0
+        self.error: Exception | None = None
+        self.is_done = False
+        self._connection = connection
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.rows.nbytes)
+
+    def settle(self) -> None:
+        """Until it is known what became of it."""
+        while not self.is_done:
+            self._connection.read_answer()
+
+    def wait(self) -> int:
+        self.settle()
+        if self.error is not None:
+            raise self.error
+        return int(self.offset + self.rows.num_rows)
+
+
+class AppendConnection:
+    """Used by one thread. The service answers in the order of the requests, so what waits longest is what the next answer is about.
+
+    created_here: the stream was created by this very attempt, so that nobody else can have written to it: then OFFSET_ALREADY_EXISTS for an
+    append that was sent before is its lost acknowledgement. Elsewhere it is told to whoever waits for that append, who has to prove it; what
+    is behind it goes on either way.
+    """
+
+    def __init__(self, append_rows: Call, stream: str, created_here: bool, new_patience: Callable[[], Patience] = Patience) -> None:
+        self._append_rows = append_rows
+        self._stream = stream
+        self._created_here = created_here
+        self._new_patience = new_patience
+        self._patience: Patience | None = None
+        self._waiting: deque[Append] = deque()
+        self._call: Any = None
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+
+    @property
+    def is_open(self) -> bool:
+        return self._call is not None
+
+    def settle(self) -> None:
+        """Until nothing is under way."""
+        while self._waiting:
+            self.read_answer()
+
+    def send(self, offset: int, rows: pa.RecordBatch) -> Append:
+        """Raises RowsRefused for a row that fits no request."""
+        append = Append(self, offset, rows)
+        if len(append.serialized) > MAX_ROW_BYTES:
+            text = f"takes {len(append.serialized):,} bytes, and a request at most {MAX_ROW_BYTES:,}"
+            raise RowsRefused(rows, Answer(Meaning.ROWS_REFUSED, text, tuple((index, text) for index in range(rows.num_rows))))
+        self._waiting.append(append)
+        if self._call is None:
+            self._open()
+        else:
+            self._put(append, with_schema=False)
+        return append
+
+    def close(self) -> None:
+        """Ends the connection; what is not acknowledged stays so."""
+        if self._call is not None:
+            self._requests.put(None)
+            self._call.cancel()
+            self._call = None
+
+    def give_up(self, why: str) -> None:
+        """Ends the connection for good: whoever still waits for an append is told that nobody will learn what became of it."""
+        self._end(StreamError(self._stream, why))
+
+    def read_answer(self) -> None:
+        """Takes one answer, about the append that waits longest; or a broken connection, and sends everything that waits again."""
+        head = self._waiting[0]
+        try:
+            response = self._next()
+            answer = of_response(response)
+        except grpc.RpcError as error:
+            response, answer = None, of_error(error)
+        if answer.meaning is Meaning.OK:
+            if self._answers(response, head):
+                self._settled()
+        elif answer.meaning is Meaning.ALREADY_EXISTS:
+            is_lost_acknowledgement = self._created_here and head.sends > 1
+            if not is_lost_acknowledgement:
+                head.error = _error(self._stream, head, answer)
+            self._settled()
+            # An error names no offset: on a new connection none can be left over that would be taken for the next append's. And a connection
+            # that it has ended would give the same answer for ever.
+            if is_lost_acknowledgement or response is None:
+                self._go_on()
+        elif self._may_try_again(answer):
+            self._open()
+        else:
+            self._failed(head, answer)
+
+    def _answers(self, response: Any, head: Append) -> bool:
+        """Whether the answer is about the head. One about what is acknowledged already was given twice; anything else is a broken service."""
+        offset = response.append_result.offset.value if response.append_result.HasField("offset") else None
+        if offset is not None and offset < head.offset:
+            return False
+        if offset != head.offset:
+            self.close()
+            raise GuaranteeError(
+                f"write stream {self._stream}: BigQuery acknowledged stream offset {offset} where {head.offset} was expected. Nothing of this run is"
+                " visible; run again, and report this line if it repeats."
+            )
+        return True
+
+    def _may_try_again(self, answer: Answer) -> bool:
+        """Time counts from the first failure since something was acknowledged: a connection may have been idle for long before."""
+        if self._patience is None:
+            self._patience = self._new_patience()
+        return self._patience.allows(answer)
+
+    def _settled(self) -> None:
+        self._waiting.popleft().is_done = True
+        self._patience = None
+
+    def _go_on(self) -> None:
+        """On a new connection, if there is anything left to send."""
+        self.close()
+        if self._waiting:
+            self._open()
+
+    def _failed(self, head: Append, answer: Answer) -> None:
+        """Whatever is behind an append that was not written cannot be at its offset either."""
+        self._end(_error(self._stream, head, answer))
+
+    def _end(self, error: Exception) -> None:
+        self.close()
+        for append in self._waiting:
+            append.error, append.is_done = error, True
+        self._waiting.clear()
+        self._patience = None
+
+    def _open(self) -> None:
+        self.close()
+        self._requests = SimpleQueue()
+        # The service routes a connection by this header (https://google.aip.dev/client-libraries/4222).
+        self._call = self._append_rows(_taken_from(self._requests), metadata=(("x-goog-request-params", f"write_stream={self._stream}"),))
+        for index, append in enumerate(self._waiting):
+            self._put(append, with_schema=index == 0)
+
+    def _put(self, append: Append, with_schema: bool) -> None:
+        request = _REQUEST()
+        if with_schema:
+            request.write_stream = self._stream
+            request.arrow_rows.writer_schema.serialized_schema = serialize_schema(append.rows.schema)
+        request.offset.value = append.offset
+        request.arrow_rows.rows.serialized_record_batch = append.serialized
+        append.sends += 1
+        self._requests.put(request)
+
+    def _next(self) -> Any:
+        """The next answer. Raises grpc.RpcError when the connection breaks, or nothing comes for too long."""
+        call = self._call
+        too_long = threading.Timer(ANSWER_SECONDS, call.cancel)
+        too_long.daemon = True
+        too_long.start()
+        try:
+            return next(call)
+        except StopIteration:
+            raise _Ended() from None
+        finally:
+            too_long.cancel()
+
+
+class _Ended(grpc.RpcError, grpc.Call):
+    """The service ended the connection politely, with appends unanswered."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "the service ended the connection"
+
+    def trailing_metadata(self) -> tuple[()]:
+        return ()
+
+    def initial_metadata(self) -> tuple[()]:
+        return ()
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> None:
+        return None
+
+    def cancel(self) -> bool:
+        return False
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False
+
+
+def _taken_from(requests: SimpleQueue[Any]) -> Iterator[Any]:
+    while (request := requests.get()) is not None:
+        yield request
+
+
+def _error(stream: str, append: Append, answer: Answer) -> Exception:
+    if answer.meaning is Meaning.ROWS_REFUSED:
+        return RowsRefused(append.rows, answer)
+    if answer.meaning is Meaning.STOP and append.rows.num_rows == 1:
+        return RowsRefused(append.rows, Answer(Meaning.ROWS_REFUSED, answer.text, ((0, answer.text),)))
+    if answer.meaning in _ERRORS:
+        return _ERRORS[answer.meaning](stream, f"offset {append.offset}: {answer.text}")
+    try:
+        raise_if_final(f"an append to write stream {stream} at offset {append.offset}", answer)
+    except GuaranteeError as final:
+        return final
+    return GuaranteeError(
+        f"write stream {stream}: an append at offset {append.offset} was refused ({answer.text}). Nothing of it is written."
+    )

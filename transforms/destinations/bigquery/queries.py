@@ -1,0 +1,182 @@
+"""Queries and statements of BigQuery. A statement is a job with an id of our own, so that a lost answer is read back instead of done twice.
+
+A job id is unique in its project: a second insert is answered 409
+(https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+import requests
+from google.api_core.exceptions import BadRequest, Conflict, Forbidden, GoogleAPICallError, NotFound, RetryError, ServerError
+from google.api_core.retry import exponential_sleep_generator
+from google.auth.exceptions import RefreshError
+from google.cloud import bigquery
+from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
+
+from transforms.destinations.bigquery import retry as bigquery_retry
+from transforms.model.errors import GuaranteeError
+
+Parameter: TypeAlias = Any
+"""One of google.cloud.bigquery's ScalarQueryParameter, ArrayQueryParameter, StructQueryParameter."""
+
+
+_TYPES: Final[dict[type, str]] = {
+    bool: "BOOL",
+    int: "INT64",
+    float: "FLOAT64",
+    str: "STRING",
+    bytes: "BYTES",
+    Decimal: "NUMERIC",
+    datetime: "TIMESTAMP",
+    date: "DATE",
+}
+
+
+_TRIES: Final = 10
+
+
+_CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
+"""Two statements have changed one row; or 20 wait for their turn on one table already
+(https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency)."""
+
+
+_TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
+
+
+class ConcurrentUpdate(Exception):
+    """Other statements change the same table at the same moment: this one had no effect.
+
+    https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts
+    """
+
+
+def fresh_job_id(what: str) -> str:
+    """A job id that nobody has used in any project."""
+    return f"payment-pipeline-{what}-{secrets.token_hex(16)}"
+
+
+class Queries:
+    """dataset: PROJECT.DATASET; jobs run where it is, unless the client has a location of its own.
+
+    max_bytes_billed: of one query; one that would read more fails before it reads anything, and costs nothing.
+    """
+
+    def __init__(self, client: bigquery.Client, dataset: str, max_bytes_billed: int) -> None:
+        self._client = client
+        self._dataset = dataset
+        self._location: str | None = client.location
+        self._max_bytes_billed = max_bytes_billed
+        self._guard = threading.Lock()
+        self.jobs = 0
+        self.bytes_read = 0
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter] = ()) -> pa.Table:
+        """The answer of a SELECT. parameters: values by name, or BigQuery's own parameter objects."""
+        with _explained(self._max_bytes_billed):
+            config, where = self._config(parameters), self._where()
+            job = self._client.query(sql, job_config=config, location=where, retry=_retry(), job_retry=DEFAULT_JOB_RETRY)
+            rows = job.result(retry=_retry())
+            found: pa.Table = rows.to_arrow(create_bqstorage_client=False)
+        self._count(job)
+        return found
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], job_id: str) -> int:
+        """Affected rows of a DML statement, 0 of any other. The same `job_id` again has no further effect, and answers alike.
+
+        Raises ConcurrentUpdate; then the job id is used up.
+        """
+        with _explained(self._max_bytes_billed):
+            config, where = self._config(parameters), self._where()
+            try:
+                job = self._client.query(sql, job_config=config, job_id=job_id, location=where, retry=_retry(), job_retry=None)
+            except Conflict:
+                # Outside of the US and the EU a job is found by its id and location only.
+                job = self._client.get_job(job_id, location=where, retry=_retry())
+            job.result(retry=_retry(), job_retry=None)
+        self._count(job)
+        return int(job.num_dml_affected_rows or 0)
+
+    def _where(self) -> str:
+        """https://cloud.google.com/bigquery/docs/locations#specify_locations"""
+        if self._location is None:
+            self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
+        return self._location
+
+    def change(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str) -> int | None:
+        """Affected rows of a DML statement that may meet others on its table; None when every try did, and nothing was changed.
+
+        A lost answer is read back by the job's id; a job that failed for another one's sake had no effect, and is tried again under another id,
+        after a pause with jitter. what: part of the ids.
+        """
+        pauses = exponential_sleep_generator(bigquery_retry.FIRST_DELAY_SECONDS, bigquery_retry.LONGEST_DELAY_SECONDS)
+        for _ in range(_TRIES):
+            try:
+                return self.execute(sql, parameters, fresh_job_id(what))
+            except ConcurrentUpdate:
+                time.sleep(next(pauses))
+        return None
+
+    def _config(self, parameters: Mapping[str, Any] | Sequence[Parameter]) -> bigquery.QueryJobConfig:
+        named = [_parameter(*one) for one in parameters.items()] if isinstance(parameters, Mapping) else list(parameters)
+        return bigquery.QueryJobConfig(query_parameters=named, maximum_bytes_billed=self._max_bytes_billed, use_legacy_sql=False)
+
+    def _count(self, job: Any) -> None:
+        with self._guard:
+            self.jobs += 1
+            self.bytes_read += job.total_bytes_processed or 0
+
+
+def _retry() -> Any:
+    """The library's rules of what may be tried again, with our delays."""
+    return DEFAULT_RETRY.with_delay(initial=bigquery_retry.FIRST_DELAY_SECONDS, maximum=bigquery_retry.LONGEST_DELAY_SECONDS)
+
+
+@contextmanager
+def _explained(max_bytes_billed: int) -> Iterator[None]:
+    """Raises ConcurrentUpdate, or GuaranteeError with what to do."""
+    try:
+        yield
+    except (BadRequest, Forbidden, NotFound) as error:
+        if any(text in str(error).lower() for text in _CONCURRENT):
+            raise ConcurrentUpdate(str(error)) from error
+        raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
+    except RefreshError as error:
+        raise bigquery_retry.refused_credentials(error) from error
+    except ServerError as error:
+        if _reason(error) == _TOO_MANY_BYTES:  # the library makes a server's error of it
+            raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
+        raise _no_answer(error) from error
+    except (RetryError, requests.exceptions.RequestException) as error:
+        raise _no_answer(error) from error
+
+
+def _no_answer(error: Exception) -> GuaranteeError:
+    return GuaranteeError(f"BigQuery did not answer a query ({error}). What is committed is correct; run again.")
+
+
+def _reason(error: GoogleAPICallError) -> str | None:
+    return next((detail["reason"] for detail in error.errors if isinstance(detail, dict) and "reason" in detail), None)
+
+
+def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
+    if _reason(error) == _TOO_MANY_BYTES:
+        return f"--maximum_bytes_billed={max_bytes_billed} does not allow more; raise it if the cost is right."
+    if isinstance(error, Forbidden):
+        return bigquery_retry.ROLES
+    return "If it repeats, report this line."
+
+
+def _parameter(name: str, value: Any) -> Parameter:
+    if isinstance(value, (list, tuple)):
+        return bigquery.ArrayQueryParameter(name, _TYPES[type(value[0])] if value else "STRING", list(value))
+    return bigquery.ScalarQueryParameter(name, "STRING" if value is None else _TYPES[type(value)], value)

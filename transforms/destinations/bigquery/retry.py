@@ -1,0 +1,100 @@
+"""Trying again: with jitter, with bounds, and never what cannot succeed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import grpc
+from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.retry import exponential_sleep_generator
+from google.auth.exceptions import RefreshError
+
+from transforms.destinations.bigquery.answers import RETRIED, Answer, Meaning, of_error
+from transforms.model.errors import GuaranteeError
+
+FIRST_DELAY_SECONDS = 0.25
+
+
+LONGEST_DELAY_SECONDS: Final = 30.0
+
+
+DEADLINE_SECONDS: Final = 600.0
+"""For one call with all its tries: longer than what the service needs for a restart or for noticing a new column, and an end all the same."""
+
+
+OUT_OF_RANGE_TRIES: Final = 3
+
+
+ROLES: Final = (
+    "The account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
+    " (https://cloud.google.com/bigquery/docs/access-control)."
+)
+
+
+_T = TypeVar("_T")
+
+
+class Patience:
+    """How long one call is tried. clock and sleep in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._ends = clock() + DEADLINE_SECONDS
+        self._delays = exponential_sleep_generator(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
+        self._out_of_range = 0
+
+    def allows(self, answer: Answer) -> bool:
+        """Waits a moment if the call may be tried again after this answer."""
+        if answer.meaning is Meaning.OUT_OF_RANGE:
+            self._out_of_range += 1
+            if self._out_of_range > OUT_OF_RANGE_TRIES:
+                return False
+        elif answer.meaning not in RETRIED:
+            return False
+        delay = next(self._delays)
+        if self._clock() + delay > self._ends:
+            return False
+        self._sleep(delay)
+        return True
+
+
+def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
+    """The call's result, or the answer that ended it. Calls given here have the same effect however often they are made.
+
+    Raises GuaranteeError where a role is missing, or no try succeeded in time.
+    """
+    patience = Patience()
+    while True:
+        try:
+            return call()
+        except (GoogleAPICallError, grpc.RpcError) as error:
+            answer = of_error(error)
+        except RefreshError as error:
+            raise refused_credentials(error) from error
+        if not patience.allows(answer):
+            raise_if_final(what, answer)
+            return answer
+
+
+def refused_credentials(error: Exception) -> GuaranteeError:
+    return GuaranteeError(
+        f"BigQuery: the credentials are refused ({error}). Renew them with `gcloud auth application-default login`, or correct the key file or"
+        " the impersonated account. What is committed is correct."
+    )
+
+
+def raise_if_final(what: str, answer: Answer) -> None:
+    """Raises GuaranteeError for an answer that no caller can mend."""
+    if answer.meaning is Meaning.DENIED:
+        raise GuaranteeError(f"BigQuery refuses {what} ({answer.text}). {ROLES}")
+    if answer.meaning in RETRIED:
+        raise GuaranteeError(
+            f"BigQuery: {what} did not succeed within {DEADLINE_SECONDS:.0f} s ({answer.text}). What is committed is correct; run again."
+        )
+    if answer.meaning is Meaning.NO_TABLE:
+        raise GuaranteeError(f"BigQuery: {what}: {answer.text}. Somebody has dropped the table; restore it, or use a new destination.")
+    if answer.meaning is Meaning.STOP:
+        raise GuaranteeError(f"BigQuery: {what} failed ({answer.text}). What is committed is correct; report this line if it repeats.")

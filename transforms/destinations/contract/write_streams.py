@@ -1,0 +1,102 @@
+"""The one contract behind every destination: write streams, as BigQuery's Storage Write API has them.
+
+Create a stream, append batches at given offsets, finalize, commit. What each call promises, and what its errors prove, is written
+here once; `tests/unit/destinations/contract/write_streams.py` states it as tests that every destination passes.
+Source: https://cloud.google.com/bigquery/docs/write-api and `google.cloud.bigquery.storage.v1.BigQueryWrite`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+PENDING_STREAM: Final = "PENDING"
+"""Rows become visible when the finalized stream is committed: bounded runs."""
+
+
+COMMITTED_STREAM: Final = "COMMITTED"
+"""Rows are visible when their append is acknowledged: streaming."""
+
+
+class StreamError(RuntimeError):
+    """An answer of the destination about one write stream."""
+
+    def __init__(self, stream: str, detail: str) -> None:
+        super().__init__(f"write stream {stream}: {detail}")
+        self.stream = stream
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return (type(self), (self.stream, self.detail))
+
+
+class OffsetAlreadyExists(StreamError):
+    """The offset lies before the end of the stream. It does not say that the same rows are there."""
+
+
+class DifferentRows(OffsetAlreadyExists):
+    """The offset lies before the end of the stream, and other rows than these were written there."""
+
+
+class OffsetOutOfRange(StreamError):
+    """The offset lies behind the end of the stream: an earlier append is missing."""
+
+
+class StreamFinalized(StreamError):
+    """The stream takes no more rows: somebody finalized it, so this writer is a zombie."""
+
+
+class StreamNotFound(StreamError):
+    """There is no such stream (any more)."""
+
+
+class StreamNotFinalized(StreamError):
+    """Commit of a stream that was not finalized."""
+
+
+class StreamAlreadyCommitted(StreamError):
+    """The stream is committed already: for a retried commit of a fixed group this is success."""
+
+
+class Acknowledgement(Protocol):
+    """An append that is under way."""
+
+    def wait(self) -> int:
+        """The offset behind the rows, once they are durable. Raises what the append was refused with; see WriteStreams.send."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """An append that is done."""
+
+    offset: int
+
+    def wait(self) -> int:
+        return self.offset
+
+
+class WriteStreams(Protocol):
+    """Write streams of one destination. Calls may come from several threads, one thread per stream."""
+
+    def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
+        """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM. Its name is unique for ever."""
+
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
+        """Adds `rows` at `offset` of the stream. Several may be under way, in the order of their offsets; none counts before its `wait`.
+
+        Durable when acknowledged; visible then in a COMMITTED stream, after the commit in a PENDING one. `send` or `wait` raises
+        OffsetAlreadyExists (DifferentRows where the destination can tell), OffsetOutOfRange, StreamFinalized, StreamNotFound; then nothing was
+        written by this append.
+        """
+
+    def finalize_stream(self, stream: str) -> int:
+        """Closes the stream for appends and returns its number of rows. Idempotent. Raises StreamNotFound."""
+
+    def commit_streams(self, table: str, streams: list[str]) -> None:
+        """Makes all rows of all PENDING `streams` visible in `table` at once, or none.
+
+        Raises StreamNotFound, StreamNotFinalized, or StreamAlreadyCommitted; then nothing was committed by this call. Groups are fixed in
+        the run record, so StreamAlreadyCommitted on one stream means that the whole group is.
+        """

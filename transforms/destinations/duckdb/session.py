@@ -1,0 +1,77 @@
+"""One open DuckDB file per process, only while somebody needs it: DuckDB locks the file against every other process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import duckdb
+
+from transforms.model.errors import GuaranteeError, UsageError
+
+LOCK_WAIT_SECONDS: Final = 5.0
+
+
+_RETRY_SECONDS: Final = 0.1
+
+
+_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
+    # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default, 80 % of the machine, is not ours to take.
+    "memory_limit": "1GB",
+    "preserve_insertion_order": "false",
+    # Pending rows are written, read once and deleted: a checkpoint in between (the default is every 16 MB) would write them twice.
+    "wal_autocheckpoint": "1GB",
+}
+
+
+_OPEN: Final[dict[str, tuple[duckdb.DuckDBPyConnection, int]]] = {}
+
+
+_GUARD: Final = threading.RLock()
+
+
+def acquire(
+    path: str, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> duckdb.DuckDBPyConnection:
+    """The process's connection to `path`, counted. Raises GuaranteeError when another process holds the file for too long."""
+    real = os.path.realpath(path)
+    with _GUARD:
+        connection, users = _OPEN.get(real, (None, 0))
+        if connection is None:
+            connection = _connect(real, clock, sleep)
+        _OPEN[real] = (connection, users + 1)
+        return connection
+
+
+def release(path: str) -> None:
+    """Gives the connection back; the last one closes the file."""
+    real = os.path.realpath(path)
+    with _GUARD:
+        connection, users = _OPEN[real]
+        if users > 1:
+            _OPEN[real] = (connection, users - 1)
+            return
+        del _OPEN[real]
+        connection.close()
+
+
+def _connect(path: str, clock: Callable[[], float], sleep: Callable[[float], None]) -> duckdb.DuckDBPyConnection:
+    deadline = clock() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            return duckdb.connect(path, config=_CONFIG)
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise UsageError(
+                    f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error}). Give the path of a file that run has written to, or of"
+                    " one that does not exist yet in a folder that can be written to."
+                ) from error
+            if clock() >= deadline:
+                raise GuaranteeError(
+                    f"--destination=duckdb:{path}: another process has the file open ({error}). Only one can write to a DuckDB file;"
+                    " wait for it to end, or close it, and start again."
+                ) from error
+            sleep(_RETRY_SECONDS)

@@ -1,0 +1,176 @@
+"""Write streams as tables of DuckDB. Each function is one step of the contract, within the caller's transaction.
+
+Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written by one transaction; commit moves them
+table by table. Rows of a COMMITTED stream go into their table by that transaction. A digest per append makes other bytes at a known offset
+an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection, Iterator
+
+import duckdb
+import pyarrow as pa
+
+from transforms.destinations.contract.write_streams import (
+    COMMITTED_STREAM,
+    PENDING_STREAM,
+    DifferentRows,
+    OffsetAlreadyExists,
+    OffsetOutOfRange,
+    StreamAlreadyCommitted,
+    StreamFinalized,
+    StreamNotFinalized,
+    StreamNotFound,
+)
+from transforms.destinations.duckdb.tables import APPENDS, STREAMS
+from transforms.model.tables import TIMESTAMP
+
+_PAGE_BYTES = 64 << 20
+
+
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+_OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
+
+
+def create(cursor: duckdb.DuckDBPyConnection, table: str, kind: str) -> str:
+    stream = f"{table}/{secrets.token_hex(12)}"
+    cursor.execute(f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}', ?)", [stream, table, kind])
+    return stream
+
+
+def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
+    """Removes PENDING streams that are not committed and not in `keep`, with their rows; how many."""
+    found = cursor.execute(f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'").fetchall()
+    gone = [stream for (stream,) in found if stream not in keep]
+    for table in (APPENDS, STREAMS):
+        cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [gone])
+    return len(gone)
+
+
+class EncodedRows:
+    """Rows as they wait for their commit. Encoding is apart from the append, so that no transaction is open meanwhile."""
+
+    def __init__(self, rows: pa.RecordBatch) -> None:
+        self.rows: int = rows.num_rows
+        self.ipc = _to_ipc(rows)
+        self.digest = hashlib.sha256(self.ipc).digest()
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.ipc.open_stream(self.ipc)
+
+
+def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows) -> int:
+    table, next_offset, state, kind = _stream(cursor, stream)
+    if offset < next_offset:
+        known = cursor.execute(f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]).fetchone()
+        if known != (encoded.digest,):
+            raise DifferentRows(stream, f"offset {offset} holds other rows")
+        raise OffsetAlreadyExists(stream, f"offset {offset} was written before; the stream ends at {next_offset}")
+    if state != _OPEN:
+        raise StreamFinalized(stream, "it takes no more rows")
+    if offset > next_offset:
+        raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
+    waiting = encoded.ipc if kind == PENDING_STREAM else None
+    if kind == COMMITTED_STREAM:
+        _insert(cursor, table, encoded.reader())
+    cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, waiting])
+    cursor.execute(f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream])
+    return offset + encoded.rows
+
+
+def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
+    _, next_offset, state, _ = _stream(cursor, stream)
+    if state == _OPEN:
+        cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
+    return next_offset
+
+
+def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
+    for stream in streams:
+        its_table, _, state, kind = _stream(cursor, stream)
+        if (its_table, kind) != (table, PENDING_STREAM):
+            raise ValueError(f"stream {stream} is a {kind} stream of {its_table}; only PENDING streams of {table} can be committed to it")
+        if state == _COMMITTED:
+            raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
+        if state != _FINALIZED:
+            raise StreamNotFinalized(stream, "finalize it first")
+    for page in _pages(cursor, streams):
+        _insert(cursor, table, _rows_of(cursor, page))
+    cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
+    cursor.execute(f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams])
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchReader) -> None:
+    """Under a name that no table of the user's can have: a table wins over what is registered."""
+    name = f"_rows_{secrets.token_hex(16)}"
+    cursor.register(name, rows)
+    cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {name}").fetchall()
+    cursor.unregister(name)
+
+
+def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
+    """Streams that have rows, several to one INSERT: one for each would leave half-filled row groups and take twice as long."""
+    sizes = cursor.execute(
+        f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?)) GROUP BY stream ORDER BY stream",
+        [streams],
+    ).fetchall()
+    page: list[str] = []
+    room = _PAGE_BYTES
+    for stream, size in sizes:
+        if page and size > room:
+            yield page
+            page, room = [], _PAGE_BYTES
+        page.append(stream)
+        room -= size
+    if page:
+        yield page
+
+
+def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.RecordBatchReader:
+    """The rows of streams that have some, decompressed while they are read."""
+    blobs = cursor.execute(f"SELECT ipc FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()
+    with pa.ipc.open_stream(blobs[0][0]) as first:
+        schema = first.schema
+    return pa.RecordBatchReader.from_batches(schema, (batch for (blob,) in blobs for batch in _from_ipc(blob)))
+
+
+def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, str, str]:
+    """(table, next offset, state, kind)."""
+    found = cursor.execute(f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]).fetchall()
+    if not found:
+        raise StreamNotFound(stream, "there is no such stream")
+    return (found[0][0], found[0][1], found[0][2], found[0][3])
+
+
+def _to_ipc(rows: pa.RecordBatch) -> bytes:
+    """Times lose their zone here: DuckDB's conversion from TIMESTAMPTZ would follow the session's zone."""
+    columns = [_without_zone(column) for column in rows.columns]
+    plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
+        writer.write_batch(plain)
+    return bytes(sink.getvalue())
+
+
+def _from_ipc(blob: bytes) -> Iterator[pa.RecordBatch]:
+    with pa.ipc.open_stream(blob) as reader:
+        yield from reader
+
+
+def _without_zone(column: pa.Array) -> pa.Array:
+    return column.cast(_zoneless(column.type)) if _zoneless(column.type) != column.type else column
+
+
+def _zoneless(kind: pa.DataType) -> pa.DataType:
+    if kind == TIMESTAMP:
+        return pa.timestamp("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _zoneless(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_zoneless(kind.value_type))
+    return kind

@@ -1,0 +1,181 @@
+"""The tables and views in DuckDB's SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import (
+    AUDIT_VIEW,
+    COVERAGE_VIEW,
+    DUPLICATES,
+    GAPS,
+    GAPS_SCHEMA,
+    PAYMENTS,
+    REJECTED,
+    REJECTED_SCHEMA,
+    ROW_TABLES,
+    RUNS,
+    TIMESTAMP,
+    TOTALS,
+    TOTALS_TABLE_SCHEMA,
+    payment_columns,
+)
+
+APPENDS: Final = "_write_stream_appends"
+
+
+STREAMS: Final = "_write_streams"
+
+
+REPORTS: Final = "_run_reports"
+
+
+_PARTITIONS_TYPE: Final = (
+    'STRUCT(topic VARCHAR, "partition" INTEGER, topic_id VARCHAR, from_offset BIGINT, to_offset BIGINT, records BIGINT, gap_offsets BIGINT,'
+    " coordinate_hash UBIGINT, start_watermark BIGINT, watermark BIGINT, position_since BIGINT)[]"
+)
+
+
+_TABLES_TYPE: Final = 'STRUCT("table" VARCHAR, "rows" BIGINT, commit_groups VARCHAR[][])[]'
+
+
+RUNS_DDL: Final = f"""CREATE TABLE IF NOT EXISTS {RUNS} (
+    run_id VARCHAR PRIMARY KEY, predecessor VARCHAR, successor VARCHAR, status VARCHAR NOT NULL, plan_time TIMESTAMP NOT NULL,
+    cluster_id VARCHAR, partitions {_PARTITIONS_TYPE}, tables {_TABLES_TYPE}, lowest_watermark BIGINT,
+    live_ids BIGINT, state_bytes BIGINT, settings JSON, repairs VARCHAR)"""
+
+
+_INTERNAL_DDL: Final = (
+    f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY, table_name VARCHAR NOT NULL, next_offset BIGINT NOT NULL,"
+    " state VARCHAR NOT NULL, kind VARCHAR NOT NULL)",
+    f"CREATE TABLE IF NOT EXISTS {APPENDS} (stream VARCHAR NOT NULL, stream_offset BIGINT NOT NULL, row_count BIGINT NOT NULL,"
+    " digest BLOB NOT NULL, ipc BLOB)",
+    f"CREATE TABLE IF NOT EXISTS {REPORTS} (run_id VARCHAR NOT NULL, attempt VARCHAR NOT NULL, reports BLOB[] NOT NULL)",
+)
+
+
+_COORDINATES: Final = " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
+
+
+_VIEWS: Final = (
+    f"""CREATE OR REPLACE VIEW {AUDIT_VIEW} AS
+    SELECT p.transaction_id, p.event_time AS first_occurrence_time, COALESCE(d.copies, 0) AS dup_count
+    FROM {PAYMENTS} p
+    LEFT JOIN (SELECT transaction_id, COUNT(*) AS copies FROM {DUPLICATES} GROUP BY transaction_id) d
+    ON p.transaction_id = d.transaction_id""",
+    f"""CREATE OR REPLACE VIEW {COVERAGE_VIEW} AS
+    WITH records AS (
+        SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS copies FROM ({_COORDINATES}) GROUP BY ALL
+    ), spans AS (
+        SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset, kafka_offset AS last_offset, copies, 0 AS gap_offsets FROM records
+        UNION ALL
+        SELECT kafka_topic, kafka_partition, first_offset, last_offset, 0, last_offset - first_offset + 1 FROM {GAPS}
+    )
+    SELECT kafka_topic, kafka_partition, MIN(first_offset) AS first_offset, MAX(last_offset) AS last_offset,
+        SUM(copies)::BIGINT AS rows, SUM(gap_offsets)::BIGINT AS gap_offsets, SUM(GREATEST(copies - 1, 0))::BIGINT AS repeated,
+        (MAX(last_offset) - MIN(first_offset) + 1 - COUNT(*) FILTER (copies > 0) - SUM(gap_offsets))::BIGINT AS missing
+    FROM spans GROUP BY kafka_topic, kafka_partition""",
+)
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """DuckDB's type for an Arrow type. Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE() follow the session's zone."""
+    if pa.types.is_struct(kind):
+        return "STRUCT(" + ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in kind) + ")"
+    if pa.types.is_list(kind):
+        return sql_type(kind.value_type) + "[]"
+    return _TYPES[kind]
+
+
+_TYPES: Final = {
+    pa.string(): "VARCHAR",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.binary(): "BLOB",
+    pa.date32(): "DATE",
+    TIMESTAMP: "TIMESTAMP",
+    pa.decimal128(38, 9): "DECIMAL(38,9)",
+}
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
+    """Creates what is missing and adds new nullable columns, in one transaction. Raises GuaranteeError for any other difference."""
+    schemas = _schemas(payment_fields)
+    connection.begin()
+    try:
+        existing = _existing_columns(connection)
+        for table, schema in schemas.items():
+            if table not in existing:
+                connection.execute(f"CREATE TABLE {table} ({', '.join(map(_column, schema))})")
+                continue
+            for field in additions(table, schema, existing[table]):
+                connection.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}')
+        for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
+            connection.execute(statement)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def check_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
+    """Raises GuaranteeError where create_tables would. Changes nothing."""
+    existing = _existing_columns(connection)
+    for table, schema in _schemas(payment_fields).items():
+        if table in existing:
+            additions(table, schema, existing[table])
+
+
+def _schemas(payment_fields: list[pa.Field]) -> dict[str, pa.Schema]:
+    payments = payment_columns(payment_fields)
+    return {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_TABLE_SCHEMA}
+
+
+def has_tables(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a run has ever been here."""
+    return RUNS in _existing_columns(connection)
+
+
+def _column(field: pa.Field) -> str:
+    return f'"{field.name}" {sql_type(field.type)}' + ("" if field.nullable else " NOT NULL")
+
+
+def _existing_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    rows: Sequence[tuple[str, str, str]] = connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal AND schema_name = 'main' ORDER BY column_index"
+    ).fetchall()
+    tables: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        tables.setdefault(table, {})[column] = kind
+    return tables
+
+
+def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa.Field]:
+    """Columns that an existing table lacks and may gain. columns: name -> type. Raises GuaranteeError for any other difference."""
+    missing = []
+    for field in schema:
+        wanted = sql_type(field.type)
+        if field.name not in columns:
+            if not field.nullable:
+                raise GuaranteeError(
+                    f"table {table} has no column {field.name} ({wanted}, REQUIRED), and rows without it may exist. Make it NULLABLE, or use"
+                    " a new destination."
+                )
+            missing.append(field)
+        elif columns[field.name].replace('"', "") != wanted.replace('"', ""):
+            raise GuaranteeError(
+                f"table {table}: column {field.name} is {columns[field.name]}, but the schema says {wanted}. Give it back its type in --schema,"
+                " or use a new destination."
+            )
+    if surplus := [name for name in columns if name not in schema.names]:
+        raise GuaranteeError(
+            f"table {table} has the column(s) {', '.join(surplus)}, which --schema does not name. Columns may only be added: name them again."
+        )
+    return missing

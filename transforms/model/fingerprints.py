@@ -1,0 +1,73 @@
+"""Which shard a record belongs to: a hash range of its id, or of its coordinate where no id could be read.
+
+It depends on the record alone: one that is late in one attempt and on time in its replay meets the same shard, which knows it as present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.deduplicate.fingerprint_index import Fingerprints
+from transforms.model.elements import FINGERPRINT, FINGERPRINT_BYTES, DecodedBlock, ShardBatch
+
+
+def fingerprints_of(ids: pa.Array) -> Fingerprints:
+    """First 10 bytes of SHA-256 of each id's UTF-8, shape (n, 10). `ids` is a string column without nulls."""
+    digests = b"".join([sha256(value).digest() for value in ids.cast(pa.binary()).to_pylist()])
+    return np.ascontiguousarray(np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32)[:, :FINGERPRINT_BYTES])
+
+
+def rejected_fingerprints(rejected: pa.RecordBatch) -> Fingerprints:
+    """The id's fingerprint where an id could be read, else that of the text `topic:partition:offset`."""
+    texts = [
+        row["transaction_id"] or f"{row['kafka_topic']}:{row['kafka_partition']}:{row['kafka_offset']}"
+        for row in rejected.select(["transaction_id", "kafka_topic", "kafka_partition", "kafka_offset"]).to_pylist()
+    ]
+    return fingerprints_of(pa.array(texts, pa.string()))
+
+
+def shards_of(fingerprints: Fingerprints, shards: int) -> NDArray[np.int64]:
+    """The hash range of each fingerprint: its first 16 bits, scaled to `shards` equal ranges."""
+    first = fingerprints[:, 0].astype(np.int64) << 8 | fingerprints[:, 1]
+    return first * shards >> 16
+
+
+def split_by_shard(block: DecodedBlock, shards: int) -> Iterator[tuple[int, ShardBatch]]:
+    """The block's rows by shard, in offset order within each; shards without a row are absent."""
+    fingerprints = fingerprints_of(block.payments.column("transaction_id"))
+    payments = _with_fingerprints(block.payments, fingerprints)
+    payment_parts = _parts(payments, shards_of(fingerprints, shards), shards)
+    rejected_prints = rejected_fingerprints(block.rejected)
+    rejected = _with_fingerprints(block.rejected, rejected_prints)
+    rejected_parts = _parts(rejected, shards_of(rejected_prints, shards), shards)
+    for shard, (some_payments, some_rejected) in enumerate(zip(payment_parts, rejected_parts, strict=True)):
+        if some_payments.num_rows or some_rejected.num_rows:
+            yield shard, ShardBatch(some_payments, some_rejected)
+
+
+def batch_fingerprints(rows: pa.RecordBatch) -> Fingerprints:
+    """The `fingerprint` column of a ShardBatch's rows, shape (n, 10), without a copy."""
+    column = rows.column("fingerprint")
+    start = column.offset * FINGERPRINT_BYTES
+    data = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
+    return data[start : start + len(column) * FINGERPRINT_BYTES].reshape(-1, FINGERPRINT_BYTES)
+
+
+def _with_fingerprints(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.RecordBatch:
+    column = pa.FixedSizeBinaryArray.from_buffers(FINGERPRINT, len(fingerprints), [None, pa.py_buffer(fingerprints.tobytes())])
+    fields = [pa.field("fingerprint", FINGERPRINT, nullable=False), *rows.schema]
+    return pa.RecordBatch.from_arrays([column, *rows.columns], schema=pa.schema(fields))
+
+
+def _parts(rows: pa.RecordBatch, shard: NDArray[np.int64], shards: int) -> Iterator[pa.RecordBatch]:
+    order = np.argsort(shard, kind="stable")
+    sorted_rows = rows.take(pa.array(order))
+    bounds = np.searchsorted(shard[order], np.arange(shards + 1))
+    for first, end in pairwise(bounds):
+        yield sorted_rows.slice(first, end - first)

@@ -1,0 +1,105 @@
+"""The tables of the guarantee: names and columns, the same for every destination.
+
+Column types are Arrow types; a destination maps them to its own. Times are UTC microseconds, money is decimal128(38, 9), which is
+BigQuery's NUMERIC (https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+PAYMENTS: Final = "payment_transactions"
+
+
+DUPLICATES: Final = "duplicate_transactions"
+
+
+REJECTED: Final = "rejected_records"
+
+
+GAPS: Final = "offset_gaps"
+
+
+TOTALS: Final = "control_totals"
+
+
+RUNS: Final = "pipeline_runs"
+
+
+ROW_TABLES: Final = (PAYMENTS, DUPLICATES, REJECTED)
+"""Every Kafka record that was read has exactly one row in exactly one of these."""
+
+
+COMMIT_ORDER: Final = (PAYMENTS, DUPLICATES, REJECTED, GAPS, TOTALS)
+"""Step 5 of a run. Payments come first: what `repair` must find out after expired streams is whether payments are there."""
+
+
+AUDIT_VIEW: Final = "deduplication_audit"
+
+
+COVERAGE_VIEW: Final = "offset_coverage"
+
+
+TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
+
+
+NUMERIC: Final = pa.decimal128(38, 9)
+
+
+KAFKA_COLUMNS: Final = (
+    pa.field("kafka_topic", pa.string(), nullable=False),
+    pa.field("kafka_partition", pa.int32(), nullable=False),
+    pa.field("kafka_offset", pa.int64(), nullable=False),
+    pa.field("kafka_timestamp", TIMESTAMP),
+    pa.field("ingest_time", TIMESTAMP, nullable=False),
+)
+
+
+REJECTED_SCHEMA: Final = pa.schema(
+    [
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("payload", pa.binary()),
+        pa.field("transaction_id", pa.string()),
+        pa.field("event_time", TIMESTAMP),
+        *KAFKA_COLUMNS,
+    ]
+)
+
+
+GAPS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("kafka_topic", pa.string(), nullable=False),
+        pa.field("kafka_partition", pa.int32(), nullable=False),
+        pa.field("first_offset", pa.int64(), nullable=False),
+        pa.field("last_offset", pa.int64(), nullable=False),
+        pa.field("cause", pa.string(), nullable=False),
+    ]
+)
+
+
+TOTALS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("window_start", TIMESTAMP, nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("currency", pa.string()),
+        pa.field("records", pa.int64(), nullable=False),
+        pa.field("amount", NUMERIC),
+        pa.field("checksum", pa.int64(), nullable=False),
+    ]
+)
+
+
+STREAM_POSITION: Final = (pa.field("stream_epoch", pa.int64()), pa.field("stream_offset", pa.int64()))
+"""Which append of streaming wrote a row of `control_totals`; NULL in bounded runs. Keys of totals repeat (a late record's window was written
+long ago), so without them nobody could tell which rows a restored state does not know yet."""
+
+
+TOTALS_TABLE_SCHEMA: Final = pa.schema([*TOTALS_SCHEMA, *STREAM_POSITION])
+
+
+def payment_columns(fields: list[pa.Field]) -> pa.Schema:
+    """Columns of `payment_transactions` and `duplicate_transactions` for the schema's own `fields`."""
+    return pa.schema([*fields, pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS])

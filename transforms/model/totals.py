@@ -1,0 +1,87 @@
+"""Control totals per event-time window, outcome and currency.
+
+They check the way from the dedup step to the tables. They cannot see a wrong verdict: that is what the oracle tests are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.deduplicate.fingerprint_index import Fingerprints, split_fingerprints
+from transforms.model.buckets import BUCKET_US
+from transforms.model.tables import DUPLICATES, NUMERIC, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
+
+OUTCOME_OF_TABLE: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicate", REJECTED: "rejected"}
+
+
+UNOBSERVED: Final = "unobserved"
+"""Outcome of a row that adds nothing and says that its window has no complete totals; see transforms/stream/unobserved.py."""
+
+
+_CHECKSUM_MASK: Final = (1 << 60) - 1
+
+
+_KEYS: Final = ["window_start", "outcome", "currency"]
+
+
+def payment_totals(
+    table: str, rows: pa.RecordBatch, fingerprints: Fingerprints, amount_column: str | None, currency_column: str | None
+) -> pa.RecordBatch:
+    """Totals of rows of a payment table. A schema without amount or currency keeps records and checksum."""
+    amount = rows.column(amount_column).cast(NUMERIC) if amount_column else pa.nulls(len(rows), NUMERIC)
+    currency = rows.column(currency_column).cast(pa.string()) if currency_column else pa.nulls(len(rows), pa.string())
+    return _totals(table, rows.column("event_time"), fingerprints, amount, currency)
+
+
+def rejected_totals(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.RecordBatch:
+    """Totals of rejected rows: window of the event time if known, else of Kafka's timestamp, else 1970; no currency, no amount."""
+    epoch = pa.scalar(0, pa.int64()).cast(TIMESTAMP)
+    time = pc.coalesce(rows.column("event_time"), rows.column("kafka_timestamp"), epoch)
+    return _totals(REJECTED, time, fingerprints, pa.nulls(len(rows), NUMERIC), pa.nulls(len(rows), pa.string()))
+
+
+def add_up(totals: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """One row per window, outcome and currency. Amounts add exactly: each is below 10^20 (the decoder's `out_of_range`)."""
+    table = pa.Table.from_batches(list(totals), schema=TOTALS_SCHEMA)
+    table = table.set_column(5, "checksum", table.column("checksum").cast(pa.uint64()))
+    sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
+    grouped = table.group_by(_KEYS, use_threads=False).aggregate(sums)
+    return _as_totals(grouped)
+
+
+def _totals(table: str, time: pa.Array, fingerprints: Fingerprints, amount: pa.Array, currency: pa.Array) -> pa.RecordBatch:
+    micros = time.cast(TIMESTAMP).view(pa.int64()).to_numpy(zero_copy_only=False)
+    high, _ = split_fingerprints(fingerprints)
+    rows = pa.table(
+        {
+            "window_start": pa.array(micros // BUCKET_US * BUCKET_US).cast(TIMESTAMP),
+            "outcome": pa.repeat(OUTCOME_OF_TABLE[table], len(micros)),
+            "currency": currency,
+            "records": pa.array(np.ones(len(micros), dtype=np.int64)),
+            "amount": amount,
+            "checksum": pa.array(high >> np.uint64(4)),
+        }
+    )
+    sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
+    return _as_totals(rows.group_by(_KEYS, use_threads=False).aggregate(sums))
+
+
+def _as_totals(grouped: pa.Table) -> pa.RecordBatch:
+    checksum = pc.bit_wise_and(grouped.column("checksum_sum"), pa.scalar(_CHECKSUM_MASK, pa.uint64()))
+    columns = [
+        grouped.column("window_start"),
+        grouped.column("outcome"),
+        grouped.column("currency"),
+        grouped.column("records_sum").cast(pa.int64()),
+        grouped.column("amount_sum").cast(NUMERIC),
+        checksum.cast(pa.int64()),
+    ]
+    return pa.Table.from_arrays(columns, schema=TOTALS_SCHEMA).combine_chunks().to_batches()[0] if len(grouped) else _EMPTY
+
+
+_EMPTY: Final = pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)

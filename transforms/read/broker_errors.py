@@ -1,0 +1,81 @@
+"""What librdkafka reports beside the records: most of it passes, some of it never will."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from confluent_kafka import KafkaError
+
+from transforms.model.errors import GuaranteeError
+
+_LOG = logging.getLogger(__name__)
+
+
+FIRST_LINE_SECONDS: Final = 5.0
+
+
+_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+
+
+_DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+
+
+class BrokerErrors:
+    """Give `remember` to a client as `error_cb`; `raise_if_final` stops on what waiting cannot mend.
+
+    A broker that is away makes up to 20 errors a second (`_TRANSPORT`, `_ALL_BROKERS_DOWN`), none of them final: they are not logged one
+    by one, `WaitLog` tells about the waiting instead.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._servers = bootstrap_servers
+        self._final: KafkaError | None = None
+        self.last: KafkaError | None = None
+
+    def remember(self, error: KafkaError) -> None:
+        self.last = error
+        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, *_UNKNOWN, *_DENIED):
+            self._final = error
+
+    def raise_if_final(self) -> None:
+        """Raises GuaranteeError naming what the broker refused."""
+        if self._final is None:
+            return
+        code, text = self._final.code(), self._final.str()
+        if code == KafkaError._AUTHENTICATION:
+            raise GuaranteeError(
+                f"--bootstrap_servers={self._servers} refuses the credentials ({text}). Set the right sasl.username and sasl.password in the"
+                " --consumer_config file. Nothing was read."
+            )
+        if code in _DENIED:
+            raise GuaranteeError(
+                f"Kafka at {self._servers} denies access ({text}). Give this user the right to read the topic and to use the group."
+            )
+        if code in _UNKNOWN:
+            raise GuaranteeError(
+                f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If it was deleted, what was not read of it is"
+                " lost; start again with the topics that exist."
+            )
+        raise GuaranteeError(f"the Kafka client cannot go on ({text}). Nothing of this run is visible; start again.")
+
+
+class WaitLog:
+    """One log line after 5, 10, 20, 40... seconds of waiting for the same thing: a broker under load may take a second or two."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._waited = 0.0
+        self._next_line = FIRST_LINE_SECONDS
+
+    def waited(self, seconds: float, last_error: KafkaError | None) -> float:
+        """Adds to the waiting and returns all of it."""
+        self._waited += seconds
+        if self._waited >= self._next_line:
+            reason = f" ({last_error.str()})" if last_error else ""
+            _LOG.warning("%s: no answer for %.0f s, still waiting%s", self._what, self._waited, reason)
+            self._next_line = 2 * self._waited
+        return self._waited
+
+    def reset(self) -> None:
+        self._waited, self._next_line = 0.0, FIRST_LINE_SECONDS

@@ -1,0 +1,127 @@
+"""ReadRecords: a native splittable DoFn over exact ranges, and what it saw as a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.transforms.core import RestrictionProvider
+from numpy.typing import NDArray
+
+from transforms.model.coordinates import coordinate_sum
+from transforms.model.elements import RawBlock
+from transforms.model.run_report import ReaderReport, encode_report
+from transforms.read.partition_reader import PartitionRange, PartitionReader
+
+REPORTS = "reports"
+
+
+_HASH_MASK = (1 << 64) - 1
+
+
+_read_by_this_process = 0
+
+
+def records_read() -> int:
+    """Records that this process has read since it started, for a progress bar."""
+    return _read_by_this_process
+
+
+class ReadRecords(beam.PTransform):
+    """PartitionRange -> (RawBlocks, encoded ReaderReports)."""
+
+    def __init__(self, consumer_config: Mapping[str, str]) -> None:
+        super().__init__()
+        self._consumer_config = dict(consumer_config)
+
+    def expand(self, ranges: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+        outputs = ranges | "ReadRange" >> beam.ParDo(ReadRange(self._consumer_config)).with_outputs(REPORTS, main="blocks")
+        blocks, reports = outputs.blocks, outputs[REPORTS]
+        reports.element_type = bytes
+        return blocks, reports
+
+
+class WholeRangeTracker(OffsetRestrictionTracker):
+    """Claims to the end: a batch runner has no place for a residual (Spark fails on one), so there is nothing to split."""
+
+    def try_split(self, fraction_of_remainder: float) -> None:
+        return None
+
+
+class RangeProvider(RestrictionProvider):
+    """The restriction is the element's own range; one split per partition."""
+
+    def initial_restriction(self, element: PartitionRange) -> OffsetRange:
+        return OffsetRange(element.from_offset, element.to_offset)
+
+    def create_tracker(self, restriction: OffsetRange) -> WholeRangeTracker:
+        return WholeRangeTracker(restriction)
+
+    def restriction_size(self, element: PartitionRange, restriction: OffsetRange) -> int:
+        return int(restriction.size())
+
+
+class ReadRange(beam.DoFn):
+    """Reads one range to its end with the process's own consumer."""
+
+    def __init__(self, consumer_config: Mapping[str, str]) -> None:
+        self._consumer_config = dict(consumer_config)
+        self._reader: PartitionReader | None = None
+
+    def setup(self) -> None:
+        self._reader = PartitionReader(self._consumer_config)
+
+    def teardown(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def process(
+        self,
+        element: PartitionRange,
+        tracker: Any = beam.DoFn.RestrictionParam(RangeProvider()),
+    ) -> Iterator[RawBlock | beam.pvalue.TaggedOutput]:
+        global _read_by_this_process
+        assert self._reader is not None
+        seen = RangeSeen(element)
+        for block in self._reader.read(element):
+            if not tracker.try_claim(block.offsets[-1]):
+                raise RuntimeError(f"{element} was split by the runner, although it cannot be")
+            seen.add(np.asarray(block.offsets, dtype=np.int64))
+            _read_by_this_process += len(block.offsets)
+            yield block
+        tracker.try_claim(element.to_offset)
+        yield beam.pvalue.TaggedOutput(REPORTS, encode_report(seen.report()))
+
+
+class RangeSeen:
+    """Counts, hashes and gaps of a range while its blocks pass."""
+
+    def __init__(self, wanted: PartitionRange) -> None:
+        self._wanted = wanted
+        self._next = wanted.from_offset
+        self._records = 0
+        self._hash = 0
+        self._gaps: list[tuple[int, int]] = []
+
+    def add(self, offsets: NDArray[np.int64]) -> None:
+        """Offsets of one block: rising, behind those of the block before."""
+        before = np.concatenate([[self._next - 1], offsets[:-1]])
+        if (offsets <= before).any():
+            raise RuntimeError(f"{self._wanted}: the consumer delivered offsets that do not rise")
+        behind = np.flatnonzero(offsets - before > 1)
+        self._gaps += [(int(before[index]) + 1, int(offsets[index]) - 1) for index in behind]
+        self._next = int(offsets[-1]) + 1
+        self._records += len(offsets)
+        self._hash = (self._hash + coordinate_sum(self._wanted.topic, self._wanted.partition, offsets)) & _HASH_MASK
+
+    def report(self) -> ReaderReport:
+        """Everything up to the end of the range that did not come is a gap."""
+        gaps = list(self._gaps)
+        if self._next < self._wanted.to_offset:
+            gaps.append((self._next, self._wanted.to_offset - 1))
+        where = (self._wanted.topic, self._wanted.partition, self._wanted.from_offset, self._wanted.to_offset)
+        return ReaderReport(*where, self._records, self._hash, gaps)

@@ -1,0 +1,199 @@
+"""WriteRows: all tables of a shard through one step, each into a pending write stream that belongs to this bundle attempt alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms.decode.lateness import event_times_us
+from transforms.destinations.contract.write_streams import Acknowledgement, WriteStreams
+from transforms.model.coders import encode_rows
+from transforms.model.coordinates import coordinate_sum
+from transforms.model.elements import ShardOutcome
+from transforms.model.errors import GuaranteeError
+from transforms.model.run_report import PartitionWritten, ShardReport, StreamWritten, encode_report
+from transforms.model.tables import REJECTED
+from transforms.model.totals import add_up
+
+APPEND_BYTES: Final = 2 << 20
+"""Rows are collected up to this size before an append. BigQuery is efficient above 1 MB and refuses requests above 20 MB
+(https://cloud.google.com/bigquery/docs/write-api-best-practices)."""
+
+
+MAX_APPEND_BYTES: Final = 8 << 20
+"""No append is larger, unless one row is: BigQuery takes 20 MB, and has said 10 for years (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+
+
+APPENDS_UNDER_WAY: Final = 4
+"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to what waits in memory."""
+
+
+_HASH_MASK: Final = (1 << 64) - 1
+
+
+class PendingDestination(WriteStreams, Protocol):
+    """A destination that is open between `__enter__` and `__exit__`."""
+
+    def __enter__(self) -> PendingDestination: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class TableWriter:
+    """Appends one shard's rows for one table to a stream of its own, created with the first row."""
+
+    def __init__(self, destination: WriteStreams, table: str) -> None:
+        self._destination = destination
+        self._table = table
+        self._stream: str | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+        self._rows = 0
+        self._under_way: deque[tuple[Acknowledgement, int]] = deque()
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        self._waiting.append(rows)
+        self._waiting_bytes += rows.nbytes
+        if self._waiting_bytes >= APPEND_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        if self._stream is None:
+            self._stream = self._destination.create_stream(self._table)
+        for rows in cut(pa.concat_batches(self._waiting), MAX_APPEND_BYTES):
+            behind = self._rows + rows.num_rows
+            self._under_way.append((self._destination.send(self._stream, self._rows, rows), behind))
+            self._rows = behind
+            if len(self._under_way) > APPENDS_UNDER_WAY:
+                self._wait_for_the_first()
+        self._waiting, self._waiting_bytes = [], 0
+
+    def written(self) -> StreamWritten | None:
+        """What is acknowledged, once all of it is."""
+        while self._under_way:
+            self._wait_for_the_first()
+        return StreamWritten(self._table, self._stream, self._rows) if self._stream else None
+
+    def _wait_for_the_first(self) -> None:
+        append, expected = self._under_way.popleft()
+        behind = append.wait()
+        if behind != expected:
+            raise GuaranteeError(
+                f"write stream {self._stream}: the destination acknowledged stream offset {behind} where {expected} was expected; nothing of"
+                " this run is visible. Run again; if it repeats, report it with this line."
+            )
+
+
+class ShardWriter:
+    """All tables of one shard within one bundle attempt."""
+
+    def __init__(self, destination: WriteStreams, shard: int) -> None:
+        self._destination = destination
+        self._shard = shard
+        self._tables: dict[str, TableWriter] = {}
+        self._partitions: dict[tuple[str, int, str], PartitionWritten] = {}
+        self._totals: list[pa.RecordBatch] = []
+        self._live_ids: dict[int, int] = {}
+
+    def add(self, outcome: ShardOutcome) -> None:
+        for table, rows in outcome.tables.items():
+            if table not in self._tables:
+                self._tables[table] = TableWriter(self._destination, table)
+            self._tables[table].add(rows)
+            for written in count_partitions(table, rows):
+                key = (written.topic, written.partition, table)
+                self._partitions[key] = _sum(self._partitions.get(key), written)
+        self._totals.append(outcome.totals)
+        for bucket, change in outcome.live_ids:
+            self._live_ids[bucket] = self._live_ids.get(bucket, 0) + change
+
+    def finish(self) -> ShardReport:
+        for writer in self._tables.values():
+            writer.flush()
+        streams = [written for writer in self._tables.values() if (written := writer.written())]
+        totals = encode_rows(add_up(self._totals))
+        return ShardReport(self._shard, streams, list(self._partitions.values()), totals, self._live_ids)
+
+
+class WriteRowsOfShards(beam.DoFn):
+    """ShardOutcome -> encoded ShardReport, one per shard at the end of the bundle, when every append is acknowledged.
+
+    A retried bundle writes to other streams; the ones of the failed attempt are never committed.
+    """
+
+    def __init__(self, destination: PendingDestination) -> None:
+        self._destination = destination
+        self._open: PendingDestination | None = None
+
+    def start_bundle(self) -> None:
+        self._close()
+        self._open = self._destination.__enter__()
+        self._shards: dict[int, ShardWriter] = {}
+
+    def process(self, outcome: ShardOutcome) -> None:
+        assert self._open is not None
+        if outcome.shard not in self._shards:
+            self._shards[outcome.shard] = ShardWriter(self._open, outcome.shard)
+        self._shards[outcome.shard].add(outcome)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        reports = [writer.finish() for writer in self._shards.values()]
+        self._close()
+        for report in reports:
+            yield WindowedValue(encode_report(report), 0, [GlobalWindow()])
+
+    def teardown(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+            self._open = None
+
+
+def cut(rows: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Pieces of at most so many bytes, in order; a single row may be larger."""
+    if rows.nbytes <= most_bytes or rows.num_rows == 1:
+        yield rows
+        return
+    half = rows.num_rows // 2
+    yield from cut(rows.slice(0, half), most_bytes)
+    yield from cut(rows.slice(half), most_bytes)
+
+
+def count_partitions(table: str, rows: pa.RecordBatch) -> Iterator[PartitionWritten]:
+    """Records, coordinate hash and highest event time of `rows` per topic and partition."""
+    offsets = rows.column("kafka_offset").to_numpy()
+    partitions = rows.column("kafka_partition").to_numpy()
+    topics = pc.dictionary_encode(rows.column("kafka_topic"))
+    codes = topics.indices.to_numpy()
+    event_times = None if table == REJECTED else event_times_us(rows)
+    for code, topic in enumerate(topics.dictionary.to_pylist()):
+        for partition in np.unique(partitions[codes == code]).tolist():
+            mine = (codes == code) & (partitions == partition)
+            highest = None if event_times is None else int(event_times[mine].max())
+            yield PartitionWritten(topic, partition, table, int(mine.sum()), coordinate_sum(topic, partition, offsets[mine]), highest)
+
+
+def _sum(before: PartitionWritten | None, more: PartitionWritten) -> PartitionWritten:
+    if before is None:
+        return more
+    times = [time for time in (before.highest_event_time_us, more.highest_event_time_us) if time is not None]
+    return PartitionWritten(
+        more.topic,
+        more.partition,
+        more.table,
+        before.records + more.records,
+        (before.coordinate_hash + more.coordinate_hash) & _HASH_MASK,
+        max(times) if times else None,
+    )
