@@ -21,16 +21,14 @@ import pyarrow as pa
 
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
+from transforms.destinations.appends import APPEND_BYTES, TableWriter
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.rows import serialize_rows
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.model.schema import load_schema
 from transforms.model.tables import NUMERIC, PAYMENTS, TIMESTAMP
-from transforms.write.write_rows import APPEND_BYTES, TableWriter
 
 PROJECT, DATASET = "payments-benchmark", "d"
-
-
 BATCH_ROWS = 5_000
 """What one shard gets of one source batch, about."""
 

@@ -24,11 +24,8 @@ from pipeline.produce.message_generator import MessageGenerator
 from tests.support.kafka_broker import KafkaBroker, running_broker
 
 PARTITIONS = 8
-
-
 PER_KEY_SHARE = 200
 """per_key gets one message of so many: it does a few hundred a second."""
-
 
 _BATCH = 20_000
 

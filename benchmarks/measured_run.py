@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline import cli, transaction
+from pipeline import cli
+from pipeline.run import command as run_module
 from transforms.decode import decode_records as judge
 from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
 from transforms.deduplicate.sharded import DeduplicateSharded
@@ -106,8 +107,8 @@ def main(output: str, arguments: list[str]) -> int:
         measure(dofn, "process", "deduplicate")
     measure(WriteRowsOfShards, "process", "write")
     measure(WriteRowsOfShards, "finish_bundle", "write")
-    measure_process(transaction, "prove_and_prepare", "4 prove and prepare")
-    measure_process(transaction, "commit", "5-6 commit")
+    measure_process(run_module, "prove_and_prepare", "4 prove and prepare")
+    measure_process(run_module, "commit", "5-6 commit")
     status = cli.main(["run", *arguments])
     total = time.process_time()
     known = sum(SECONDS.values())

@@ -13,22 +13,11 @@ from pipeline.interrupt import interrupts_remembered, was_interrupted
 from transforms.model.errors import GuaranteeError, UsageError
 
 DONE: Final = 0
-
-
 CHECK_FAILED: Final = 1
-
-
 WRONG_USAGE: Final = 2
-
-
 GUARANTEE_REFUSED: Final = 3
-
-
 UNEXPECTED: Final = 4
-
-
 INTERRUPTED: Final = 128 + signal.SIGINT
-
 
 _HELP: Final = """usage: payment-pipeline COMMAND [options]
 

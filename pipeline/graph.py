@@ -14,9 +14,10 @@ from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
 from transforms.deduplicate.settings import DedupSettings
+from transforms.destinations.contract.reports import ReportStore
 from transforms.read.partition_reader import PartitionRange
 from transforms.read.read_records import ReadRecords
-from transforms.write.collect_reports import CollectReports, ReportStore
+from transforms.write.collect_reports import CollectReports
 from transforms.write.write_rows import PendingDestination, WriteRowsOfShards
 
 

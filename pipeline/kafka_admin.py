@@ -16,20 +16,13 @@ from transforms.model.errors import GuaranteeError
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 _LOG = logging.getLogger(__name__)
-
-
 _T = TypeVar("_T")
-
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a broker may stay silent before a run starts. While a run reads, it waits without end."""
 
-
 _REQUEST_SECONDS: Final = 5.0
-
-
 _PAUSE_SECONDS: Final = 0.5
-
 
 _MOCK_CLUSTER: Final = "mockCluster"
 """How librdkafka's mock cluster names itself. It never answers DescribeTopics, not even with a refusal."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pipeline.check.result import FAILED, NOTED, PASSED, CheckResult, print_results
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
-from pipeline.run.plan import backlog, check_stream_quota
+from pipeline.run.make_plan import backlog
+from pipeline.run.preconditions import check_cluster, check_stream_quota
 from pipeline.run.settings import check_settings, settings_in_force
-from pipeline.transaction import check_cluster
-from transforms.destinations import Destination, open_destination
 from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.open import Destination, open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 
 

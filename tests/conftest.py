@@ -1,5 +1,3 @@
-"""tests/conftest.py."""
-
 import os
 import uuid
 from collections.abc import Callable, Iterator

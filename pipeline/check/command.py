@@ -14,13 +14,11 @@ from pipeline.check.coordinates import check_coordinates
 from pipeline.check.ledger import check_ledger, highest_event_times
 from pipeline.check.repeats import repeated_payments
 from pipeline.check.result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult, no_rows_may_be_found, print_results
-from pipeline.check.stored_coordinates import Queryable
 from pipeline.options.arguments import Arguments, plain_parser
 from pipeline.options.destination import add_destination_arguments, add_impersonation, destination_of
 from pipeline.options.quantities import parse_share
-from pipeline.run.plan import last_committed
-from transforms.destinations.contract.checks import time_bounds
-from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.destinations.contract.checks import Queryable, time_bounds
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, last_committed
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
@@ -34,7 +32,6 @@ UNPROTECTED_COLUMNS: Final = {
 }
 """What no check looks at, for the default schema: nothing that is added up or counted depends on it. Event times are protected to the
 minute. Values that are swapped between two rows of one table, minute and currency leave every sum as it was."""
-
 
 _MEGABYTE: Final = 1_000_000
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
-from pipeline.check.stored_coordinates import Queryable, StoredCoordinates
+from pipeline.check.stored_coordinates import StoredCoordinates
+from transforms.destinations.contract.checks import Queryable
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, PartitionProgress, RunRecord
 from transforms.model.coordinates import Position, coordinate_sum
 from transforms.model.tables import GAPS

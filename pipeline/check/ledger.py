@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
-from pipeline.check.stored_coordinates import Queryable
+from transforms.destinations.contract.checks import Queryable
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, PartitionProgress, RunRecord
 from transforms.model.tables import ROW_TABLES
 

@@ -19,8 +19,6 @@ from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 
 _EPOCH: Final = datetime(1970, 1, 1)
-
-
 _COLUMNS: Final = ("transaction_id", "is_payment", "event_time_us", "kafka_topic", "kafka_partition", "kafka_offset")
 
 

@@ -10,14 +10,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 PASSED: Final = "passed"
-
-
 FAILED: Final = "FAILED"
-
-
 NOTED: Final = "noted"
 """Worth telling, but no failure."""
-
 
 PROOF_ROWS: Final = 5
 

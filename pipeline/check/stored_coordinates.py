@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.destinations.contract.checks import CheckQueries
-from transforms.groups import sorted_groups
+from transforms.destinations.contract.checks import Queryable
 from transforms.model.coordinates import Position, expand_runs
+from transforms.model.partitions import sorted_groups
 
 _PARTITION: Final = ["kafka_topic", "kafka_partition"]
-
-
-class Queryable(Protocol):
-    """A destination that answers SQL, and has the questions in its own dialect."""
-
-    @property
-    def checks(self) -> CheckQueries: ...
-
-    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table: ...
 
 
 class StoredCoordinates:

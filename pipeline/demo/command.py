@@ -14,17 +14,14 @@ from typing import Any, Final
 
 from pipeline.demo.destination import BIGQUERY, DUCKDB, DemoDestination, demo_destination
 from pipeline.demo.embedded_kafka import embedded_kafka
-from pipeline.demo.victim import REACHED
 from pipeline.options.arguments import one_of, plain_parser
 from pipeline.produce.command import KafkaSender
 from pipeline.produce.message_generator import COPY, FUTURE, INVALID, LATE, PAYMENT, STEP_US, GeneratedMessage, MessageGenerator
 
 MESSAGES: Final = 200_000
-
+REACHED: Final = "reached the point"
 
 _TOPIC: Final = "payments"
-
-
 _COPIES_OF_ONE: Final = 10
 
 

@@ -15,28 +15,17 @@ from typing import Any, Final
 
 import duckdb
 
-from transforms.destinations import Destination, open_destination
 from transforms.destinations.bigquery.destination import BigQueryDestination
+from transforms.destinations.open import Destination, open_destination
 from transforms.model.errors import UsageError
 
 DUCKDB: Final = "duckdb"
-
-
 BIGQUERY: Final = "bigquery"
 
-
 FILE: Final = "demo.duckdb"
-
-
 _MARK: Final = "_made_by_the_demo"
-
-
 _PROJECT: Final = "payments-demo"
-
-
 _DATASET: Final = "demo"
-
-
 _START_SECONDS: Final = 30.0
 
 

@@ -9,17 +9,16 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline import transaction
-from pipeline.cli import main
+from pipeline.demo.command import REACHED
+from pipeline.options.run_config import run_config
+from pipeline.run import commit as commit_step
+from pipeline.run.command import run_command
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.duckdb.destination import DuckDBDestination
 
-REACHED: Final = "reached the point"
-
-
 _POINTS: Final[dict[str, list[tuple[Any, str]]]] = {
     "append": [(DuckDBDestination, "send"), (BigQueryDestination, "send")],
-    "commit": [(transaction, "commit_table")],
+    "commit": [(commit_step, "commit_table")],
 }
 
 
@@ -45,4 +44,4 @@ def halt_after(point: str, count: int) -> None:
 
 if __name__ == "__main__":
     halt_after(sys.argv[1], int(sys.argv[2]))
-    sys.exit(main(sys.argv[3:]))
+    sys.exit(run_command(run_config(sys.argv[4:])))

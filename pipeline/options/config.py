@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 EARLIEST = "earliest"
-
-
 LATEST = "latest"
-
-
 TIMESTAMP = "timestamp"
 
 

@@ -12,7 +12,6 @@ from transforms.model.errors import UsageError
 
 DEFAULT_GROUP: Final = "payment-pipeline"
 
-
 _OWNED: Final = {
     "auto.offset.reset": "deleted records would be jumped over silently; lost offsets must stop the run",
     "enable.auto.commit": "positions live in the destination's ledger; group offsets are told to Kafka after the commit",
@@ -24,8 +23,6 @@ _OWNED: Final = {
     "group.instance.id": "partitions are assigned by the plan, never by the group",
     "partition.assignment.strategy": "partitions are assigned by the plan, never by the group",
 }
-
-
 _SECRET: Final = re.compile(r"password|secret|token|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
 
 

@@ -8,20 +8,10 @@ from typing import Final
 from transforms.model.errors import UsageError
 
 _SECOND_US: Final = 1_000_000
-
-
 _UNITS: Final = {"ms": 1000, "s": _SECOND_US, "m": 60 * _SECOND_US, "h": 3600 * _SECOND_US, "d": 86_400 * _SECOND_US}
-
-
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+", re.ASCII)
-
-
 _PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)", re.ASCII)
-
-
 _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
-
-
 _SIZES: Final = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 

@@ -22,11 +22,7 @@ from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import load_schema
 
 _MINUTE_US = 60_000_000
-
-
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
-
-
 _COORDINATE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,9}):(\d{1,18})", re.ASCII)
 
 

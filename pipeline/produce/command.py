@@ -30,11 +30,7 @@ _CONNECTION: Final = (
     "bootstrap.servers",
     "debug",
 )
-
-
 _AT_ONCE: Final = 10_000
-
-
 _FLUSH_SECONDS: Final = 60.0
 
 

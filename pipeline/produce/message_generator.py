@@ -11,39 +11,19 @@ from typing import Final
 from transforms.model.errors import UsageError
 
 PAYMENT: Final = "payment"
-
-
 COPY: Final = "copy"
-
-
 LATE: Final = "late"
-
-
 FUTURE: Final = "future"
-
-
 INVALID: Final = "invalid"
-
 
 STEP_US: Final = 1000
 """Event time between two messages: a thousand payments a second."""
 
-
 _RECENT: Final = 10_000
-
-
 _HOURS_LATE_US: Final = 6 * 3_600_000_000
-
-
 _CURRENCIES: Final = ("EUR", "USD", "GBP", "JPY", "CHF")
-
-
 _METHODS: Final = ("CARD", "TRANSFER", "WALLET", "DIRECT_DEBIT")
-
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
 _BROKEN: Final[tuple[bytes | None, ...]] = (
     None,
     b"",

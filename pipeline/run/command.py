@@ -7,30 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
-import apache_beam as beam
-import numpy as np
-
-from pipeline import transaction
-from pipeline.check.stored_coordinates import Queryable
-from pipeline.graph import BoundedRun, build
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
-from pipeline.run.plan import Plan, PlanLimits, backlog, check_refused, check_stream_quota
+from pipeline.run.begin import begin
+from pipeline.run.commit import Moment, commit
+from pipeline.run.make_plan import backlog, plan_next, plan_repair
+from pipeline.run.plan import Plan, PlanLimits
+from pipeline.run.preconditions import check_cluster, check_refused, check_stream_quota
+from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import progress_bar
-from pipeline.run.settings import check_settings, settings_in_force, settings_of
+from pipeline.run.read_and_write import read_and_write
+from pipeline.run.recover import recover
+from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
 from pipeline.run.summary import print_summary, reasons_in, summarize
-from pipeline.transaction import RunDestination, RunSettings
-from transforms.decode.decoder import Decoder
-from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.known_ids import forget_known_ids
-from transforms.deduplicate.outcome import RowShape
-from transforms.deduplicate.settings import DedupSettings
-from transforms.destinations import open_destination
-from transforms.destinations.contract.checks import ingest_times
+from transforms.deduplicate.process_memory import POOL
+from transforms.destinations.contract.checks import Queryable, ingest_times
+from transforms.destinations.contract.destination import RunDestination
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
-from transforms.index_pool import POOL
-from transforms.read.partition_reader import PartitionRange
+from transforms.destinations.open import open_destination
 
 
 def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
@@ -51,14 +47,14 @@ def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> M
 def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed. The end offsets are taken once, at the start."""
     settings = run_settings(config)
-    runs = transaction.recover(destination)
+    runs = recover(destination)
     if runs:
         check_settings(settings_in_force(runs), config)
     with KafkaAdmin(config.consumer_config) as admin:
         cluster_id = admin.cluster_id()
         states = [admin.topic_state(topic, now_us()) for topic in config.topics]
         if runs:
-            transaction.check_cluster(runs, cluster_id)
+            check_cluster(runs, cluster_id)
         destination.create_tables(config.schema)  # not before everything that may refuse the run: a refused one changes nothing
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
@@ -67,9 +63,9 @@ def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Calla
         while True:
             stop_if_interrupted()
             if runs[-1].status == PREPARED:
-                plan = transaction.plan_repair(destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings)
+                plan = plan_repair(destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings)
             else:
-                plan = transaction.plan(runs, states, cluster_id, settings, now_us())
+                plan = plan_next(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
                 return
             record = run_once(config, destination, plan, settings)
@@ -84,11 +80,11 @@ def run_once(config: RunConfig, destination: RunDestination, plan: Plan, setting
     """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they are short."""
     try:
         with progress_bar(plan.records_at_most) if sys.stderr.isatty() and not config.json else nullcontext():
-            transaction.read_and_write(lambda planned: _run_graph(config, destination, planned, settings), plan)
+            read_and_write(config, destination, plan, settings)
         with finish_before_interrupt():
-            since = transaction.Moment.now()
-            record = transaction.prove_and_prepare(destination, plan, settings)
-            transaction.commit(destination, record, since)
+            since = Moment.now()
+            record = prove_and_prepare(destination, plan, settings)
+            commit(destination, record, since)
     finally:
         POOL.forget_job(plan.run_id)
         forget_known_ids()
@@ -117,37 +113,4 @@ def _begin(
     positions = {
         (state.topic, partition): offset for state in states for partition, offset in admin.offsets_for_start(state, config.start).items()
     }
-    return transaction.begin(destination, positions, states, cluster_id, settings, now_us)
-
-
-def _run_graph(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> None:
-    shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
-    run = BoundedRun(
-        run_id=plan.run_id,
-        ranges=[
-            PartitionRange(part.topic, part.partition, part.read_from, part.to_offset)
-            for part in plan.partitions
-            if part.to_offset > part.read_from
-        ],
-        watermarks={(part.topic, part.partition): part.start_watermark_us for part in plan.partitions},
-        consumer_config=dict(config.consumer_config),
-        decoder=Decoder(config.schema, unknown_fields=config.unknown_fields, max_record_bytes=config.max_record_bytes),
-        limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us, config.max_record_bytes),
-        dedup=DedupSettings(
-            job=plan.run_id,
-            shards=config.shards,
-            retention_us=config.dedup_horizon_us + config.extra_retention_us,
-            extra_retention_us=config.extra_retention_us,
-            expires=False,
-            shape=shape,
-            cold_start=transaction.cold_start(destination, plan, settings),
-        ),
-        layout=config.dedup_layout,
-        destination=destination,
-        reports=destination,
-        present={} if plan.repair is None else {position: plan.repair.present(position) for position in plan.repair.offsets},
-        refused={position: np.array(offsets, dtype=np.int64) for position, offsets in config.reject_records.items()},
-    )
-    pipeline = beam.Pipeline(options=config.beam_options)
-    build(pipeline, run)
-    pipeline.run().wait_until_finish()
+    return begin(destination, positions, states, cluster_id, settings, now_us)

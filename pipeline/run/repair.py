@@ -7,43 +7,17 @@ judges the rest. The ids of visible payments are loaded like those of every earl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.kafka_admin import TopicState
-from pipeline.run.plan import Plan, PlannedPartition, Repair, check_position, check_same_topic
+from pipeline.run.plan import Plan, PlannedPartition, Repair
+from pipeline.run.preconditions import check_position, check_same_topic
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED, PartitionProgress, RunRecord
-from transforms.model.coordinates import OffsetRange, Position
+from transforms.destinations.contract.visible_rows import VisibleRows
+from transforms.model.coordinates import OffsetRange
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
-
-
-class VisibleRows(Protocol):
-    """What a destination can tell of the rows that are visible. Ranges are not empty, and at most one for each partition.
-
-    All at once: the tables are not sorted by coordinates, so each question reads their coordinates as a whole.
-    """
-
-    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
-        """Per partition of a range and table of records the sorted offsets in the range that have a row there, each once."""
-
-    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
-        """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it, sorted."""
-
-    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
-        """Rows of `control_totals`, as the visible rows of the ranges add up to them."""
-
-    def count_rows(self) -> int:
-        """Rows in the three tables of records."""
-
-    def count_in_totals(self) -> int:
-        """Sum of `records` in `control_totals`."""
-
-    def is_empty(self) -> bool:
-        """No row in any of the three tables of records."""
 
 
 def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.options.config import RunConfig
 from pipeline.options.quantities import format_duration
+from pipeline.run.plan import PlanLimits
 from transforms.decode.decoder import DECODER_VERSION
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.errors import GuaranteeError
@@ -63,3 +65,13 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
                 f"{given}, but this destination's control totals were made with {before[name] or 'none'}. {fix} (and the --schema that it was filled"
                 " with), or a new destination."
             )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What the steps need of the configuration. settings: see pipeline/run/settings.py; times in microseconds."""
+
+    limits: PlanLimits
+    extra_retention_us: int
+    shards: int
+    settings: dict[str, Any]

@@ -11,7 +11,6 @@ from google.protobuf.wrappers_pb2 import Int64Value
 
 StorageErrorCode = types.StorageError.StorageErrorCode
 
-
 SECONDS = 20
 """A call that has not answered by then fails the test."""
 

@@ -12,7 +12,6 @@ from google.rpc import status_pb2
 
 StorageErrorCode = types.StorageError.StorageErrorCode
 
-
 _STORAGE_ERROR = types.StorageError.pb()
 
 

@@ -11,9 +11,7 @@ from tests.bigquery_stand_in.errors import invalid
 Field = dict[str, Any]
 """A TableFieldSchema of https://cloud.google.com/bigquery/docs/reference/rest/v2/tables: name, type, mode, fields, description."""
 
-
 _ALIASES: Final = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD", "DECIMAL": "NUMERIC"}
-
 
 _DUCKDB: Final = {
     "STRING": "VARCHAR",
@@ -27,7 +25,6 @@ _DUCKDB: Final = {
     "DATE": "DATE",
     "JSON": "JSON",
 }
-
 
 _FROM_DUCKDB: Final = {
     "varchar": "STRING",
@@ -54,13 +51,9 @@ _FROM_DUCKDB: Final = {
     '"null"': "INTEGER",
 }
 
-
 _STORAGE: Final = {"FLOAT": "DOUBLE", "INTEGER": "INT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 
-
 _TABLE_FIELD = types.TableFieldSchema.pb()
-
-
 _TABLE_SCHEMA = types.TableSchema.pb()
 
 

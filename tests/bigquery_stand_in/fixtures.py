@@ -13,8 +13,6 @@ from tests.bigquery_stand_in.clock import ManualClock
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 TABLE = "projects/p/datasets/d/tables/t"
-
-
 PENDING, COMMITTED, BUFFERED = (types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED"))
 
 

@@ -21,21 +21,14 @@ from tests.bigquery_stand_in.clients import rest_client, write_client
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 PROJECT, DATASET = os.environ.get("BIGQUERY_PROJECT"), os.environ.get("BIGQUERY_DATASET")
-
-
 PENDING, COMMITTED, BUFFERED = (types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED"))
-
-
 UTC = datetime.timezone.utc
-
 
 COLUMNS = [
     bigquery.SchemaField("id", "STRING", "REQUIRED"),
     bigquery.SchemaField("amount", "NUMERIC"),
     bigquery.SchemaField("at", "TIMESTAMP"),
 ]
-
-
 ARROW = pa.schema([("id", pa.string()), ("amount", pa.decimal128(38, 9)), ("at", pa.timestamp("us", tz="UTC"))])
 
 

@@ -184,8 +184,6 @@ def test_what_is_not_googlesql_is_an_invalid_query(service: Service, sql: str) -
 
 
 ONES = "(SELECT 1 AS a)"
-
-
 REFUSED_QUERIES = {
     "SELECT 1 AS a, a + 1 AS b": "Unrecognized name",
     f"SELECT x.a + 1 AS b FROM {ONES} x WHERE b > 1": "Unrecognized name",

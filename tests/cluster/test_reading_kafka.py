@@ -1,5 +1,3 @@
-"""tests/cluster/test_reading_kafka.py."""
-
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -23,9 +21,7 @@ from transforms.read.read_records import RangeSeen
 
 pytestmark = pytest.mark.cluster
 
-
 QUIET = {"log_level": 0}
-
 
 FreshTopic = Callable[..., str]
 

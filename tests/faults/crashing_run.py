@@ -17,26 +17,23 @@ from typing import Any
 from pipeline.cli import main
 
 ROOT = Path(__file__).parents[2]
-
-
 ANY_CALL = "any call"
 
-
-# The numbers are those of pipeline/transaction.py and docs/guarantees.md.
+# The numbers are those of pipeline/run/__init__.py and docs/guarantees.md.
 STEPS = {
-    "1 recover": ("pipeline.transaction", "recover"),
-    "2 genesis": ("pipeline.transaction", "begin"),
-    "2 plan": ("pipeline.transaction", "plan"),
-    "3 read and write": ("pipeline.transaction", "read_and_write"),
+    "1 recover": ("pipeline.run.command", "recover"),
+    "2 genesis": ("pipeline.run.command", "begin"),
+    "2 plan": ("pipeline.run.command", "plan_next"),
+    "3 read and write": ("pipeline.run.command", "read_and_write"),
     "3 one append": ("transforms.destinations.duckdb.destination", "DuckDBDestination.send"),
     "3 reports": ("transforms.destinations.duckdb.destination", "DuckDBDestination.save_reports"),
-    "4 finalize and prove": ("pipeline.transaction", "finalize_and_prove"),
-    "4 record": ("pipeline.transaction", "make_record"),
-    "4 prepare": ("pipeline.transaction", "prepare"),
+    "4 finalize and prove": ("pipeline.run.prepare", "finalize_and_prove"),
+    "4 record": ("pipeline.run.prepare", "make_record"),
+    "4 prepare": ("pipeline.run.prepare", "prepare"),
     "4 claim, inside": ("transforms.destinations.duckdb.run_ledger", "claim"),
-    "5 commit a table": ("pipeline.transaction", "commit_table"),
+    "5 commit a table": ("pipeline.run.commit", "commit_table"),
     "5 commit, inside": ("transforms.destinations.duckdb.streams", "commit"),
-    "6 mark committed": ("pipeline.transaction", "mark"),
+    "6 mark committed": ("pipeline.run.commit", "mark"),
     "6 tell Kafka": ("pipeline.kafka_admin", "KafkaAdmin.commit_offsets"),
 }
 
@@ -79,7 +76,7 @@ class CallCounter:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def start(self) -> None:
-        import pipeline.run  # noqa: F401  # what is imported is not what is tested
+        import pipeline.run.command  # noqa: F401  # what is imported is not what is tested
 
         threading.setprofile(self)
         sys.setprofile(self)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import transaction
+from pipeline.run import commit as commit_step
 
 
 class ProcessDied(Exception):
@@ -14,7 +14,7 @@ class ProcessDied(Exception):
 
 def die_while_committing(commits: int, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that dies when so many tables are committed, before the next one or before it is marked."""
-    original, calls = transaction.commit_table, 0
+    original, calls = commit_step.commit_table, 0
 
     def dying(*arguments: Any) -> None:
         nonlocal calls
@@ -24,6 +24,6 @@ def die_while_committing(commits: int, run: Callable[[], Any], monkeypatch: pyte
         original(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(transaction, "commit_table", dying)
-        patch.setattr(transaction, "mark", lambda *_: dying())
+        patch.setattr(commit_step, "commit_table", dying)
+        patch.setattr(commit_step, "mark", lambda *_: dying())
         run()

@@ -31,7 +31,6 @@ from transforms.model.tables import GAPS, PAYMENTS
 
 __all__ = ["destination", "stand_in"]
 
-
 PASSING = [
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.ABORTED,
@@ -41,8 +40,6 @@ PASSING = [
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 ]
-
-
 STYLES = [ErrorStyle(abort, details) for abort in (False, True) for details in (False, True)]
 
 
@@ -70,8 +67,6 @@ def test_appends_go_on_after_a_passing_error(
 
 
 Fault = Callable[[BigQueryStandIn, str, int], Any]
-
-
 FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),

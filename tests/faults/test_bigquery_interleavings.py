@@ -7,13 +7,14 @@ from typing import Any
 import grpc
 import pytest
 
-from pipeline import transaction
+from pipeline.run import command as run_module
+from pipeline.run import commit as commit_step
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.faults.dying import die_while_committing
 from tests.faults.test_bigquery_runs import bigquery, failures, fill, is_right, stand_in, statuses
 from tests.support.in_memory_kafka import MARKER, MINUTE_US, NOW_US, InMemoryKafka, kafka, payment, run
 from tests.unit.destinations.contract.write_streams import rows
-from transforms.destinations import open_destination
+from transforms.destinations.appends import MAX_APPEND_BYTES
 from transforms.destinations.bigquery import reports as bigquery_reports
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery import streams as bigquery_streams
@@ -21,10 +22,10 @@ from transforms.destinations.bigquery.append_connection import AppendConnection
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.retry import Patience
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, PREPARED
+from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS
-from transforms.write.write_rows import MAX_APPEND_BYTES
 
 __all__ = ["kafka", "stand_in"]
 
@@ -43,17 +44,17 @@ def test_one_answer_that_a_stream_is_not_found_makes_nobody_write_its_rows_again
 ) -> None:
     """The owner is alive and slow; its streams are there. Whoever believes the answer plans the same records again, and both commit."""
     fill(kafka)
-    original = transaction.commit
+    original = run_module.commit
 
     def slow(*arguments: Any) -> Any:
-        monkeypatch.setattr(transaction, "commit", original)
+        monkeypatch.setattr(run_module, "commit", original)
         stand_in.faults.fail("BatchCommitWriteStreams", grpc.StatusCode.NOT_FOUND, style=style)
         with pytest.raises(GuaranteeError, match="The next run finishes it"):
             run(bigquery(stand_in))
         assert statuses(stand_in) == [PREPARED]
         return original(*arguments)
 
-    monkeypatch.setattr(transaction, "commit", slow)
+    monkeypatch.setattr(run_module, "commit", slow)
     run(bigquery(stand_in))
     is_right(stand_in)
     assert statuses(stand_in) == [COMMITTED]
@@ -64,18 +65,18 @@ def test_a_process_that_has_slept_for_longer_than_its_streams_live_commits_nothi
 ) -> None:
     """Days later another run has repaired its record from the tables; a commit now could make rows visible a second time."""
     fill(kafka)
-    original, calls = transaction.commit_table, 0
+    original, calls = commit_step.commit_table, 0
 
     def sleeping(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
         original(*arguments)
         if calls == 2:
-            now = transaction.Moment.now()
-            monkeypatch.setattr(transaction.Moment, "now", lambda: transaction.Moment(now.wall + 86_400, now.monotonic))
+            now = commit_step.Moment.now()
+            monkeypatch.setattr(commit_step.Moment, "now", lambda: commit_step.Moment(now.wall + 86_400, now.monotonic))
 
     with monkeypatch.context() as patch, pytest.raises(GuaranteeError, match="must not go on with it"):
-        patch.setattr(transaction, "commit_table", sleeping)
+        patch.setattr(commit_step, "commit_table", sleeping)
         run(bigquery(stand_in))
     assert calls == 2
     monkeypatch.undo()
@@ -107,7 +108,7 @@ def test_gaps_totals_and_reports_are_cut_to_appends_that_fit(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A producer of one-record transactions leaves a gap a record; a backfill has a window a minute, and as many currencies as somebody wrote."""
-    monkeypatch.setattr("transforms.write.write_rows.MAX_APPEND_BYTES", 20_000)
+    monkeypatch.setattr("transforms.destinations.appends.MAX_APPEND_BYTES", 20_000)
     monkeypatch.setattr(bigquery_reports, "PIECE_BYTES", 10_000)
     kafka.create("payments", 1)
     for number in range(1500):

@@ -16,7 +16,6 @@ from tests.support.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.cluster
 
-
 KILLED = -9
 
 
@@ -25,8 +24,6 @@ def statement(word: str) -> Callable[[Call], bool]:
 
 
 ANY: Callable[[Call], bool] = lambda _call: True  # noqa: E731
-
-
 # Step of docs/guarantees.md -> (call, which one, of those that meet a condition)
 POINTS: dict[str, tuple[str, int, Callable[[Call], bool]]] = {
     "2 the ledger's root": ("jobs.insert", 1, statement("CREATE TABLE")),

@@ -10,22 +10,21 @@ from typing import Any
 import grpc
 import pytest
 
-from pipeline import transaction
 from pipeline.check.command import check
 from pipeline.check.result import FAILED
 from pipeline.options.config import RunConfig
 from pipeline.preflight import preflight
+from pipeline.run import prepare as prepare_step
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.faults.dying import die_while_committing
 from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, use
-from transforms.destinations import open_destination
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED
+from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError
 
 __all__ = ["kafka"]
-
 
 COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
 
@@ -166,11 +165,7 @@ CALLS = (
     "tables.get",
     "tables.insert",
 )
-
-
 Fault = Callable[[BigQueryStandIn, str, int], Any]
-
-
 FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
@@ -219,15 +214,15 @@ def test_of_two_claims_at_one_moment_the_loser_tries_again_and_loses_for_good(
 ) -> None:
     """Its statement fails for the other one's sake, which says nothing about who has won: the next try does."""
     fill(kafka)
-    original, other = transaction.prepare, []
+    original, other = prepare_step.prepare, []
 
     def overtaken(*arguments: Any) -> None:
-        monkeypatch.setattr(transaction, "prepare", original)
+        monkeypatch.setattr(prepare_step, "prepare", original)
         other.extend(run(bigquery(stand_in)))
         stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message="Could not serialize access to table due to concurrent update")
         original(*arguments)
 
-    monkeypatch.setattr(transaction, "prepare", overtaken)
+    monkeypatch.setattr(prepare_step, "prepare", overtaken)
     with pytest.raises(GuaranteeError, match="another run has followed genesis"):
         run(bigquery(stand_in))
     assert len(other) == 1

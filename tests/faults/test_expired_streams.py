@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import transaction
 from pipeline.check.command import check
 from pipeline.check.result import FAILED, NOTED
 from pipeline.run import command as run_module
+from pipeline.run import prepare as prepare_step
 from tests.faults.dying import ProcessDied, die_while_committing
 from tests.support.in_memory_kafka import HOUR_US, MARKER, NOW_US, InMemoryKafka, config, kafka, payment, run, table
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED
@@ -20,13 +20,8 @@ from transforms.model.errors import GuaranteeError
 
 __all__ = ["kafka"]
 
-
 TABLES = 5
-
-
 COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
-
-
 STATUSES = "SELECT status FROM pipeline_runs WHERE run_id <> 'genesis' ORDER BY plan_time, status"
 
 
@@ -99,7 +94,7 @@ def test_a_group_of_a_table_that_was_committed_before_the_others_expired(
     filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some payments of one table are visible, others are not: a copy of a visible one is a duplicate, of another one it may win."""
-    monkeypatch.setattr(transaction, "STREAMS_PER_COMMIT", 1)
+    monkeypatch.setattr(prepare_step, "STREAMS_PER_COMMIT", 1)
     original = DuckDBDestination.commit_streams
     groups = 0
 

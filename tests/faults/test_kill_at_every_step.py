@@ -1,5 +1,3 @@
-"""tests/faults/test_kill_at_every_step.py."""
-
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +13,7 @@ from tests.support.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.cluster
 
-
 KILLED = -9
-
-
 # In the second transaction where a step comes once in each, so that state is carried over a crash as well.
 CALLS = {"1 recover": 1, "2 genesis": 1, "3 one append": 9, "5 commit a table": 6, "5 commit, inside": 6, "4 claim, inside": 3}
 

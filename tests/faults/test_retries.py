@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import transaction
 from pipeline.check.command import check
 from pipeline.run import command as run_module
+from pipeline.run import prepare as prepare_step
 from pipeline.run.plan import Plan
 from tests.support.in_memory_kafka import MARKER, InMemoryKafka, config, kafka, payment, run, table
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
@@ -26,7 +26,6 @@ from transforms.read.read_records import ReadRange
 from transforms.write.write_rows import WriteRowsOfShards
 
 __all__ = ["kafka"]
-
 
 SENT = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
 
@@ -71,13 +70,13 @@ def test_every_bundle_is_tried_three_times(kafka: InMemoryKafka, path: Path, lay
 
 
 def twice(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan], Plan]) -> None:
-    original = run_module._run_graph
+    original = run_module.read_and_write
 
     def evaluated_twice(settings: Any, destination: Any, plan: Plan, run_settings: Any) -> None:
         original(settings, destination, change(plan), run_settings)
         original(settings, destination, plan, run_settings)
 
-    monkeypatch.setattr(run_module, "_run_graph", evaluated_twice)
+    monkeypatch.setattr(run_module, "read_and_write", evaluated_twice)
 
 
 @pytest.mark.parametrize("first_or_second", [min, max])
@@ -141,14 +140,14 @@ def test_a_step_that_fails_leaves_nothing_visible_and_the_next_run_is_complete(
 def test_a_lost_answer_to_the_claim_is_read_back(kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record is in the ledger, but the process never hears of it: the next run rolls it forward, and nothing is read again."""
     fill(kafka)
-    original = transaction.prepare
+    original = prepare_step.prepare
 
     def lost(destination: Any, record: Any) -> None:
         original(destination, record)
         raise ConnectionError("the answer got lost")
 
     with monkeypatch.context() as patch, pytest.raises(ConnectionError):
-        patch.setattr(transaction, "prepare", lost)
+        patch.setattr(prepare_step, "prepare", lost)
         run(config(path))
     assert run(config(path)) == []
     assert is_right(path)

@@ -63,14 +63,10 @@ def whole(cluster: Cluster) -> None:
 
 
 Fault = Callable[[BigQueryStandIn, str, int], Any]
-
-
 FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
 }
-
-
 POINTS = [
     ("CreateWriteStream", 2),
     *(("AppendRows", nth) for nth in (1, 3, 8)),

@@ -1,5 +1,3 @@
-"""tests/faults/test_stream_recovery.py."""
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,6 @@ from tests.support.streaming.runner import Attempt, Cluster, read_to_the_end
 from transforms.stream.recover import Superseded
 
 GAP = Sent(None, 0, gap=True)
-
-
 LOG = [
     [Sent("a", 0), Sent("b", MINUTE), Sent("c", 0), Sent(None, 7), Sent("a", MINUTE), GAP],
     [Sent("b", 2 * MINUTE), GAP, Sent("c", MINUTE), Sent("a", 9 * MINUTE), Sent("e", 1)],

@@ -13,11 +13,7 @@ from typing import Any
 from transforms.model.schema import SchemaField
 
 ORDER = ["null_value", "too_large", "invalid_json", "missing_field", "wrong_type", "out_of_range", "unknown_field"]
-
-
 NUMBER = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
-
-
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII)
 
 

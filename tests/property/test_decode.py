@@ -19,8 +19,6 @@ from transforms.model.elements import RawBlock
 from transforms.model.schema import PaymentSchema, SchemaField, load_schema
 
 LIMIT = 4096
-
-
 WIDE = [
     {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},
     {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"},
@@ -94,8 +92,6 @@ numbers = st.one_of(
         ]
     ),
 )
-
-
 times = st.one_of(
     st.datetimes().map(lambda time: time.isoformat()),
     st.sampled_from(
@@ -108,17 +104,11 @@ times = st.one_of(
         ]
     ),
 )  # fmt: skip
-
-
 texts = st.one_of(
     st.text(max_size=5),
     st.sampled_from(["", "a", "\u0000", "\n", '"', "\\", "\ud7ff", "😀", "aGk=", "aGk", "a===", "YQ==", "YR==", "aG k="]),
 )
-
-
 json_text = texts.map(lambda text: json.dumps(text, ensure_ascii=False))
-
-
 scalar = st.one_of(
     json_text,
     times.map(json.dumps),
@@ -128,11 +118,7 @@ scalar = st.one_of(
         ["null", "true", "false", "[]", "{}", '"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', "[null]", '["a","b"]', "[1]", "nul"]
     ),
 )
-
-
 member = st.sampled_from(["name", "limits", "at", "more"])
-
-
 composite = st.one_of(
     scalar,
     st.lists(scalar, max_size=3).map(lambda items: f"[{','.join(items)}]"),
@@ -140,19 +126,13 @@ composite = st.one_of(
         lambda found: "{" + ",".join(f'"{name}":{value}' for name, value in found.items()) + "}"
     ),
 )
-
-
 composites = st.one_of(composite, st.lists(composite, max_size=2).map(lambda items: f"[{', '.join(items)}]"))
-
-
 good = {
     "transaction_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).map(json.dumps),
     "event_time": st.datetimes().map(lambda time: json.dumps(time.isoformat() + "Z")),
     "amount": st.decimals(min_value=-9999, max_value=9999, places=2).flatmap(lambda one: st.sampled_from([f'"{one}"', f"{one}"])),
     "currency": st.just('"EUR"'),
 }
-
-
 names = [*(str(field["name"]) for field in WIDE), "currency", "payer_id", "status", "stranger", "Amount", "amoun\\u0074"]
 
 
@@ -198,8 +178,6 @@ hostile = st.one_of(
         [b"", b"null", b" null ", b"[]", b"{}", b"{}{}", b"[" * 3000, b'{"a":' * 1500, b"\xef\xbb\xbf{}", b'"' + b"x" * 5000 + b'"', b"1"]
     ),
 )
-
-
 values = st.one_of(documents(), documents(), mutated(), hostile)
 
 

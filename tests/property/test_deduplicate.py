@@ -1,5 +1,3 @@
-"""tests/property/test_deduplicate.py."""
-
 import secrets
 from contextlib import suppress
 
@@ -10,16 +8,14 @@ from tests.property.oracle import Oracle
 from tests.support.payments import MINUTE, SHAPE, Payment, decoded, verdicts_by_offset
 from tests.support.stateful_double import BundleFailed, StatefulDouble
 from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
+from transforms.deduplicate.process_memory import POOL
 from transforms.deduplicate.settings import DedupSettings
 from transforms.deduplicate.shard_state import build_index, decode_head
 from transforms.deduplicate.sharded import DeduplicateSharded
-from transforms.index_pool import POOL
 from transforms.model.fingerprints import split_by_shard
 from transforms.model.tables import PAYMENTS
 
 HORIZON = 5 * MINUTE
-
-
 SHARDS = 3
 
 
@@ -33,17 +29,9 @@ event_time = st.builds(
     st.integers(-3, 30),
     st.sampled_from([0, 1, 999, 1000, MINUTE - 1001, MINUTE - 1000, MINUTE - 1, 30_000_000]),
 )
-
-
 record = st.tuples(st.sampled_from("abcdefgh"), event_time)
-
-
 batch = st.tuples(st.integers(0, 2), st.lists(record, min_size=1, max_size=8))
-
-
 fault = st.sampled_from(["none", "none", "fail", "new instance", "restart", "idle"])
-
-
 script = st.lists(st.tuples(batch, fault), min_size=1, max_size=25)
 
 

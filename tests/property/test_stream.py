@@ -23,37 +23,22 @@ from transforms.stream.recover import Superseded
 
 PARTITIONS = 3
 
-
 time = st.one_of(
     st.integers(0, 3).map(lambda minutes: minutes * MINUTE),
     # Around the edges of late and expired.
     st.builds(lambda minute, edge: minute * MINUTE + edge, st.integers(0, 14), st.sampled_from([-1000, -1, 0, 1, 1000])),
     st.integers(0, 3 * HORIZON),
 )
-
-
 record = st.one_of(
     st.builds(Sent, st.sampled_from("abcdef"), time),
     st.builds(Sent, st.sampled_from("abcdef"), time),
     st.sampled_from([Sent(None, 0), Sent(None, 0, gap=True)]),
 )
-
-
 log = st.lists(st.lists(record, max_size=9), min_size=PARTITIONS, max_size=PARTITIONS)
-
-
 partition = st.integers(0, PARTITIONS - 1)
-
-
 reads = st.lists(st.tuples(partition, st.integers(1, 4)), min_size=1, max_size=3)
-
-
 kill = st.builds(Kill, st.sampled_from(STEPS), st.integers(0, 8), st.booleans())
-
-
 back = st.integers(0, 2)
-
-
 what = st.one_of(
     st.tuples(st.just("read"), reads),
     st.tuples(st.just("read"), reads),
@@ -70,8 +55,6 @@ what = st.one_of(
     # After a last bundle that dies on the way; the first of its appends still arrive, which leaves holes between the shards.
     st.tuples(st.just("adopt"), st.one_of(st.none(), st.tuples(st.integers(0, 4), st.integers(0, 3), reads))),
 )
-
-
 DIES = (Killed, Superseded, StreamGone)
 
 

@@ -18,11 +18,7 @@ from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 
 HORIZON = HOUR_US
-
-
 SKEW = 5 * MINUTE_US
-
-
 IDLE = MINUTE_US
 
 
@@ -100,14 +96,8 @@ age = st.one_of(
         st.sampled_from([-1000, -1, 0, 1, 999, 1000]),
     ),
 )
-
-
 record = st.one_of(st.tuples(st.sampled_from("abcdef"), age), st.tuples(st.sampled_from("abcdef"), age), st.sampled_from([MARKER, None]))
-
-
 messages = st.lists(st.tuples(st.integers(0, 2), record), max_size=12)
-
-
 step = st.tuples(
     messages,
     st.sampled_from([0, 0, 30_000_000, 2 * MINUTE_US, 2 * HOUR_US]),  # how much later the next run starts

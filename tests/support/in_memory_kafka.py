@@ -14,8 +14,8 @@ from pipeline.kafka_admin import TopicState
 from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
 from pipeline.run import command as run_module
 from pipeline.run.command import run_to_the_end
-from transforms.destinations import open_destination
 from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.open import open_destination
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
 from transforms.model.schema import load_schema
@@ -23,13 +23,8 @@ from transforms.read import read_records as read_module
 from transforms.read.partition_reader import PartitionRange
 
 NOW_US = 1_790_000_000_000_000
-
-
 MINUTE_US = 60_000_000
-
-
 HOUR_US = 60 * MINUTE_US
-
 
 MARKER = object()
 """An offset that holds no record."""

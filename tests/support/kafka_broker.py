@@ -16,15 +16,10 @@ from tests.support.child_process import ending_with_this_process
 
 ROOT = Path(__file__).parents[2]
 
-
 CACHE = Path(os.environ.get("PIPELINE_CACHE", ROOT / ".cache"))
-
-
 JARS = CACHE / "kafka-4.3.1"
 
-
 USER, PASSWORD = "pipeline", "right"
-
 
 _START_SECONDS = 60
 

@@ -13,10 +13,7 @@ from transforms.model.elements import DecodedBlock
 from transforms.model.tables import KAFKA_COLUMNS, NUMERIC, REJECTED_SCHEMA, TIMESTAMP
 
 MINUTE = 60_000_000
-
-
 SHAPE = RowShape(ingest_time_us=5, amount_column="amount", currency_column="currency")
-
 
 _COLUMNS = pa.schema(
     [
@@ -28,8 +25,6 @@ _COLUMNS = pa.schema(
         *[field for field in KAFKA_COLUMNS if field.name != "ingest_time"],
     ]
 )
-
-
 _REJECTED_COLUMNS = pa.schema([field for field in REJECTED_SCHEMA if field.name != "ingest_time"])
 
 

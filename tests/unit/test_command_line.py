@@ -17,12 +17,10 @@ from pipeline.interrupt import finish_before_interrupt
 from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, Start
 from pipeline.options.quantities import format_duration, parse_duration, parse_share, parse_size, parse_whole
 from pipeline.options.run_config import parse_start, run_config, run_parser
-from transforms.destinations import open_destination
+from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 
 NEEDED = ["--bootstrap_servers=localhost:9092", "--topic=payments", "--destination=duckdb:payments.duckdb"]
-
-
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 
 

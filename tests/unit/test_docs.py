@@ -11,14 +11,8 @@ from pipeline.options.flags import OURS
 from transforms.model.tables import GAPS, PAYMENTS, REJECTED, RUNS
 
 ROOT = Path(__file__).parents[2]
-
-
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
-
-
 README = (ROOT / "README.md").read_text()
-
-
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 

@@ -29,12 +29,8 @@ from transforms.model.schema import load_schema
 from transforms.read.partition_reader import PartitionRange
 
 HOUR_US = 3_600_000_000
-
-
 COORDINATES = ["574301544a518bf6", "f7febbf48faca167", "09d9ff54ba9a4959"]
 """Computed with Python's integers from the published splitmix64, not with the code under test."""
-
-
 LABELS = {
     "sharded": [
         "Plan",
@@ -52,8 +48,6 @@ LABELS = {
         "CollectReports/Save",
     ],
 }
-
-
 LABELS["per_key"] = [
     *LABELS["sharded"][:6],
     "DeduplicateTransactions/SplitByKey",

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-
-
 FORBIDDEN = {
     "transforms": {"pipeline", "runners", "tests", "benchmarks"},
     "runners": {"pipeline", "transforms", "tests", "benchmarks"},

@@ -19,31 +19,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.decode.json_values import Rejected, read_field, read_record
-from transforms.decode.timestamps import LATEST_US, plain_timestamps
+from transforms.decode.timestamps import plain_timestamps
 from transforms.model.elements import DecodedBlock, RawBlock
+from transforms.model.rejected import original_payload
 from transforms.model.schema import DEDUP_COLUMN, EVENT_TIME_COLUMN, PaymentSchema, SchemaField
-from transforms.model.tables import KAFKA_COLUMNS, NUMERIC, REJECTED_SCHEMA, TIMESTAMP
-from transforms.payload import original_payload
+from transforms.model.tables import KAFKA_COLUMNS, LATEST_US, NUMERIC, REJECTED_SCHEMA, TIMESTAMP
 
 DECODER_VERSION: Final = 1
 """Kept in every run record; to be raised whenever a record would be judged in another way."""
 
-
 _KAFKA: Final = pa.schema([field for field in KAFKA_COLUMNS if field.name != "ingest_time"])
-
-
 _REJECTED: Final = pa.schema([field for field in REJECTED_SCHEMA if field.name != "ingest_time"])
-
-
 _VALIDATE: Final = msgspec.json.Decoder(float_hook=str)
-
-
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
 _NULL: Final = msgspec.Raw(b"null")
-
-
 _FAST_TYPES: Final[dict[str, Any]] = {
     "STRING": str,
     "INT64": Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)],
@@ -239,8 +228,6 @@ def _numeric_column(field: SchemaField, values: list[msgspec.Raw], amount: bool)
 
 
 _PLAIN_AMOUNT: Final = r'^(-?[0-9]{1,20}(\.[0-9]{1,9})?|"-?[0-9]{1,20}(\.[0-9]{1,9})?")$'
-
-
 _PLAIN_NUMERIC: Final = r'^(-?[0-9]{1,29}(\.[0-9]{1,9})?|"-?[0-9]{1,29}(\.[0-9]{1,9})?")$'
 
 

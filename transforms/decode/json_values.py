@@ -16,40 +16,22 @@ from transforms.model.schema import DEDUP_COLUMN, SchemaField
 REASONS: Final = ("null_value", "too_large", "invalid_json", "missing_field", "wrong_type", "out_of_range", "unknown_field")
 """Of several that apply to one record, the first counts."""
 
-
 AMOUNT_LIMIT: Final = Decimal(10) ** 20
 """Amounts from here on are out of range, so that no sum of them in the control totals can leave NUMERIC's 29 integer digits."""
 
-
 _NUMERIC_LIMIT: Final = Decimal(10) ** 29
-
-
 _NANO: Final = Decimal("1e-9")
-
-
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-
-
 _EXACT: Final = decimal.Context(prec=60, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
-
-
 _STRING: Final = JsonDecoder(str)
-
-
 _TYPED: Final[dict[str, Any]] = {
     "INT64": JsonDecoder(int),
     "FLOAT64": JsonDecoder(float),
     "BOOL": JsonDecoder(bool),
     "BYTES": JsonDecoder(bytes),
 }
-
-
 _OBJECT: Final = JsonDecoder(dict[str, msgspec.Raw])
-
-
 _ARRAY: Final = JsonDecoder(list[msgspec.Raw])
-
-
 _MAX_INT64: Final = (1 << 63) - 1
 
 

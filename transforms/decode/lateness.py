@@ -9,23 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.model.buckets import event_times_us
 from transforms.model.elements import DecodedBlock, RawBlock
-from transforms.model.tables import KAFKA_COLUMNS, REJECTED_SCHEMA, TIMESTAMP
-from transforms.payload import original_payload
-
-FUTURE = "future_event_time"
-
-
-LATE = "late"
-
-
-REFUSED = "refused_by_destination"
-
-
-_REJECTED_COLUMNS = pa.schema([field for field in REJECTED_SCHEMA if field.name != "ingest_time"])
-
-
-_KAFKA_NAMES = [field.name for field in KAFKA_COLUMNS if field.name != "ingest_time"]
+from transforms.model.rejected import FUTURE, LATE, REFUSED, original_payload, rejected_rows
 
 
 @dataclass(frozen=True)
@@ -85,23 +71,6 @@ def reject_refused(raw: RawBlock, block: DecodedBlock, offsets: NDArray[np.int64
         payload_index=index[~refused],
         rejected=pa.concat_batches([block.rejected, moved]),
     )
-
-
-def rejected_rows(payments: pa.RecordBatch, reasons: list[str], details: list[str], payloads: list[bytes | None]) -> pa.RecordBatch:
-    """Decoded payments as rows of `rejected_records`, without `ingest_time`."""
-    columns = {
-        "reason": pa.array(reasons, pa.string()),
-        "detail": pa.array(details, pa.string()),
-        "payload": pa.array(payloads, pa.binary()),
-        **{name: payments.column(name) for name in ["transaction_id", "event_time", *_KAFKA_NAMES]},
-    }
-    return pa.RecordBatch.from_arrays([columns[field.name] for field in _REJECTED_COLUMNS], schema=_REJECTED_COLUMNS)
-
-
-def event_times_us(rows: pa.RecordBatch, column: str = "event_time") -> NDArray[np.int64]:
-    """A timestamp column without nulls as microseconds."""
-    result: NDArray[np.int64] = rows.column(column).cast(TIMESTAMP).view(pa.int64()).to_numpy(zero_copy_only=False)
-    return result
 
 
 def _latest_allowed(payments: pa.RecordBatch, limits: TimeLimits) -> NDArray[np.int64]:

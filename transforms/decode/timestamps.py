@@ -11,26 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.model.tables import TIMESTAMP
+from transforms.model.tables import EARLIEST_US, LATEST_US, TIMESTAMP
 
 _RFC3339: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:[Zz]|([+-])(\d\d):(\d\d))?", re.ASCII)
-
-
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
-
-
 _PLAIN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
-
-
 _EPOCH: Final = datetime(1970, 1, 1)
-
-
-EARLIEST_US: Final = -62_135_596_800_000_000
-
-
-LATEST_US: Final = 253_402_300_799_999_999
-"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's TIMESTAMP lies."""
-
 
 _FEW: Final = 64
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.decode.lateness import LATE, rejected_rows
 from transforms.model.elements import ShardBatch
+from transforms.model.rejected import LATE, rejected_rows
 
 
 def reject_behind_expiry(batch: ShardBatch, behind: NDArray[np.bool_]) -> ShardBatch:

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.model.elements import FINGERPRINT_BYTES
-
-Fingerprints = NDArray[np.uint8]
-"""Shape (n, 10): one fingerprint a row."""
-
+from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints, split_fingerprints
 
 NO_BUCKET = np.iinfo(np.int32).min
 """Bucket of an id that is not known."""
@@ -28,14 +24,6 @@ class _Run:
 
     def __len__(self) -> int:
         return len(self.high)
-
-
-def split_fingerprints(fingerprints: Fingerprints) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
-    """The first 8 and the last 2 bytes of each fingerprint as big-endian numbers, so that number order is byte order."""
-    packed = np.ascontiguousarray(fingerprints)
-    high = packed[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
-    low = packed[:, 8:].copy().view(">u2").reshape(-1).astype(np.uint16)
-    return high, low
 
 
 class FingerprintIndex:

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import Fingerprints
-from transforms.model.elements import FINGERPRINT_BYTES
-from transforms.model.fingerprints import shards_of
-
-
-class IdSource(Protocol):
-    """A destination that can list the ids with a row in `payment_transactions`."""
-
-    def __enter__(self) -> IdSource: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
-        """Columns `fingerprint` (10 bytes) and `bucket` (int64); times in microseconds. See the destination."""
+from transforms.destinations.contract.live_ids import IdSource
+from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints, shards_of
 
 
 @dataclass(frozen=True)
@@ -55,8 +43,6 @@ class KnownIds:
 
 
 _LOADED: Final[dict[str, KnownIds]] = {}
-
-
 _LOCK: Final = threading.Lock()
 
 

@@ -15,16 +15,15 @@ from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 
-from transforms.decode.lateness import event_times_us
-from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex, Fingerprints
+from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.outcome import outcome_of
+from transforms.deduplicate.process_memory import POOL
 from transforms.deduplicate.rule import group_copies
 from transforms.deduplicate.settings import DedupSettings, timer_timestamp
-from transforms.index_pool import POOL
-from transforms.model.buckets import BUCKET_US
+from transforms.model.buckets import BUCKET_US, event_times_us
 from transforms.model.elements import ShardBatch, ShardOutcome
-from transforms.model.fingerprints import batch_fingerprints
+from transforms.model.fingerprints import Fingerprints, batch_fingerprints
 
 NO_ID: Final = ""
 """Key of all records without a readable id; an empty id is invalid, so no payment has it."""

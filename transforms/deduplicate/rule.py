@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import NO_BUCKET, Fingerprints, split_fingerprints
+from transforms.deduplicate.fingerprint_index import NO_BUCKET
+from transforms.model.fingerprints import Fingerprints, split_fingerprints
 
 
 @dataclass(frozen=True)

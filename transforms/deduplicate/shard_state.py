@@ -15,17 +15,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import FingerprintIndex, Fingerprints
+from transforms.deduplicate.fingerprint_index import FingerprintIndex
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
-from transforms.model.elements import FINGERPRINT_BYTES
+from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
 
 SLOTS: Final = 16
 """Bags of the ring. A slot spans 1/12 of the retention, so that on average 1/24 of the state is dead: under 11 bytes per live id."""
 
-
 _LIVE_SLOTS: Final = 12
-
-
 _GROUP: Final = struct.Struct(">iI")
 
 

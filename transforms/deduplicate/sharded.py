@@ -16,16 +16,15 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from transforms.decode.lateness import event_times_us
 from transforms.deduplicate.backstop import reject_behind_expiry
 from transforms.deduplicate.fingerprint_index import FingerprintIndex
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.outcome import outcome_of
+from transforms.deduplicate.process_memory import POOL, fresh_token
 from transforms.deduplicate.rule import group_copies
 from transforms.deduplicate.settings import DedupSettings, timer_timestamp
 from transforms.deduplicate.shard_state import SLOTS, ShardHead, build_index, decode_head, encode_groups, encode_head, new_head
-from transforms.index_pool import POOL, fresh_token
-from transforms.model.buckets import BUCKET_US, highest_expired_bucket
+from transforms.model.buckets import BUCKET_US, event_times_us, highest_expired_bucket
 from transforms.model.elements import ShardBatch, ShardOutcome
 from transforms.model.fingerprints import batch_fingerprints
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.model.tables import TIMESTAMP
+
 BUCKET_US: Final = 60_000_000
 """Width of a bucket in microseconds: one minute, Spark's habit for watermark delays and the window of the control totals."""
 
@@ -26,3 +32,9 @@ def highest_expired_bucket(watermark_us: int, extra_retention_us: int) -> int:
 def first_live_time(watermark_us: int, extra_retention_us: int) -> int:
     """The earliest event time, in microseconds, whose bucket this watermark has not expired: where a cold start begins to load."""
     return (highest_expired_bucket(watermark_us, extra_retention_us) + 1) * BUCKET_US
+
+
+def event_times_us(rows: pa.RecordBatch, column: str = "event_time") -> NDArray[np.int64]:
+    """A timestamp column without nulls as microseconds."""
+    result: NDArray[np.int64] = rows.column(column).cast(TIMESTAMP).view(pa.int64()).to_numpy(zero_copy_only=False)
+    return result

@@ -87,6 +87,4 @@ class ShardOutcomeCoder(Coder):
 
 
 beam.coders.registry.register_coder(ShardBatch, ShardBatchCoder)
-
-
 beam.coders.registry.register_coder(ShardOutcome, ShardOutcomeCoder)

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import Fingerprints
-from transforms.model.elements import FINGERPRINT, FINGERPRINT_BYTES, DecodedBlock, ShardBatch
+from transforms.model.elements import DecodedBlock, ShardBatch
 
 
 def fingerprints_of(ids: pa.Array) -> Fingerprints:
@@ -71,3 +70,21 @@ def _parts(rows: pa.RecordBatch, shard: NDArray[np.int64], shards: int) -> Itera
     bounds = np.searchsorted(shard[order], np.arange(shards + 1))
     for first, end in pairwise(bounds):
         yield sorted_rows.slice(first, end - first)
+
+
+Fingerprints = NDArray[np.uint8]
+"""Shape (n, 10): one fingerprint a row."""
+
+
+def split_fingerprints(fingerprints: Fingerprints) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
+    """The first 8 and the last 2 bytes of each fingerprint as big-endian numbers, so that number order is byte order."""
+    packed = np.ascontiguousarray(fingerprints)
+    high = packed[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
+    low = packed[:, 8:].copy().view(">u2").reshape(-1).astype(np.uint16)
+    return high, low
+
+
+FINGERPRINT_BYTES = 10
+"""First bytes of SHA-256(UTF-8 of transaction_id). 8 bytes would drop 0.6 payments a year at 10,000/s over one hour; 10 bytes one in 100,000 years."""
+
+FINGERPRINT = pa.binary(FINGERPRINT_BYTES)

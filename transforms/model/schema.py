@@ -17,10 +17,7 @@ from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import KAFKA_COLUMNS, NUMERIC, REJECTED_SCHEMA, TIMESTAMP
 
 DEDUP_COLUMN: Final = "transaction_id"
-
-
 EVENT_TIME_COLUMN: Final = "event_time"
-
 
 _ARROW_TYPES: Final[dict[str, pa.DataType]] = {
     "STRING": pa.string(),
@@ -33,23 +30,14 @@ _ARROW_TYPES: Final[dict[str, pa.DataType]] = {
     "BYTES": pa.binary(),
     "JSON": pa.string(),
 }
-
-
 _SYNONYMS: Final = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "DECIMAL": "NUMERIC", "STRUCT": "RECORD"}
-
-
 _MODES: Final = ("NULLABLE", "REQUIRED", "REPEATED")
-
-
 _OUR_COLUMNS: Final = {"unknown_fields", *(field.name for field in KAFKA_COLUMNS), *REJECTED_SCHEMA.names} - {
     DEDUP_COLUMN,
     EVENT_TIME_COLUMN,
 }
-
-
 _RESERVED_PREFIXES: Final = ("_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "__")
 """https://cloud.google.com/bigquery/docs/schemas#column_names; two underscores are Python's own, and no struct can have such a field."""
-
 
 _ALLOWED: Final = ", ".join([*_ARROW_TYPES, "RECORD"])
 

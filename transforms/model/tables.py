@@ -11,42 +11,23 @@ from typing import Final
 import pyarrow as pa
 
 PAYMENTS: Final = "payment_transactions"
-
-
 DUPLICATES: Final = "duplicate_transactions"
-
-
 REJECTED: Final = "rejected_records"
-
-
 GAPS: Final = "offset_gaps"
-
-
 TOTALS: Final = "control_totals"
-
-
 RUNS: Final = "pipeline_runs"
-
 
 ROW_TABLES: Final = (PAYMENTS, DUPLICATES, REJECTED)
 """Every Kafka record that was read has exactly one row in exactly one of these."""
 
-
 COMMIT_ORDER: Final = (PAYMENTS, DUPLICATES, REJECTED, GAPS, TOTALS)
 """Step 5 of a run. Payments come first: what `repair` must find out after expired streams is whether payments are there."""
 
-
 AUDIT_VIEW: Final = "deduplication_audit"
-
-
 COVERAGE_VIEW: Final = "offset_coverage"
 
-
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
-
-
 NUMERIC: Final = pa.decimal128(38, 9)
-
 
 KAFKA_COLUMNS: Final = (
     pa.field("kafka_topic", pa.string(), nullable=False),
@@ -55,7 +36,6 @@ KAFKA_COLUMNS: Final = (
     pa.field("kafka_timestamp", TIMESTAMP),
     pa.field("ingest_time", TIMESTAMP, nullable=False),
 )
-
 
 REJECTED_SCHEMA: Final = pa.schema(
     [
@@ -68,7 +48,6 @@ REJECTED_SCHEMA: Final = pa.schema(
     ]
 )
 
-
 GAPS_SCHEMA: Final = pa.schema(
     [
         pa.field("kafka_topic", pa.string(), nullable=False),
@@ -78,7 +57,6 @@ GAPS_SCHEMA: Final = pa.schema(
         pa.field("cause", pa.string(), nullable=False),
     ]
 )
-
 
 TOTALS_SCHEMA: Final = pa.schema(
     [
@@ -91,11 +69,9 @@ TOTALS_SCHEMA: Final = pa.schema(
     ]
 )
 
-
 STREAM_POSITION: Final = (pa.field("stream_epoch", pa.int64()), pa.field("stream_offset", pa.int64()))
 """Which append of streaming wrote a row of `control_totals`; NULL in bounded runs. Keys of totals repeat (a late record's window was written
 long ago), so without them nobody could tell which rows a restored state does not know yet."""
-
 
 TOTALS_TABLE_SCHEMA: Final = pa.schema([*TOTALS_SCHEMA, *STREAM_POSITION])
 
@@ -103,3 +79,8 @@ TOTALS_TABLE_SCHEMA: Final = pa.schema([*TOTALS_SCHEMA, *STREAM_POSITION])
 def payment_columns(fields: list[pa.Field]) -> pa.Schema:
     """Columns of `payment_transactions` and `duplicate_transactions` for the schema's own `fields`."""
     return pa.schema([*fields, pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS])
+
+
+EARLIEST_US: Final = -62_135_596_800_000_000
+LATEST_US: Final = 253_402_300_799_999_999
+"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's TIMESTAMP lies."""

@@ -12,20 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.deduplicate.fingerprint_index import Fingerprints, split_fingerprints
 from transforms.model.buckets import BUCKET_US
+from transforms.model.fingerprints import Fingerprints, split_fingerprints
 from transforms.model.tables import DUPLICATES, NUMERIC, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
 
 OUTCOME_OF_TABLE: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicate", REJECTED: "rejected"}
-
-
 UNOBSERVED: Final = "unobserved"
 """Outcome of a row that adds nothing and says that its window has no complete totals; see transforms/stream/unobserved.py."""
 
-
 _CHECKSUM_MASK: Final = (1 << 60) - 1
-
-
 _KEYS: Final = ["window_start", "outcome", "currency"]
 
 

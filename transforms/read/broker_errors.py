@@ -11,13 +11,9 @@ from transforms.model.errors import GuaranteeError
 
 _LOG = logging.getLogger(__name__)
 
-
 FIRST_LINE_SECONDS: Final = 5.0
 
-
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-
-
 _DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 

@@ -17,19 +17,12 @@ from transforms.read.broker_errors import BrokerErrors, WaitLog
 BATCH_RECORDS: Final = 100_000
 """Records per block: every shard gets some thousands of them, so that the cost per Arrow batch disappears."""
 
-
 BATCH_BYTES: Final = 32 << 20
 """A block of large records ends earlier."""
 
-
 _CHUNK_RECORDS: Final = 20_000
-
-
 _POLL_SECONDS: Final = 0.2
-
-
 _ASK_AGAIN_SECONDS: Final = 15.0
-
 
 _FIXED: Final[dict[str, str | int | bool]] = {
     "enable.auto.commit": False,
@@ -39,8 +32,6 @@ _FIXED: Final[dict[str, str | int | bool]] = {
     "isolation.level": "read_committed",
     "topic.metadata.propagation.max.ms": 5000,
 }
-
-
 _DEFAULTS: Final[dict[str, str | int | bool]] = {
     # With the default of 100,000 a full queue puts the fetcher to sleep for a second: 3 to 4 times slower.
     "queued.min.messages": 1_000_000,

@@ -18,10 +18,7 @@ from transforms.read.partition_reader import PartitionRange, PartitionReader
 
 REPORTS = "reports"
 
-
 _HASH_MASK = (1 << 64) - 1
-
-
 _read_by_this_process = 0
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from transforms.destinations.contract.present_rows import ShardFloor
 from transforms.destinations.contract.shard_ledger import GAPS_SHARD, TOTALS_SHARD, Job, Offsets, Progress, ShardRow
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 from transforms.stream.gaps import GapsDestination
-from transforms.stream.present_rows import ShardFloor
 from transforms.stream.recover import Expected, Patience, StreamingDestination, claim, close, expected_rows, finalize_older
 from transforms.stream.unobserved import TotalsTables, mark_unobserved
 

@@ -19,6 +19,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from transforms.destinations.contract.present_rows import KEY_COLUMNS
 from transforms.destinations.contract.write_streams import (
     Acknowledgement,
     DifferentRows,
@@ -30,12 +31,10 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, ROW_TABLES
-from transforms.stream.present_rows import KEY_COLUMNS
 from transforms.stream.recover import Patience, StreamingDestination, Superseded
 
 APPEND_BYTES: Final = 2 << 20
 """Rows are collected up to this size before an append, or to the end of the bundle (see transforms/write/write_rows.py)."""
-
 
 APPENDS_UNDER_WAY: Final = 4
 """Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to what waits in memory."""

@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.deduplicate.process_memory import ProcessMemory
+from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
 from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Offsets, Progress
-from transforms.index_pool import fresh_token
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, GAPS_SCHEMA
 from transforms.stream.append import TableAppends

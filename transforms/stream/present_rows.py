@@ -6,75 +6,23 @@ that the record is decoded in another way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import Fingerprints
+from transforms.destinations.contract.present_rows import PRESENT_SCHEMA
 from transforms.destinations.contract.shard_ledger import Offsets
-from transforms.model.elements import FINGERPRINT, FINGERPRINT_BYTES
 from transforms.model.errors import GuaranteeError
-from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
+from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
+from transforms.model.partitions import by_partition
+from transforms.model.tables import ROW_TABLES
 
 ABSENT: Final = -1
 """Instead of an index into ROW_TABLES: the coordinate is in no table."""
-
-
-KEY_COLUMNS: Final = {
-    **dict.fromkeys(ROW_TABLES, ("kafka_topic", "kafka_partition", "kafka_offset")),
-    GAPS: ("kafka_topic", "kafka_partition", "first_offset"),
-    TOTALS: ("stream_epoch", "stream_offset"),
-}
-"""What tells one row of a table from every other that streaming writes."""
-
-
-PRESENT_SCHEMA: Final = pa.schema(
-    [
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("table_name", pa.string(), nullable=False),
-        pa.field("kafka_topic", pa.string(), nullable=False),
-        pa.field("kafka_partition", pa.int32(), nullable=False),
-        pa.field("kafka_offset", pa.int64(), nullable=False),
-        pa.field("fingerprint", FINGERPRINT, nullable=False),
-        pa.field("event_time_us", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class ShardFloor:
-    """Where the rows of a shard begin to be of interest: above `offsets`; a partition that is not in it counts from its beginning."""
-
-    shard: int
-    offsets: Offsets
-
-
-class PresentSource(Protocol):
-    """A destination that can say what of a shard is in its tables."""
-
-    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
-        """Rows of the three tables that belong to one of the `floors`' shards (of `shards`) and lie above its offsets; PRESENT_SCHEMA.
-
-        One query, whatever the number of shards. oldest_event_time_us bounds the two payment tables, which are partitioned by it; None: no
-        bound. The shard of a row is computed from its `transaction_id`, or from its coordinate where it has none (transforms/model/fingerprints.py).
-        """
-
-    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
-        """(shard, table) -> number of the rows that `rows_above` would return without a bound; absent where there are none."""
-
-    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        """How many of `rows` have a row with the same KEY_COLUMNS in `table`."""
-
-    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> the first offset from its begin on that is in none of the three tables and in no gap."""
-
-    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> highest event time (microseconds) of payments and duplicates below its end; absent where there are none."""
 
 
 @dataclass(frozen=True)
@@ -147,19 +95,6 @@ class PresentRows:
         """Fingerprints and event times (microseconds) of the rows in one payment table."""
         mine = self._codes == ROW_TABLES.index(table)
         return self._fingerprints[mine], self._times[mine]
-
-
-def by_partition(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
-    """(topic, partition, indexes of its rows in their order); nothing for no rows."""
-    if not rows.num_rows:
-        return
-    topics = pc.dictionary_encode(rows.column("kafka_topic"))
-    topics = topics.combine_chunks() if isinstance(topics, pa.ChunkedArray) else topics
-    codes = topics.indices.to_numpy()
-    partitions = rows.column("kafka_partition").to_numpy()
-    for code, topic in enumerate(topics.dictionary.to_pylist()):
-        for partition in np.unique(partitions[codes == code]).tolist():
-            yield topic, partition, np.flatnonzero((codes == code) & (partitions == partition))
 
 
 def _fingerprints(rows: pa.Table) -> Fingerprints:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from transforms.deduplicate.outcome import RowShape
 from transforms.model.elements import ShardBatch
 from transforms.model.fingerprints import batch_fingerprints
+from transforms.model.partitions import by_partition
 from transforms.model.tables import REJECTED, ROW_TABLES
 from transforms.model.totals import payment_totals, rejected_totals
-from transforms.stream.present_rows import ABSENT, by_partition
+from transforms.stream.present_rows import ABSENT
 
 
 class TotalsSource(Protocol):

@@ -19,11 +19,12 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
+from transforms.destinations.contract.present_rows import PresentSource, ShardFloor
 from transforms.destinations.contract.shard_ledger import Job, Progress, ShardLedger, ShardRow
 from transforms.destinations.contract.write_streams import COMMITTED_STREAM, StreamNotFound, WriteStreams
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import ROW_TABLES
-from transforms.stream.present_rows import PresentRows, PresentSource, ShardFloor
+from transforms.stream.present_rows import PresentRows
 
 _CLAIM_TRIES: Final = 5
 """Claims of several processes of one job may meet; each round at least one of them succeeds."""

@@ -13,22 +13,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.decode.lateness import event_times_us
 from transforms.deduplicate.backstop import reject_behind_expiry
-from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex, Fingerprints
+from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.known_ids import ColdStart, load_known_ids
 from transforms.deduplicate.outcome import RowShape, outcome_of
+from transforms.deduplicate.process_memory import fresh_token
 from transforms.deduplicate.rule import group_copies
 from transforms.deduplicate.shard_state import build_index, encode_groups, new_head
-from transforms.index_pool import fresh_token
-from transforms.model.buckets import BUCKET_US, highest_expired_bucket
+from transforms.model.buckets import BUCKET_US, event_times_us, highest_expired_bucket
 from transforms.model.elements import ShardBatch
 from transforms.model.errors import GuaranteeError
-from transforms.model.fingerprints import batch_fingerprints
+from transforms.model.fingerprints import Fingerprints, batch_fingerprints
+from transforms.model.partitions import by_partition
 from transforms.model.tables import DUPLICATES, PAYMENTS
 from transforms.model.totals import add_up
 from transforms.stream.append import ShardAppends
-from transforms.stream.present_rows import ABSENT, NO_ROWS, PresentRows, by_partition
+from transforms.stream.present_rows import ABSENT, NO_ROWS, PresentRows
 from transforms.stream.present_totals import PresentTotals
 from transforms.stream.recover import Recovered, ShardStart
 from transforms.stream.state import StateCells, StateSettings, StreamHead, decode_stream_head, encode_stream_head
@@ -236,8 +236,6 @@ class OpenShard:
 
 
 _NONE: Final = np.empty(0, dtype=np.int64)
-
-
 _COORDINATE: Final[Sequence[str]] = ("kafka_topic", "kafka_partition", "kafka_offset")
 
 

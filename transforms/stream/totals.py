@@ -18,9 +18,8 @@ from typing import Any, Final, Protocol
 import msgspec
 import pyarrow as pa
 
-from transforms.deduplicate.process_memory import ProcessMemory
+from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Progress
-from transforms.index_pool import fresh_token
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
 from transforms.stream.append import TableAppends
@@ -29,7 +28,6 @@ from transforms.stream.recover_single import recover_single
 from transforms.stream.state import StateCells
 
 _CHECKSUM_MASK: Final = (1 << 60) - 1
-
 
 Key = tuple[int, str, str | None]
 """Start of the window in microseconds, outcome, currency."""

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from typing import Protocol
 
 import apache_beam as beam
 
-
-class ReportStore(Protocol):
-    """A destination that keeps sets of reports until the driver has read one."""
-
-    def __enter__(self) -> ReportStore: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
-        """Keeps one set. Several attempts of one run may be kept; each is complete in itself."""
+from transforms.destinations.contract.reports import ReportStore
 
 
 class CollectReports(beam.PTransform):

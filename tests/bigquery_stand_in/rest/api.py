@@ -30,8 +30,6 @@ class Request:
 
 
 _PROJECT: Final = r"/projects/(?P<project>[^/]+)"
-
-
 _TABLE: Final = rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"
 
 

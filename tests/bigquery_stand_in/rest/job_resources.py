@@ -15,7 +15,6 @@ from tests.bigquery_stand_in.sql.statements import Outcome
 MAX_PAGE_ROWS: Final = 20_000
 """The service cuts pages at about 10 MB; a number of rows does the same for clients."""
 
-
 _TRUE: Final = ("true", "True", "1", True)
 
 

@@ -13,8 +13,6 @@ from tests.bigquery_stand_in.errors import invalid_query
 from tests.bigquery_stand_in.fields import Field
 
 _KIND = exp.DataType.Type
-
-
 _TYPES: Final = {
     _KIND.TEXT: "STRING",
     _KIND.VARCHAR: "STRING",

@@ -24,7 +24,6 @@ from tests.bigquery_stand_in.sql.functions import FUNCTIONS
 # The generator warns about clauses that DuckDB has no use for (PARTITION BY, OPTIONS); they are read from the tree instead.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-
 _FOREIGN_TOKENS: Final = {
     TokenType.DCOLON: "the cast operator ::",
     TokenType.FILTER: "FILTER",
@@ -38,7 +37,6 @@ _FOREIGN_TOKENS: Final = {
     TokenType.L_BRACE: "{",
 }
 
-
 _KEYWORDS: Final = """
 ALL AND ANY ARRAY AS ASC ASSERT_ROWS_MODIFIED AT BETWEEN BY CASE CAST COLLATE CONTAINS CREATE CROSS CUBE CURRENT DEFAULT DEFINE DESC
 DISTINCT ELSE END ENUM ESCAPE EXCEPT EXCLUDE EXISTS EXTRACT FALSE FETCH FOLLOWING FOR FROM FULL GROUP GROUPING GROUPS HASH HAVING IF IGNORE
@@ -47,10 +45,8 @@ PARTITION PRECEDING PROTO QUALIFY RANGE RECURSIVE RESPECT RIGHT ROLLUP ROWS SELE
 UNION UNNEST USING WHEN WHERE WINDOW WITH WITHIN
 """
 
-
 _RESERVED: Final = frozenset(_KEYWORDS.split())
 """No name without backticks: https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#reserved_keywords."""
-
 
 STATEMENTS: Final = (
     exp.Query,
@@ -133,8 +129,6 @@ def _called(tokens: list[Token]) -> Iterator[str]:
 
 
 _BEFORE_TABLES: Final = {"INTO", "INSERT", "TABLE", "EXISTS", "VIEW"}
-
-
 _CLAUSES: Final = {"VALUES", "OPTIONS", "USING", "EXCEPT", "REPLACE"}
 
 

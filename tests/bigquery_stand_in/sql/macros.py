@@ -7,10 +7,7 @@ Source: https://cloud.google.com/bigquery/docs/reference/standard-sql/functions-
 from typing import Final
 
 _BYTES_FROM = "(CASE WHEN s < 0 THEN greatest(length(x) + s, 0) WHEN s = 0 THEN 0 ELSE s - 1 END)"
-
-
 _HEX_FROM = _BYTES_FROM.replace("length(x)", "octet_length(x)")
-
 
 MACROS: Final = (
     f"""CREATE OR REPLACE MACRO main.bq_substr

@@ -12,26 +12,12 @@ from sqlglot import exp
 from tests.bigquery_stand_in.errors import invalid_query
 
 _NAIVE: Final = exp.DataType.build("TIMESTAMP", dialect="duckdb")
-
-
 _NUMERIC: Final = exp.DataType.build("DECIMAL(38,9)", dialect="duckdb")
-
-
 _BIGINT: Final = exp.DataType.build("BIGINT", dialect="duckdb")
-
-
 _DOUBLE: Final = exp.DataType.build("DOUBLE", dialect="duckdb")
-
-
 _TYPE: Final = exp.DataType.Type
-
-
 _STRINGS: Final = {_TYPE.TEXT, _TYPE.VARCHAR}
-
-
 _BYTES: Final = {_TYPE.BINARY, _TYPE.VARBINARY, _TYPE.BLOB}
-
-
 _TIMES: Final = {_TYPE.TIMESTAMPTZ, _TYPE.TIMESTAMP, _TYPE.DATETIME, _TYPE.TIMESTAMPLTZ}
 
 

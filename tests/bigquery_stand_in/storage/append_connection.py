@@ -18,8 +18,6 @@ from tests.bigquery_stand_in.storage.write_streams import WriteStreams
 from tests.bigquery_stand_in.warehouse import Table
 
 _RESPONSE = types.AppendRowsResponse.pb()
-
-
 _ROW_ERROR = types.RowError.pb()
 
 

@@ -19,7 +19,6 @@ from tests.bigquery_stand_in.storage import arrow_values
 
 MAX_ROW_ERRORS: Final = 1000
 
-
 RowErrors = dict[int, str]
 """Row index -> what is wrong with it; the first finding per row."""
 

@@ -24,16 +24,9 @@ _TARGETS: Final = {
     "JSON": pa.string(),
 }
 
-
 _FIRST_MICROSECOND: Final = -62_135_596_800_000_000
-
-
 _LAST_MICROSECOND: Final = 253_402_300_799_999_999
-
-
 _FIRST_DAY: Final = -719_162
-
-
 _LAST_DAY: Final = 2_932_896
 """0001-01-01 to 9999-12-31: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#timestamp_type"""
 

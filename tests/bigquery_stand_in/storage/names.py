@@ -10,11 +10,7 @@ import grpc
 from tests.bigquery_stand_in.errors import StorageFailure
 
 _TABLE: Final = re.compile(r"projects/([^/]+)/datasets/([^/]+)/tables/([^/]+)")
-
-
 _DEFAULT: Final = re.compile(r"(projects/[^/]+/datasets/[^/]+/tables/[^/]+)/(?:streams/)?_default")
-
-
 _STREAM: Final = re.compile(r"(projects/[^/]+/datasets/[^/]+/tables/[^/]+)/streams/[^/]+")
 
 

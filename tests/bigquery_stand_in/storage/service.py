@@ -21,13 +21,8 @@ from tests.bigquery_stand_in.storage.write_streams import WriteStreams
 
 SERVICE: Final = "google.cloud.bigquery.storage.v1.BigQueryWrite"
 
-
 _FULL_VIEW: Final = int(types.WriteStreamView.FULL)
-
-
 _WRITE_STREAM = types.WriteStream.pb()
-
-
 _COMMIT_RESPONSE = types.BatchCommitWriteStreamsResponse.pb()
 
 

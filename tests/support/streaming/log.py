@@ -11,24 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from tests.support.payments import MINUTE
-from transforms.decode.lateness import LATE, rejected_rows
 from transforms.model.elements import DecodedBlock
+from transforms.model.rejected import LATE, rejected_rows
 from transforms.model.schema import load_schema
 from transforms.model.tables import REJECTED_SCHEMA, payment_columns
 from transforms.stream.gaps import Gap
 
 TOPIC = "payments"
-
-
 HORIZON = 5 * MINUTE
-
-
 SCHEMA = load_schema(None)
-
-
 _PAYMENTS = pa.schema([field for field in payment_columns(SCHEMA.arrow_fields()) if field.name != "ingest_time"])
-
-
 _REJECTED = pa.schema([field for field in REJECTED_SCHEMA if field.name != "ingest_time"])
 
 

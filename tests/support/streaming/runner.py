@@ -25,11 +25,7 @@ from transforms.stream.state import StateSettings
 from transforms.stream.totals import TotalsShard
 
 FOR_EVER = 10**15
-
-
 NOW_US = 1_790_000_000_000_000
-
-
 PATIENCE = Patience(tries=3, seconds=1.0, sleep=lambda _: None)
 
 

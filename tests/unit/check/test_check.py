@@ -9,9 +9,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline import transaction
 from pipeline.check.command import UNPROTECTED_COLUMNS, check, check_command
 from pipeline.check.result import FAILED, NOTED, CheckResult
+from pipeline.run import commit as commit_step
 from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, payment, run, use
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import UsageError
@@ -19,29 +19,13 @@ from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TA
 from transforms.stream.unobserved import mark_unobserved
 
 CHAIN = "the ledger is one chain"
-
-
 TWICE = "no coordinate twice over the three tables"
-
-
 MISSING = "no coordinate missing"
-
-
 IN_GAP = "no gap where a row is"
-
-
 UNREAD = "no row that no run has read"
-
-
 DELIVERED = "the tables hold what the reader delivered"
-
-
 BY_RUN = "each run has the rows it wrote, table by table"
-
-
 SUMS = "control totals add up to the tables"
-
-
 DISTINCT = "COUNT(DISTINCT transaction_id) = COUNT(*)"
 
 
@@ -285,7 +269,7 @@ def test_a_run_in_flight_is_reported_and_not_judged(tmp_path: Path, monkeypatch:
     use(kafka, monkeypatch)
     fill(kafka, path)
     kafka.send("payments", 0, payment("h"), payment("a"), b"broken")
-    original = transaction.commit_table
+    original = commit_step.commit_table
     committed: list[str] = []
 
     class Killed(Exception):
@@ -298,7 +282,7 @@ def test_a_run_in_flight_is_reported_and_not_judged(tmp_path: Path, monkeypatch:
         return original(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(transaction, "commit_table", commit_some)
+        patch.setattr(commit_step, "commit_table", commit_some)
         run(config(path))
     assert failed(path) == set()
     assert "run in flight" in {result.name for result in results(path) if result.status == NOTED}

@@ -1,5 +1,3 @@
-"""tests/unit/deduplicate/test_fingerprint_index.py."""
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +8,7 @@ from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 fingerprint = st.tuples(st.sampled_from([b"\x00" * 8, b"\x00" * 7 + b"\x01", b"\xff" * 8]), st.integers(0, 5)).map(
     lambda parts: parts[0] + parts[1].to_bytes(2, "big")
 )
-
-
 entry = st.tuples(fingerprint, st.integers(-3, 20))
-
-
 step = st.one_of(st.lists(entry, max_size=12), st.integers(-4, 21))
 
 

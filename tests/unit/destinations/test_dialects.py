@@ -26,7 +26,6 @@ from transforms.model.tables import PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
 
 __all__ = ["google_sql", "untouched"]
 
-
 RANGES = [("payments", 0, 1, 9), ("payments", 1, 0, 6), ("refunds", 0, 0, 10)]
 
 

@@ -1,5 +1,3 @@
-"""tests/unit/options/test_consumer_config.py."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -22,10 +22,7 @@ from transforms.model.schema import PaymentSchema, load_schema
 
 __all__ = ["kafka"]
 
-
 IDS = "SELECT transaction_id FROM payment_transactions ORDER BY ALL"
-
-
 REJECTED = "SELECT reason, kafka_partition, kafka_offset FROM rejected_records ORDER BY ALL"
 
 

@@ -1,12 +1,11 @@
-"""tests/unit/run/test_run.py."""
-
 from pathlib import Path
 
 import pytest
 
-from pipeline import transaction
 from pipeline.check.command import check
 from pipeline.options.config import EARLIEST, LATEST, Start
+from pipeline.run import commit as commit_step
+from pipeline.run import prepare as prepare_step
 from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, table
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
@@ -15,13 +14,8 @@ from transforms.model.schema import load_schema
 
 __all__ = ["kafka"]
 
-
 IDS = "SELECT transaction_id FROM payment_transactions ORDER BY ALL"
-
-
 COPIES = "SELECT transaction_id FROM duplicate_transactions ORDER BY ALL"
-
-
 REASONS = "SELECT reason, kafka_offset FROM rejected_records ORDER BY ALL"
 
 
@@ -247,18 +241,18 @@ def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(kafka: 
     """The other run starts and ends between this one's step 3 and step 4; both are in this process, below DuckDB's lock."""
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"), payment("b"), payment("a"))
-    original, other = transaction.make_record, []
+    original, other = prepare_step.make_record, []
 
     def overtaken(*arguments):  # type: ignore[no-untyped-def]
         record = original(*arguments)
-        monkeypatch.setattr(transaction, "make_record", original)
+        monkeypatch.setattr(prepare_step, "make_record", original)
         # The other run may not remove this one's streams as left behind: this is the worst case, where both reach the claim.
         with monkeypatch.context() as patch:
             patch.setattr(DuckDBDestination, "discard_streams", lambda *_, **__: 0)
             other.extend(run(config(path)))
         return record
 
-    monkeypatch.setattr(transaction, "make_record", overtaken)
+    monkeypatch.setattr(prepare_step, "make_record", overtaken)
     with pytest.raises(GuaranteeError, match="another run has followed genesis"):
         run(config(path))
     assert len(other) == 1
@@ -270,14 +264,14 @@ def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(kafka: 
 def test_a_run_whose_streams_were_removed_by_another_one_stops(kafka: InMemoryKafka, path: Path, monkeypatch) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"))
-    original = transaction.finalize_and_prove
+    original = prepare_step.finalize_and_prove
 
     def overtaken(*arguments):  # type: ignore[no-untyped-def]
-        monkeypatch.setattr(transaction, "finalize_and_prove", original)
+        monkeypatch.setattr(prepare_step, "finalize_and_prove", original)
         run(config(path))
         return original(*arguments)
 
-    monkeypatch.setattr(transaction, "finalize_and_prove", overtaken)
+    monkeypatch.setattr(prepare_step, "finalize_and_prove", overtaken)
     with pytest.raises(GuaranteeError):
         run(config(path))
     assert ids(path) == ["a"]
@@ -290,14 +284,14 @@ def test_an_interrupt_while_a_run_becomes_visible_waits_until_it_is(kafka: InMem
 
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"), payment("b"))
-    original = transaction.commit_table
+    original = commit_step.commit_table
 
     def interrupted(*arguments):  # type: ignore[no-untyped-def]
-        monkeypatch.setattr(transaction, "commit_table", original)
+        monkeypatch.setattr(commit_step, "commit_table", original)
         os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments)
 
-    monkeypatch.setattr(transaction, "commit_table", interrupted)
+    monkeypatch.setattr(commit_step, "commit_table", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(config(path, max_records_per_run=1))
     assert ids(path) == ["a"]

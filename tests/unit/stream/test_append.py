@@ -1,5 +1,3 @@
-"""tests/unit/stream/test_append.py."""
-
 from collections import deque
 from typing import Any
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from tests.support.payments import MINUTE, SHAPE, Payment, decoded
 from tests.support.streaming.runner import DictCells, state_settings
+from transforms.destinations.contract.present_rows import PRESENT_SCHEMA
 from transforms.destinations.contract.shard_ledger import Progress
 from transforms.model.fingerprints import batch_fingerprints, split_by_shard
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES
-from transforms.stream.present_rows import PRESENT_SCHEMA, PresentRows
+from transforms.stream.present_rows import PresentRows
 from transforms.stream.present_totals import PresentTotals
 from transforms.stream.recover import Recovered
 from transforms.stream.shard import OpenShard

@@ -20,8 +20,6 @@ from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
 _StorageCode: Final = types.StorageError.StorageErrorCode
-
-
 _STORAGE_ERROR: Final = types.StorageError.pb()
 
 
@@ -58,7 +56,6 @@ _BY_STORAGE_CODE: Final = {
     _StorageCode.OFFSET_OUT_OF_RANGE: Meaning.OUT_OF_RANGE,  # sent again from the first unacknowledged append, a few times
 }
 
-
 # Codes that are not here mean STOP. FAILED_PRECONDITION and INVALID_ARGUMENT are among them: without details they may say that the
 # stream is finalized, that rows do not fit or that the request is malformed.
 _BY_CODE: Final = {
@@ -76,7 +73,6 @@ _BY_CODE: Final = {
     code_pb2.PERMISSION_DENIED: Meaning.DENIED,
     code_pb2.UNAUTHENTICATED: Meaning.DENIED,
 }
-
 
 RETRIED: Final = (Meaning.TRY_AGAIN, Meaning.SLOW_DOWN, Meaning.SCHEMA_IS_OLD)
 

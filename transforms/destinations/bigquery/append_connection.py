@@ -28,10 +28,7 @@ from transforms.model.errors import GuaranteeError
 Call = Callable[..., Any]
 """AppendRows as a callable of the gRPC channel: (request iterator, metadata) -> response iterator."""
 
-
 _REQUEST: Final = types.AppendRowsRequest.pb()
-
-
 _ERRORS: Final[dict[Meaning, type[StreamError]]] = {
     Meaning.ALREADY_EXISTS: OffsetAlreadyExists,
     Meaning.OUT_OF_RANGE: OffsetOutOfRange,

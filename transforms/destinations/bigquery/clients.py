@@ -22,19 +22,13 @@ from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.model.errors import GuaranteeError
 
 _SCOPES: Final = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
-
-
 # Channels with equal options share a connection unless told not to.
 _APPEND_CHANNEL: Final = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
 ]
-
-
 _OPEN: Final[dict[BigQuerySettings, Clients]] = {}
-
-
 _GUARD: Final = threading.Lock()
 
 

@@ -25,13 +25,13 @@ from transforms.destinations.bigquery.shard_ledger import BigQueryShardLedger, c
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract.checks import CheckQueries
+from transforms.destinations.contract.present_rows import ShardFloor
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, Offsets, ShardRow
 from transforms.destinations.contract.write_streams import PENDING_STREAM
 from transforms.model.coordinates import OffsetRange, Position
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import GAPS, RUNS
-from transforms.stream.present_rows import ShardFloor
 
 _LOG = logging.getLogger(__name__)
 

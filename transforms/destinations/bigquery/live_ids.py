@@ -14,15 +14,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from transforms.decode.timestamps import EARLIEST_US
 from transforms.destinations.bigquery.sql import Name, Query, bucket_of
 from transforms.model.buckets import first_live_time
-from transforms.model.elements import FINGERPRINT, FINGERPRINT_BYTES
-from transforms.model.fingerprints import fingerprints_of
-from transforms.model.tables import DUPLICATES, PAYMENTS
+from transforms.model.fingerprints import FINGERPRINT, FINGERPRINT_BYTES, fingerprints_of
+from transforms.model.tables import DUPLICATES, EARLIEST_US, PAYMENTS
 
 _DAY_US: Final = 86_400_000_000
-
 
 _LOOKUP_BYTES: Final = 5_000_000
 """A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids travel in it as JSON."""

@@ -13,28 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
-from transforms.decode.timestamps import EARLIEST_US
 from transforms.destinations.bigquery.queries import Parameter
 from transforms.destinations.bigquery.sql import Name, array_of_structs, offset_runs, rows_of_tables
+from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
 from transforms.destinations.contract.shard_ledger import Offsets
 from transforms.destinations.contract.visible_rows import single_number
-from transforms.model.elements import FINGERPRINT_BYTES
-from transforms.model.tables import DUPLICATES, GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, TOTALS, TOTALS_TABLE_SCHEMA
-from transforms.stream.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
+from transforms.model.fingerprints import FINGERPRINT_BYTES
+from transforms.model.tables import DUPLICATES, EARLIEST_US, GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, TOTALS, TOTALS_TABLE_SCHEMA
 
 Ask: TypeAlias = Callable[[str, Sequence[Parameter]], pa.Table]
 """Text and parameters -> answer: Queries.query."""
 
-
 _FLOOR: Final = {"shard": "INT64", "topic": "STRING", "partition": "INT64", "above": "INT64"}
-
-
 _BOUND: Final = {"topic": "STRING", "partition": "INT64", "bound": "INT64"}
-
-
 _KEY_TYPES: Final = {"kafka_topic": "STRING"}
-
-
 _PARTITIONED_BY: Final = {PAYMENTS: "event_time", DUPLICATES: "event_time", REJECTED: "ingest_time", TOTALS: "window_start"}
 
 

@@ -29,7 +29,6 @@ from transforms.model.errors import GuaranteeError
 Parameter: TypeAlias = Any
 """One of google.cloud.bigquery's ScalarQueryParameter, ArrayQueryParameter, StructQueryParameter."""
 
-
 _TYPES: Final[dict[type, str]] = {
     bool: "BOOL",
     int: "INT64",
@@ -40,15 +39,10 @@ _TYPES: Final[dict[type, str]] = {
     datetime: "TIMESTAMP",
     date: "DATE",
 }
-
-
 _TRIES: Final = 10
-
-
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
 """Two statements have changed one row; or 20 wait for their turn on one table already
 (https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency)."""
-
 
 _TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
 

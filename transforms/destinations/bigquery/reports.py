@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
+from transforms.destinations.appends import TableWriter
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.bigquery.tables import REPORTS, REPORTS_SCHEMA
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, WriteStreams
-from transforms.write.write_rows import TableWriter
 
 PIECE_BYTES: Final = 1 << 20
 """A report may hold totals of many windows; its pieces fit any append."""

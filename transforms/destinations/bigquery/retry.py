@@ -15,23 +15,16 @@ from transforms.destinations.bigquery.answers import RETRIED, Answer, Meaning, o
 from transforms.model.errors import GuaranteeError
 
 FIRST_DELAY_SECONDS = 0.25
-
-
 LONGEST_DELAY_SECONDS: Final = 30.0
-
-
 DEADLINE_SECONDS: Final = 600.0
 """For one call with all its tries: longer than what the service needs for a restart or for noticing a new column, and an end all the same."""
 
-
 OUT_OF_RANGE_TRIES: Final = 3
-
 
 ROLES: Final = (
     "The account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
     " (https://cloud.google.com/bigquery/docs/access-control)."
 )
-
 
 _T = TypeVar("_T")
 

@@ -24,14 +24,12 @@ from google.cloud.bigquery import (
 )
 
 from transforms.destinations.bigquery.queries import Parameter, Queries
-from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, TableProgress
-from transforms.destinations.run_chain import in_order
+from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, TableProgress, in_order
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
 ROOT: Final = "root"
 """run_id of the first row: it is no run, only what genesis follows, so that genesis is claimed like every other record."""
-
 
 _PARTITION: Final = {
     "topic": "STRING",
@@ -46,8 +44,6 @@ _PARTITION: Final = {
     "watermark": "INT64",
     "position_since": "INT64",
 }
-
-
 _COLUMNS: Final = {
     "run_id": "STRING NOT NULL",
     "predecessor": "STRING",
@@ -153,15 +149,11 @@ def _parameters(record: RunRecord, predecessor: str) -> list[Parameter]:
 
 
 _STREAMS_TYPE: Final = StructQueryParameterType(ArrayQueryParameterType(ScalarQueryParameterType("STRING"), name="streams"))
-
-
 _TABLE_TYPE: Final = StructQueryParameterType(
     ScalarQueryParameterType("STRING", name="table"),
     ScalarQueryParameterType("INT64", name="rows"),
     ArrayQueryParameterType(_STREAMS_TYPE, name="commit_groups"),
 )
-
-
 _PARTITION_TYPE: Final = StructQueryParameterType(*(ScalarQueryParameterType(kind, name=name) for name, kind in _PARTITION.items()))
 
 

@@ -11,19 +11,13 @@ from urllib.parse import urlsplit
 from transforms.model.errors import UsageError
 
 IF_NEEDED: Final = "if_needed"
-
-
 NEVER: Final = "never"
-
 
 _PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 """Six to 30 lower-case letters, digits and hyphens (https://cloud.google.com/resource-manager/docs/creating-managing-projects); older ones
 have a domain in front."""
 
-
 _DATASET: Final = re.compile(r"\w{1,1024}", re.ASCII)
-
-
 _PREFIX: Final = re.compile(r"\w{0,100}", re.ASCII)
 
 

@@ -33,13 +33,9 @@ _COLUMNS: Final = {
     "base": "STRING NOT NULL",
     "latest": "STRING NOT NULL",
 }
-
-
 _CHANGE: Final = {
     "shard": "INT64", "seen": "STRING", "nonce": "STRING", "epoch": "INT64", "epochs": "STRING", "base": "STRING", "latest": "STRING",
 }  # fmt: skip
-
-
 _CHANGED: Final = ", ".join(f"{name} = c.{name}" for name in ("nonce", "epoch", "epochs", "base", "latest"))
 
 

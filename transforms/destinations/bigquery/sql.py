@@ -26,10 +26,8 @@ from transforms.model.tables import ROW_TABLES, RUNS
 Name: TypeAlias = Callable[[str], str]
 """Table or view -> its full name, quoted: BigQuerySettings.table."""
 
-
 Query: TypeAlias = Callable[[str, dict[str, Any]], pa.Table]
 """Text and parameters by name -> answer: BigQueryDestination.query."""
-
 
 RANGES: Final = """(SELECT topic, @partitions[ORDINAL(position + 1)] AS `partition`, @from_offsets[ORDINAL(position + 1)] AS from_offset,
     @to_offsets[ORDINAL(position + 1)] AS to_offset FROM UNNEST(@topics) AS topic WITH OFFSET AS position)"""

@@ -34,8 +34,6 @@ from transforms.model.tables import (
 )
 
 REPORTS: Final = "run_reports"
-
-
 REPORTS_SCHEMA: Final = pa.schema(
     [
         pa.field("run_id", pa.string(), nullable=False),
@@ -46,11 +44,8 @@ REPORTS_SCHEMA: Final = pa.schema(
         pa.field("content", pa.binary(), nullable=False),
     ]
 )
-
-
 _REPORTS_LIVE_MS: Final = 3 * 86_400_000
 """Reports are read by the run that wrote them, within a day; rows of the Write API cannot be deleted for 30 minutes, so their partitions expire."""
-
 
 _TYPES: Final = {
     pa.string(): "STRING",
@@ -60,11 +55,7 @@ _TYPES: Final = {
     TIMESTAMP: "TIMESTAMP",
     NUMERIC: "NUMERIC",
 }
-
-
 _REST_NAMES: Final = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
-
-
 _DESCRIPTIONS: Final = {
     "transaction_id": "names the payment; at most one row of payment_transactions has it within the dedup horizon",
     "event_time": "when the payment happened",

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from transforms.decode.timestamps import EARLIEST_US, LATEST_US
+import pyarrow as pa
+
+from transforms.model.tables import EARLIEST_US, LATEST_US
 
 OFFSETS_PER_BLOCK: Final = 1 << 16
 """Offsets are looked at in blocks of this size, so that no sort and no join ever holds a whole partition at once, and many workers share it.
 The price is one more row of `coordinate_runs` for every 65,536 offsets."""
 
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -88,3 +87,12 @@ def time_bounds(day: str | None) -> dict[str, Any]:
 def ingest_times(plan_times: Sequence[int]) -> dict[str, Any]:
     """Parameters `times`, and `first_time` and `last_time` around them, for the sake of partitions. plan_times: microseconds, not empty."""
     return {"times": list(plan_times), "first_time": min(plan_times), "last_time": max(plan_times)}
+
+
+class Queryable(Protocol):
+    """A destination that answers SQL, and has the questions in its own dialect."""
+
+    @property
+    def checks(self) -> CheckQueries: ...
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table: ...

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
+from transforms.model.errors import GuaranteeError
+from transforms.model.tables import RUNS
+
 PREPARED: Final = "PREPARED"
-
-
 COMMITTED: Final = "COMMITTED"
-
-
 ABORTED: Final = "ABORTED"
-
 
 GENESIS: Final = "genesis"
 """run_id of the first record: it holds `--start` resolved to numbers, and only one process can write it."""
@@ -73,3 +72,30 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What later runs are compared with: schema, dedup key, horizon, decoder version."""
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
+
+
+def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
+    """The newest COMMITTED record of the chain: positions count from there."""
+    return next(run for run in reversed(runs) if run.status == COMMITTED)
+
+
+def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """rows: with run_id, predecessor and successor. The first one has no predecessor, the last one no successor.
+
+    Raises GuaranteeError when a record is missing or stands outside of the chain.
+    """
+    following = {row["predecessor"]: row for row in rows}
+    chain: list[dict[str, Any]] = []
+    at = following.get(None)
+    while at is not None and len(chain) <= len(rows):
+        chain.append(at)
+        successor, at = at["successor"], following.get(at["run_id"])
+        if successor != (at["run_id"] if at else None):
+            raise GuaranteeError(
+                f"{RUNS}: the chain breaks behind {chain[-1]['run_id']}: its successor {successor} is not the record that follows it."
+            )
+    if len(chain) != len(rows):
+        raise GuaranteeError(
+            f"{RUNS}: {len(rows)} records, but the chain from its beginning holds {len(chain)}. Run `check`, restore the ledger."
+        )
+    return chain

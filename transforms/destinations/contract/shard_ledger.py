@@ -23,14 +23,11 @@ import msgspec
 
 SHARD_LEDGER: Final = "shard_ledger"
 
-
 TOTALS_SHARD: Final = -1
 """The row of the shard that writes `control_totals`."""
 
-
 GAPS_SHARD: Final = -2
 """The row of the shard that writes `offset_gaps`."""
-
 
 Offsets = dict[str, dict[int, int]]
 """Topic -> partition -> Kafka offset."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.groups import sorted_groups
 from transforms.model.coordinates import OffsetRange, Position, expand_runs
+from transforms.model.partitions import sorted_groups
 from transforms.model.tables import ROW_TABLES, TOTALS_SCHEMA
 
 
@@ -51,3 +51,28 @@ def totals_batch(found: pa.Table) -> pa.RecordBatch:
 def single_number(found: pa.Table) -> int:
     """The answer of a query for one number."""
     return int(found.column(0)[0].as_py())
+
+
+class VisibleRows(Protocol):
+    """What a destination can tell of the rows that are visible. Ranges are not empty, and at most one for each partition.
+
+    All at once: the tables are not sorted by coordinates, so each question reads their coordinates as a whole.
+    """
+
+    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+        """Per partition of a range and table of records the sorted offsets in the range that have a row there, each once."""
+
+    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
+        """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it, sorted."""
+
+    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+        """Rows of `control_totals`, as the visible rows of the ranges add up to them."""
+
+    def count_rows(self) -> int:
+        """Rows in the three tables of records."""
+
+    def count_in_totals(self) -> int:
+        """Sum of `records` in `control_totals`."""
+
+    def is_empty(self) -> bool:
+        """No row in any of the three tables of records."""

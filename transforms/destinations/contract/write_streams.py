@@ -15,7 +15,6 @@ import pyarrow as pa
 PENDING_STREAM: Final = "PENDING"
 """Rows become visible when the finalized stream is committed: bounded runs."""
 
-
 COMMITTED_STREAM: Final = "COMMITTED"
 """Rows are visible when their append is acknowledged: streaming."""
 

@@ -30,7 +30,6 @@ ROWS: Final = " UNION ALL ".join(
 )
 """All rows of the three tables, with the name of the table."""
 
-
 _COPIES: Final = " UNION ALL ".join(
     f"SELECT {table == PAYMENTS} AS is_payment, transaction_id, epoch_us(event_time) AS event_time_us, kafka_topic, kafka_partition,"
     f" kafka_offset FROM {table} WHERE transaction_id IN (FROM repeated)"

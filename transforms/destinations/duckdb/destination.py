@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from transforms.destinations.contract.present_rows import ShardFloor
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import Job, Offsets, ShardRow
 from transforms.destinations.contract.write_streams import PENDING_STREAM, Acknowledged
@@ -27,7 +28,6 @@ from transforms.destinations.duckdb.tables import REPORTS, check_tables, create_
 from transforms.model.coordinates import OffsetRange, Position
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import ROW_TABLES
-from transforms.stream.present_rows import ShardFloor
 
 _T = TypeVar("_T")
 

@@ -23,7 +23,6 @@ SELECT unhex(left(sha256(transaction_id), 20)) AS fingerprint, {bucket("event_ti
 FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
 """
 
-
 _EVERYTHING: Final = -(1 << 62)
 
 

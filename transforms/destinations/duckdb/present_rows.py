@@ -9,20 +9,17 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
 from transforms.destinations.contract.shard_ledger import Offsets
 from transforms.model.tables import DUPLICATES, GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, ROW_TABLES, TOTALS, TOTALS_TABLE_SCHEMA
-from transforms.stream.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
 
 _PAYMENT_ROWS: Final = " UNION ALL ".join(
     f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset, transaction_id AS hashed, epoch_us(event_time) AS event_time_us"
     f" FROM {table} WHERE epoch_us(event_time) >= $oldest"
     for table in (PAYMENTS, DUPLICATES)
 )
-
-
 _REJECTED_ROWS: Final = f"""SELECT '{REJECTED}', kafka_topic, kafka_partition, kafka_offset,
     COALESCE(NULLIF(transaction_id, ''), concat(kafka_topic, ':', kafka_partition, ':', kafka_offset)), epoch_us(event_time) FROM {REJECTED}"""
-
 
 # The offsets' lowest bound per partition comes first: hashing is what costs.
 _ROWS_ABOVE: Final = f"""
@@ -37,14 +34,8 @@ SELECT s.shard, table_name, s.kafka_topic, s.kafka_partition, kafka_offset, unhe
 FROM sharded s LEFT JOIN _floors f ON f.shard = s.shard AND f.kafka_topic = s.kafka_topic AND f.kafka_partition = s.kafka_partition
 WHERE s.shard IN (SELECT unnest($wanted::INTEGER[])) AND (f.above IS NULL OR kafka_offset > f.above)
 """
-
-
 _COUNT_ABOVE: Final = f"SELECT shard, table_name, COUNT(*) FROM ({_ROWS_ABOVE}) GROUP BY ALL"
-
-
 _FLOORS: Final = pa.schema([("shard", pa.int32()), ("kafka_topic", pa.string()), ("kafka_partition", pa.int32()), ("above", pa.int64())])
-
-
 _EVERYTHING: Final = -(1 << 62)
 
 
@@ -113,8 +104,6 @@ _COVERED: Final = " UNION ALL ".join(
         f"SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM {GAPS}",
     ]
 )
-
-
 _FIRST_MISSING: Final = f"""
 WITH spans AS (
     SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM ({_COVERED}) JOIN _at USING (kafka_topic, kafka_partition)
@@ -128,8 +117,6 @@ WITH spans AS (
 )
 SELECT kafka_topic, kafka_partition, MIN(next_offset) FROM ordered WHERE following IS NULL OR following > next_offset GROUP BY ALL
 """
-
-
 _HIGHEST: Final = f"""
 SELECT kafka_topic, kafka_partition, MAX(epoch_us(event_time)) FROM (
     SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {PAYMENTS}

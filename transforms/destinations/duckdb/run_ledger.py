@@ -8,8 +8,7 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
-from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord
-from transforms.destinations.run_chain import in_order
+from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, in_order
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 

@@ -13,11 +13,7 @@ import duckdb
 from transforms.model.errors import GuaranteeError, UsageError
 
 LOCK_WAIT_SECONDS: Final = 5.0
-
-
 _RETRY_SECONDS: Final = 0.1
-
-
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default, 80 % of the machine, is not ours to take.
     "memory_limit": "1GB",
@@ -26,10 +22,7 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "wal_autocheckpoint": "1GB",
 }
 
-
 _OPEN: Final[dict[str, tuple[duckdb.DuckDBPyConnection, int]]] = {}
-
-
 _GUARD: Final = threading.RLock()
 
 

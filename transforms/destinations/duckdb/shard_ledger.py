@@ -16,12 +16,9 @@ _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
     shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL, nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
     epochs JSON NOT NULL, base JSON NOT NULL, latest JSON NOT NULL)"""
 
-
 _COLUMNS: Final = "shard, job_id, generation, nonce, epochs, base, latest"
 
-
 _CLAIMED: Final = "l.shard = c.shard AND l.nonce = c.seen AND l.job_id = $job_id AND l.generation = $generation"
-
 
 _SWAP: Final = f"""
 UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs, base = c.base, latest = c.latest FROM _changes AS c

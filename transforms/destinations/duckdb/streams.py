@@ -29,11 +29,7 @@ from transforms.destinations.duckdb.tables import APPENDS, STREAMS
 from transforms.model.tables import TIMESTAMP
 
 _PAGE_BYTES = 64 << 20
-
-
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
-
-
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 
 

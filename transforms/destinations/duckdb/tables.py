@@ -8,17 +8,15 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
+from transforms.destinations.duckdb.views import _VIEWS
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import (
-    AUDIT_VIEW,
-    COVERAGE_VIEW,
     DUPLICATES,
     GAPS,
     GAPS_SCHEMA,
     PAYMENTS,
     REJECTED,
     REJECTED_SCHEMA,
-    ROW_TABLES,
     RUNS,
     TIMESTAMP,
     TOTALS,
@@ -27,28 +25,18 @@ from transforms.model.tables import (
 )
 
 APPENDS: Final = "_write_stream_appends"
-
-
 STREAMS: Final = "_write_streams"
-
-
 REPORTS: Final = "_run_reports"
-
 
 _PARTITIONS_TYPE: Final = (
     'STRUCT(topic VARCHAR, "partition" INTEGER, topic_id VARCHAR, from_offset BIGINT, to_offset BIGINT, records BIGINT, gap_offsets BIGINT,'
     " coordinate_hash UBIGINT, start_watermark BIGINT, watermark BIGINT, position_since BIGINT)[]"
 )
-
-
 _TABLES_TYPE: Final = 'STRUCT("table" VARCHAR, "rows" BIGINT, commit_groups VARCHAR[][])[]'
-
-
 RUNS_DDL: Final = f"""CREATE TABLE IF NOT EXISTS {RUNS} (
     run_id VARCHAR PRIMARY KEY, predecessor VARCHAR, successor VARCHAR, status VARCHAR NOT NULL, plan_time TIMESTAMP NOT NULL,
     cluster_id VARCHAR, partitions {_PARTITIONS_TYPE}, tables {_TABLES_TYPE}, lowest_watermark BIGINT,
     live_ids BIGINT, state_bytes BIGINT, settings JSON, repairs VARCHAR)"""
-
 
 _INTERNAL_DDL: Final = (
     f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY, table_name VARCHAR NOT NULL, next_offset BIGINT NOT NULL,"
@@ -56,30 +44,6 @@ _INTERNAL_DDL: Final = (
     f"CREATE TABLE IF NOT EXISTS {APPENDS} (stream VARCHAR NOT NULL, stream_offset BIGINT NOT NULL, row_count BIGINT NOT NULL,"
     " digest BLOB NOT NULL, ipc BLOB)",
     f"CREATE TABLE IF NOT EXISTS {REPORTS} (run_id VARCHAR NOT NULL, attempt VARCHAR NOT NULL, reports BLOB[] NOT NULL)",
-)
-
-
-_COORDINATES: Final = " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
-
-
-_VIEWS: Final = (
-    f"""CREATE OR REPLACE VIEW {AUDIT_VIEW} AS
-    SELECT p.transaction_id, p.event_time AS first_occurrence_time, COALESCE(d.copies, 0) AS dup_count
-    FROM {PAYMENTS} p
-    LEFT JOIN (SELECT transaction_id, COUNT(*) AS copies FROM {DUPLICATES} GROUP BY transaction_id) d
-    ON p.transaction_id = d.transaction_id""",
-    f"""CREATE OR REPLACE VIEW {COVERAGE_VIEW} AS
-    WITH records AS (
-        SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS copies FROM ({_COORDINATES}) GROUP BY ALL
-    ), spans AS (
-        SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset, kafka_offset AS last_offset, copies, 0 AS gap_offsets FROM records
-        UNION ALL
-        SELECT kafka_topic, kafka_partition, first_offset, last_offset, 0, last_offset - first_offset + 1 FROM {GAPS}
-    )
-    SELECT kafka_topic, kafka_partition, MIN(first_offset) AS first_offset, MAX(last_offset) AS last_offset,
-        SUM(copies)::BIGINT AS rows, SUM(gap_offsets)::BIGINT AS gap_offsets, SUM(GREATEST(copies - 1, 0))::BIGINT AS repeated,
-        (MAX(last_offset) - MIN(first_offset) + 1 - COUNT(*) FILTER (copies > 0) - SUM(gap_offsets))::BIGINT AS missing
-    FROM spans GROUP BY kafka_topic, kafka_partition""",
 )
 
 

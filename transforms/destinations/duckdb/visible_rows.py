@@ -17,7 +17,6 @@ from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 
 Query = Callable[[str, dict[str, Any]], pa.Table]
 
-
 _RANGES: Final = """(SELECT unnest($topics::VARCHAR[]) AS topic, unnest($partitions::BIGINT[]) AS "partition",
     unnest($from_offsets::BIGINT[]) AS from_offset, unnest($to_offsets::BIGINT[]) AS to_offset)"""
 

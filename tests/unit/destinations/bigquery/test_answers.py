@@ -13,11 +13,7 @@ from transforms.destinations.bigquery.retry import OUT_OF_RANGE_TRIES, Patience,
 from transforms.model.errors import GuaranteeError
 
 Code = types.StorageError.StorageErrorCode
-
-
 STORAGE_ERROR = types.StorageError.pb()
-
-
 RESPONSE = types.AppendRowsResponse.pb()
 
 
@@ -46,8 +42,6 @@ WITH_DETAILS = [
     (Code.STORAGE_ERROR_CODE_UNSPECIFIED, code_pb2.UNAVAILABLE, Meaning.TRY_AGAIN),
     (Code.STORAGE_ERROR_CODE_UNSPECIFIED, code_pb2.OK, Meaning.STOP),
 ]
-
-
 WITHOUT_DETAILS = [
     (code_pb2.ALREADY_EXISTS, Meaning.ALREADY_EXISTS),
     (code_pb2.OUT_OF_RANGE, Meaning.OUT_OF_RANGE),

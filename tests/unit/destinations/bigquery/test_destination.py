@@ -1,5 +1,3 @@
-"""tests/unit/destinations/bigquery/test_destination.py."""
-
 from collections.abc import Iterator
 
 import pytest

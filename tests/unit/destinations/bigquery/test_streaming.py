@@ -1,5 +1,3 @@
-"""tests/unit/destinations/bigquery/test_streaming.py."""
-
 import threading
 from collections.abc import Iterator
 
@@ -12,10 +10,10 @@ from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, c
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.bigquery.destination import BigQueryDestination
+from transforms.destinations.contract.present_rows import ShardFloor
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS
-from transforms.stream.present_rows import ShardFloor
 
 
 @pytest.fixture
@@ -87,8 +85,6 @@ def test_a_ledger_that_is_missing_is_named_where_no_table_may_be_created(
 
 
 CONFLICT = "Could not serialize access to table payments-test:d.shard_ledger due to concurrent update"
-
-
 QUEUE_IS_FULL = "Resources exceeded during query execution: Too many DML statements outstanding against table d.shard_ledger, limit is 20."
 
 

@@ -18,7 +18,6 @@ from transforms.model.schema import load_schema
 
 __all__ = ["kafka", "stand_in"]
 
-
 FIELDS: list[dict[str, Any]] = [
     {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},
     {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"},
@@ -39,7 +38,6 @@ FIELDS: list[dict[str, Any]] = [
     },
     {"name": "inners", "type": "RECORD", "mode": "REPEATED", "fields": [{"name": "money", "type": "NUMERIC", "mode": "REQUIRED"}]},
 ]
-
 
 TAKEN: dict[str, list[str]] = {
     "text": ['""', '"\\u0000"', '"\\ud83d\\ude00"', '"\U0001f600"', '"\\uffff"', f'"{"x" * 100_000}"', "null"],
@@ -69,8 +67,6 @@ TAKEN: dict[str, list[str]] = {
     "inner": ["null", "{}", '{"name":null,"days":[]}', '{"name":"a","days":["2024-02-29"]}', '{"days":null}'],
     "inners": ["[]", "null", '[{"money":"1"}]', '[{"money":1},{"money":0.000000001}]'],
 }
-
-
 REFUSED: dict[str, list[str]] = {
     "text": ["1", "{}", "[]"],
     "whole": ["9223372036854775808", "-9223372036854775809", "1.0", "1e3", '"1"'],

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from tests.support.payments import SHAPE, Payment, decoded
 from transforms.deduplicate.outcome import outcome_of
+from transforms.destinations.contract.present_rows import ShardFloor
 from transforms.destinations.contract.write_streams import COMMITTED_STREAM
 from transforms.model.fingerprints import batch_fingerprints, split_by_shard
 from transforms.model.tables import GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, TOTALS, TOTALS_TABLE_SCHEMA
-from transforms.stream.present_rows import ShardFloor
 
 SHARDS = 4
 

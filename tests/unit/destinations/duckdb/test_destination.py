@@ -1,5 +1,3 @@
-"""tests/unit/destinations/duckdb/test_destination.py."""
-
 import pickle
 import subprocess
 import sys
@@ -13,10 +11,10 @@ from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
 from tests.unit.destinations.contract.run_ledger import LedgerContract
 from tests.unit.destinations.contract.write_streams import Contract, rows, visible
-from transforms.destinations import open_destination
 from transforms.destinations.contract.write_streams import DifferentRows, StreamNotFound
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.session import acquire, release
+from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import PaymentSchema, SchemaField, load_schema
 from transforms.model.tables import GAPS

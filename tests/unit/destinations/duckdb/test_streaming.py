@@ -1,5 +1,3 @@
-"""tests/unit/destinations/duckdb/test_streaming.py."""
-
 import threading
 from collections.abc import Iterator
 from pathlib import Path

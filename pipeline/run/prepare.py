@@ -1,0 +1,110 @@
+"""Step 4 of a run: what was written is proven, and the run is claimed with its whole record in one atomic statement."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pipeline.run.begin import lost_race
+from pipeline.run.plan import Plan
+from pipeline.run.prove import Proof, prove
+from pipeline.run.read_and_write import cold_start
+from pipeline.run.settings import RunSettings
+from transforms.deduplicate.known_ids import load_known_ids
+from transforms.deduplicate.shard_state import packed_bytes
+from transforms.destinations.appends import TableWriter
+from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, TableProgress
+from transforms.destinations.contract.write_streams import StreamNotFound
+from transforms.model.buckets import expiry_of_bucket
+from transforms.model.errors import GuaranteeError
+from transforms.model.run_report import ShardReport, decode_report
+from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
+
+STREAMS_PER_COMMIT = 10_000
+"""BatchCommitWriteStreams takes no more (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+
+
+def prove_and_prepare(destination: RunDestination, planned: Plan, settings: RunSettings) -> RunRecord:
+    """Step 4: finalize, prove, and claim the predecessor with the whole record in one atomic statement."""
+    proof = finalize_and_prove(destination, planned, settings)
+    record = make_record(destination, planned, proof, settings)
+    prepare(destination, record)
+    return record
+
+
+def finalize_and_prove(destination: RunDestination, planned: Plan, settings: RunSettings) -> Proof:
+    """Step 4, first half: one set of reports counts; its streams are closed and their rows compared with what was read."""
+    attempts = destination.read_reports(planned.run_id)
+    if not attempts and any(part.to_offset > part.read_from for part in planned.partitions):
+        raise GuaranteeError("the runner says that the run is done, but no report of it arrived. Nothing of it is visible; run again.")
+    reports = [decode_report(report) for report in attempts[min(attempts)]] if attempts else []
+    streams = [stream.stream for report in reports if isinstance(report, ShardReport) for stream in report.streams]
+    try:
+        finalized = {stream: destination.finalize_stream(stream) for stream in streams}
+    except StreamNotFound as gone:
+        raise GuaranteeError(
+            f"a write stream of this run is gone ({gone}): another run has begun meanwhile, or this one took longer than a stream lives. Nothing"
+            " of it is visible; run again, with a smaller --max_records_per_run if it took that long."
+        ) from gone
+    return prove(planned, reports, finalized, settings.limits.dedup_horizon_us)
+
+
+def make_record(destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings) -> RunRecord:
+    """The whole record of the run; gaps and totals get their streams here, on the same path as the rows."""
+    streams = dict(proof.streams)
+    for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
+        if rows.num_rows:
+            streams[table] = [(_write_stream(destination, table, rows), rows.num_rows)]
+    visible = {table: planned.repair.rows(table) if planned.repair else 0 for table in COMMIT_ORDER}
+    tables = [
+        TableProgress(
+            table=table,
+            rows=visible[table] + sum(rows for _, rows in streams.get(table, [])),
+            commit_groups=_groups([name for name, _ in streams.get(table, [])]),
+        )
+        for table in COMMIT_ORDER
+        if table in streams or visible[table]
+    ]
+    partitions = [*proof.partitions, *planned.carried]
+    live = _live_ids(destination, planned, proof, settings)
+    return RunRecord(
+        run_id=planned.run_id, predecessor=planned.predecessor, status=PREPARED, plan_time=planned.plan_time_us,
+        cluster_id=planned.cluster_id, partitions=partitions, tables=tables,
+        lowest_watermark=planned.lowest_watermark_us, live_ids=sum(live.values()),
+        state_bytes=packed_bytes(live, settings.shards), settings=settings.settings,
+        repairs=planned.repair.expired.run_id if planned.repair else None,
+    )  # fmt: skip
+
+
+def prepare(destination: RunDestination, record: RunRecord) -> None:
+    """Step 4, second half: of two runs from one predecessor exactly one succeeds. From here on the run will become visible."""
+    if not destination.claim_run(record):
+        raise lost_race(record.predecessor)
+
+
+def _live_ids(destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings) -> dict[int, int]:
+    """Bucket -> ids that the next run will load."""
+    live = load_known_ids(cold_start(destination, planned, settings)).per_bucket()
+    for bucket, change in proof.live_id_changes.items():
+        live[bucket] = live.get(bucket, 0) + change
+    marks = [part.watermark for part in proof.partitions if part.watermark is not None]
+    return {
+        bucket: count
+        for bucket, count in live.items()
+        if count and (not marks or expiry_of_bucket(bucket, settings.extra_retention_us) > min(marks))
+    }
+
+
+def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch) -> str:
+    """In appends of a size that every destination takes. rows: not empty."""
+    writer = TableWriter(destination, table)
+    writer.add(rows)
+    writer.flush()
+    written = writer.written()
+    assert written is not None
+    destination.finalize_stream(written.stream)
+    return written.stream
+
+
+def _groups(streams: list[str]) -> list[list[str]]:
+    return [streams[start : start + STREAMS_PER_COMMIT] for start in range(0, len(streams), STREAMS_PER_COMMIT)]

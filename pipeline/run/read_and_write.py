@@ -1,0 +1,57 @@
+"""Step 3 of a run: the graph. Everything it writes lies in pending streams: nothing is visible."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import numpy as np
+
+from pipeline.graph import BoundedRun, build
+from pipeline.options.config import RunConfig
+from pipeline.run.plan import Plan
+from pipeline.run.settings import RunSettings
+from transforms.decode.decoder import Decoder
+from transforms.decode.lateness import TimeLimits
+from transforms.deduplicate.known_ids import ColdStart
+from transforms.deduplicate.outcome import RowShape
+from transforms.deduplicate.settings import DedupSettings
+from transforms.destinations.contract.destination import RunDestination
+from transforms.read.partition_reader import PartitionRange
+
+
+def read_and_write(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> None:
+    """Builds the graph for the ranges of the plan, runs it, and returns when it is done. Raises what the runner raises."""
+    shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
+    run = BoundedRun(
+        run_id=plan.run_id,
+        ranges=[
+            PartitionRange(part.topic, part.partition, part.read_from, part.to_offset)
+            for part in plan.partitions
+            if part.to_offset > part.read_from
+        ],
+        watermarks={(part.topic, part.partition): part.start_watermark_us for part in plan.partitions},
+        consumer_config=dict(config.consumer_config),
+        decoder=Decoder(config.schema, unknown_fields=config.unknown_fields, max_record_bytes=config.max_record_bytes),
+        limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us, config.max_record_bytes),
+        dedup=DedupSettings(
+            job=plan.run_id,
+            shards=config.shards,
+            retention_us=config.dedup_horizon_us + config.extra_retention_us,
+            extra_retention_us=config.extra_retention_us,
+            expires=False,
+            shape=shape,
+            cold_start=cold_start(destination, plan, settings),
+        ),
+        layout=config.dedup_layout,
+        destination=destination,
+        reports=destination,
+        present={} if plan.repair is None else {position: plan.repair.present(position) for position in plan.repair.offsets},
+        refused={position: np.array(offsets, dtype=np.int64) for position, offsets in config.reject_records.items()},
+    )
+    pipeline = beam.Pipeline(options=config.beam_options)
+    build(pipeline, run)
+    pipeline.run().wait_until_finish()
+
+
+def cold_start(destination: RunDestination, planned: Plan, settings: RunSettings) -> ColdStart:
+    """What the shards load: the ids that the lowest start watermark has not expired."""
+    return ColdStart(destination, planned.run_id, planned.lowest_watermark_us, settings.extra_retention_us)

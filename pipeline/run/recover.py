@@ -1,0 +1,24 @@
+"""Step 1 of a run: what the runs before it have left unfinished."""
+
+from __future__ import annotations
+
+from pipeline.run.commit import commit
+from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+
+
+def recover(destination: RunDestination) -> list[RunRecord]:
+    """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the ledger; empty where no run has been.
+
+    If the newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py). Removing is safe: a run that is still alive
+    finds its streams gone when it finalizes them, before it claims anything.
+    """
+    if not destination.has_tables():
+        return []
+    runs = destination.read_runs()
+    if runs and runs[-1].status == PREPARED:
+        commit(destination, runs[-1])
+        runs = destination.read_runs()
+    destination.discard_streams(keep=())
+    destination.discard_reports(None)
+    return runs

@@ -1,0 +1,63 @@
+"""What the recovery of a shard asks of the tables: its rows above the offsets of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+from transforms.destinations.contract.shard_ledger import Offsets
+from transforms.model.fingerprints import FINGERPRINT
+from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
+
+KEY_COLUMNS: Final = {
+    **dict.fromkeys(ROW_TABLES, ("kafka_topic", "kafka_partition", "kafka_offset")),
+    GAPS: ("kafka_topic", "kafka_partition", "first_offset"),
+    TOTALS: ("stream_epoch", "stream_offset"),
+}
+"""What tells one row of a table from every other that streaming writes."""
+
+PRESENT_SCHEMA: Final = pa.schema(
+    [
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("table_name", pa.string(), nullable=False),
+        pa.field("kafka_topic", pa.string(), nullable=False),
+        pa.field("kafka_partition", pa.int32(), nullable=False),
+        pa.field("kafka_offset", pa.int64(), nullable=False),
+        pa.field("fingerprint", FINGERPRINT, nullable=False),
+        pa.field("event_time_us", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShardFloor:
+    """Where the rows of a shard begin to be of interest: above `offsets`; a partition that is not in it counts from its beginning."""
+
+    shard: int
+    offsets: Offsets
+
+
+class PresentSource(Protocol):
+    """A destination that can say what of a shard is in its tables."""
+
+    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+        """Rows of the three tables that belong to one of the `floors`' shards (of `shards`) and lie above its offsets; PRESENT_SCHEMA.
+
+        One query, whatever the number of shards. oldest_event_time_us bounds the two payment tables, which are partitioned by it; None: no
+        bound. The shard of a row is computed from its `transaction_id`, or from its coordinate where it has none (transforms/model/fingerprints.py).
+        """
+
+    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+        """(shard, table) -> number of the rows that `rows_above` would return without a bound; absent where there are none."""
+
+    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
+        """How many of `rows` have a row with the same KEY_COLUMNS in `table`."""
+
+    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """(topic, partition) -> the first offset from its begin on that is in none of the three tables and in no gap."""
+
+    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """(topic, partition) -> highest event time (microseconds) of payments and duplicates below its end; absent where there are none."""

@@ -1,0 +1,35 @@
+"""Rows by topic and partition, on columns: no Python object per row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+
+def sorted_groups(table: pa.Table, keys: Sequence[str], within: str) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
+    """(values of the key columns, their rows sorted by the column `within`), in the order of the keys."""
+    table = table.sort_by([(name, "ascending") for name in (*keys, within)])
+    # One thread keeps the groups in the order of their first rows, which is the order of the slices.
+    sizes = table.group_by(list(keys), use_threads=False).aggregate([([], "count_all")])
+    start = 0
+    for *key, rows in zip(*(sizes.column(name).to_pylist() for name in (*keys, "count_all")), strict=True):
+        yield tuple(key), table.slice(start, rows)
+        start += rows
+
+
+def by_partition(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
+    """(topic, partition, indexes of its rows in their order); nothing for no rows."""
+    if not rows.num_rows:
+        return
+    topics = pc.dictionary_encode(rows.column("kafka_topic"))
+    topics = topics.combine_chunks() if isinstance(topics, pa.ChunkedArray) else topics
+    codes = topics.indices.to_numpy()
+    partitions = rows.column("kafka_partition").to_numpy()
+    for code, topic in enumerate(topics.dictionary.to_pylist()):
+        for partition in np.unique(partitions[codes == code]).tolist():
+            yield topic, partition, np.flatnonzero((codes == code) & (partitions == partition))
