@@ -6,7 +6,9 @@ setup(
     description="Payments from Kafka, each exactly once, to a table: an Apache Beam pipeline",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*", "runners", "runners.*"]),
+    packages=find_packages(
+        include=["pipeline", "pipeline.*", "transforms", "transforms.*", "runners", "runners.*"]
+    ),
     package_data={"transforms.model": ["*.json"]},
     install_requires=[
         "apache-beam[gcp]==2.77.0",  # the pipeline itself and its runners

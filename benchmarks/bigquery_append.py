@@ -1,7 +1,9 @@
-"""How fast rows leave for BigQuery: Arrow batches in, acknowledged rows out, against a stand-in that counts rows and throws them away.
+"""How fast rows leave for BigQuery: Arrow batches in, acknowledged rows out, against a stand-in
+that counts rows and throws them away.
 
-python -m benchmarks.bigquery_append [rows]: the client in this process, the stand-in in another one. It says what the append path costs on this
-side of the network, and nothing about the service. Everything it prints comes from one run of it.
+python -m benchmarks.bigquery_append [rows]: the client in this process, the stand-in in another
+one. It says what the append path costs on this side of the network, and nothing about the service.
+Everything it prints comes from one run of it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,12 @@ def main(rows: int) -> None:
     batches = rows // BATCH_ROWS
     rows = batches * BATCH_ROWS
     with tempfile.TemporaryDirectory() as folder, stand_in(Path(folder)) as ready:
-        settings = BigQuerySettings(PROJECT, DATASET, api_endpoint=ready["rest_endpoint"], storage_endpoint=ready["storage_endpoint"])
+        settings = BigQuerySettings(
+            PROJECT,
+            DATASET,
+            api_endpoint=ready["rest_endpoint"],
+            storage_endpoint=ready["storage_endpoint"],
+        )
         with BigQueryDestination(settings) as destination:
             destination.create_tables(load_schema(None))
             append(destination, batch, 1)  # connections and imports
@@ -47,14 +54,24 @@ def main(rows: int) -> None:
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     serialization = serialize(batch, batches)
     size = batch.nbytes * batches
-    print(f"{rows:,} rows of {batch.nbytes / BATCH_ROWS:.0f} bytes, appends of {APPEND_BYTES >> 20} MB, {os.cpu_count()} cores")
-    print(f"acknowledged           {rows / seconds:>12,.0f} rows/s   {size / seconds / 1e6:,.0f} MB/s")
-    print(f"per CPU second         {rows / cpu:>12,.0f} rows/s   {cpu / rows * 1e6:.2f} microseconds/row, all threads of this process")
+    print(
+        f"{rows:,} rows of {batch.nbytes / BATCH_ROWS:.0f} bytes, appends of {APPEND_BYTES >> 20}"
+        f" MB, {os.cpu_count()} cores"
+    )
+    print(
+        f"acknowledged           {rows / seconds:>12,.0f} rows/s   {size / seconds / 1e6:,.0f} MB/s"
+    )
+    print(
+        f"per CPU second         {rows / cpu:>12,.0f} rows/s   {cpu / rows * 1e6:.2f}"
+        " microseconds/row, all threads of this process"
+    )
     print(f"serialization's share  {serialization / cpu:>12.0%} of that CPU")
 
 
 def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) -> None:
-    """As one shard of a run does: collected to appends, several under way, all acknowledged at the end."""
+    """As one shard of a run does: collected to appends, several under way, all acknowledged at the
+    end.
+    """
     writer = TableWriter(destination, PAYMENTS)
     for _ in range(times):
         writer.add(batch)
@@ -77,7 +94,9 @@ def payments(rows: int) -> pa.RecordBatch:
     """About 250 bytes a row, with the columns of `payment_transactions`."""
     numbers = range(rows)
     text = {
-        "transaction_id": [f"0000002a-{number:012d}-{number * 7919 % (1 << 40):010x}" for number in numbers],
+        "transaction_id": [
+            f"0000002a-{number:012d}-{number * 7919 % (1 << 40):010x}" for number in numbers
+        ],
         "currency": ["EUR"] * rows,
         "payer_id": [f"payer-{number:016d}" for number in numbers],
         "payee_id": [f"payee-{number % 9973:016d}" for number in numbers],
@@ -85,10 +104,14 @@ def payments(rows: int) -> pa.RecordBatch:
         "payment_method": ["DIRECT_DEBIT"] * rows,
         "kafka_topic": ["payments"] * rows,
     }
-    times = pa.array([1_790_000_000_000_000 + number * 1000 for number in numbers], pa.int64()).cast(TIMESTAMP)
+    times = pa.array(
+        [1_790_000_000_000_000 + number * 1000 for number in numbers], pa.int64()
+    ).cast(TIMESTAMP)
     columns: dict[str, Any] = {
         **{name: pa.array(values, pa.string()) for name, values in text.items()},
-        "unknown_fields": pa.array(['{"channel":"web","terminal":"000000017"}'] * rows, pa.string()),
+        "unknown_fields": pa.array(
+            ['{"channel":"web","terminal":"000000017"}'] * rows, pa.string()
+        ),
         "event_time": times,
         "amount": pa.array([number * 101 for number in numbers], pa.int64()).cast(NUMERIC),
         "kafka_partition": pa.array([3] * rows, pa.int32()),
@@ -102,12 +125,23 @@ def payments(rows: int) -> pa.RecordBatch:
 @contextmanager
 def stand_in(folder: Path) -> Iterator[dict[str, str]]:
     ready = folder / "ready.json"
-    command = [sys.executable, "-m", "tests.bigquery_stand_in", f"--project={PROJECT}", f"--dataset={DATASET}", "--discard_rows"]
-    process = subprocess.Popen(ending_with_this_process([*command, f"--ready_file={ready}"]), cwd=ROOT)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bigquery_stand_in",
+        f"--project={PROJECT}",
+        f"--dataset={DATASET}",
+        "--discard_rows",
+    ]
+    process = subprocess.Popen(
+        ending_with_this_process([*command, f"--ready_file={ready}"]), cwd=ROOT
+    )
     try:
         deadline = time.monotonic() + 30
         while not ready.exists():
-            assert process.poll() is None and time.monotonic() < deadline, "the stand-in did not start"
+            assert process.poll() is None and time.monotonic() < deadline, (
+                "the stand-in did not start"
+            )
             time.sleep(0.05)
         yield json.loads(ready.read_text())
     finally:

@@ -1,6 +1,8 @@
-"""How fast `run` is on DirectRunner, beside what the same machine can do at all. See benchmarks/README.md.
+"""How fast `run` is on DirectRunner, beside what the same machine can do at all. See
+benchmarks/README.md.
 
-python -m benchmarks.direct_run [messages]: a real Kafka broker (Java 17, Maven), one topic of 8 partitions, messages of about 250 bytes,
+python -m benchmarks.direct_run [messages]: a real Kafka broker (Java 17, Maven), one topic of 8
+partitions, messages of about 250 bytes,
 2 % copies. Everything it prints comes from one run of it.
 """
 
@@ -32,7 +34,9 @@ _BATCH = 20_000
 
 @dataclass(frozen=True)
 class Measured:
-    """One process: seconds on the wall, CPU seconds of all its threads, peak memory in bytes, the summary that it printed."""
+    """One process: seconds on the wall, CPU seconds of all its threads, peak memory in bytes, the
+    summary that it printed.
+    """
 
     seconds: float
     cpu: float
@@ -43,26 +47,52 @@ class Measured:
 def main(messages: int) -> None:
     few = messages // PER_KEY_SHARE
     with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "broker") as broker:
-        bytes_each = {topic: send(broker, topic, count) for topic, count in (("payments", messages), ("few", few), ("one", 1))}["payments"]
-        print(f"{messages:,} messages of {bytes_each:.0f} bytes on average, {PARTITIONS} partitions, {os.cpu_count()} cores")
+        bytes_each = {
+            topic: send(broker, topic, count)
+            for topic, count in (("payments", messages), ("few", few), ("one", 1))
+        }["payments"]
+        print(
+            f"{messages:,} messages of {bytes_each:.0f} bytes on average, {PARTITIONS} partitions,"
+            f" {os.cpu_count()} cores"
+        )
         bare = consume_bare(broker, messages)
         start_up = run(broker, "one", Path(folder, "one.duckdb"))
         whole = run(broker, "payments", Path(folder, "payments.duckdb"))
         clocks = Path(folder, "clocks.json")
-        run(broker, "payments", Path(folder, "clocks.duckdb"), module=("benchmarks.measured_run", str(clocks)))
+        run(
+            broker,
+            "payments",
+            Path(folder, "clocks.duckdb"),
+            module=("benchmarks.measured_run", str(clocks)),
+        )
         by_step = json.loads(clocks.read_text())
         per_key = run(broker, "few", Path(folder, "per_key.duckdb"), "--dedup_layout=per_key")
     steady = whole.seconds - start_up.seconds
     print(f"bare consume() loop      {messages / bare:>10,.0f} messages/s")
     print(
-        f"run, with start-up       {messages / whole.seconds:>10,.0f} messages/s   {whole.seconds:.1f} s, {bare / whole.seconds:.2f} of bare"
+        f"run, with start-up       {messages / whole.seconds:>10,.0f} messages/s  "
+        f" {whole.seconds:.1f} s, {bare / whole.seconds:.2f} of bare"
     )
-    print(f"run, without start-up    {messages / steady:>10,.0f} messages/s   start-up {start_up.seconds:.1f} s: a run of one message")
-    print(f"CPU after start-up       {(whole.cpu - start_up.cpu) / messages * 1e6:>10.2f} microseconds/message, all threads of the run")
+    print(
+        f"run, without start-up    {messages / steady:>10,.0f} messages/s   start-up"
+        f" {start_up.seconds:.1f} s: a run of one message"
+    )
+    print(
+        f"CPU after start-up       {(whole.cpu - start_up.cpu) / messages * 1e6:>10.2f}"
+        " microseconds/message, all threads of the run"
+    )
     print(f"peak memory              {whole.peak / 1e9:>10.2f} GB")
-    accepted, duplicates, state = (whole.summary[name] for name in ("accepted", "duplicates", "state_bytes"))
-    print(f"accepted {accepted:,}, duplicates {duplicates:,}, state {state / whole.summary['live_ids']:.2f} bytes/live id")
-    print(f"per_key, {few:,} messages  {few / (per_key.seconds - start_up.seconds):>10,.0f} messages/s without start-up")
+    accepted, duplicates, state = (
+        whole.summary[name] for name in ("accepted", "duplicates", "state_bytes")
+    )
+    print(
+        f"accepted {accepted:,}, duplicates {duplicates:,}, state"
+        f" {state / whole.summary['live_ids']:.2f} bytes/live id"
+    )
+    print(
+        f"per_key, {few:,} messages  {few / (per_key.seconds - start_up.seconds):>10,.0f}"
+        " messages/s without start-up"
+    )
     print("CPU by step, from one more run with a clock in each step:")
     for step, seconds in by_step.items():
         print(f"    {step:<38} {seconds / messages * 1e6:>6.2f} microseconds/message")
@@ -71,10 +101,14 @@ def main(messages: int) -> None:
 def send(broker: KafkaBroker, topic: str, messages: int) -> float:
     """Average bytes of a value."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[topic].result(30)
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[
+        topic
+    ].result(30)
     generator = MessageGenerator(1, time.time_ns() // 1000 - messages * 1000, duplicate_rate=0.02)
     size = 0
-    with KafkaSender({"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4"}) as sender:
+    with KafkaSender(
+        {"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4"}
+    ) as sender:
         for start in range(0, messages, _BATCH):
             batch = generator.take(min(_BATCH, messages - start))
             size += sum(len(message.value or b"") for message in batch)
@@ -84,7 +118,11 @@ def send(broker: KafkaBroker, topic: str, messages: int) -> float:
 
 def consume_bare(broker: KafkaBroker, messages: int) -> float:
     """Seconds of a loop that reads every value and does nothing."""
-    settings = {"bootstrap.servers": broker.bootstrap_servers, "group.id": "bare", "queued.min.messages": 1_000_000}
+    settings = {
+        "bootstrap.servers": broker.bootstrap_servers,
+        "group.id": "bare",
+        "queued.min.messages": 1_000_000,
+    }
     consumer = Consumer(settings)
     consumer.assign([TopicPartition("payments", partition, 0) for partition in range(PARTITIONS)])
     left, started = messages, time.monotonic()
@@ -95,17 +133,34 @@ def consume_bare(broker: KafkaBroker, messages: int) -> float:
     return seconds
 
 
-def run(broker: KafkaBroker, topic: str, database: Path, *options: str, module: tuple[str, ...] = ("pipeline", "run")) -> Measured:
-    where = [f"--bootstrap_servers={broker.bootstrap_servers}", f"--topic={topic}", f"--destination=duckdb:{database}"]
+def run(
+    broker: KafkaBroker,
+    topic: str,
+    database: Path,
+    *options: str,
+    module: tuple[str, ...] = ("pipeline", "run"),
+) -> Measured:
+    where = [
+        f"--bootstrap_servers={broker.bootstrap_servers}",
+        f"--topic={topic}",
+        f"--destination=duckdb:{database}",
+    ]
     output = database.with_suffix(".json")
     started = time.monotonic()
     with output.open("wb") as stdout:
-        process = subprocess.Popen([sys.executable, "-m", *module, *where, "--json", *options], stdout=stdout)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module, *where, "--json", *options], stdout=stdout
+        )
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - started
     if status:
         raise RuntimeError(f"run on {topic} ended with status {os.waitstatus_to_exitcode(status)}")
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, json.loads(output.read_text()))
+    return Measured(
+        seconds,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss * 1024,
+        json.loads(output.read_text()),
+    )
 
 
 if __name__ == "__main__":

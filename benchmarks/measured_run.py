@@ -1,7 +1,9 @@
-"""`payment-pipeline run` with a clock in each step: python -m benchmarks.measured_run FILE run-arguments... writes CPU seconds as JSON.
+"""`payment-pipeline run` with a clock in each step: python -m benchmarks.measured_run FILE
+run-arguments... writes CPU seconds as JSON.
 
-Steps of one stage are fused: each runs inside the loop that consumes the one before. So every generator is timed between its own `next`
-and its own `yield`, on the CPU clock of its thread, and what a step behind it needs is not counted twice.
+Steps of one stage are fused: each runs inside the loop that consumes the one before. So every
+generator is timed between its own `next` and its own `yield`, on the CPU clock of its thread, and
+what a step behind it needs is not counted twice.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def timed_generator(inner: Iterator[Any], step: str) -> Iterator[Any]:
 
 
 def measure_process(owner: Any, method: str, step: str) -> None:
-    """As `measure`, for what runs alone and in the destination's own threads: CPU of the whole process."""
+    """As `measure`, for what runs alone and in the destination's own threads: CPU of the whole
+    process.
+    """
     original = getattr(owner, method)
 
     @functools.wraps(original)
@@ -70,14 +74,18 @@ def measure_process(owner: Any, method: str, step: str) -> None:
 
 
 def kafka_threads_before_close() -> None:
-    """librdkafka fetches, checks and decompresses in threads of its own; they end with the consumer."""
+    """librdkafka fetches, checks and decompresses in threads of its own; they end with the
+    consumer.
+    """
     original = PartitionReader.close
 
     def close(self: PartitionReader) -> None:
         ticks = 0
         for task in Path("/proc/self/task").iterdir():
             with suppress(OSError):  # it has ended meanwhile
-                name, _, fields = task.joinpath("stat").read_text().partition("(")[2].rpartition(")")
+                name, _, fields = (
+                    task.joinpath("stat").read_text().partition("(")[2].rpartition(")")
+                )
                 if name.startswith("rdk:"):
                     ticks += sum(map(int, fields.split()[11:13]))
         SECONDS["librdkafka's threads"] = max(SECONDS["librdkafka's threads"], ticks / 100)

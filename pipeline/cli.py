@@ -56,14 +56,20 @@ def _main(arguments: list[str]) -> int:
         message = GuaranteeError.find_in(error)
         if message is None:
             traceback.print_exc()
-            print("unexpected error: what is committed is correct, and the next run goes on from there", file=sys.stderr)
+            print(
+                "unexpected error: what is committed is correct, and the next run goes on from"
+                " there",
+                file=sys.stderr,
+            )
             return UNEXPECTED
         print(f"stopped: {message}", file=sys.stderr)
         return GUARANTEE_REFUSED
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
-    print(f"interrupted: {_INTERRUPTED_IN.get(arguments[0], 'nothing was changed')}", file=sys.stderr)
+    print(
+        f"interrupted: {_INTERRUPTED_IN.get(arguments[0], 'nothing was changed')}", file=sys.stderr
+    )
     return INTERRUPTED
 
 

@@ -1,4 +1,6 @@
-"""The graph of a bounded run, on one page. Step labels are part of the state's format: tests/unit/test_frozen_formats.py freezes them."""
+"""The graph of a bounded run, on one page. Step labels are part of the state's format:
+tests/unit/test_frozen_formats.py freezes them.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ from transforms.write.write_rows import PendingDestination, WriteRowsOfShards
 class BoundedRun:
     """Everything that the graph needs to know.
 
-    watermarks: start watermark per (topic, partition) in microseconds. present: offsets that have a row already, only in a repair.
-    refused: offsets whose rows the destination refuses, as --reject_records names them.
+    watermarks: start watermark per (topic, partition) in microseconds. present: offsets that have a
+    row already, only in a repair. refused: offsets whose rows the destination refuses, as
+    --reject_records names them.
     """
 
     run_id: str
@@ -44,11 +47,22 @@ class BoundedRun:
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
-    """Kafka -> decode, judge time -> shard -> deduplicate -> write; and the reports of readers and writers to one place."""
-    blocks, read = pipeline | "Plan" >> beam.Create(run.ranges, reshuffle=False) | "ReadRecords" >> ReadRecords(run.consumer_config)
+    """Kafka -> decode, judge time -> shard -> deduplicate -> write; and the reports of readers and
+    writers to one place.
+    """
+    blocks, read = (
+        pipeline
+        | "Plan" >> beam.Create(run.ranges, reshuffle=False)
+        | "ReadRecords" >> ReadRecords(run.consumer_config)
+    )
     written = (
         blocks
-        | "DecodeRecords" >> beam.ParDo(JudgeRecords(run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present, run.refused))
+        | "DecodeRecords"
+        >> beam.ParDo(
+            JudgeRecords(
+                run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present, run.refused
+            )
+        )
         | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
         | "WriteRows" >> beam.ParDo(WriteRowsOfShards(run.destination)).with_output_types(bytes)
     )

@@ -1,7 +1,9 @@
-"""Ctrl-C: it stops a run cleanly wherever it comes, and waits where half of a step is the one thing nobody wants.
+"""Ctrl-C: it stops a run cleanly wherever it comes, and waits where half of a step is the one thing
+nobody wants.
 
-A KeyboardInterrupt alone is not enough. Raised within a step of the graph, the runner wraps it into an error of its own; raised within a
-callback or an import, it may be swallowed. So the signal is remembered.
+A KeyboardInterrupt alone is not enough. Raised within a step of the graph, the runner wraps it into
+an error of its own; raised within a callback or an import, it may be swallowed. So the signal is
+remembered.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ _came = threading.Event()
 
 @contextmanager
 def interrupts_remembered() -> Iterator[None]:
-    """Within the block SIGINT is remembered, beside the KeyboardInterrupt that it raises. Outside the main thread it does nothing."""
+    """Within the block SIGINT is remembered, beside the KeyboardInterrupt that it raises. Outside
+    the main thread it does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -44,7 +48,9 @@ def stop_if_interrupted() -> None:
 
 @contextmanager
 def finish_before_interrupt() -> Iterator[None]:
-    """Holds SIGINT back until the block is done, then raises KeyboardInterrupt. Outside the main thread it does nothing: signals go there."""
+    """Holds SIGINT back until the block is done, then raises KeyboardInterrupt. Outside the main
+    thread it does nothing: signals go there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -65,5 +71,7 @@ def finish_before_interrupt() -> Iterator[None]:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     _came.set()
-    logging.disable(logging.CRITICAL)  # the runner logs every step that the interrupt goes through as an error
+    logging.disable(
+        logging.CRITICAL
+    )  # the runner logs every step that the interrupt goes through as an error
     raise KeyboardInterrupt

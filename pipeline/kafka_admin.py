@@ -1,4 +1,6 @@
-"""What the plan asks the broker: which cluster, which topic, which offsets exist. Always fresh answers, never cached ones."""
+"""What the plan asks the broker: which cluster, which topic, which offsets exist. Always fresh
+answers, never cached ones.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,15 @@ _REQUEST_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
 
 _MOCK_CLUSTER: Final = "mockCluster"
-"""How librdkafka's mock cluster names itself. It never answers DescribeTopics, not even with a refusal."""
+"""How librdkafka's mock cluster names itself. It never answers DescribeTopics, not even with a
+refusal.
+"""
 
 
 @dataclass(frozen=True)
 class TopicState:
-    """partitions: number -> (first offset, end offset). The end is the last stable offset: behind it a transaction may still be open.
+    """partitions: number -> (first offset, end offset). The end is the last stable offset: behind
+    it a transaction may still be open.
 
     topic_id: Kafka's own id, None where the broker cannot tell (librdkafka's mock cluster).
     asked_at_us: a moment before the broker was asked; what it says is true then or later.
@@ -46,17 +51,30 @@ class KafkaAdmin:
     """A context manager around one consumer and one admin client."""
 
     def __init__(
-        self, consumer_config: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        consumer_config: Mapping[str, str],
+        patience_seconds: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """clock: seconds."""
         self._clock = clock
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
-        common: dict[str, Any] = {"log_level": 2, **consumer_config, "error_cb": self._errors.remember}
-        fixed: dict[str, Any] = {"isolation.level": "read_committed", "enable.auto.commit": False, "allow.auto.create.topics": False}
+        common: dict[str, Any] = {
+            "log_level": 2,
+            **consumer_config,
+            "error_cb": self._errors.remember,
+        }
+        fixed: dict[str, Any] = {
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "allow.auto.create.topics": False,
+        }
         self._consumer = Consumer({**common, **fixed})
-        self._admin = AdminClient({key: value for key, value in common.items() if key != "group.id"})
+        self._admin = AdminClient(
+            {key: value for key, value in common.items() if key != "group.id"}
+        )
 
     def __enter__(self) -> KafkaAdmin:
         return self
@@ -66,23 +84,34 @@ class KafkaAdmin:
 
     def cluster_id(self) -> str | None:
         """Kafka's id of the cluster, to notice that the servers' name now leads to another one."""
-        found: str | None = self._ask("the cluster", lambda seconds: self._consumer.list_topics(timeout=seconds).cluster_id)
+        found: str | None = self._ask(
+            "the cluster", lambda seconds: self._consumer.list_topics(timeout=seconds).cluster_id
+        )
         return found
 
     def topic_state(self, topic: str, now_us: int) -> TopicState:
-        """now_us: the present moment. Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time."""
-        metadata = self._ask(f"topic {topic}", lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic])
+        """now_us: the present moment. Raises GuaranteeError for an unknown topic, refused
+        credentials, or no answer in time.
+        """
+        metadata = self._ask(
+            f"topic {topic}",
+            lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic],
+        )
         if metadata.error is not None:
             raise GuaranteeError(
-                f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read ({metadata.error.str()}). Create it, or correct"
+                f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"
+                f" ({metadata.error.str()}). Create it, or correct"
                 " the name; if it was deleted, what was not read of it is lost."
             )
         topic_id = self._topic_id(topic)
-        offsets = {partition: self._offsets(topic, partition) for partition in sorted(metadata.partitions)}
+        offsets = {
+            partition: self._offsets(topic, partition) for partition in sorted(metadata.partitions)
+        }
         return TopicState(topic, topic_id, offsets, now_us)
 
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
-        """Partition -> offset. A timestamp: the first record at or after it, the end where there is none.
+        """Partition -> offset. A timestamp: the first record at or after it, the end where there is
+        none.
 
         Raises GuaranteeError where the broker cannot look up timestamps.
         """
@@ -90,26 +119,46 @@ class KafkaAdmin:
             return {partition: low for partition, (low, _) in state.partitions.items()}
         if start.kind == LATEST:
             return {partition: high for partition, (_, high) in state.partitions.items()}
-        wanted = [TopicPartition(state.topic, partition, start.timestamp_ms) for partition in state.partitions]
-        found = self._ask(f"topic {state.topic}", lambda seconds: self._consumer.offsets_for_times(wanted, timeout=seconds))
+        wanted = [
+            TopicPartition(state.topic, partition, start.timestamp_ms)
+            for partition in state.partitions
+        ]
+        found = self._ask(
+            f"topic {state.topic}",
+            lambda seconds: self._consumer.offsets_for_times(wanted, timeout=seconds),
+        )
         if failed := next((part for part in found if part.error is not None), None):
             raise GuaranteeError(
-                f"--start=timestamp: Kafka cannot look up topic {state.topic} partition {failed.partition} ({failed.error})."
+                f"--start=timestamp: Kafka cannot look up topic {state.topic} partition"
+                f" {failed.partition} ({failed.error})."
             )
-        return {part.partition: part.offset if part.offset >= 0 else state.partitions[part.partition][1] for part in found}
+        return {
+            part.partition: part.offset if part.offset >= 0 else state.partitions[part.partition][1]
+            for part in found
+        }
 
     def commit_offsets(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Tells the group's offsets to Kafka, for lag monitors. Positions come from the ledger, so a failure here is only logged."""
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
+        """Tells the group's offsets to Kafka, for lag monitors. Positions come from the ledger, so
+        a failure here is only logged.
+        """
+        offsets = [
+            TopicPartition(topic, partition, offset)
+            for (topic, partition), offset in positions.items()
+        ]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            _LOG.warning("the group's offsets could not be told to Kafka (%s); lag monitors show old ones, nothing else is affected", error)
+            _LOG.warning(
+                "the group's offsets could not be told to Kafka (%s); lag monitors show old ones,"
+                " nothing else is affected",
+                error,
+            )
 
     def _offsets(self, topic: str, partition: int) -> tuple[int, int]:
         where = TopicPartition(topic, partition)
         low, high = self._ask(
-            f"topic {topic} partition {partition}", lambda seconds: self._consumer.get_watermark_offsets(where, timeout=seconds)
+            f"topic {topic} partition {partition}",
+            lambda seconds: self._consumer.get_watermark_offsets(where, timeout=seconds),
         )
         return low, high
 
@@ -118,11 +167,16 @@ class KafkaAdmin:
             return None
 
         def describe(seconds: float) -> str | None:
-            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)[topic]
+            described = self._admin.describe_topics(
+                TopicCollection([topic]), request_timeout=seconds
+            )[topic]
             try:
                 return str(described.result().topic_id)
             except KafkaException as error:
-                if error.args[0].code() in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
+                if error.args[0].code() in (
+                    KafkaError._UNSUPPORTED_FEATURE,
+                    KafkaError.UNSUPPORTED_VERSION,
+                ):
                     return None
                 raise
 
@@ -136,16 +190,26 @@ class KafkaAdmin:
                 return request(_REQUEST_SECONDS)
             except KafkaException as error:
                 failed: KafkaError = error.args[0]
-            self._consumer.poll(_PAUSE_SECONDS)  # a broker that drops connections answers at once, every time
+            self._consumer.poll(
+                _PAUSE_SECONDS
+            )  # a broker that drops connections answers at once, every time
             self._errors.remember(failed)
             self._errors.raise_if_final()
-            if not (failed.retriable() or failed.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)):
-                raise GuaranteeError(f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()}).")
+            if not (
+                failed.retriable()
+                or failed.code()
+                in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
+            ):
+                raise GuaranteeError(
+                    f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()})."
+                )
             now = self._clock()
             waited, asked = waiting.waited(now - asked, self._errors.last), now
             if waited >= self._patience:
                 raise GuaranteeError(
-                    f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s ({failed.str()}). Start the broker, correct the"
-                    " address, or, where it wants TLS or SASL, set security.protocol and what belongs to it in the --consumer_config file. Nothing"
+                    f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s"
+                    f" ({failed.str()}). Start the broker, correct the"
+                    " address, or, where it wants TLS or SASL, set security.protocol and what"
+                    " belongs to it in the --consumer_config file. Nothing"
                     " was read."
                 )

@@ -1,4 +1,6 @@
-"""`preflight`: finds out whether `run` with the same arguments could start, without writing a payment."""
+"""`preflight`: finds out whether `run` with the same arguments could start, without writing a
+payment.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from transforms.model.errors import GuaranteeError, UsageError
 
 
 def preflight_command(config: RunConfig) -> int:
-    """Prints what was found. 0: a run can start; 3: it would be refused. Tables are compared, not created."""
+    """Prints what was found. 0: a run can start; 3: it would be refused. Tables are compared, not
+    created.
+    """
     results = list(preflight(config))
     print_results(results, config.json)
     return 3 if any(result.status == FAILED for result in results) else 0
@@ -27,7 +31,9 @@ def preflight(config: RunConfig) -> Iterator[CheckResult]:
     """One result for each thing that a run needs; what depends on a failed one is left out."""
     states: list[TopicState] = []
     cluster: list[str | None] = []
-    yield _tried(f"Kafka at {config.bootstrap_servers}", lambda: _ask_kafka(config, states, cluster))
+    yield _tried(
+        f"Kafka at {config.bootstrap_servers}", lambda: _ask_kafka(config, states, cluster)
+    )
     with open_destination(config.destination, **config.destination_options) as destination:
         runs: list[RunRecord] = []
         yield from _tables(destination, config)
@@ -35,7 +41,9 @@ def preflight(config: RunConfig) -> Iterator[CheckResult]:
         if states and runs:
             yield _tried("write streams", lambda: _quota(destination, config, runs, states))
         elif states:
-            yield CheckResult("write streams", NOTED, "known once the first run has written down its positions")
+            yield CheckResult(
+                "write streams", NOTED, "known once the first run has written down its positions"
+            )
 
 
 def _ask_kafka(config: RunConfig, states: list[TopicState], cluster: list[str | None]) -> str:
@@ -48,12 +56,16 @@ def _ask_kafka(config: RunConfig, states: list[TopicState], cluster: list[str | 
 
 def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult]:
     try:
-        yield from (CheckResult(what, PASSED, found) for what, found in destination.preflight(config.schema))
+        yield from (
+            CheckResult(what, PASSED, found) for what, found in destination.preflight(config.schema)
+        )
     except GuaranteeError as error:
         yield CheckResult(destination.name, FAILED, error.message)
 
 
-def _read_ledger(destination: Destination, config: RunConfig, runs: list[RunRecord], cluster: list[str | None]) -> str:
+def _read_ledger(
+    destination: Destination, config: RunConfig, runs: list[RunRecord], cluster: list[str | None]
+) -> str:
     if not destination.has_tables():
         return "not there yet: the first run creates it"
     runs += destination.read_runs()
@@ -65,10 +77,16 @@ def _read_ledger(destination: Destination, config: RunConfig, runs: list[RunReco
     return f"{len(runs)} records; settings and cluster fit"
 
 
-def _quota(destination: Destination, config: RunConfig, runs: list[RunRecord], states: list[TopicState]) -> str:
+def _quota(
+    destination: Destination, config: RunConfig, runs: list[RunRecord], states: list[TopicState]
+) -> str:
     waiting = backlog(runs, states)
-    check_stream_quota(waiting, config.max_records_per_run, config.shards, destination.streams_per_hour)
-    return f"{waiting:,} records wait, in {-(-waiting // config.max_records_per_run):,} transaction(s)"
+    check_stream_quota(
+        waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
+    )
+    return (
+        f"{waiting:,} records wait, in {-(-waiting // config.max_records_per_run):,} transaction(s)"
+    )
 
 
 def _tried(name: str, attempt: Callable[[], str]) -> CheckResult:

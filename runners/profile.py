@@ -1,4 +1,6 @@
-"""What a runner may promise, and which of its options would break that. A combination that cannot keep the guarantee is refused."""
+"""What a runner may promise, and which of its options would break that. A combination that cannot
+keep the guarantee is refused.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import Any
 
 
 class RunnerRefused(RuntimeError):
-    """The runner, or an option of it, cannot keep the guarantee: exit status 3. The message says why and what to use instead."""
+    """The runner, or an option of it, cannot keep the guarantee: exit status 3. The message says
+    why and what to use instead.
+    """
 
 
 class UnknownRunner(ValueError):
@@ -30,14 +34,21 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RunnerProfile:
-    """name: as the user says it; beam_runner: what Beam is told; refusals: options that this runner must not have."""
+    """name: as the user says it; beam_runner: what Beam is told; refusals: options that this runner
+    must not have.
+    """
 
     name: str
     beam_runner: str
     refusals: tuple[Refusal, ...]
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Raises RunnerRefused for options (name -> value, defaults included) that cannot keep the guarantee."""
+        """Raises RunnerRefused for options (name -> value, defaults included) that cannot keep the
+        guarantee.
+        """
         for refusal in self.refusals:
             if refusal.applies(options):
-                raise RunnerRefused(f"--{refusal.option}={options[refusal.option]} with --runner={self.name}: {refusal.reason}")
+                raise RunnerRefused(
+                    f"--{refusal.option}={options[refusal.option]} with --runner={self.name}:"
+                    f" {refusal.reason}"
+                )

@@ -17,7 +17,9 @@ _REFUSED: Final = {
 
 
 def resolve(name: str) -> RunnerProfile:
-    """The profile of a runner, upper and lower case alike. Raises RunnerRefused with the reason, or UnknownRunner."""
+    """The profile of a runner, upper and lower case alike. Raises RunnerRefused with the reason, or
+    UnknownRunner.
+    """
     wanted = name.rpartition(".")[2].lower()
     if wanted in (DIRECT.name.lower(), DIRECT.beam_runner.lower()):
         return DIRECT

@@ -21,7 +21,9 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
 
 @pytest.fixture
 def fresh_topic(kafka_broker: KafkaBroker) -> Callable[..., str]:
-    """Creates a topic with a name of its own: fresh_topic(partitions=3, **{"cleanup.policy": "compact"})."""
+    """Creates a topic with a name of its own: fresh_topic(partitions=3, **{"cleanup.policy":
+    "compact"}).
+    """
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap_servers})
 
     def create(partitions: int = 1, name: str | None = None, **config: str) -> str:

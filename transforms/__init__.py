@@ -1,4 +1,5 @@
-"""The steps of the pipeline, a room each, in the order of the flow. Knows payments, knows no runner and no argv.
+"""The steps of the pipeline, a room each, in the order of the flow. Knows payments, knows no runner
+and no argv.
 
 read          ReadRecords: records of exact offset ranges, as blocks
 decode        DecodeRecords: values to Arrow columns; late, future and broken records set apart; rows by shard

@@ -13,9 +13,21 @@ import pyarrow.compute as pc
 from pipeline.check.coordinates import check_coordinates
 from pipeline.check.ledger import check_ledger, highest_event_times
 from pipeline.check.repeats import repeated_payments
-from pipeline.check.result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult, no_rows_may_be_found, print_results
+from pipeline.check.result import (
+    FAILED,
+    NOTED,
+    PASSED,
+    PROOF_ROWS,
+    CheckResult,
+    no_rows_may_be_found,
+    print_results,
+)
 from pipeline.options.arguments import Arguments, plain_parser
-from pipeline.options.destination import add_destination_arguments, add_impersonation, destination_of
+from pipeline.options.destination import (
+    add_destination_arguments,
+    add_impersonation,
+    destination_of,
+)
 from pipeline.options.quantities import parse_share
 from transforms.destinations.contract.checks import Queryable, time_bounds
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, last_committed
@@ -23,15 +35,33 @@ from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
 UNPROTECTED_COLUMNS: Final = {
-    PAYMENTS: ("payer_id", "payee_id", "status", "payment_method", "unknown_fields", "kafka_timestamp", "ingest_time"),
-    DUPLICATES: ("payer_id", "payee_id", "status", "payment_method", "unknown_fields", "kafka_timestamp", "ingest_time"),
+    PAYMENTS: (
+        "payer_id",
+        "payee_id",
+        "status",
+        "payment_method",
+        "unknown_fields",
+        "kafka_timestamp",
+        "ingest_time",
+    ),
+    DUPLICATES: (
+        "payer_id",
+        "payee_id",
+        "status",
+        "payment_method",
+        "unknown_fields",
+        "kafka_timestamp",
+        "ingest_time",
+    ),
     REJECTED: ("reason", "detail", "payload", "kafka_timestamp", "ingest_time"),
     GAPS: ("cause",),
     TOTALS: ("stream_epoch", "stream_offset"),
     RUNS: ("plan_time", "live_ids", "state_bytes", "repairs"),
 }
-"""What no check looks at, for the default schema: nothing that is added up or counted depends on it. Event times are protected to the
-minute. Values that are swapped between two rows of one table, minute and currency leave every sum as it was."""
+"""What no check looks at, for the default schema: nothing that is added up or counted depends on
+it. Event times are protected to the minute. Values that are swapped between two rows of one table,
+minute and currency leave every sum as it was.
+"""
 
 _MEGABYTE: Final = 1_000_000
 
@@ -51,35 +81,63 @@ class CheckedDestination(Queryable, Protocol):
 
 def check_parser() -> Arguments:
     parser = plain_parser(
-        "payment-pipeline check", "Finds out whether a row was lost, doubled or altered. Exit status 1 when a check fails."
+        "payment-pipeline check",
+        "Finds out whether a row was lost, doubled or altered. Exit status 1 when a check fails.",
     )
     add_destination_arguments(parser)
     add_impersonation(parser)
-    parser.add_argument("--date", metavar="YYYY-MM-DD", help="ids and duplicate rate of this day's event times only (UTC)")
-    parser.add_argument("--max_duplicate_rate", default="0.02", metavar="SHARE", help="duplicates per payment must stay below")
-    parser.add_argument("--max_state_mb", default="400", metavar="MB", help="the state of the last run must not be larger")
+    parser.add_argument(
+        "--date",
+        metavar="YYYY-MM-DD",
+        help="ids and duplicate rate of this day's event times only (UTC)",
+    )
+    parser.add_argument(
+        "--max_duplicate_rate",
+        default="0.02",
+        metavar="SHARE",
+        help="duplicates per payment must stay below",
+    )
+    parser.add_argument(
+        "--max_state_mb",
+        default="400",
+        metavar="MB",
+        help="the state of the last run must not be larger",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
 
 def check_command(argv: Sequence[str]) -> int:
-    """0: all passed, or nothing to check; 1: one failed. Raises UsageError, or GuaranteeError when the file is in use."""
+    """0: all passed, or nothing to check; 1: one failed. Raises UsageError, or GuaranteeError when
+    the file is in use.
+    """
     given = check_parser().parse_strictly(argv)
     destination = destination_of(given, must_exist=True)
     day = _day(given.date)
-    rate, state_mb = parse_share("max_duplicate_rate", given.max_duplicate_rate), _megabytes(given.max_state_mb)
+    rate, state_mb = (
+        parse_share("max_duplicate_rate", given.max_duplicate_rate),
+        _megabytes(given.max_state_mb),
+    )
     with destination:
         results = list(check(destination, day, rate, state_mb))
         if destination.bytes_read is not None:
-            print(f"BigQuery: the queries of this check read {destination.bytes_read:,} bytes", file=sys.stderr)
+            print(
+                f"BigQuery: the queries of this check read {destination.bytes_read:,} bytes",
+                file=sys.stderr,
+            )
     print_results(results, given.json)
     return int(any(result.status == FAILED for result in results))
 
 
-def check(destination: CheckedDestination, day: str | None, max_duplicate_rate: float, max_state_mb: float) -> Iterator[CheckResult]:
+def check(
+    destination: CheckedDestination, day: str | None, max_duplicate_rate: float, max_state_mb: float
+) -> Iterator[CheckResult]:
     """All checks of an open destination."""
     if not destination.has_tables():
-        raise UsageError(f"--destination={destination.name}: no run has written here. Give the destination that run has written to.")
+        raise UsageError(
+            f"--destination={destination.name}: no run has written here. Give the destination that"
+            " run has written to."
+        )
     try:
         runs = destination.read_runs()
     except GuaranteeError as broken:
@@ -87,22 +145,36 @@ def check(destination: CheckedDestination, day: str | None, max_duplicate_rate: 
         return
     if not runs:
         empty = destination.is_empty()
-        figure = "nothing to check: no run has written here" if empty else "the tables have rows, but the ledger is empty"
+        figure = (
+            "nothing to check: no run has written here"
+            if empty
+            else "the tables have rows, but the ledger is empty"
+        )
         yield CheckResult("the ledger is one chain", NOTED if empty else FAILED, figure)
         return
     yield from _health(destination, runs, day, max_duplicate_rate, max_state_mb)
     yield from check_ledger(runs, highest_event_times(destination))
     yield from check_coordinates(destination, runs)
     yield no_rows_may_be_found(
-        "each run has the rows it wrote, table by table", destination.query(destination.checks.rows_by_run), "differences"
+        "each run has the rows it wrote, table by table",
+        destination.query(destination.checks.rows_by_run),
+        "differences",
     )
     yield from _totals(destination, runs)
     if runs[-1].status == PREPARED:
-        yield CheckResult("run in flight", NOTED, f"{runs[-1].run_id} is PREPARED: not judged; the next run makes it visible as a whole")
+        yield CheckResult(
+            "run in flight",
+            NOTED,
+            f"{runs[-1].run_id} is PREPARED: not judged; the next run makes it visible as a whole",
+        )
 
 
 def _health(
-    destination: CheckedDestination, runs: Sequence[RunRecord], day: str | None, max_duplicate_rate: float, max_state_mb: float
+    destination: CheckedDestination,
+    runs: Sequence[RunRecord],
+    day: str | None,
+    max_duplicate_rate: float,
+    max_state_mb: float,
 ) -> Iterator[CheckResult]:
     """The three checks that users of the Spark job know."""
     last = last_committed(runs)
@@ -113,26 +185,45 @@ def _health(
     (ids,) = destination.query(questions.distinct_ids, when).to_pylist()
     if not ids["total"]:
         yield CheckResult(
-            "COUNT(DISTINCT transaction_id) = COUNT(*)", NOTED, "nothing to check: no payment" + (f" on {day}" if day else "")
+            "COUNT(DISTINCT transaction_id) = COUNT(*)",
+            NOTED,
+            "nothing to check: no payment" + (f" on {day}" if day else ""),
         )
         return
-    # Over all days the figures tell whether an id repeats at all; those of one day cannot: the other payment may lie on another day.
+    # Over all days the figures tell whether an id repeats at all; those of one day cannot: the
+    # other payment may lie on another day.
     repeats = []
     if day is not None or ids["uniq"] != ids["total"]:
-        repeats = repeated_payments(destination.query(questions.copies_of_repeated_ids, when), runs, **when)
+        repeats = repeated_payments(
+            destination.query(questions.copies_of_repeated_ids, when), runs, **when
+        )
     wrong = [row for row in repeats if not row["beyond_horizon"]]
     figure = f"{ids['uniq']:,} ids, {ids['total']:,} rows"
-    yield CheckResult("COUNT(DISTINCT transaction_id) = COUNT(*)", FAILED if wrong else PASSED, figure, wrong[:PROOF_ROWS])
+    yield CheckResult(
+        "COUNT(DISTINCT transaction_id) = COUNT(*)",
+        FAILED if wrong else PASSED,
+        figure,
+        wrong[:PROOF_ROWS],
+    )
     if beyond := [row for row in repeats if row["beyond_horizon"]]:
-        yield CheckResult("ids that came again beyond the dedup horizon", NOTED, f"{len(beyond):,} payments", beyond[:PROOF_ROWS])
+        yield CheckResult(
+            "ids that came again beyond the dedup horizon",
+            NOTED,
+            f"{len(beyond):,} payments",
+            beyond[:PROOF_ROWS],
+        )
     (rate,) = destination.query(questions.duplicate_rate, when).to_pylist()
     average = rate["average"]
-    figure = f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%} (--max_duplicate_rate)"
+    figure = (
+        f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%} (--max_duplicate_rate)"
+    )
     yield CheckResult("AVG(dup_count)", PASSED if average < max_duplicate_rate else FAILED, figure)
 
 
 def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
-    """A run in flight has written all tables or not yet the last one, the totals: either view may be the one that adds up."""
+    """A run in flight has written all tables or not yet the last one, the totals: either view may
+    be the one that adds up.
+    """
     settings: dict[str, Any] = runs[-1].settings
     columns = settings["amount_column"], settings["currency_column"]
     in_flight = runs[-1].status == PREPARED
@@ -141,11 +232,18 @@ def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Itera
         found = destination.query(destination.checks.totals_differences(*columns, True))
     marked = destination.query(destination.checks.unobserved_windows).column("window_start")
     unobserved = pc.is_in(found.column("window_start"), value_set=marked)
-    yield no_rows_may_be_found("control totals add up to the tables", found.filter(pc.invert(unobserved)), "windows that do not add up")
+    yield no_rows_may_be_found(
+        "control totals add up to the tables",
+        found.filter(pc.invert(unobserved)),
+        "windows that do not add up",
+    )
     if len(marked):
         figure = f"{len(marked):,} windows have no complete totals: they were open when a streaming job began without a checkpoint"
         yield CheckResult(
-            "windows that nobody observed as a whole", NOTED, figure, found.filter(unobserved).slice(0, PROOF_ROWS).to_pylist()
+            "windows that nobody observed as a whole",
+            NOTED,
+            figure,
+            found.filter(unobserved).slice(0, PROOF_ROWS).to_pylist(),
         )
 
 

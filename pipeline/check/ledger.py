@@ -1,4 +1,6 @@
-"""The ledger agrees with itself and with the tables: one chain, positions that continue, watermarks that are what the rows make them."""
+"""The ledger agrees with itself and with the tables: one chain, positions that continue, watermarks
+that are what the rows make them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from transforms.destinations.contract.checks import Queryable
-from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, PartitionProgress, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    COMMITTED,
+    PREPARED,
+    PartitionProgress,
+    RunRecord,
+)
 from transforms.model.tables import ROW_TABLES
 
 Place = tuple[str, str, int]
@@ -17,14 +24,23 @@ Place = tuple[str, str, int]
 def highest_event_times(destination: Queryable) -> dict[Place, int]:
     """Microseconds, of payments and duplicates by the run that read them."""
     found = destination.query(destination.checks.highest_event_times)
-    return {(row["run_id"], row["kafka_topic"], row["kafka_partition"]): row["highest_us"] for row in found.to_pylist()}
+    return {
+        (row["run_id"], row["kafka_topic"], row["kafka_partition"]): row["highest_us"]
+        for row in found.to_pylist()
+    }
 
 
 def check_ledger(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Iterator[CheckResult]:
     """`runs` is the chain as the destination has read it; a broken chain is found out there."""
     problems = list(_problems(runs, highest))
-    figure = f"{len(problems):,} breaks" if problems else f"{len(runs):,} records, each follows the one before"
-    yield CheckResult("the ledger is one chain", FAILED if problems else PASSED, figure, problems[:PROOF_ROWS])
+    figure = (
+        f"{len(problems):,} breaks"
+        if problems
+        else f"{len(runs):,} records, each follows the one before"
+    )
+    yield CheckResult(
+        "the ledger is one chain", FAILED if problems else PASSED, figure, problems[:PROOF_ROWS]
+    )
 
 
 def _problems(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Iterator[dict[str, Any]]:
@@ -40,47 +56,89 @@ def _problems(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Iterat
         if rows != sum(part.records for part in run.partitions):
             yield {**where, "problem": "its tables' rows are not its partitions' records"}
         if run.status == COMMITTED and _horizon(run) < horizon_before:
-            yield {**where, "problem": f"dedup horizon {_horizon(run)} us after {horizon_before} us"}
+            yield {
+                **where,
+                "problem": f"dedup horizon {_horizon(run)} us after {horizon_before} us",
+            }
         yield from ({**where, "problem": problem} for problem in _load_problems(run))
         now = {(part.topic, part.partition): part for part in run.partitions}
         for key, part in now.items():
             for problem in _partition_problems(part, before.get(key), run):
-                yield {**where, "topic": part.topic, "partition": part.partition, "problem": problem}
+                yield {
+                    **where,
+                    "topic": part.topic,
+                    "partition": part.partition,
+                    "problem": problem,
+                }
             for problem in _watermark_problems(part, before, run, highest.get((run.run_id, *key))):
-                yield {**where, "topic": part.topic, "partition": part.partition, "problem": problem}
+                yield {
+                    **where,
+                    "topic": part.topic,
+                    "partition": part.partition,
+                    "problem": problem,
+                }
         for topic, partition in before.keys() - now.keys():
             yield {**where, "topic": topic, "partition": partition, "problem": "forgotten"}
         if run.status == COMMITTED:
             before, horizon_before = now, _horizon(run)
 
 
-def _partition_problems(part: PartitionProgress, before: PartitionProgress | None, run: RunRecord) -> Iterator[str]:
+def _partition_problems(
+    part: PartitionProgress, before: PartitionProgress | None, run: RunRecord
+) -> Iterator[str]:
     if part.records + part.gap_offsets != part.to_offset - part.from_offset:
         yield f"{part.records} records and {part.gap_offsets} gaps do not fill offsets {part.from_offset} to {part.to_offset}"
     if before is None:
         return
-    if part.from_offset != before.to_offset and (part.from_offset, part.to_offset) != (before.from_offset, before.to_offset):
+    if part.from_offset != before.to_offset and (part.from_offset, part.to_offset) != (
+        before.from_offset,
+        before.to_offset,
+    ):
         yield f"starts at {part.from_offset}, the run before ended at {before.to_offset}"
     if None not in (part.topic_id, before.topic_id) and part.topic_id != before.topic_id:
         yield f"topic id {part.topic_id} after {before.topic_id}"
 
 
 def _watermark_problems(
-    part: PartitionProgress, before: Mapping[tuple[str, int], PartitionProgress], run: RunRecord, highest_us: int | None
+    part: PartitionProgress,
+    before: Mapping[tuple[str, int], PartitionProgress],
+    run: RunRecord,
+    highest_us: int | None,
 ) -> Iterator[str]:
-    """A watermark is what it was, or what the clock of an idle partition made it at the start, or what the rows make it."""
+    """A watermark is what it was, or what the clock of an idle partition made it at the start, or
+    what the rows make it.
+    """
     last = before.get((part.topic, part.partition))
     carried = [known.watermark for known in before.values() if known.watermark is not None]
-    least = last.watermark if last is not None and last.watermark is not None else min(carried, default=None)
-    carried_on = last is not None and part.to_offset == part.from_offset and part.start_watermark == last.watermark
+    least = (
+        last.watermark
+        if last is not None and last.watermark is not None
+        else min(carried, default=None)
+    )
+    carried_on = (
+        last is not None
+        and part.to_offset == part.from_offset
+        and part.start_watermark == last.watermark
+    )
     if not carried_on:  # the others are of a topic that the run did not name
         yield from _start_problems(part, least, run)
     if run.status != COMMITTED:
         return
-    reached = [mark for mark in (part.start_watermark, None if highest_us is None else highest_us - _horizon(run)) if mark is not None]
+    reached = [
+        mark
+        for mark in (
+            part.start_watermark,
+            None if highest_us is None else highest_us - _horizon(run),
+        )
+        if mark is not None
+    ]
     expected = max(reached, default=None)
     # What made the watermark of a repaired run may be a record that was lost since.
-    repaired = run.repairs is not None and part.watermark is not None and (expected is None or part.watermark > expected)
+    repaired = (
+        run.repairs is not None
+        and part.watermark is not None
+        and (expected is None or part.watermark > expected)
+    )
     if part.watermark != expected and not repaired:
         yield f"watermark {part.watermark}, but its rows make it {expected}"
 
@@ -89,7 +147,11 @@ def _start_problems(part: PartitionProgress, least: int | None, run: RunRecord) 
     """least: the watermark before, or the lowest of the others where there was none."""
     if (part.start_watermark is None) != (least is None):
         yield f"starts with the watermark {part.start_watermark} after {least}"
-    elif part.start_watermark is not None and least is not None and not least <= part.start_watermark <= _latest_start(least, run):
+    elif (
+        part.start_watermark is not None
+        and least is not None
+        and not least <= part.start_watermark <= _latest_start(least, run)
+    ):
         yield f"starts with the watermark {part.start_watermark} after {least}, planned at {run.plan_time}"
 
 
@@ -102,7 +164,9 @@ def _load_problems(run: RunRecord) -> Iterator[str]:
     """What a run has taken for expired must be behind everything that it judged by."""
     starts = [part.start_watermark for part in run.partitions if part.to_offset > part.from_offset]
     known = [mark for mark in starts if mark is not None]
-    if run.lowest_watermark is not None and (len(known) < len(starts) or run.lowest_watermark > min(known, default=run.lowest_watermark)):
+    if run.lowest_watermark is not None and (
+        len(known) < len(starts) or run.lowest_watermark > min(known, default=run.lowest_watermark)
+    ):
         yield f"ids before the watermark {run.lowest_watermark} were not loaded, but it judged by {starts}"
 
 

@@ -1,7 +1,10 @@
-"""Second payments of an id: beyond the dedup horizon they are worth telling, within it they are what must never happen.
+"""Second payments of an id: beyond the dedup horizon they are worth telling, within it they are
+what must never happen.
 
-Judged here and not in SQL: which run came before which is known by following the chain, and BigQuery bounds the steps of a recursive query
-(https://cloud.google.com/bigquery/docs/recursive-ctes), while a chain has a record for every run there ever was.
+Judged here and not in SQL: which run came before which is known by following the chain, and
+BigQuery bounds the steps of a recursive query
+(https://cloud.google.com/bigquery/docs/recursive-ctes), while a chain has a record for every run
+there ever was.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 
 _EPOCH: Final = datetime(1970, 1, 1)
-_COLUMNS: Final = ("transaction_id", "is_payment", "event_time_us", "kafka_topic", "kafka_partition", "kafka_offset")
+_COLUMNS: Final = (
+    "transaction_id",
+    "is_payment",
+    "event_time_us",
+    "kafka_topic",
+    "kafka_partition",
+    "kafka_offset",
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,15 @@ class _Copy:
     """Topic, partition, offset."""
 
 
-def repeated_payments(copies: pa.Table, runs: Sequence[RunRecord], first_time: int, last_time: int) -> list[dict[str, Any]]:
-    """One row, fit for a proof, for each payment with event time first_time .. last_time of an id that had been paid for already.
+def repeated_payments(
+    copies: pa.Table, runs: Sequence[RunRecord], first_time: int, last_time: int
+) -> list[dict[str, Any]]:
+    """One row, fit for a proof, for each payment with event time first_time .. last_time of an id
+    that had been paid for already.
 
-    copies: the answer to `copies_of_repeated_ids`; runs: the chain in its order. A payment is `beyond_horizon` when the ids that its run had
-    loaded did not hold it any more: the run's lowest start watermark had passed the minute of the latest copy that earlier runs have seen.
+    copies: the answer to `copies_of_repeated_ids`; runs: the chain in its order. A payment is
+    `beyond_horizon` when the ids that its run had loaded did not hold it any more: the run's lowest
+    start watermark had passed the minute of the latest copy that earlier runs have seen.
     """
     places = _Places(runs)
     columns = (copies.column(name).to_pylist() for name in _COLUMNS)
@@ -62,18 +76,26 @@ class _Places:
         for index, run in enumerate(runs):
             for part in run.partitions:
                 if run.status != ABORTED and part.to_offset > part.from_offset:
-                    starts.setdefault((part.topic, part.partition), []).append((part.from_offset, index))
+                    starts.setdefault((part.topic, part.partition), []).append(
+                        (part.from_offset, index)
+                    )
         self._starts = {key: sorted(of_partition) for key, of_partition in starts.items()}
 
     def of(self, topic: str, partition: int, offset: int) -> int:
-        """Place in the chain; behind all of it for a coordinate that no run has read, which another check reports."""
+        """Place in the chain; behind all of it for a coordinate that no run has read, which another
+        check reports.
+        """
         starts = self._starts.get((topic, partition), [])
         before = bisect_right(starts, (offset, self._unread)) - 1
         return starts[before][1] if before >= 0 else self._unread
 
 
-def _judge(copies: Iterator[_Copy], runs: Sequence[RunRecord]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(event time, row) of the repeated payments among the copies of one id, which come in the order of the chain."""
+def _judge(
+    copies: Iterator[_Copy], runs: Sequence[RunRecord]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(event time, row) of the repeated payments among the copies of one id, which come in the
+    order of the chain.
+    """
     payments_before = 0
     latest_before: int | None = None
     for index, of_one_run in groupby(copies, key=lambda copy: copy.run):
@@ -104,6 +126,8 @@ def _proof(copy: _Copy, latest_before: int | None, beyond_horizon: bool) -> dict
         "kafka_partition": partition,
         "kafka_offset": offset,
         "event_time": _EPOCH + timedelta(microseconds=copy.event_time_us),
-        "seconds_apart": None if latest_before is None else (copy.event_time_us - latest_before) // 1_000_000,
+        "seconds_apart": None
+        if latest_before is None
+        else (copy.event_time_us - latest_before) // 1_000_000,
         "beyond_horizon": beyond_horizon,
     }

@@ -31,7 +31,9 @@ def no_rows_may_be_found(name: str, found: pa.Table, what: str) -> CheckResult:
     """`found` holds the offending rows."""
     if not found.num_rows:
         return CheckResult(name, PASSED, f"no {what}")
-    return CheckResult(name, FAILED, f"{found.num_rows:,} {what}", found.slice(0, PROOF_ROWS).to_pylist())
+    return CheckResult(
+        name, FAILED, f"{found.num_rows:,} {what}", found.slice(0, PROOF_ROWS).to_pylist()
+    )
 
 
 def print_results(results: Sequence[CheckResult], as_json: bool) -> None:

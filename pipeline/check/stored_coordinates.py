@@ -1,4 +1,6 @@
-"""The coordinates that the tables hold, asked for once for all partitions and kept as runs until a partition is looked at."""
+"""The coordinates that the tables hold, asked for once for all partitions and kept as runs until a
+partition is looked at.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,26 @@ _PARTITION: Final = ["kafka_topic", "kafka_partition"]
 
 
 class StoredCoordinates:
-    """Memory: 40 bytes for each run of offsets, and the offsets of the one partition that is looked at."""
+    """Memory: 40 bytes for each run of offsets, and the offsets of the one partition that is looked
+    at.
+    """
 
     def __init__(self, destination: Queryable) -> None:
         questions = destination.checks
         runs = destination.query(questions.coordinate_runs)
         gaps = destination.query(questions.gaps)
-        self._runs, self._gaps = _by_partition(runs, "first_offset"), _by_partition(gaps, "first_offset")
+        self._runs, self._gaps = (
+            _by_partition(runs, "first_offset"),
+            _by_partition(gaps, "first_offset"),
+        )
         self._repeated: dict[Position, pa.Table] = {}
         lengths = pc.add(pc.subtract(runs.column("last_offset"), runs.column("first_offset")), 1)
         if pc.any(pc.not_equal(runs.column("n"), lengths)).as_py():
-            # Only then: on a service that bills what a query reads, a second look at every coordinate costs as much as the first.
-            self._repeated = _by_partition(destination.query(questions.repeated_coordinates), "kafka_offset")
+            # Only then: on a service that bills what a query reads, a second look at every
+            # coordinate costs as much as the first.
+            self._repeated = _by_partition(
+                destination.query(questions.repeated_coordinates), "kafka_offset"
+            )
 
     def partitions(self) -> set[Position]:
         """Those with a row or a gap."""
@@ -46,9 +56,13 @@ class StoredCoordinates:
         return np.repeat(offsets, rows)
 
     def repeated(self, where: Position) -> tuple[NDArray[np.int64], list[str]]:
-        """Coordinates with several rows, sorted, and for each the names of the tables that hold them."""
+        """Coordinates with several rows, sorted, and for each the names of the tables that hold
+        them.
+        """
         found = self._repeated.get(where)
-        return _columns(found, "kafka_offset")[0], found.column("tables").to_pylist() if found else []
+        return _columns(found, "kafka_offset")[0], found.column(
+            "tables"
+        ).to_pylist() if found else []
 
     def gaps(self, where: Position) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(first, last) of the rows of offset_gaps, sorted by first."""
@@ -57,7 +71,10 @@ class StoredCoordinates:
 
 
 def _by_partition(found: pa.Table, within: str) -> dict[Position, pa.Table]:
-    return {(topic, partition): rows for (topic, partition), rows in sorted_groups(found, _PARTITION, within)}
+    return {
+        (topic, partition): rows
+        for (topic, partition), rows in sorted_groups(found, _PARTITION, within)
+    }
 
 
 def _columns(found: pa.Table | None, *names: str) -> list[NDArray[np.int64]]:

@@ -1,4 +1,6 @@
-"""`demo`: 200,000 payments through an embedded Kafka, with copies, late, future and broken messages, and a pipeline that is killed twice."""
+"""`demo`: 200,000 payments through an embedded Kafka, with copies, late, future and broken
+messages, and a pipeline that is killed twice.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ from pipeline.demo.destination import BIGQUERY, DUCKDB, DemoDestination, demo_de
 from pipeline.demo.embedded_kafka import embedded_kafka
 from pipeline.options.arguments import one_of, plain_parser
 from pipeline.produce.command import KafkaSender
-from pipeline.produce.message_generator import COPY, FUTURE, INVALID, LATE, PAYMENT, STEP_US, GeneratedMessage, MessageGenerator
+from pipeline.produce.message_generator import (
+    COPY,
+    FUTURE,
+    INVALID,
+    LATE,
+    PAYMENT,
+    STEP_US,
+    GeneratedMessage,
+    MessageGenerator,
+)
 
 MESSAGES: Final = 200_000
 REACHED: Final = "reached the point"
@@ -27,8 +38,15 @@ _COPIES_OF_ONE: Final = 10
 
 def demo_command(argv: Sequence[str]) -> int:
     """0 when every figure is as it must be, 1 when one is off. Raises UsageError."""
-    parser = plain_parser("payment-pipeline demo", "Payments through an embedded Kafka, killed on the way, each exactly one row.")
-    parser.add_argument("--destination", default=DUCKDB, help="duckdb (a file in this folder) or bigquery (a stand-in on this machine)")
+    parser = plain_parser(
+        "payment-pipeline demo",
+        "Payments through an embedded Kafka, killed on the way, each exactly one row.",
+    )
+    parser.add_argument(
+        "--destination",
+        default=DUCKDB,
+        help="duckdb (a file in this folder) or bigquery (a stand-in on this machine)",
+    )
     kind = one_of("destination", parser.parse_strictly(argv).destination, [DUCKDB, BIGQUERY])
     with embedded_kafka() as servers, demo_destination(kind) as destination:
         demo = Demo(servers, destination)
@@ -47,23 +65,44 @@ class Demo:
 
     def play(self) -> None:
         start_us = time.time_ns() // 1000 - MESSAGES * STEP_US
-        early = MessageGenerator(1, start_us, duplicate_rate=0.015, invalid_rate=0.005, future_rate=0.001)
+        early = MessageGenerator(
+            1, start_us, duplicate_rate=0.015, invalid_rate=0.005, future_rate=0.001
+        )
         half = MESSAGES // 2
-        _say(f"{half:,} messages go to Kafka: payments, copies of them, broken ones, one payment {_COPIES_OF_ONE} times more")
+        _say(
+            f"{half:,} messages go to Kafka: payments, copies of them, broken ones, one payment"
+            f" {_COPIES_OF_ONE} times more"
+        )
         messages = early.take(half - _COPIES_OF_ONE)
         popular = next(message for message in messages if message.kind == PAYMENT)
-        self._send([*messages, *(popular.copy_with_key(b"again-%d" % number) for number in range(_COPIES_OF_ONE))])
+        self._send(
+            [
+                *messages,
+                *(popular.copy_with_key(b"again-%d" % number) for number in range(_COPIES_OF_ONE)),
+            ]
+        )
         _say("the pipeline reads them, and is killed with kill -9 while it writes")
         self._killed_run("append", 20)
         self._show_rows("nothing is visible of the killed run")
         _say("it is started again")
         self._run()
-        later = MessageGenerator(2, start_us + half * STEP_US, duplicate_rate=0.015, late_rate=0.002, invalid_rate=0.005)
-        _say(f"{half:,} more messages: this time some are late, and some are copies of what came before")
+        later = MessageGenerator(
+            2, start_us + half * STEP_US, duplicate_rate=0.015, late_rate=0.002, invalid_rate=0.005
+        )
+        _say(
+            f"{half:,} more messages: this time some are late, and some are copies of what came"
+            " before"
+        )
         messages = later.take(half - 100)
-        old = [message.copy_with_key(b"much-later") for message in self._sent[-5000:] if message.kind == PAYMENT][:100]
+        old = [
+            message.copy_with_key(b"much-later")
+            for message in self._sent[-5000:]
+            if message.kind == PAYMENT
+        ][:100]
         self._send([*messages, *old])
-        _say("the pipeline reads them, and is killed with kill -9 between the commits of two tables")
+        _say(
+            "the pipeline reads them, and is killed with kill -9 between the commits of two tables"
+        )
         self._killed_run("commit", 1)
         self._show_rows("half of a run is visible")
         _say("it is started again, and finishes that run first")
@@ -80,8 +119,12 @@ class Demo:
                 charged_twice[str(message.currency)] += message.amount or Decimal(0)  # type: ignore[assignment]
         query = self._destination.query
         rows = {name: self._destination.count(name) for name in _TABLES}
-        unique = query("SELECT COUNT(DISTINCT transaction_id) AS n FROM {payment_transactions}")[0]["n"]
-        saved = query("SELECT currency, SUM(amount) AS amount FROM {duplicate_transactions} GROUP BY currency")
+        unique = query("SELECT COUNT(DISTINCT transaction_id) AS n FROM {payment_transactions}")[0][
+            "n"
+        ]
+        saved = query(
+            "SELECT currency, SUM(amount) AS amount FROM {duplicate_transactions} GROUP BY currency"
+        )
         money = {row["currency"]: row["amount"] for row in saved}
         print()
         print(f"{'':<26}{'sent':>12}{'in the tables':>16}")
@@ -89,9 +132,15 @@ class Demo:
         self._line("unique payments", kinds[PAYMENT], unique)
         self._line("accepted", kinds[PAYMENT], rows["payment_transactions"])
         self._line("duplicates", kinds[COPY], rows["duplicate_transactions"])
-        self._line("rejected", kinds[LATE] + kinds[FUTURE] + kinds[INVALID], rows["rejected_records"])
+        self._line(
+            "rejected", kinds[LATE] + kinds[FUTURE] + kinds[INVALID], rows["rejected_records"]
+        )
         for currency in sorted(charged_twice):
-            self._line(f"not charged twice, {currency}", charged_twice[currency], money.get(currency, Decimal(0)))
+            self._line(
+                f"not charged twice, {currency}",
+                charged_twice[currency],
+                money.get(currency, Decimal(0)),
+            )
         print()
         if not self._good:
             print("a figure is off: the pipeline did not keep its guarantee", file=sys.stderr)
@@ -112,19 +161,42 @@ class Demo:
         self._good &= self._call(*self._run_arguments()) == 0
 
     def _show_rows(self, what: str) -> None:
-        print(f"{what}: " + ", ".join(f"{name} {self._destination.count(name):,}" for name in _TABLES), flush=True)
+        print(
+            f"{what}: "
+            + ", ".join(f"{name} {self._destination.count(name):,}" for name in _TABLES),
+            flush=True,
+        )
 
     def _run_arguments(self) -> list[str]:
-        where = [f"--bootstrap_servers={self._servers}", f"--topic={_TOPIC}", *self._destination.arguments]
+        where = [
+            f"--bootstrap_servers={self._servers}",
+            f"--topic={_TOPIC}",
+            *self._destination.arguments,
+        ]
         return ["run", *where, f"--max_records_per_run={MESSAGES // 4}"]
 
     def _call(self, *arguments: str) -> int:
         """Runs a command with its output in sight."""
-        return subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=False).returncode
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments], check=False
+        ).returncode
 
     def _killed_run(self, point: str, count: int) -> None:
-        command = [sys.executable, "-m", "pipeline.demo.victim", point, str(count), *self._run_arguments()]
-        victim = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.demo.victim",
+            point,
+            str(count),
+            *self._run_arguments(),
+        ]
+        victim = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         assert victim.stdout is not None
         reached = any(REACHED in line for line in victim.stdout)
         if victim.poll() is None:

@@ -1,4 +1,6 @@
-"""Where the demo's tables are: a DuckDB file in the current folder, or BigQuery's stand-in as a process of its own."""
+"""Where the demo's tables are: a DuckDB file in the current folder, or BigQuery's stand-in as a
+process of its own.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ _START_SECONDS: Final = 30.0
 
 @dataclass(frozen=True)
 class DemoDestination:
-    """arguments: what `run` and `check` are told. closing: lines for the end, where the tables are and what to try."""
+    """arguments: what `run` and `check` are told. closing: lines for the end, where the tables are
+    and what to try.
+    """
 
     arguments: tuple[str, ...]
     destination: Destination
@@ -57,7 +61,11 @@ class _Names(dict[str, str]):
         self._destination = destination
 
     def __missing__(self, table: str) -> str:
-        return self._destination.settings.table(table) if isinstance(self._destination, BigQueryDestination) else table
+        return (
+            self._destination.settings.table(table)
+            if isinstance(self._destination, BigQueryDestination)
+            else table
+        )
 
 
 @contextmanager
@@ -67,7 +75,10 @@ def demo_destination(kind: str) -> Iterator[DemoDestination]:
         yield _in_a_file()
         return
     with tempfile.TemporaryDirectory() as folder, _stand_in(Path(folder)) as ready:
-        endpoints: dict[str, Any] = {"api_endpoint": ready["rest_endpoint"], "storage_endpoint": ready["storage_endpoint"]}
+        endpoints: dict[str, Any] = {
+            "api_endpoint": ready["rest_endpoint"],
+            "storage_endpoint": ready["storage_endpoint"],
+        }
         yield DemoDestination(
             arguments=(
                 f"--destination=bigquery:{_PROJECT}.{_DATASET}",
@@ -75,8 +86,14 @@ def demo_destination(kind: str) -> Iterator[DemoDestination]:
                 f"--bigquery_storage_endpoint={ready['storage_endpoint']}",
             ),
             destination=open_destination(f"bigquery:{_PROJECT}.{_DATASET}", **endpoints),
-            closing=("The tables were in a stand-in for BigQuery, which ends here. With a project of yours:",)
-            + ("  payment-pipeline preflight --destination=bigquery:PROJECT.DATASET --bootstrap_servers=... --topic=...",),
+            closing=(
+                "The tables were in a stand-in for BigQuery, which ends here. With a project of"
+                " yours:",
+            )
+            + (
+                "  payment-pipeline preflight --destination=bigquery:PROJECT.DATASET"
+                " --bootstrap_servers=... --topic=...",
+            ),
         )
 
 
@@ -85,42 +102,63 @@ def _in_a_file() -> DemoDestination:
     path = Path(FILE)
     if path.exists() and not _is_ours():
         raise UsageError(
-            f"{path.resolve()} was not made by the demo, which would replace it. Move it, or start the demo in another folder."
+            f"{path.resolve()} was not made by the demo, which would replace it. Move it, or start"
+            " the demo in another folder."
         )
     for left in (FILE, f"{FILE}.wal"):
         Path(left).unlink(missing_ok=True)
     with duckdb.connect(FILE) as fresh:
         fresh.execute(f"CREATE TABLE {_MARK} AS SELECT 'the next demo replaces this file' AS note")
-    tries = [f"""  {sys.executable} -c "import duckdb; duckdb.connect('{FILE}').sql('{query}').show()\"""" for query in _QUERIES]
+    tries = [
+        f"""  {sys.executable} -c "import duckdb; duckdb.connect('{FILE}').sql('{query}').show()\""""
+        for query in _QUERIES
+    ]
     closing = (f"The tables are in {path.resolve()} (the next demo replaces it). Try:", *tries)
-    return DemoDestination((f"--destination=duckdb:{FILE}",), open_destination(f"duckdb:{FILE}"), closing)
+    return DemoDestination(
+        (f"--destination=duckdb:{FILE}",), open_destination(f"duckdb:{FILE}"), closing
+    )
 
 
 def _is_ours() -> bool:
     try:
         with duckdb.connect(FILE) as found:
-            return bool(found.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [_MARK]).fetchall())
+            return bool(
+                found.execute(
+                    "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [_MARK]
+                ).fetchall()
+            )
     except duckdb.Error:
         return False
 
 
 @contextmanager
 def _stand_in(folder: Path) -> Iterator[dict[str, str]]:
-    """It belongs to the tests, so it is there in a checkout only. In a session of its own: killing a run's group does not reach it."""
+    """It belongs to the tests, so it is there in a checkout only. In a session of its own: killing
+    a run's group does not reach it.
+    """
     root = Path(__file__).parents[2]
     if not (root / "tests" / "bigquery_stand_in").is_dir():
         raise UsageError(
-            "--destination=bigquery: the demo's stand-in for BigQuery is part of the source checkout. Clone it, and run `make demo` there."
+            "--destination=bigquery: the demo's stand-in for BigQuery is part of the source"
+            " checkout. Clone it, and run `make demo` there."
         )
     ready = folder / "ready.json"
-    command = [sys.executable, "-m", "tests.bigquery_stand_in", f"--project={_PROJECT}", f"--dataset={_DATASET}", f"--ready_file={ready}"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bigquery_stand_in",
+        f"--project={_PROJECT}",
+        f"--dataset={_DATASET}",
+        f"--ready_file={ready}",
+    ]
     process = subprocess.Popen(command, cwd=root, start_new_session=True)
     try:
         deadline = time.monotonic() + _START_SECONDS
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise UsageError(
-                    "--destination=bigquery: the stand-in did not start; its own message stands above. Run `make test` once to set it up."
+                    "--destination=bigquery: the stand-in did not start; its own message stands"
+                    " above. Run `make test` once to set it up."
                 )
             time.sleep(0.05)
         yield json.loads(ready.read_text())
@@ -131,5 +169,6 @@ def _stand_in(folder: Path) -> Iterator[dict[str, str]]:
 
 _QUERIES: Final = (
     "SELECT * FROM deduplication_audit ORDER BY dup_count DESC LIMIT 5",
-    "SELECT reason, COUNT(*) AS records, ANY_VALUE(detail) AS example FROM rejected_records GROUP BY reason ORDER BY records DESC",
+    "SELECT reason, COUNT(*) AS records, ANY_VALUE(detail) AS example FROM rejected_records GROUP"
+    " BY reason ORDER BY records DESC",
 )

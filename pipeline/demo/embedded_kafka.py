@@ -1,7 +1,8 @@
 """librdkafka's mock cluster as a process of its own: enough Kafka for a demo, without Java.
 
-`python -m pipeline.demo.embedded_kafka` prints its address and ends when its standard input does. It has 4 partitions a topic and keeps 5 MiB of
-each in memory; it knows no transactions, no timestamps look-up and no topic ids.
+`python -m pipeline.demo.embedded_kafka` prints its address and ends when its standard input does.
+It has 4 partitions a topic and keeps 5 MiB of each in memory; it knows no transactions, no
+timestamps look-up and no topic ids.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from confluent_kafka import Producer
 
 @contextmanager
 def embedded_kafka() -> Iterator[str]:
-    """Its bootstrap servers, for as long as the block lasts; in a session of its own, so that killing a run's group does not reach it."""
+    """Its bootstrap servers, for as long as the block lasts; in a session of its own, so that
+    killing a run's group does not reach it.
+    """
     command = [sys.executable, "-m", "pipeline.demo.embedded_kafka"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdin is not None and process.stdout is not None
     try:
         yield process.stdout.readline().strip()
@@ -28,7 +33,9 @@ def embedded_kafka() -> Iterator[str]:
 
 
 def main() -> None:
-    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "replaced", "log_level": 2})
+    cluster = Producer(
+        {"test.mock.num.brokers": 1, "bootstrap.servers": "replaced", "log_level": 2}
+    )
     broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
     print(f"{broker.host}:{broker.port}", flush=True)
     sys.stdin.read()

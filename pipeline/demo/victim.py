@@ -1,4 +1,5 @@
-"""A `run` that halts at a chosen point and says so, for the demo to kill it there: kill -9 is the demo's, the point has to be exact.
+"""A `run` that halts at a chosen point and says so, for the demo to kill it there: kill -9 is the
+demo's, the point has to be exact.
 
 `python -m pipeline.demo.victim append|commit N run --topic=...`
 """

@@ -1,4 +1,6 @@
-"""Argument parsing that ends in a UsageError: every unknown or malformed flag is wrong usage, never a log line."""
+"""Argument parsing that ends in a UsageError: every unknown or malformed flag is wrong usage, never
+a log line.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,14 @@ from transforms.model.errors import UsageError
 
 
 class Arguments(argparse.ArgumentParser):
-    """An ArgumentParser without abbreviations that raises UsageError instead of leaving the process."""
+    """An ArgumentParser without abbreviations that raises UsageError instead of leaving the
+    process.
+    """
 
     def error(self, message: str) -> NoReturn:
-        """argparse's own words are kept but for one: of a flag that takes no value it says that it "ignored" one."""
+        """argparse's own words are kept but for one: of a flag that takes no value it says that it
+        "ignored" one.
+        """
         message = message.replace("ignored explicit argument", "takes no value, but got")
         raise UsageError(f"{message}. See `{self.prog} --help`.")
 
@@ -23,9 +29,13 @@ class Arguments(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            near = difflib.get_close_matches(flag, [text for action in self._actions for text in action.option_strings], n=1)
+            near = difflib.get_close_matches(
+                flag, [text for action in self._actions for text in action.option_strings], n=1
+            )
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(f"{unknown[0]}: there is no such option.{hint} See `{self.prog} --help`.")
+            raise UsageError(
+                f"{unknown[0]}: there is no such option.{hint} See `{self.prog} --help`."
+            )
         return namespace
 
 
@@ -33,11 +43,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, but not the absence of one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return super()._get_help_string(action) if action.default not in (None, False) else action.help
+        return (
+            super()._get_help_string(action) if action.default not in (None, False) else action.help
+        )
 
 
 def plain_parser(prog: str, description: str) -> Arguments:
-    return Arguments(prog=prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter)
+    return Arguments(
+        prog=prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter
+    )
 
 
 def required(namespace: argparse.Namespace, name: str, example: str) -> str:

@@ -19,7 +19,9 @@ TIMESTAMP = "timestamp"
 
 @dataclass(frozen=True)
 class Start:
-    """Where the first run begins. kind: earliest, latest or timestamp; timestamp_ms: milliseconds since 1970, of Kafka's record timestamp."""
+    """Where the first run begins. kind: earliest, latest or timestamp; timestamp_ms: milliseconds
+    since 1970, of Kafka's record timestamp.
+    """
 
     kind: str
     timestamp_ms: int = 0

@@ -1,4 +1,6 @@
-"""`--consumer_config`: librdkafka settings from a properties file, less those that would break the guarantee."""
+"""`--consumer_config`: librdkafka settings from a properties file, less those that would break the
+guarantee.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,25 @@ _OWNED: Final = {
     "group.instance.id": "partitions are assigned by the plan, never by the group",
     "partition.assignment.strategy": "partitions are assigned by the plan, never by the group",
 }
-_SECRET: Final = re.compile(r"password|secret|token|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"password|secret|token|\.key$|key\.pem|jaas|oauthbearer\.config", re.IGNORECASE
+)
 
 
 class ConsumerConfig(dict[str, str]):
     """librdkafka's names and values. Printing one never shows a secret."""
 
     def __repr__(self) -> str:
-        return repr({key: "<hidden>" if _SECRET.search(key) else value for key, value in self.items()})
+        return repr(
+            {key: "<hidden>" if _SECRET.search(key) else value for key, value in self.items()}
+        )
 
     __str__ = __repr__
 
 
-def load_consumer_config(path: str | None, bootstrap_servers: str, group_id: str | None) -> ConsumerConfig:
+def load_consumer_config(
+    path: str | None, bootstrap_servers: str, group_id: str | None
+) -> ConsumerConfig:
     """Settings for every client of the run. Raises UsageError naming file, key, value and the fix.
 
     Names: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
@@ -43,7 +51,10 @@ def load_consumer_config(path: str | None, bootstrap_servers: str, group_id: str
     config = ConsumerConfig(_read(path) if path else {})
     for key, reason in _OWNED.items():
         if key in config:
-            raise UsageError(f"--consumer_config={path}: {key}={config[key]} may not be set: {reason}. Remove the line.")
+            raise UsageError(
+                f"--consumer_config={path}: {key}={config[key]} may not be set: {reason}. Remove"
+                " the line."
+            )
     config["bootstrap.servers"] = bootstrap_servers
     config["group.id"] = group_id or DEFAULT_GROUP
     try:
@@ -51,7 +62,8 @@ def load_consumer_config(path: str | None, bootstrap_servers: str, group_id: str
         Consumer({"log_level": 0, **config}).close()
     except KafkaException as error:
         raise UsageError(
-            f"--consumer_config={path}: {error.args[0].str()}. Allowed are librdkafka's names and values; correct the line."
+            f"--consumer_config={path}: {error.args[0].str()}. Allowed are librdkafka's names and"
+            " values; correct the line."
         ) from error
     return config
 
@@ -61,7 +73,10 @@ def _read(path: str) -> dict[str, str]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"--consumer_config={path}: cannot be read ({reason}). Give the path of a properties file.") from error
+        raise UsageError(
+            f"--consumer_config={path}: cannot be read ({reason}). Give the path of a properties"
+            " file."
+        ) from error
     settings: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
@@ -69,8 +84,14 @@ def _read(path: str) -> dict[str, str]:
             continue
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            raise UsageError(f"--consumer_config={path}: line {number} is not of the form name=value. Correct it, or start it with #.")
+            raise UsageError(
+                f"--consumer_config={path}: line {number} is not of the form name=value. Correct"
+                " it, or start it with #."
+            )
         if key.strip() in settings:
-            raise UsageError(f"--consumer_config={path}: line {number} sets {key.strip()} a second time. Keep one of the lines.")
+            raise UsageError(
+                f"--consumer_config={path}: line {number} sets {key.strip()} a second time. Keep"
+                " one of the lines."
+            )
         settings[key.strip()] = value.strip()
     return settings

@@ -22,29 +22,70 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 
 def add_destination_arguments(parser: Any) -> None:
-    """--destination, and what only BigQuery needs beside it. Beam declares --impersonate_service_account; a command without Beam does itself."""
+    """--destination, and what only BigQuery needs beside it. Beam declares
+    --impersonate_service_account; a command without Beam does itself.
+    """
     add = parser.add_argument
-    add("--destination", metavar="URL", help="where the tables are: duckdb:PATH or bigquery:PROJECT.DATASET. Required.")
-    add("--table_prefix", default=_DEFAULTS["table_prefix"], metavar="TEXT", help="BigQuery: in front of every table's name")
-    add("--location", metavar="NAME", help="BigQuery: where jobs run, such as EU; left out, BigQuery finds out")
+    add(
+        "--destination",
+        metavar="URL",
+        help="where the tables are: duckdb:PATH or bigquery:PROJECT.DATASET. Required.",
+    )
+    add(
+        "--table_prefix",
+        default=_DEFAULTS["table_prefix"],
+        metavar="TEXT",
+        help="BigQuery: in front of every table's name",
+    )
+    add(
+        "--location",
+        metavar="NAME",
+        help="BigQuery: where jobs run, such as EU; left out, BigQuery finds out",
+    )
     add("--create_tables", default=_DEFAULTS["create_tables"], help="BigQuery: if_needed or never")
-    add("--update_schema", action="store_true", help="BigQuery: add new nullable columns to existing tables")
-    add("--maximum_bytes_billed", default=_DEFAULTS["maximum_bytes_billed"], metavar="SIZE", help="BigQuery: what one query may read")
-    add("--bigquery_api_endpoint", metavar="URL", help="BigQuery: another address; http only on this machine, then without credentials")
-    add("--bigquery_storage_endpoint", metavar="HOST:PORT", help="BigQuery: another address of the Storage Write API")
+    add(
+        "--update_schema",
+        action="store_true",
+        help="BigQuery: add new nullable columns to existing tables",
+    )
+    add(
+        "--maximum_bytes_billed",
+        default=_DEFAULTS["maximum_bytes_billed"],
+        metavar="SIZE",
+        help="BigQuery: what one query may read",
+    )
+    add(
+        "--bigquery_api_endpoint",
+        metavar="URL",
+        help="BigQuery: another address; http only on this machine, then without credentials",
+    )
+    add(
+        "--bigquery_storage_endpoint",
+        metavar="HOST:PORT",
+        help="BigQuery: another address of the Storage Write API",
+    )
 
 
 def add_impersonation(parser: Any) -> None:
     """In Beam's words."""
-    parser.add_argument("--impersonate_service_account", metavar="ACCOUNT", help="BigQuery: act as this service account")
+    parser.add_argument(
+        "--impersonate_service_account",
+        metavar="ACCOUNT",
+        help="BigQuery: act as this service account",
+    )
 
 
 def destination_options(given: Any) -> dict[str, Any]:
-    """Arguments of open_destination beside the URL. Raises UsageError for one that does not belong to the kind of destination."""
+    """Arguments of open_destination beside the URL. Raises UsageError for one that does not belong
+    to the kind of destination.
+    """
     if not required(given, "destination", "duckdb:payments.duckdb").startswith("bigquery:"):
         for flag, default in _DEFAULTS.items():
             if getattr(given, flag) != default:
-                raise UsageError(f"--{flag}={getattr(given, flag)}: only for --destination=bigquery:PROJECT.DATASET. Leave it out.")
+                raise UsageError(
+                    f"--{flag}={getattr(given, flag)}: only for"
+                    " --destination=bigquery:PROJECT.DATASET. Leave it out."
+                )
         return {}
     return {
         "prefix": given.table_prefix,

@@ -1,4 +1,6 @@
-"""The options of `run`, beside all of Beam's. Values arrive as text and are judged in run_config.py, where a message can name the fix."""
+"""The options of `run`, beside all of Beam's. Values arrive as text and are judged in
+run_config.py, where a message can name the fix.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,38 @@ class KafkaOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument("--topic", action="append", metavar="NAME", help="Kafka topic; may be given several times. Required.")
         parser.add_argument(
-            "--start", default="earliest", help="where the first run begins: earliest, latest, timestamp:2026-01-01T00:00:00Z"
+            "--topic",
+            action="append",
+            metavar="NAME",
+            help="Kafka topic; may be given several times. Required.",
         )
         parser.add_argument(
-            "--max_records_per_run", default="1000000", metavar="N", help="records in one transaction, fair over the partitions"
+            "--start",
+            default="earliest",
+            help="where the first run begins: earliest, latest, timestamp:2026-01-01T00:00:00Z",
         )
-        parser.add_argument("--consumer_config", metavar="FILE", help="properties file with librdkafka's names, such as sasl.password=...")
-        parser.add_argument("--group_id", metavar="NAME", help="group that offsets are reported under, for lag monitors (payment-pipeline)")
-        parser.add_argument("--on_data_loss", default="fail", help="offsets deleted before they were read: fail, or accept and record them")
+        parser.add_argument(
+            "--max_records_per_run",
+            default="1000000",
+            metavar="N",
+            help="records in one transaction, fair over the partitions",
+        )
+        parser.add_argument(
+            "--consumer_config",
+            metavar="FILE",
+            help="properties file with librdkafka's names, such as sasl.password=...",
+        )
+        parser.add_argument(
+            "--group_id",
+            metavar="NAME",
+            help="group that offsets are reported under, for lag monitors (payment-pipeline)",
+        )
+        parser.add_argument(
+            "--on_data_loss",
+            default="fail",
+            help="offsets deleted before they were read: fail, or accept and record them",
+        )
 
 
 class PaymentOptions(PipelineOptions):
@@ -31,13 +55,44 @@ class PaymentOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument("--schema", metavar="FILE", help="BigQuery JSON schema file of the payload; default: a plain payment")
-        parser.add_argument("--dedup_key", default="transaction_id", metavar="FIELD", help="field that names a payment")
-        parser.add_argument("--event_time_field", default="event_time", metavar="FIELD", help="field with the event time")
-        parser.add_argument("--amount_field", metavar="FIELD", help="field that control totals add up (amount, if the schema has it)")
-        parser.add_argument("--currency_field", metavar="FIELD", help="field that amounts are added up by (currency, if the schema has it)")
-        parser.add_argument("--unknown_fields", default="keep", help="fields that the schema does not name: keep (as JSON) or reject")
-        parser.add_argument("--max_record_bytes", default="8MiB", metavar="SIZE", help="longer messages are rejected")
+        parser.add_argument(
+            "--schema",
+            metavar="FILE",
+            help="BigQuery JSON schema file of the payload; default: a plain payment",
+        )
+        parser.add_argument(
+            "--dedup_key",
+            default="transaction_id",
+            metavar="FIELD",
+            help="field that names a payment",
+        )
+        parser.add_argument(
+            "--event_time_field",
+            default="event_time",
+            metavar="FIELD",
+            help="field with the event time",
+        )
+        parser.add_argument(
+            "--amount_field",
+            metavar="FIELD",
+            help="field that control totals add up (amount, if the schema has it)",
+        )
+        parser.add_argument(
+            "--currency_field",
+            metavar="FIELD",
+            help="field that amounts are added up by (currency, if the schema has it)",
+        )
+        parser.add_argument(
+            "--unknown_fields",
+            default="keep",
+            help="fields that the schema does not name: keep (as JSON) or reject",
+        )
+        parser.add_argument(
+            "--max_record_bytes",
+            default="8MiB",
+            metavar="SIZE",
+            help="longer messages are rejected",
+        )
 
 
 class DeduplicationOptions(PipelineOptions):
@@ -45,14 +100,34 @@ class DeduplicationOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument("--dedup_horizon", default="1h", metavar="TIME", help="watermark delay: how far copies may lie apart")
-        parser.add_argument("--extra_retention", default="0s", metavar="TIME", help="keep ids that much longer, for copies stamped anew")
-        parser.add_argument("--max_future_skew", default="5m", metavar="TIME", help="event times further ahead of the clock are rejected")
         parser.add_argument(
-            "--idle_timeout", default="1m", metavar="TIME", help="after that an empty partition follows the clock; or never"
+            "--dedup_horizon",
+            default="1h",
+            metavar="TIME",
+            help="watermark delay: how far copies may lie apart",
         )
         parser.add_argument(
-            "--dedup_layout", default="sharded", help="sharded (fast) or per_key (one state cell per id, the textbook form)"
+            "--extra_retention",
+            default="0s",
+            metavar="TIME",
+            help="keep ids that much longer, for copies stamped anew",
+        )
+        parser.add_argument(
+            "--max_future_skew",
+            default="5m",
+            metavar="TIME",
+            help="event times further ahead of the clock are rejected",
+        )
+        parser.add_argument(
+            "--idle_timeout",
+            default="1m",
+            metavar="TIME",
+            help="after that an empty partition follows the clock; or never",
+        )
+        parser.add_argument(
+            "--dedup_layout",
+            default="sharded",
+            help="sharded (fast) or per_key (one state cell per id, the textbook form)",
         )
         parser.add_argument("--shards", default="16", metavar="N", help="hash ranges of ids")
 
@@ -64,7 +139,9 @@ class OutputOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: Any) -> None:
         add_destination_arguments(parser)
         parser.add_argument(
-            "--reject_records", metavar="TOPIC:PARTITION:OFFSET,...", help="records whose rows the destination refused: they are rejected"
+            "--reject_records",
+            metavar="TOPIC:PARTITION:OFFSET,...",
+            help="records whose rows the destination refused: they are rejected",
         )
         parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 

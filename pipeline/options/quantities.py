@@ -8,7 +8,13 @@ from typing import Final
 from transforms.model.errors import UsageError
 
 _SECOND_US: Final = 1_000_000
-_UNITS: Final = {"ms": 1000, "s": _SECOND_US, "m": 60 * _SECOND_US, "h": 3600 * _SECOND_US, "d": 86_400 * _SECOND_US}
+_UNITS: Final = {
+    "ms": 1000,
+    "s": _SECOND_US,
+    "m": 60 * _SECOND_US,
+    "h": 3600 * _SECOND_US,
+    "d": 86_400 * _SECOND_US,
+}
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+", re.ASCII)
 _PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)", re.ASCII)
 _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
@@ -18,10 +24,16 @@ _SIZES: Final = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30
 def parse_duration(flag: str, text: str, least_us: int = 0) -> int:
     """Microseconds. Raises UsageError naming the flag."""
     if not _DURATION.fullmatch(text):
-        raise UsageError(f"--{flag}={text}: not a duration. Write a whole number and a unit of ms, s, m, h, d, such as 90s or 1h30m.")
+        raise UsageError(
+            f"--{flag}={text}: not a duration. Write a whole number and a unit of ms, s, m, h, d,"
+            " such as 90s or 1h30m."
+        )
     micros = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if micros < least_us:
-        raise UsageError(f"--{flag}={text}: at least {format_duration(least_us)} is needed. Give a longer duration.")
+        raise UsageError(
+            f"--{flag}={text}: at least {format_duration(least_us)} is needed. Give a longer"
+            " duration."
+        )
     if micros > 36_500 * _UNITS["d"]:
         raise UsageError(f"--{flag}={text}: more than 100 years. Give a shorter duration.")
     return micros
@@ -29,7 +41,11 @@ def parse_duration(flag: str, text: str, least_us: int = 0) -> int:
 
 def format_duration(micros: int) -> str:
     """The inverse of `parse_duration`, in its largest whole unit."""
-    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if micros % _UNITS[unit] == 0 and (micros or unit == "s"))
+    unit = next(
+        unit
+        for unit in ("d", "h", "m", "s", "ms")
+        if micros % _UNITS[unit] == 0 and (micros or unit == "s")
+    )
     return f"{micros // _UNITS[unit]}{unit}"
 
 
@@ -37,7 +53,10 @@ def parse_size(flag: str, text: str) -> int:
     """Bytes. Raises UsageError naming the flag."""
     match = _SIZE.fullmatch(text)
     if not match or int(match[1]) == 0:
-        raise UsageError(f"--{flag}={text}: not a size. Write a whole number above 0 and B, KiB, MiB or GiB, such as 8MiB.")
+        raise UsageError(
+            f"--{flag}={text}: not a size. Write a whole number above 0 and B, KiB, MiB or GiB,"
+            " such as 8MiB."
+        )
     return int(match[1]) * _SIZES[match[2]]
 
 

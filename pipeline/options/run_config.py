@@ -41,7 +41,9 @@ def run_parser() -> Arguments:
         formatter_class=HelpFormatter,
     )
     for options in OURS:
-        options._add_argparse_args(_Group(parser, str(options.__doc__).partition("\n")[0].rstrip(".")))
+        options._add_argparse_args(
+            _Group(parser, str(options.__doc__).partition("\n")[0].rstrip("."))
+        )
     theirs = _Group(parser, "Apache Beam's options")
     for options in dict.fromkeys(PipelineOptions.__subclasses__()):
         if options.__module__.startswith("apache_beam."):
@@ -65,7 +67,10 @@ def run_config(argv: Sequence[str]) -> RunConfig:
     for topic in given.topic:
         if not _TOPIC.fullmatch(topic):
             hint = " Give --topic once for each topic." if "," in topic else ""
-            raise UsageError(f"--topic={topic}: a topic's name is up to 249 letters, digits, dots, underscores and hyphens.{hint}")
+            raise UsageError(
+                f"--topic={topic}: a topic's name is up to 249 letters, digits, dots, underscores"
+                f" and hyphens.{hint}"
+            )
     if given.group_id == "":
         raise UsageError("--group_id=: must not be empty. Give a name, or leave it out.")
     destination = destination_of(given)
@@ -84,11 +89,15 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         dedup_horizon_us=parse_duration("dedup_horizon", given.dedup_horizon, least_us=_MINUTE_US),
         extra_retention_us=parse_duration("extra_retention", given.extra_retention),
         max_future_skew_us=parse_duration("max_future_skew", given.max_future_skew),
-        idle_timeout_us=None if given.idle_timeout == "never" else parse_duration("idle_timeout", given.idle_timeout),
+        idle_timeout_us=None
+        if given.idle_timeout == "never"
+        else parse_duration("idle_timeout", given.idle_timeout),
         dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
         shards=parse_whole("shards", given.shards, 1, 4096),
         start=parse_start(given.start),
-        max_records_per_run=parse_whole("max_records_per_run", given.max_records_per_run, 1, 10**12),
+        max_records_per_run=parse_whole(
+            "max_records_per_run", given.max_records_per_run, 1, 10**12
+        ),
         max_record_bytes=_record_size(given.max_record_bytes, destination.max_record_bytes),
         unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
         on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
@@ -103,13 +112,16 @@ def _record_size(text: str, most: int | None) -> int:
     size = parse_size("max_record_bytes", text)
     if most is not None and size > most:
         raise UsageError(
-            f"--max_record_bytes={text}: BigQuery takes at most {most >> 20}MiB of one record in a row. Use --max_record_bytes=8MiB or less."
+            f"--max_record_bytes={text}: BigQuery takes at most {most >> 20}MiB of one record in a"
+            " row. Use --max_record_bytes=8MiB or less."
         )
     return size
 
 
 def parse_start(text: str) -> Start:
-    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time, rounded up to Kafka's milliseconds. Raises UsageError."""
+    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time, rounded up to Kafka's
+    milliseconds. Raises UsageError.
+    """
     if text in (EARLIEST, LATEST):
         return Start(text)
     kind, _, time = text.partition(":")
@@ -120,7 +132,10 @@ def parse_start(text: str) -> Start:
             moment = -1
         if moment >= 0:  # Kafka takes negative ones for its own words: -1 means latest
             return Start(TIMESTAMP, moment)
-    raise UsageError(f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC 3339, from 1970 on).")
+    raise UsageError(
+        f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC"
+        " 3339, from 1970 on)."
+    )
 
 
 def parse_coordinates(text: str | None) -> dict[tuple[str, int], tuple[int, ...]]:
@@ -130,7 +145,8 @@ def parse_coordinates(text: str | None) -> dict[tuple[str, int], tuple[int, ...]
         match = _COORDINATE.fullmatch(part.strip())
         if match is None:
             raise UsageError(
-                f"--reject_records={part}: must be topic:partition:offset, several separated by commas, as the message said it."
+                f"--reject_records={part}: must be topic:partition:offset, several separated by"
+                " commas, as the message said it."
             )
         position = match[1], int(match[2])
         found[position] = (*found.get(position, ()), int(match[3]))

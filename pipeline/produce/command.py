@@ -35,25 +35,54 @@ _FLUSH_SECONDS: Final = 60.0
 
 
 def produce_parser() -> Arguments:
-    parser = plain_parser("payment-pipeline produce", "Sends generated payments, with copies, late and invalid messages.")
+    parser = plain_parser(
+        "payment-pipeline produce",
+        "Sends generated payments, with copies, late and invalid messages.",
+    )
     parser.add_argument("--bootstrap_servers", metavar="HOST:PORT", help="Required.")
     parser.add_argument("--topic", metavar="NAME", help="Required.")
     parser.add_argument("--messages", metavar="N", help="how many to send. Required.")
-    parser.add_argument("--duplicate_rate", default="0", metavar="SHARE", help="copies of earlier payments, some to another partition")
-    parser.add_argument("--late_rate", default="0", metavar="SHARE", help="six hours behind: late for a run that follows another run")
-    parser.add_argument("--invalid_rate", default="0", metavar="SHARE", help="broken in fifteen different ways")
-    parser.add_argument("--seed", default="1", metavar="N", help="the same seed and start time give the same messages")
     parser.add_argument(
-        "--start_time", metavar="TIME", help="RFC 3339 event time of the first message; default: so that the last one is now"
+        "--duplicate_rate",
+        default="0",
+        metavar="SHARE",
+        help="copies of earlier payments, some to another partition",
     )
-    parser.add_argument("--consumer_config", metavar="FILE", help="the file that run takes; its connection and security settings are used")
+    parser.add_argument(
+        "--late_rate",
+        default="0",
+        metavar="SHARE",
+        help="six hours behind: late for a run that follows another run",
+    )
+    parser.add_argument(
+        "--invalid_rate", default="0", metavar="SHARE", help="broken in fifteen different ways"
+    )
+    parser.add_argument(
+        "--seed",
+        default="1",
+        metavar="N",
+        help="the same seed and start time give the same messages",
+    )
+    parser.add_argument(
+        "--start_time",
+        metavar="TIME",
+        help="RFC 3339 event time of the first message; default: so that the last one is now",
+    )
+    parser.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="the file that run takes; its connection and security settings are used",
+    )
     return parser
 
 
 def produce_command(argv: Sequence[str]) -> int:
     """Raises UsageError, or GuaranteeError when the broker does not take the messages."""
     given = produce_parser().parse_strictly(argv)
-    servers, topic = required(given, "bootstrap_servers", "localhost:9092"), required(given, "topic", "payments")
+    servers, topic = (
+        required(given, "bootstrap_servers", "localhost:9092"),
+        required(given, "topic", "payments"),
+    )
     messages = parse_whole("messages", required(given, "messages", "100000"), 1, 10**10)
     start_us = _start_time(given.start_time, messages)
     generator = MessageGenerator(
@@ -73,18 +102,35 @@ def produce_command(argv: Sequence[str]) -> int:
             batch = generator.take(min(_AT_ONCE, messages - start))
             sender.send(topic, batch)
             kinds.update(message.kind for message in batch)
-    print(f"sent {messages:,} messages to {topic}: " + ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items())))
+    print(
+        f"sent {messages:,} messages to {topic}: "
+        + ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
+    )
     return 0
 
 
 class KafkaSender:
-    """A producer that knows whether everything was taken. Use as a context manager: leaving it waits for the broker."""
+    """A producer that knows whether everything was taken. Use as a context manager: leaving it
+    waits for the broker.
+    """
 
     def __init__(self, connection: dict[str, str]) -> None:
         self._servers = connection["bootstrap.servers"]
         self._errors = BrokerErrors(self._servers)
-        settings: dict[str, Any] = {"compression.type": "zstd", "linger.ms": 50, "enable.idempotence": True, "log_level": 2}
-        self._producer = Producer({**settings, **connection, "error_cb": self._errors.remember, "on_delivery": self._delivered})
+        settings: dict[str, Any] = {
+            "compression.type": "zstd",
+            "linger.ms": 50,
+            "enable.idempotence": True,
+            "log_level": 2,
+        }
+        self._producer = Producer(
+            {
+                **settings,
+                **connection,
+                "error_cb": self._errors.remember,
+                "on_delivery": self._delivered,
+            }
+        )
         self._failed: KafkaError | None = None
 
     def __enter__(self) -> KafkaSender:
@@ -97,7 +143,8 @@ class KafkaSender:
         self._raise_if_failed()
         if left:
             raise GuaranteeError(
-                f"--bootstrap_servers={self._servers}: {left} messages were not taken within {_FLUSH_SECONDS:.0f} s. Start the broker or correct"
+                f"--bootstrap_servers={self._servers}: {left} messages were not taken within"
+                f" {_FLUSH_SECONDS:.0f} s. Start the broker or correct"
                 " the address; some messages may have been sent."
             )
 
@@ -119,7 +166,9 @@ class KafkaSender:
     def _raise_if_failed(self) -> None:
         self._errors.raise_if_final()
         if self._failed is not None:
-            raise GuaranteeError(f"Kafka at {self._servers} did not take a message ({KafkaException(self._failed)}).")
+            raise GuaranteeError(
+                f"Kafka at {self._servers} did not take a message ({KafkaException(self._failed)})."
+            )
 
 
 def _start_time(text: str | None, messages: int) -> int:
@@ -128,4 +177,6 @@ def _start_time(text: str | None, messages: int) -> int:
     try:
         return parse_timestamp(text)
     except (NotATime, TimeOutOfRange) as error:
-        raise UsageError(f"--start_time={text}: not an RFC 3339 time such as 2026-01-01T00:00:00Z.") from error
+        raise UsageError(
+            f"--start_time={text}: not an RFC 3339 time such as 2026-01-01T00:00:00Z."
+        ) from error

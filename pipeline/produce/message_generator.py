@@ -1,4 +1,6 @@
-"""Payments as a payment system would send them: with copies, late, future and broken messages. The same seed and start give the same messages."""
+"""Payments as a payment system would send them: with copies, late, future and broken messages. The
+same seed and start give the same messages.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ _BROKEN: Final[tuple[bytes | None, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class GeneratedMessage:
-    """kind: payment, copy (of an earlier payment), late, future or invalid. The last three are None where invalid."""
+    """kind: payment, copy (of an earlier payment), late, future or invalid. The last three are None
+    where invalid.
+    """
 
     key: bytes
     value: bytes | None
@@ -60,11 +64,13 @@ class GeneratedMessage:
 
 
 class MessageGenerator:
-    """Event times rise by one millisecond a message, from start_time_us (microseconds since 1970) on.
+    """Event times rise by one millisecond a message, from start_time_us (microseconds since 1970)
+    on.
 
-    A copy repeats one of the last 10,000 payments byte by byte, half of the time with another key, so that it may go to another partition.
-    A late message lies six hours behind; it is late for a run only if an earlier run has moved the watermark past it.
-    A future message lies a day ahead of its time.
+    A copy repeats one of the last 10,000 payments byte by byte, half of the time with another key,
+    so that it may go to another partition. A late message lies six hours behind; it is late for a
+    run only if an earlier run has moved the watermark past it. A future message lies a day ahead of
+    its time.
     """
 
     def __init__(
@@ -77,13 +83,19 @@ class MessageGenerator:
         future_rate: float = 0.0,
     ) -> None:
         """Rates are shares of all messages. Raises UsageError when they add up to more than 1."""
-        bounds = [duplicate_rate, duplicate_rate + late_rate, duplicate_rate + late_rate + invalid_rate]
+        bounds = [
+            duplicate_rate,
+            duplicate_rate + late_rate,
+            duplicate_rate + late_rate + invalid_rate,
+        ]
         self._bounds = (*bounds, bounds[-1] + future_rate)
         if self._bounds[-1] > 1:
             raise UsageError(
-                f"the rates of copies, late and invalid messages add up to {self._bounds[-1]}; at most 1 is possible. Lower one."
+                f"the rates of copies, late and invalid messages add up to {self._bounds[-1]}; at"
+                " most 1 is possible. Lower one."
             )
-        # The start time is part of it: whoever sends a second time sends other payments, unless told the same start.
+        # The start time is part of it: whoever sends a second time sends other payments, unless
+        # told the same start.
         self._random = random.Random(f"{seed} {start_time_us}")
         self._prefix = f"{self._random.getrandbits(32):08x}"
         self._time_us = start_time_us
@@ -106,7 +118,9 @@ class MessageGenerator:
         if copies <= draw < late:
             return self._payment(LATE, self._time_us - _HOURS_LATE_US)
         if late <= draw < invalid:
-            return GeneratedMessage(b"broken-%d" % self._count, self._random.choice(_BROKEN), INVALID, None, None, None)
+            return GeneratedMessage(
+                b"broken-%d" % self._count, self._random.choice(_BROKEN), INVALID, None, None, None
+            )
         if invalid <= draw < future:
             return self._payment(FUTURE, self._time_us + 86_400_000_000)
         message = self._payment(PAYMENT, self._time_us)
@@ -120,7 +134,11 @@ class MessageGenerator:
         bits = self._random.getrandbits(64)
         transaction_id = f"{self._prefix}-{self._count:012d}-{bits & 0xFFFFFFFFFF:010x}"
         cents = 100 + bits % 500_000
-        time = (_EPOCH + timedelta(microseconds=event_time_us)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        time = (
+            (_EPOCH + timedelta(microseconds=event_time_us))
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
         amount = f"{cents // 100}.{cents % 100:02d}"
         # Real systems send amounts as strings and as numbers; both must be exact.
         text = f'"{amount}"' if bits & 1 else amount
@@ -130,4 +148,6 @@ class MessageGenerator:
             f'"payer_id":"payer-{bits >> 40:016d}","payee_id":"payee-{bits % 9973:016d}","status":"AUTHORIZED",'
             f'"payment_method":"{_METHODS[bits % 4]}"}}'
         ).encode()
-        return GeneratedMessage(transaction_id.encode(), value, kind, transaction_id, Decimal(amount), currency)
+        return GeneratedMessage(
+            transaction_id.encode(), value, kind, transaction_id, Decimal(amount), currency
+        )

@@ -1,4 +1,5 @@
-"""A bounded run is a transaction. The steps are numbered as in docs/guarantees.md; a test kills the process before and after each.
+"""A bounded run is a transaction. The steps are numbered as in docs/guarantees.md; a test kills the
+process before and after each.
 
 1 recover                   recover.py
 2 plan                      make_plan.py (begin.py for an empty ledger; preconditions.py: what refuses the run)

@@ -1,4 +1,6 @@
-"""Step 2 of a run into an empty ledger: `--start`, resolved to numbers, is written down before anything is read."""
+"""Step 2 of a run into an empty ledger: `--start`, resolved to numbers, is written down before
+anything is read.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from collections.abc import Mapping, Sequence
 from pipeline.kafka_admin import TopicState
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import RunDestination
-from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, PartitionProgress, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    COMMITTED,
+    GENESIS,
+    PartitionProgress,
+    RunRecord,
+)
 from transforms.model.errors import GuaranteeError
 
 
@@ -19,13 +26,15 @@ def begin(
     settings: RunSettings,
     now_us: int,
 ) -> list[RunRecord]:
-    """Claims the genesis record, and returns the chain that begins with it. positions: where `--start` begins in each partition.
+    """Claims the genesis record, and returns the chain that begins with it. positions: where
+    `--start` begins in each partition.
 
     Raises GuaranteeError where the tables have rows although the ledger has none.
     """
     if not destination.is_empty():
         raise GuaranteeError(
-            "the tables have rows, but the ledger pipeline_runs is empty, so nobody knows which Kafka records they hold. Restore the ledger"
+            "the tables have rows, but the ledger pipeline_runs is empty, so nobody knows which"
+            " Kafka records they hold. Restore the ledger"
             " from a backup, or start with a new destination and --start=earliest."
         )
     partitions = [
@@ -47,6 +56,7 @@ def begin(
 
 def lost_race(predecessor: str | None) -> GuaranteeError:
     return GuaranteeError(
-        f"another run has followed {predecessor} meanwhile; of two runs from one predecessor only one may count. Nothing of this one is"
+        f"another run has followed {predecessor} meanwhile; of two runs from one predecessor only"
+        " one may count. Nothing of this one is"
         " visible. Run one at a time into a destination."
     )

@@ -1,4 +1,6 @@
-"""`run`: from the last committed position to the end of the topics, in as many transactions as --max_records_per_run makes of it."""
+"""`run`: from the last committed position to the end of the topics, in as many transactions as
+--max_records_per_run makes of it.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,12 @@ from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, Run
 from transforms.destinations.open import open_destination
 
 
-def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
-    """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop; what is committed stays correct."""
+def run_command(
+    config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> int:
+    """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop;
+    what is committed stays correct.
+    """
     started = time.monotonic()
     with open_destination(config.destination, **config.destination_options) as destination:
         records = list(run_to_the_end(config, destination, now_us))
@@ -41,11 +47,19 @@ def run_command(config: RunConfig, now_us: Callable[[], int] = lambda: time.time
 
 
 def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> Mapping[str, int]:
-    return reasons_in(destination.query(destination.checks.reasons, ingest_times([record.plan_time for record in records])))
+    return reasons_in(
+        destination.query(
+            destination.checks.reasons, ingest_times([record.plan_time for record in records])
+        )
+    )
 
 
-def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Callable[[], int]) -> Iterator[RunRecord]:
-    """Yields the record of each transaction once it is committed. The end offsets are taken once, at the start."""
+def run_to_the_end(
+    config: RunConfig, destination: RunDestination, now_us: Callable[[], int]
+) -> Iterator[RunRecord]:
+    """Yields the record of each transaction once it is committed. The end offsets are taken once,
+    at the start.
+    """
     settings = run_settings(config)
     runs = recover(destination)
     if runs:
@@ -55,15 +69,27 @@ def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Calla
         states = [admin.topic_state(topic, now_us()) for topic in config.topics]
         if runs:
             check_cluster(runs, cluster_id)
-        destination.create_tables(config.schema)  # not before everything that may refuse the run: a refused one changes nothing
+        destination.create_tables(
+            config.schema
+        )  # not before everything that may refuse the run: a refused one changes nothing
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
         check_refused(config.reject_records.items(), runs, states)
-        check_stream_quota(backlog(runs, states), config.max_records_per_run, config.shards, destination.streams_per_hour)
+        check_stream_quota(
+            backlog(runs, states),
+            config.max_records_per_run,
+            config.shards,
+            destination.streams_per_hour,
+        )
         while True:
             stop_if_interrupted()
             if runs[-1].status == PREPARED:
-                plan = plan_repair(destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings)
+                plan = plan_repair(
+                    destination,
+                    runs[-1],
+                    lambda topic: admin.topic_state(topic, now_us()),
+                    settings,
+                )
             else:
                 plan = plan_next(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
@@ -72,14 +98,24 @@ def run_to_the_end(config: RunConfig, destination: RunDestination, now_us: Calla
             runs = [*runs, record]
             if record.status != COMMITTED:
                 continue
-            admin.commit_offsets({(part.topic, part.partition): part.to_offset for part in record.partitions})
+            admin.commit_offsets(
+                {(part.topic, part.partition): part.to_offset for part in record.partitions}
+            )
             yield record
 
 
-def run_once(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> RunRecord:
-    """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they are short."""
+def run_once(
+    config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
+) -> RunRecord:
+    """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they
+    are short.
+    """
     try:
-        with progress_bar(plan.records_at_most) if sys.stderr.isatty() and not config.json else nullcontext():
+        with (
+            progress_bar(plan.records_at_most)
+            if sys.stderr.isatty() and not config.json
+            else nullcontext()
+        ):
             read_and_write(config, destination, plan, settings)
         with finish_before_interrupt():
             since = Moment.now()
@@ -97,7 +133,12 @@ def replace_status(destination: RunDestination, record: RunRecord) -> RunRecord:
 
 
 def run_settings(config: RunConfig) -> RunSettings:
-    limits = PlanLimits(config.dedup_horizon_us, config.idle_timeout_us, config.max_records_per_run, config.on_data_loss == "accept")
+    limits = PlanLimits(
+        config.dedup_horizon_us,
+        config.idle_timeout_us,
+        config.max_records_per_run,
+        config.on_data_loss == "accept",
+    )
     return RunSettings(limits, config.extra_retention_us, config.shards, settings_of(config))
 
 
@@ -111,6 +152,8 @@ def _begin(
     now_us: int,
 ) -> list[RunRecord]:
     positions = {
-        (state.topic, partition): offset for state in states for partition, offset in admin.offsets_for_start(state, config.start).items()
+        (state.topic, partition): offset
+        for state in states
+        for partition, offset in admin.offsets_for_start(state, config.start).items()
     }
     return begin(destination, positions, states, cluster_id, settings, now_us)

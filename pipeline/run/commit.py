@@ -8,12 +8,19 @@ from dataclasses import dataclass
 
 from pipeline.run import repair
 from transforms.destinations.contract.destination import RunDestination
-from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord, TableProgress
+from transforms.destinations.contract.run_ledger import (
+    COMMITTED,
+    PREPARED,
+    RunRecord,
+    TableProgress,
+)
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, StreamNotFound
 from transforms.model.errors import GuaranteeError
 
 COMMIT_WITHIN_SECONDS = 3600.0
-"""A small part of how long a finalized stream lives (https://cloud.google.com/bigquery/docs/write-api-batch)."""
+"""A small part of how long a finalized stream lives
+(https://cloud.google.com/bigquery/docs/write-api-batch).
+"""
 
 
 @dataclass(frozen=True)
@@ -32,19 +39,23 @@ class Moment:
         now = Moment.now()
         if max(now.wall - self.wall, now.monotonic - self.monotonic) > COMMIT_WITHIN_SECONDS:
             raise GuaranteeError(
-                f"run {run_id} was claimed more than {COMMIT_WITHIN_SECONDS:.0f} s ago and is not visible as a whole yet, so this process must not go"
+                f"run {run_id} was claimed more than {COMMIT_WITHIN_SECONDS:.0f} s ago and is not"
+                " visible as a whole yet, so this process must not go"
                 " on with it. Run again: the next run finishes it."
             )
 
 
 def commit(destination: RunDestination, record: RunRecord, since: Moment | None = None) -> str:
-    """Steps 5 and 6 of a PREPARED run, by whoever finds it. Returns the status that the run has then.
+    """Steps 5 and 6 of a PREPARED run, by whoever finds it. Returns the status that the run has
+    then.
 
-    since: a moment before it was claimed, or found; None: now. Nobody commits later than an hour after it: whoever finds streams expired,
-    days later, may write their rows again, and must not meet a process that has slept and goes on committing.
+    since: a moment before it was claimed, or found; None: now. Nobody commits later than an hour
+    after it: whoever finds streams expired, days later, may write their rows again, and must not
+    meet a process that has slept and goes on committing.
 
-    Streams that have expired meanwhile: COMMITTED if all of it is visible all the same, ABORTED if nothing is, so that it is planned again;
-    else it stays PREPARED, and only a repair can follow it.
+    Streams that have expired meanwhile: COMMITTED if all of it is visible all the same, ABORTED if
+    nothing is, so that it is planned again; else it stays PREPARED, and only a repair can follow
+    it.
     """
     since = since or Moment.now()
     status = COMMITTED
@@ -60,7 +71,9 @@ def commit(destination: RunDestination, record: RunRecord, since: Moment | None 
 
 
 def commit_table(destination: RunDestination, table: TableProgress) -> None:
-    """Step 5 for one table; committed already is success, because the groups are fixed in the record. Raises StreamNotFound."""
+    """Step 5 for one table; committed already is success, because the groups are fixed in the
+    record. Raises StreamNotFound.
+    """
     for group in table.commit_groups:
         with suppress(StreamAlreadyCommitted):
             destination.commit_streams(table.table, group)

@@ -14,16 +14,30 @@ from pipeline.run.plan import Plan, PlanLimits, PlannedPartition, lowest
 from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import RunDestination
-from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord, last_committed
+from transforms.destinations.contract.run_ledger import (
+    COMMITTED,
+    PartitionProgress,
+    RunRecord,
+    last_committed,
+)
 from transforms.model.coordinates import Position
 
 
 def make_plan(
-    run_id: str, runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: str | None, limits: PlanLimits, now_us: int
+    run_id: str,
+    runs: Sequence[RunRecord],
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    limits: PlanLimits,
+    now_us: int,
 ) -> Plan:
-    """Plans the next run after the chain `runs` (never empty: the genesis record comes first). Raises GuaranteeError on lost data."""
+    """Plans the next run after the chain `runs` (never empty: the genesis record comes first).
+    Raises GuaranteeError on lost data.
+    """
     known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
-    carried_minimum = lowest([part.watermark for part in known.values() if part.watermark is not None])
+    carried_minimum = lowest(
+        [part.watermark for part in known.values() if part.watermark is not None]
+    )
     load = _load_watermarks(runs, limits.dedup_horizon_us)
     load_minimum = lowest(load.values())
     planned = []
@@ -32,16 +46,29 @@ def make_plan(
         for partition, (low, high) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
             loaded = load.get((state.topic, partition), load_minimum)
-            planned.append(_plan_partition(state, partition, low, high, before, carried_minimum, loaded, limits, now_us))
+            planned.append(
+                _plan_partition(
+                    state, partition, low, high, before, carried_minimum, loaded, limits, now_us
+                )
+            )
     none_vanished(states, known)
     ends = _share(planned, limits.max_records_per_run)
     parts = tuple(replace(part, to_offset=end) for part, end in zip(planned, ends, strict=True))
-    return Plan(run_id, runs[-1].run_id, now_us, cluster_id, parts, tuple(_carried(part) for part in known.values()))
+    return Plan(
+        run_id,
+        runs[-1].run_id,
+        now_us,
+        cluster_id,
+        parts,
+        tuple(_carried(part) for part in known.values()),
+    )
 
 
 def backlog(runs: Sequence[RunRecord], states: Sequence[TopicState]) -> int:
     """Offsets between the committed positions and the end of the topics."""
-    known = {(part.topic, part.partition): part.to_offset for part in last_committed(runs).partitions}
+    known = {
+        (part.topic, part.partition): part.to_offset for part in last_committed(runs).partitions
+    }
     return sum(
         max(0, high - max(low, known.get((state.topic, partition), low)))
         for state in states
@@ -52,7 +79,9 @@ def backlog(runs: Sequence[RunRecord], states: Sequence[TopicState]) -> int:
 def _carried(part: PartitionProgress) -> PartitionProgress:
     """As the ledger has it, but nothing was read of it by this run."""
     nothing = {"records": 0, "gap_offsets": 0, "coordinate_hash": 0}
-    return msgspec.structs.replace(part, from_offset=part.to_offset, start_watermark=part.watermark, **nothing)
+    return msgspec.structs.replace(
+        part, from_offset=part.to_offset, start_watermark=part.watermark, **nothing
+    )
 
 
 def _plan_partition(
@@ -70,18 +99,35 @@ def _plan_partition(
     check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
-    # Two answers of the broker show the same last offset, so nothing has arrived between `since`, when the first one was there, and the
-    # moment before the second one was asked for. Not `now`: the answer may be old by then.
-    idle = limits.idle_timeout_us is not None and position == high and state.asked_at_us - since >= limits.idle_timeout_us
+    # Two answers of the broker show the same last offset, so nothing has arrived between `since`,
+    # when the first one was there, and the moment before the second one was asked for. Not `now`:
+    # the answer may be old by then.
+    idle = (
+        limits.idle_timeout_us is not None
+        and position == high
+        and state.asked_at_us - since >= limits.idle_timeout_us
+    )
     if idle and watermark is not None and state.asked_at_us - limits.dedup_horizon_us > watermark:
         watermark = load_watermark = state.asked_at_us - limits.dedup_horizon_us
-    return PlannedPartition(state.topic, partition, state.topic_id, position, max(position, low), high, watermark, load_watermark, since)
+    return PlannedPartition(
+        state.topic,
+        partition,
+        state.topic_id,
+        position,
+        max(position, low),
+        high,
+        watermark,
+        load_watermark,
+        since,
+    )
 
 
 def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[Position, int]:
-    """Per partition the watermark as the horizon of now would have made it: behind the recorded one where the horizon has grown since.
+    """Per partition the watermark as the horizon of now would have made it: behind the recorded one
+    where the horizon has grown since.
 
-    The recorded one never goes back, so what is late stays late; but ids are to be remembered for the horizon of now.
+    The recorded one never goes back, so what is late stays late; but ids are to be remembered for
+    the horizon of now.
     """
     marks: dict[Position, tuple[int, int]] = {}
     for run in runs:
@@ -92,16 +138,25 @@ def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[P
             position = (part.topic, part.partition)
             if part.watermark is not None and marks.get(position, (None, 0))[0] != part.watermark:
                 marks[position] = part.watermark, horizon
-    return {position: mark - max(0, dedup_horizon_us - horizon) for position, (mark, horizon) in marks.items()}
+    return {
+        position: mark - max(0, dedup_horizon_us - horizon)
+        for position, (mark, horizon) in marks.items()
+    }
 
 
 def _share(partitions: Sequence[PlannedPartition], budget: int) -> list[int]:
-    """Ends per partition: the budget spread evenly, what one partition does not need goes to the others. Lost offsets cost nothing.
+    """Ends per partition: the budget spread evenly, what one partition does not need goes to the
+    others. Lost offsets cost nothing.
 
-    Every partition gets at least one record, however small the budget: one that had to wait would be judged by what the others have read.
+    Every partition gets at least one record, however small the budget: one that had to wait would
+    be judged by what the others have read.
     """
     ends = [part.read_from for part in partitions]
-    waiting = {index: part.to_offset - part.read_from for index, part in enumerate(partitions) if part.to_offset > part.read_from}
+    waiting = {
+        index: part.to_offset - part.read_from
+        for index, part in enumerate(partitions)
+        if part.to_offset > part.read_from
+    }
     budget = max(budget, len(waiting))
     while waiting and budget > 0:
         each = max(1, budget // len(waiting))
@@ -115,16 +170,33 @@ def _share(partitions: Sequence[PlannedPartition], budget: int) -> list[int]:
     return ends
 
 
-def plan_next(runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: str | None, settings: RunSettings, now_us: int) -> Plan:
-    """Step 2: ranges, start watermarks, idle advances and the plan's time, from the last COMMITTED run and fresh answers of the broker."""
+def plan_next(
+    runs: Sequence[RunRecord],
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    settings: RunSettings,
+    now_us: int,
+) -> Plan:
+    """Step 2: ranges, start watermarks, idle advances and the plan's time, from the last COMMITTED
+    run and fresh answers of the broker.
+    """
     return make_plan(_new_run_id(), runs, states, cluster_id, settings.limits, now_us)
 
 
-def plan_repair(destination: RunDestination, expired: RunRecord, ask: Callable[[str], TopicState], settings: RunSettings) -> Plan:
-    """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once more. ask: the broker, for one topic."""
+def plan_repair(
+    destination: RunDestination,
+    expired: RunRecord,
+    ask: Callable[[str], TopicState],
+    settings: RunSettings,
+) -> Plan:
+    """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once
+    more. ask: the broker, for one topic.
+    """
     columns = settings.settings["amount_column"], settings.settings["currency_column"]
     visible = repair.visible_of(destination, expired, columns, settings.limits.accept_data_loss)
-    return repair.plan_repair(_new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)])
+    return repair.plan_repair(
+        _new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
+    )
 
 
 def _new_run_id() -> str:

@@ -1,4 +1,6 @@
-"""Step 2 of a run: what is read, from where to where, and what it is judged by. Pure: ledger and broker answers in, numbers out."""
+"""Step 2 of a run: what is read, from where to where, and what it is judged by. Pure: ledger and
+broker answers in, numbers out.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ _NONE = np.empty(0, dtype=np.int64)
 class PlannedPartition:
     """One partition of one run.
 
-    from_offset .. to_offset (exclusive) is accounted for by this run; what lies before `read_from` was deleted and accepted as lost.
-    start_watermark_us: what lateness is judged by, None for nothing; position_since_us: see PartitionProgress.
-    load_watermark_us: what of the earlier ids may have expired; behind the start watermark for as long as the horizon has just grown.
+    from_offset .. to_offset (exclusive) is accounted for by this run; what lies before `read_from`
+    was deleted and accepted as lost. start_watermark_us: what lateness is judged by, None for
+    nothing; position_since_us: see PartitionProgress. load_watermark_us: what of the earlier ids
+    may have expired; behind the start watermark for as long as the horizon has just grown.
     """
 
     topic: str
@@ -38,10 +41,12 @@ class PlannedPartition:
 
 @dataclass(frozen=True)
 class Repair:
-    """What is visible already of a run whose other streams have expired, so that its ranges are read again.
+    """What is visible already of a run whose other streams have expired, so that its ranges are
+    read again.
 
-    expired: what that run recorded. offsets: per (topic, partition) and table the offsets that have a row, sorted. gaps: the rows of
-    `offset_gaps` as (first, last). totals: rows of `control_totals` for exactly the visible rows.
+    expired: what that run recorded. offsets: per (topic, partition) and table the offsets that have
+    a row, sorted. gaps: the rows of `offset_gaps` as (first, last). totals: rows of
+    `control_totals` for exactly the visible rows.
     """
 
     expired: RunRecord
@@ -52,7 +57,9 @@ class Repair:
 
     def before(self, position: Position) -> PartitionProgress:
         """What the expired run did in one partition."""
-        return next(part for part in self.expired.partitions if (part.topic, part.partition) == position)
+        return next(
+            part for part in self.expired.partitions if (part.topic, part.partition) == position
+        )
 
     def known(self, position: Position) -> NDArray[np.int64]:
         """Sorted offsets of one partition that have a row or lie in a gap that has one."""
@@ -72,7 +79,9 @@ class Repair:
 
 @dataclass(frozen=True)
 class Plan:
-    """carried: partitions that this run does not read, as the ledger has them. repair: None for all but the second try of an expired run."""
+    """carried: partitions that this run does not read, as the ledger has them. repair: None for all
+    but the second try of an expired run.
+    """
 
     run_id: str
     predecessor: str
@@ -92,7 +101,9 @@ class Plan:
 
     @property
     def lowest_watermark_us(self) -> int | None:
-        """The bound of the SQL load: no split judges by less. None while nothing may be late. A repair loads what the expired run has loaded."""
+        """The bound of the SQL load: no split judges by less. None while nothing may be late. A
+        repair loads what the expired run has loaded.
+        """
         if self.repair is not None:
             return self.repair.expired.lowest_watermark
         return lowest(part.load_watermark_us for part in self.partitions)

@@ -1,4 +1,6 @@
-"""Step 4 of a run: what was written is proven, and the run is claimed with its whole record in one atomic statement."""
+"""Step 4 of a run: what was written is proven, and the run is claimed with its whole record in one
+atomic statement.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,17 @@ from transforms.model.run_report import ShardReport, decode_report
 from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
 
 STREAMS_PER_COMMIT = 10_000
-"""BatchCommitWriteStreams takes no more (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+"""BatchCommitWriteStreams takes no more
+(https://cloud.google.com/bigquery/quotas#write-api-limits).
+"""
 
 
-def prove_and_prepare(destination: RunDestination, planned: Plan, settings: RunSettings) -> RunRecord:
-    """Step 4: finalize, prove, and claim the predecessor with the whole record in one atomic statement."""
+def prove_and_prepare(
+    destination: RunDestination, planned: Plan, settings: RunSettings
+) -> RunRecord:
+    """Step 4: finalize, prove, and claim the predecessor with the whole record in one atomic
+    statement.
+    """
     proof = finalize_and_prove(destination, planned, settings)
     record = make_record(destination, planned, proof, settings)
     prepare(destination, record)
@@ -33,24 +41,40 @@ def prove_and_prepare(destination: RunDestination, planned: Plan, settings: RunS
 
 
 def finalize_and_prove(destination: RunDestination, planned: Plan, settings: RunSettings) -> Proof:
-    """Step 4, first half: one set of reports counts; its streams are closed and their rows compared with what was read."""
+    """Step 4, first half: one set of reports counts; its streams are closed and their rows compared
+    with what was read.
+    """
     attempts = destination.read_reports(planned.run_id)
     if not attempts and any(part.to_offset > part.read_from for part in planned.partitions):
-        raise GuaranteeError("the runner says that the run is done, but no report of it arrived. Nothing of it is visible; run again.")
+        raise GuaranteeError(
+            "the runner says that the run is done, but no report of it arrived. Nothing of it is"
+            " visible; run again."
+        )
     reports = [decode_report(report) for report in attempts[min(attempts)]] if attempts else []
-    streams = [stream.stream for report in reports if isinstance(report, ShardReport) for stream in report.streams]
+    streams = [
+        stream.stream
+        for report in reports
+        if isinstance(report, ShardReport)
+        for stream in report.streams
+    ]
     try:
         finalized = {stream: destination.finalize_stream(stream) for stream in streams}
     except StreamNotFound as gone:
         raise GuaranteeError(
-            f"a write stream of this run is gone ({gone}): another run has begun meanwhile, or this one took longer than a stream lives. Nothing"
-            " of it is visible; run again, with a smaller --max_records_per_run if it took that long."
+            f"a write stream of this run is gone ({gone}): another run has begun meanwhile, or this"
+            " one took longer than a stream lives. Nothing"
+            " of it is visible; run again, with a smaller --max_records_per_run if it took that"
+            " long."
         ) from gone
     return prove(planned, reports, finalized, settings.limits.dedup_horizon_us)
 
 
-def make_record(destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings) -> RunRecord:
-    """The whole record of the run; gaps and totals get their streams here, on the same path as the rows."""
+def make_record(
+    destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings
+) -> RunRecord:
+    """The whole record of the run; gaps and totals get their streams here, on the same path as the
+    rows.
+    """
     streams = dict(proof.streams)
     for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
         if rows.num_rows:
@@ -77,12 +101,16 @@ def make_record(destination: RunDestination, planned: Plan, proof: Proof, settin
 
 
 def prepare(destination: RunDestination, record: RunRecord) -> None:
-    """Step 4, second half: of two runs from one predecessor exactly one succeeds. From here on the run will become visible."""
+    """Step 4, second half: of two runs from one predecessor exactly one succeeds. From here on the
+    run will become visible.
+    """
     if not destination.claim_run(record):
         raise lost_race(record.predecessor)
 
 
-def _live_ids(destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings) -> dict[int, int]:
+def _live_ids(
+    destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings
+) -> dict[int, int]:
     """Bucket -> ids that the next run will load."""
     live = load_known_ids(cold_start(destination, planned, settings)).per_bucket()
     for bucket, change in proof.live_id_changes.items():
@@ -91,7 +119,8 @@ def _live_ids(destination: RunDestination, planned: Plan, proof: Proof, settings
     return {
         bucket: count
         for bucket, count in live.items()
-        if count and (not marks or expiry_of_bucket(bucket, settings.extra_retention_us) > min(marks))
+        if count
+        and (not marks or expiry_of_bucket(bucket, settings.extra_retention_us) > min(marks))
     }
 
 
@@ -107,4 +136,7 @@ def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch)
 
 
 def _groups(streams: list[str]) -> list[list[str]]:
-    return [streams[start : start + STREAMS_PER_COMMIT] for start in range(0, len(streams), STREAMS_PER_COMMIT)]
+    return [
+        streams[start : start + STREAMS_PER_COMMIT]
+        for start in range(0, len(streams), STREAMS_PER_COMMIT)
+    ]

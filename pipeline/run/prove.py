@@ -1,4 +1,6 @@
-"""Step 4 of a run, first half: what the readers delivered is exactly what the three tables are about to hold; otherwise nothing is."""
+"""Step 4 of a run, first half: what the readers delivered is exactly what the three tables are
+about to hold; otherwise nothing is.
+"""
 
 from __future__ import annotations
 
@@ -41,34 +43,67 @@ class _Written:
     def add(self, part: PartitionWritten) -> None:
         self.records += part.records
         self.coordinate_hash = (self.coordinate_hash + part.coordinate_hash) & _HASH_MASK
-        times = [time for time in (self.highest_event_time_us, part.highest_event_time_us) if time is not None]
+        times = [
+            time
+            for time in (self.highest_event_time_us, part.highest_event_time_us)
+            if time is not None
+        ]
         self.highest_event_time_us = max(times, default=None)
 
 
-def prove(plan: Plan, reports: Sequence[Report], finalized_rows: Mapping[str, int], dedup_horizon_us: int) -> Proof:
-    """Raises GuaranteeError, with nothing visible, unless for each partition delivered = written, and for each stream reported = finalized.
+def prove(
+    plan: Plan, reports: Sequence[Report], finalized_rows: Mapping[str, int], dedup_horizon_us: int
+) -> Proof:
+    """Raises GuaranteeError, with nothing visible, unless for each partition delivered = written,
+    and for each stream reported = finalized.
 
     finalized_rows: stream -> rows, as `finalize_stream` counted them.
     """
-    shards = sorted((report for report in reports if isinstance(report, ShardReport)), key=lambda report: report.shard)
-    readers = {(report.topic, report.partition): report for report in reports if isinstance(report, ReaderReport)}
+    shards = sorted(
+        (report for report in reports if isinstance(report, ShardReport)),
+        key=lambda report: report.shard,
+    )
+    readers = {
+        (report.topic, report.partition): report
+        for report in reports
+        if isinstance(report, ReaderReport)
+    }
     _each_once("shard", [report.shard for report in shards])
-    _each_once("partition", [(report.topic, report.partition) for report in reports if isinstance(report, ReaderReport)])
+    _each_once(
+        "partition",
+        [
+            (report.topic, report.partition)
+            for report in reports
+            if isinstance(report, ReaderReport)
+        ],
+    )
     written = _written_by_partition(shards)
     if surplus := set(written) - set(readers):
         raise _broken(f"rows of partitions that no reader reported: {sorted(surplus)}")
     for report in shards:
         for stream in report.streams:
             if finalized_rows.get(stream.stream) != stream.rows:
-                raise _broken(f"stream {stream.stream} holds {finalized_rows.get(stream.stream)} rows, {stream.rows} were reported")
+                raise _broken(
+                    f"stream {stream.stream} holds {finalized_rows.get(stream.stream)} rows,"
+                    f" {stream.rows} were reported"
+                )
     streams: dict[str, list[tuple[str, int]]] = {}
     for report in shards:
         for stream in report.streams:
             streams.setdefault(stream.table, []).append((stream.stream, stream.rows))
     _streams_hold_what_was_counted(shards)
-    progress = tuple(_progress(part, readers, written, plan, dedup_horizon_us) for part in plan.partitions)
-    totals = add_up([*(decode_rows(report.totals) for report in shards), *([plan.repair.totals] if plan.repair else [])])
-    return Proof(progress, streams, _gap_rows(plan, readers, progress), totals, _live_changes(shards))
+    progress = tuple(
+        _progress(part, readers, written, plan, dedup_horizon_us) for part in plan.partitions
+    )
+    totals = add_up(
+        [
+            *(decode_rows(report.totals) for report in shards),
+            *([plan.repair.totals] if plan.repair else []),
+        ]
+    )
+    return Proof(
+        progress, streams, _gap_rows(plan, readers, progress), totals, _live_changes(shards)
+    )
 
 
 def _progress(
@@ -85,20 +120,36 @@ def _progress(
     if (report and (report.from_offset, report.to_offset)) != planned:
         raise _broken(f"{where}: planned offsets {planned}, reported {report}")
     records, coordinate_hash = (report.records, report.coordinate_hash) if report else (0, 0)
-    # Of a repaired run, some rows are visible already; Kafka may have compacted or deleted their records meanwhile.
+    # Of a repaired run, some rows are visible already; Kafka may have compacted or deleted their
+    # records meanwhile.
     present = plan.present(position)
     delivered_again = _delivered(present, report)
-    expected = records - int(delivered_again.sum()), _minus(coordinate_hash, part, present[delivered_again])
+    expected = (
+        records - int(delivered_again.sum()),
+        _minus(coordinate_hash, part, present[delivered_again]),
+    )
     if expected != (rows.records, rows.coordinate_hash):
-        raise _broken(f"{where}: the reader delivered {expected[0]} records, the tables are about to get {rows.records} or other ones")
+        raise _broken(
+            f"{where}: the reader delivered {expected[0]} records, the tables are about to get"
+            f" {rows.records} or other ones"
+        )
     records += int((~delivered_again).sum())
-    coordinate_hash = (coordinate_hash + coordinate_sum(part.topic, part.partition, present[~delivered_again])) & _HASH_MASK
+    coordinate_hash = (
+        coordinate_hash + coordinate_sum(part.topic, part.partition, present[~delivered_again])
+    ) & _HASH_MASK
     if plan.repair:
         _nothing_lost_since(plan.repair, position, records, coordinate_hash)
     gaps = sum(last - first + 1 for first, last, _ in _gaps_of(part, report, present))
     if records + gaps != part.to_offset - part.from_offset:
-        raise _broken(f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to {part.to_offset}")
-    highest = None if rows.highest_event_time_us is None else rows.highest_event_time_us - dedup_horizon_us
+        raise _broken(
+            f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to"
+            f" {part.to_offset}"
+        )
+    highest = (
+        None
+        if rows.highest_event_time_us is None
+        else rows.highest_event_time_us - dedup_horizon_us
+    )
     before = plan.repair.before(position).watermark if plan.repair else None
     reached = [mark for mark in (part.start_watermark_us, highest, before) if mark is not None]
     return PartitionProgress(
@@ -112,23 +163,37 @@ def _progress(
         coordinate_hash=coordinate_hash,
         start_watermark=part.start_watermark_us,
         watermark=max(reached) if reached else None,
-        position_since=part.position_since_us if part.to_offset == part.from_offset else plan.plan_time_us,
+        position_since=part.position_since_us
+        if part.to_offset == part.from_offset
+        else plan.plan_time_us,
     )
 
 
-def _nothing_lost_since(repair: Repair, position: Position, records: int, coordinate_hash: int) -> None:
-    """Compaction may remove between two reads what the first one has delivered, and leaves no trace but the first one's record."""
+def _nothing_lost_since(
+    repair: Repair, position: Position, records: int, coordinate_hash: int
+) -> None:
+    """Compaction may remove between two reads what the first one has delivered, and leaves no trace
+    but the first one's record.
+    """
     before = repair.before(position)
-    if (records, coordinate_hash) != (before.records, before.coordinate_hash) and not repair.accept_data_loss:
+    if (records, coordinate_hash) != (
+        before.records,
+        before.coordinate_hash,
+    ) and not repair.accept_data_loss:
         raise GuaranteeError(
-            f"topic {position[0]} partition {position[1]}: of offsets {before.from_offset} to {before.to_offset - 1} {before.records} records were read"
-            f" by a run whose streams have expired, but Kafka and the tables together hold {records} of them now: the others were compacted away"
-            " before they became visible. --on_data_loss=fail is in force; --on_data_loss=accept goes on and writes the loss to offset_gaps."
+            f"topic {position[0]} partition {position[1]}: of offsets {before.from_offset} to"
+            f" {before.to_offset - 1} {before.records} records were read"
+            " by a run whose streams have expired, but Kafka and the tables together hold"
+            f" {records} of them now: the others were compacted away"
+            " before they became visible. --on_data_loss=fail is in force; --on_data_loss=accept"
+            " goes on and writes the loss to offset_gaps."
         )
 
 
 def _delivered(present: NDArray[np.int64], report: ReaderReport | None) -> NDArray[np.bool_]:
-    """Which of the offsets the reader has delivered: those of its range that lie in none of its gaps."""
+    """Which of the offsets the reader has delivered: those of its range that lie in none of its
+    gaps.
+    """
     if report is None:
         return np.zeros(len(present), dtype=bool)
     delivered = (present >= report.from_offset) & (present < report.to_offset)
@@ -142,11 +207,18 @@ def _minus(coordinate_hash: int, part: PlannedPartition, offsets: NDArray[np.int
 
 
 def _gaps_of(
-    part: PlannedPartition, report: ReaderReport | None, known: NDArray[np.int64], cause: str = "no_record"
+    part: PlannedPartition,
+    report: ReaderReport | None,
+    known: NDArray[np.int64],
+    cause: str = "no_record",
 ) -> list[tuple[int, int, str]]:
-    """(first, last, cause) of the offsets that hold no record, without those that are accounted for already."""
+    """(first, last, cause) of the offsets that hold no record, without those that are accounted for
+    already.
+    """
     lost_behind = min(part.read_from, part.to_offset)
-    gaps = [(part.from_offset, lost_behind - 1, "deleted")] if lost_behind > part.from_offset else []
+    gaps = (
+        [(part.from_offset, lost_behind - 1, "deleted")] if lost_behind > part.from_offset else []
+    )
     gaps += [(first, last, cause) for first, last in (report.gaps if report else [])]
     return [piece for gap in gaps for piece in _without(gap, known)]
 
@@ -176,19 +248,33 @@ def _streams_hold_what_was_counted(shards: Sequence[ShardReport]) -> None:
         for part in report.partitions:
             counted[part.table] = counted.get(part.table, 0) + part.records
         if counted != {stream.table: stream.rows for stream in report.streams}:
-            raise _broken(f"shard {report.shard}: its streams hold other numbers of rows than it counted")
+            raise _broken(
+                f"shard {report.shard}: its streams hold other numbers of rows than it counted"
+            )
 
 
-def _gap_rows(plan: Plan, readers: Mapping[Position, ReaderReport], progress: Sequence[PartitionProgress]) -> pa.RecordBatch:
-    """Where a repair has found fewer records than the expired run, which of the offsets without one had one cannot be told: all count as lost."""
+def _gap_rows(
+    plan: Plan, readers: Mapping[Position, ReaderReport], progress: Sequence[PartitionProgress]
+) -> pa.RecordBatch:
+    """Where a repair has found fewer records than the expired run, which of the offsets without one
+    had one cannot be told: all count as lost.
+    """
     rows = []
     for part, done in zip(plan.partitions, progress, strict=True):
         position = (part.topic, part.partition)
         known = plan.repair.known(position) if plan.repair else plan.present(position)
         lost = plan.repair is not None and plan.repair.before(position).records != done.records
         rows += [
-            {"kafka_topic": part.topic, "kafka_partition": part.partition, "first_offset": first, "last_offset": last, "cause": cause}
-            for first, last, cause in _gaps_of(part, readers.get(position), known, "deleted" if lost else "no_record")
+            {
+                "kafka_topic": part.topic,
+                "kafka_partition": part.partition,
+                "first_offset": first,
+                "last_offset": last,
+                "cause": cause,
+            }
+            for first, last, cause in _gaps_of(
+                part, readers.get(position), known, "deleted" if lost else "no_record"
+            )
         ]
     return pa.RecordBatch.from_pylist(rows, schema=GAPS_SCHEMA)
 
@@ -208,5 +294,6 @@ def _each_once(what: str, keys: Sequence[object]) -> None:
 
 def _broken(what: str) -> GuaranteeError:
     return GuaranteeError(
-        f"the run cannot prove its rows: {what}. Nothing of it is visible; run again, and report this line if it repeats."
+        f"the run cannot prove its rows: {what}. Nothing of it is visible; run again, and report"
+        " this line if it repeats."
     )

@@ -18,8 +18,12 @@ from transforms.destinations.contract.destination import RunDestination
 from transforms.read.partition_reader import PartitionRange
 
 
-def read_and_write(config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings) -> None:
-    """Builds the graph for the ranges of the plan, runs it, and returns when it is done. Raises what the runner raises."""
+def read_and_write(
+    config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
+) -> None:
+    """Builds the graph for the ranges of the plan, runs it, and returns when it is done. Raises
+    what the runner raises.
+    """
     shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
     run = BoundedRun(
         run_id=plan.run_id,
@@ -28,9 +32,15 @@ def read_and_write(config: RunConfig, destination: RunDestination, plan: Plan, s
             for part in plan.partitions
             if part.to_offset > part.read_from
         ],
-        watermarks={(part.topic, part.partition): part.start_watermark_us for part in plan.partitions},
+        watermarks={
+            (part.topic, part.partition): part.start_watermark_us for part in plan.partitions
+        },
         consumer_config=dict(config.consumer_config),
-        decoder=Decoder(config.schema, unknown_fields=config.unknown_fields, max_record_bytes=config.max_record_bytes),
+        decoder=Decoder(
+            config.schema,
+            unknown_fields=config.unknown_fields,
+            max_record_bytes=config.max_record_bytes,
+        ),
         limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us, config.max_record_bytes),
         dedup=DedupSettings(
             job=plan.run_id,
@@ -44,8 +54,13 @@ def read_and_write(config: RunConfig, destination: RunDestination, plan: Plan, s
         layout=config.dedup_layout,
         destination=destination,
         reports=destination,
-        present={} if plan.repair is None else {position: plan.repair.present(position) for position in plan.repair.offsets},
-        refused={position: np.array(offsets, dtype=np.int64) for position, offsets in config.reject_records.items()},
+        present={}
+        if plan.repair is None
+        else {position: plan.repair.present(position) for position in plan.repair.offsets},
+        refused={
+            position: np.array(offsets, dtype=np.int64)
+            for position, offsets in config.reject_records.items()
+        },
     )
     pipeline = beam.Pipeline(options=config.beam_options)
     build(pipeline, run)
@@ -54,4 +69,6 @@ def read_and_write(config: RunConfig, destination: RunDestination, plan: Plan, s
 
 def cold_start(destination: RunDestination, planned: Plan, settings: RunSettings) -> ColdStart:
     """What the shards load: the ids that the lowest start watermark has not expired."""
-    return ColdStart(destination, planned.run_id, planned.lowest_watermark_us, settings.extra_retention_us)
+    return ColdStart(
+        destination, planned.run_id, planned.lowest_watermark_us, settings.extra_retention_us
+    )

@@ -8,10 +8,12 @@ from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 
 
 def recover(destination: RunDestination) -> list[RunRecord]:
-    """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the ledger; empty where no run has been.
+    """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the
+    ledger; empty where no run has been.
 
-    If the newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py). Removing is safe: a run that is still alive
-    finds its streams gone when it finalizes them, before it claims anything.
+    If the newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py).
+    Removing is safe: a run that is still alive finds its streams gone when it finalizes them,
+    before it claims anything.
     """
     if not destination.has_tables():
         return []

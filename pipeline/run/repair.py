@@ -1,7 +1,8 @@
 """A PREPARED run whose streams have expired before all of its tables were committed.
 
-If nothing of it is visible, it is planned again. If something is, a repair reads the recorded ranges again, passes over what is visible, and
-judges the rest. The ids of visible payments are loaded like those of every earlier run, so a copy among the rest is a duplicate.
+If nothing of it is visible, it is planned again. If something is, a repair reads the recorded
+ranges again, passes over what is visible, and judges the rest. The ids of visible payments are
+loaded like those of every earlier run, so a copy among the rest is a duplicate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import numpy as np
 from pipeline.kafka_admin import TopicState
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from pipeline.run.preconditions import check_position, check_same_topic
-from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED, PartitionProgress, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    ABORTED,
+    COMMITTED,
+    PREPARED,
+    PartitionProgress,
+    RunRecord,
+)
 from transforms.destinations.contract.visible_rows import VisibleRows
 from transforms.model.coordinates import OffsetRange
 from transforms.model.errors import GuaranteeError
@@ -21,10 +28,12 @@ from transforms.model.tables import GAPS, ROW_TABLES
 
 
 def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
-    """Of a PREPARED run with a stream that does not exist any more: COMMITTED, ABORTED, or PREPARED if it needs a repair.
+    """Of a PREPARED run with a stream that does not exist any more: COMMITTED, ABORTED, or PREPARED
+    if it needs a repair.
 
-    A stream may have expired before or after its commit, so the tables are asked. Totals have no coordinates: they count the rows of all
-    runs, so they are short by this run's rows exactly if its totals are missing.
+    A stream may have expired before or after its commit, so the tables are asked. Totals have no
+    coordinates: they count the rows of all runs, so they are short by this run's rows exactly if
+    its totals are missing.
     """
     present = destination.present_offsets(_ranges(record)).values()
     found = {table: sum(len(tables[table]) for tables in present) for table in ROW_TABLES}
@@ -37,13 +46,20 @@ def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
     missing = destination.count_rows() - destination.count_in_totals()
     if missing not in (0, sum(found[table] for table in ROW_TABLES)):
         raise GuaranteeError(
-            f"run {record.run_id}: its streams have expired, and control_totals miss {missing} rows, which is neither none nor those of this"
-            " run: somebody has altered the tables. Run `check`, and restore the destination from a backup."
+            f"run {record.run_id}: its streams have expired, and control_totals miss {missing}"
+            " rows, which is neither none nor those of this"
+            " run: somebody has altered the tables. Run `check`, and restore the destination from a"
+            " backup."
         )
     return PREPARED if missing else COMMITTED
 
 
-def visible_of(destination: VisibleRows, expired: RunRecord, columns: tuple[str | None, str | None], accept_data_loss: bool) -> Repair:
+def visible_of(
+    destination: VisibleRows,
+    expired: RunRecord,
+    columns: tuple[str | None, str | None],
+    accept_data_loss: bool,
+) -> Repair:
     """What is there of the expired run. columns: of amount and currency."""
     ranges = _ranges(expired)
     return Repair(
@@ -56,37 +72,54 @@ def visible_of(destination: VisibleRows, expired: RunRecord, columns: tuple[str 
 
 
 def topics_to_read(repair: Repair) -> list[str]:
-    """Topics of which an offset is neither a visible row nor a visible gap; of the others, Kafka need not have anything any more."""
+    """Topics of which an offset is neither a visible row nor a visible gap; of the others, Kafka
+    need not have anything any more.
+    """
     return sorted({where[0] for where in _ranges(repair.expired) if not _is_whole(repair, where)})
 
 
 def plan_repair(run_id: str, repair: Repair, states: Sequence[TopicState]) -> Plan:
-    """Step 2 of a repair: the ranges, watermarks and time of the expired run. states: of `topics_to_read`.
+    """Step 2 of a repair: the ranges, watermarks and time of the expired run. states: of
+    `topics_to_read`.
 
     Raises GuaranteeError for offsets that are neither visible nor in Kafka any more.
     """
     expired = repair.expired
     for state in states:
         check_same_topic(state, expired.partitions)
-    bounds = {(state.topic, partition): low_high for state in states for partition, low_high in state.partitions.items()}
+    bounds = {
+        (state.topic, partition): low_high
+        for state in states
+        for partition, low_high in state.partitions.items()
+    }
     partitions = tuple(_planned(part, bounds, repair) for part in expired.partitions)
-    return Plan(run_id, expired.run_id, expired.plan_time, expired.cluster_id, partitions, (), repair)
+    return Plan(
+        run_id, expired.run_id, expired.plan_time, expired.cluster_id, partitions, (), repair
+    )
 
 
-def _planned(part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int, int]], repair: Repair) -> PlannedPartition:
+def _planned(
+    part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int, int]], repair: Repair
+) -> PlannedPartition:
     position = (part.topic, part.partition)
     read_from = part.to_offset
     if not _is_whole(repair, (*position, part.from_offset, part.to_offset)):
         if position not in bounds:
             raise GuaranteeError(
-                f"topic {part.topic} partition {part.partition} does not exist any more, but offsets {part.from_offset} to {part.to_offset - 1} of"
-                " it must be read again to complete a run whose streams have expired. What is not visible of them is lost."
+                f"topic {part.topic} partition {part.partition} does not exist any more, but"
+                f" offsets {part.from_offset} to {part.to_offset - 1} of"
+                " it must be read again to complete a run whose streams have expired. What is not"
+                " visible of them is lost."
             )
         low, high = bounds[position]
         check_position(part.topic, part.partition, part.to_offset, 0, high, repair.accept_data_loss)
-        deleted = np.setdiff1d(np.arange(part.from_offset, min(low, part.to_offset)), repair.known(position))
+        deleted = np.setdiff1d(
+            np.arange(part.from_offset, min(low, part.to_offset)), repair.known(position)
+        )
         if len(deleted):
-            check_position(part.topic, part.partition, int(deleted[0]), low, high, repair.accept_data_loss)
+            check_position(
+                part.topic, part.partition, int(deleted[0]), low, high, repair.accept_data_loss
+            )
         read_from = min(max(part.from_offset, low), part.to_offset)
     return PlannedPartition(
         topic=part.topic,
@@ -107,5 +140,7 @@ def _is_whole(repair: Repair, where: OffsetRange) -> bool:
 
 def _ranges(record: RunRecord) -> list[OffsetRange]:
     return [
-        (part.topic, part.partition, part.from_offset, part.to_offset) for part in record.partitions if part.to_offset > part.from_offset
+        (part.topic, part.partition, part.from_offset, part.to_offset)
+        for part in record.partitions
+        if part.to_offset > part.from_offset
     ]

@@ -38,20 +38,26 @@ def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any]:
 
 
 def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
-    """Raises GuaranteeError where the new configuration would give one id two meanings, or forget ids that are still promised.
+    """Raises GuaranteeError where the new configuration would give one id two meanings, or forget
+    ids that are still promised.
 
     Shards and layout are free for bounded runs: their state is loaded from the tables.
     """
-    for flag, now in (("dedup_key", config.schema.dedup_key), ("event_time_field", config.schema.event_time_field)):
+    for flag, now in (
+        ("dedup_key", config.schema.dedup_key),
+        ("event_time_field", config.schema.event_time_field),
+    ):
         if before[flag] != now:
             raise GuaranteeError(
-                f"--{flag}={now}, but this destination was filled with --{flag}={before[flag]}: the same payment could get a second row."
+                f"--{flag}={now}, but this destination was filled with --{flag}={before[flag]}: the"
+                " same payment could get a second row."
                 f" Use --{flag}={before[flag]}, or a new destination."
             )
     if config.dedup_horizon_us < before["dedup_horizon_us"]:
         known = format_duration(before["dedup_horizon_us"])
         raise GuaranteeError(
-            f"--dedup_horizon={format_duration(config.dedup_horizon_us)}, but this destination was filled with --dedup_horizon={known}: the horizon"
+            f"--dedup_horizon={format_duration(config.dedup_horizon_us)}, but this destination was"
+            f" filled with --dedup_horizon={known}: the horizon"
             f" may only grow. Use --dedup_horizon={known} or more."
         )
     check_evolution(before["schema"], config.schema)
@@ -59,17 +65,22 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
         now_column = getattr(config.schema, name)
         if before[name] != now_column:
             flag = f"--{name.removesuffix('_column')}_field"
-            given = f"{flag} stands for {now_column}" if now_column else f"{flag} stands for no field"
+            given = (
+                f"{flag} stands for {now_column}" if now_column else f"{flag} stands for no field"
+            )
             fix = f"Use {flag}={before[name]}" if before[name] else f"Leave {flag} out"
             raise GuaranteeError(
-                f"{given}, but this destination's control totals were made with {before[name] or 'none'}. {fix} (and the --schema that it was filled"
+                f"{given}, but this destination's control totals were made with"
+                f" {before[name] or 'none'}. {fix} (and the --schema that it was filled"
                 " with), or a new destination."
             )
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the steps need of the configuration. settings: see pipeline/run/settings.py; times in microseconds."""
+    """What the steps need of the configuration. settings: see pipeline/run/settings.py; times in
+    microseconds.
+    """
 
     limits: PlanLimits
     extra_retention_us: int

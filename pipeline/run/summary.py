@@ -13,15 +13,25 @@ from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 
 def summarize(
-    records: Sequence[RunRecord], rejected_reasons: Mapping[str, int], seconds: float, bytes_read: int | None = None
+    records: Sequence[RunRecord],
+    rejected_reasons: Mapping[str, int],
+    seconds: float,
+    bytes_read: int | None = None,
 ) -> dict[str, Any]:
-    """The figures of all transactions of one `run`, in the order they were committed. bytes_read: by queries, where somebody is billed."""
-    rows = {table: sum(part.rows for record in records for part in record.tables if part.table == table) for table in _TABLES}
+    """The figures of all transactions of one `run`, in the order they were committed. bytes_read:
+    by queries, where somebody is billed.
+    """
+    rows = {
+        table: sum(part.rows for record in records for part in record.tables if part.table == table)
+        for table in _TABLES
+    }
     ranges: dict[tuple[str, int], list[int]] = {}
     for record in records:
         for part in record.partitions:
             if part.to_offset > part.from_offset:
-                ranges.setdefault((part.topic, part.partition), [part.from_offset, part.to_offset])[1] = part.to_offset
+                ranges.setdefault((part.topic, part.partition), [part.from_offset, part.to_offset])[
+                    1
+                ] = part.to_offset
     total = sum(rows.values())
     return {
         "transactions": len(records),
@@ -51,17 +61,22 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     print(f"{'topic':<24} {'partition':>9} {'from':>12} {'to':>12}")
     for part in figures["partitions"]:
         print(f"{part['topic']:<24} {part['partition']:>9} {part['from']:>12,} {part['to']:>12,}")
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures["rejected_by_reason"].items())
+    reasons = ", ".join(
+        f"{reason} {count:,}" for reason, count in figures["rejected_by_reason"].items()
+    )
     print(
-        f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected {figures['rejected']:,}"
-        + (f" ({reasons})" if reasons else "")
+        f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
+        f" {figures['rejected']:,}" + (f" ({reasons})" if reasons else "")
     )
     print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
     transactions = figures["transactions"]
     rate = figures["messages_per_second"] or 0
     if "bytes_read_by_queries" in figures:
         print(f"BigQuery: queries read {figures['bytes_read_by_queries']:,} bytes")
-    print(f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''}, {rate:,} messages/s")
+    print(
+        f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''},"
+        f" {rate:,} messages/s"
+    )
 
 
 def reasons_in(table: pa.Table) -> dict[str, int]:

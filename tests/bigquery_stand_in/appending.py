@@ -15,7 +15,9 @@ SECONDS = 20
 """A call that has not answered by then fails the test."""
 
 
-def append_request(stream: str, offset: int | None, rows: pa.RecordBatch, *, schema: bool = True) -> types.AppendRowsRequest:
+def append_request(
+    stream: str, offset: int | None, rows: pa.RecordBatch, *, schema: bool = True
+) -> types.AppendRowsRequest:
     """schema: as the first request of a connection needs it."""
     request = types.AppendRowsRequest(write_stream=stream)
     if offset is not None:
@@ -26,19 +28,27 @@ def append_request(stream: str, offset: int | None, rows: pa.RecordBatch, *, sch
     return request
 
 
-def send(client: BigQueryWriteClient, requests: Iterable[types.AppendRowsRequest]) -> list[types.AppendRowsResponse]:
-    """All answers of one connection. Without retries: the library would send an iterator again that is used up."""
+def send(
+    client: BigQueryWriteClient, requests: Iterable[types.AppendRowsRequest]
+) -> list[types.AppendRowsResponse]:
+    """All answers of one connection. Without retries: the library would send an iterator again that
+    is used up.
+    """
     return list(client.append_rows(iter(requests), retry=None, timeout=SECONDS))
 
 
-def append(client: BigQueryWriteClient, stream: str, offset: int | None, rows: pa.RecordBatch) -> types.AppendRowsResponse:
+def append(
+    client: BigQueryWriteClient, stream: str, offset: int | None, rows: pa.RecordBatch
+) -> types.AppendRowsResponse:
     """One append on a connection of its own."""
     (answer,) = send(client, [append_request(stream, offset, rows)])
     return answer
 
 
 def storage_code(status: Any) -> StorageErrorCode | None:
-    """The code of the StorageError in the details of a google.rpc.Status or an exception of google.api_core; None without details."""
+    """The code of the StorageError in the details of a google.rpc.Status or an exception of
+    google.api_core; None without details.
+    """
     for packed in status.details:
         error = types.StorageError.pb()()
         if packed.Unpack(error):

@@ -1,7 +1,9 @@
-"""How many bytes a query reads: the logical size of the columns that it names, over the tables that it names.
+"""How many bytes a query reads: the logical size of the columns that it names, over the tables that
+it names.
 
-Pruning by partition or cluster is not modelled: a filter on the partition column reads as much as none.
-Source: https://cloud.google.com/bigquery/docs/estimate-costs#estimate_query_costs, limits.COSTS
+Pruning by partition or cluster is not modelled: a filter on the partition column reads as much as
+none. Source: https://cloud.google.com/bigquery/docs/estimate-costs#estimate_query_costs,
+limits.COSTS
 """
 
 from __future__ import annotations
@@ -16,16 +18,33 @@ from tests.bigquery_stand_in.errors import RestFailure
 from tests.bigquery_stand_in.fields import Field
 from tests.bigquery_stand_in.warehouse import Table
 
-_FIXED: Final = {"INTEGER": 8, "FLOAT": 8, "BOOLEAN": 1, "NUMERIC": 16, "BIGNUMERIC": 32, "TIMESTAMP": 8, "DATE": 8}
+_FIXED: Final = {
+    "INTEGER": 8,
+    "FLOAT": 8,
+    "BOOLEAN": 1,
+    "NUMERIC": 16,
+    "BIGNUMERIC": 32,
+    "TIMESTAMP": 8,
+    "DATE": 8,
+}
 
 
-def bytes_read(cursor: duckdb.DuckDBPyConnection, tables: Iterable[Table], columns: frozenset[str] | None) -> int:
-    return sum(table_bytes(cursor, table, columns) for table in {id(table): table for table in tables}.values())
+def bytes_read(
+    cursor: duckdb.DuckDBPyConnection, tables: Iterable[Table], columns: frozenset[str] | None
+) -> int:
+    return sum(
+        table_bytes(cursor, table, columns)
+        for table in {id(table): table for table in tables}.values()
+    )
 
 
-def table_bytes(cursor: duckdb.DuckDBPyConnection, table: Table, columns: frozenset[str] | None = None) -> int:
+def table_bytes(
+    cursor: duckdb.DuckDBPyConnection, table: Table, columns: frozenset[str] | None = None
+) -> int:
     """Remembered until the table changes."""
-    fields = [field for field in table.fields if columns is None or field["name"].lower() in columns]
+    fields = [
+        field for field in table.fields if columns is None or field["name"].lower() in columns
+    ]
     key = (table.version, table.schema_version, tuple(field["name"] for field in fields))
     if key not in table.sizes:
         sizes = " + ".join(_size(field) for field in fields) or "0"
@@ -36,14 +55,18 @@ def table_bytes(cursor: duckdb.DuckDBPyConnection, table: Table, columns: frozen
 
 
 def check_bytes_billed(bytes_processed: int, tables: int, maximum: int | None) -> int:
-    """Bytes billed. Raises RestFailure (bytesBilledLimitExceeded) when the job's maximumBytesBilled is lower."""
+    """Bytes billed. Raises RestFailure (bytesBilledLimitExceeded) when the job's maximumBytesBilled
+    is lower.
+    """
     if not tables:
         return 0
     units = -(-bytes_processed // limits.BYTES_BILLED_UNIT) * limits.BYTES_BILLED_UNIT
     billed = max(units, tables * limits.MIN_BYTES_BILLED_PER_TABLE)
     if maximum is not None and billed > maximum:
         raise RestFailure(
-            400, "bytesBilledLimitExceeded", f"Query exceeded limit for bytes billed: {maximum}. {billed} or higher required."
+            400,
+            "bytesBilledLimitExceeded",
+            f"Query exceeded limit for bytes billed: {maximum}. {billed} or higher required.",
         )
     return billed
 

@@ -9,13 +9,19 @@ import grpc
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
-from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import (
+    BigQueryWriteGrpcTransport,
+)
 
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 
 def rest_client(stand_in: BigQueryStandIn) -> bigquery.Client:
-    defaults = bigquery.QueryJobConfig(default_dataset=f"{stand_in.project}.{stand_in.dataset}") if stand_in.dataset else None
+    defaults = (
+        bigquery.QueryJobConfig(default_dataset=f"{stand_in.project}.{stand_in.dataset}")
+        if stand_in.dataset
+        else None
+    )
     return bigquery.Client(
         stand_in.project,
         AnonymousCredentials(),

@@ -16,10 +16,11 @@ _STORAGE_ERROR = types.StorageError.pb()
 
 
 class StorageFailure(Exception):
-    """A refused call of the Write API: a gRPC code, and a StorageError in the details where the service has one for the case.
+    """A refused call of the Write API: a gRPC code, and a StorageError in the details where the
+    service has one for the case.
 
-    row_errors: (index, message) of the rows that made an append fail.
-    ends_connection: the service cannot answer in-band, for instance because the connection has no stream yet.
+    row_errors: (index, message) of the rows that made an append fail. ends_connection: the service
+    cannot answer in-band, for instance because the connection has no stream yet.
     """
 
     def __init__(
@@ -50,11 +51,15 @@ class StorageFailure(Exception):
         return status
 
     def storage_error(self) -> Any:
-        return _STORAGE_ERROR(code=int(self.storage_code or 0), entity=self.entity, error_message=self.message)
+        return _STORAGE_ERROR(
+            code=int(self.storage_code or 0), entity=self.entity, error_message=self.message
+        )
 
 
 class RestFailure(Exception):
-    """A refused REST call: HTTP status and reason as https://cloud.google.com/bigquery/docs/error-messages lists them."""
+    """A refused REST call: HTTP status and reason as
+    https://cloud.google.com/bigquery/docs/error-messages lists them.
+    """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -66,7 +71,13 @@ class RestFailure(Exception):
         return {"reason": self.reason, "message": self.message}
 
     def resource(self) -> dict[str, Any]:
-        return {"error": {"code": self.status, "message": self.message, "errors": [{**self.error(), "domain": "global"}]}}
+        return {
+            "error": {
+                "code": self.status,
+                "message": self.message,
+                "errors": [{**self.error(), "domain": "global"}],
+            }
+        }
 
 
 def invalid_query(message: str) -> RestFailure:

@@ -2,11 +2,13 @@
 
     stand_in.faults.fail("AppendRows", grpc.StatusCode.UNAVAILABLE, nth=2)
     stand_in.faults.lose_answer("jobs.insert", when=lambda call: "MERGE" in str(call.request))
-    stand_in.faults.hook("BatchCommitWriteStreams", lambda call: os.kill(pid, signal.SIGKILL), after=True)
+    stand_in.faults.hook("BatchCommitWriteStreams", lambda call: os.kill(pid, signal.SIGKILL),
+    after=True)
 
-A rule counts the calls of its name that `when` accepts, from the moment it is added; it acts on the `nth` of them and the `times - 1` next.
-Names: the RPCs of BigQueryWrite, `AppendRows.connect` for a new connection, the REST methods (`tables.insert`, `jobs.getQueryResults`), and
-`jobs.run` for a job itself (fail and hook only; its request is the text of the query).
+A rule counts the calls of its name that `when` accepts, from the moment it is added; it acts on the
+`nth` of them and the `times - 1` next. Names: the RPCs of BigQueryWrite, `AppendRows.connect` for a
+new connection, the REST methods (`tables.insert`, `jobs.getQueryResults`), and `jobs.run` for a job
+itself (fail and hook only; its request is the text of the query).
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """One call as a rule sees it. number: counts all calls of this name from 1; request: protobuf message, or (method, path, body)."""
+    """One call as a rule sees it. number: counts all calls of this name from 1; request: protobuf
+    message, or (method, path, body).
+    """
 
     name: str
     number: int
@@ -49,7 +53,8 @@ class Call:
 class ErrorStyle:
     """How AppendRows and the unary RPCs tell an error that the contract demands.
 
-    abort: end the gRPC stream with the status (else in the answer, AppendRows only); details: with the StorageError inside.
+    abort: end the gRPC stream with the status (else in the answer, AppendRows only); details: with
+    the StorageError inside.
     """
 
     abort: bool = False
@@ -60,7 +65,8 @@ class ErrorStyle:
 class Rule:
     """One entry of the plan; `hits` counts the calls that it acted on.
 
-    style: how AppendRows tells the injected error, by default the way of transport errors, which end the connection.
+    style: how AppendRows tells the injected error, by default the way of transport errors, which
+    end the connection.
     """
 
     kind: Kind
@@ -96,8 +102,17 @@ class FaultPlan:
     _rules: list[Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fail(self, name: str, code: grpc.StatusCode | int = grpc.StatusCode.UNAVAILABLE, *, after: bool = False, **rule: Any) -> Rule:
-        """Answered with `code`: a gRPC code, or for REST an HTTP status with `reason`. after: although it has happened."""
+    def fail(
+        self,
+        name: str,
+        code: grpc.StatusCode | int = grpc.StatusCode.UNAVAILABLE,
+        *,
+        after: bool = False,
+        **rule: Any,
+    ) -> Rule:
+        """Answered with `code`: a gRPC code, or for REST an HTTP status with `reason`. after:
+        although it has happened.
+        """
         return self.add(Rule(Kind.FAIL_AFTER if after else Kind.FAIL, name, code=code, **rule))
 
     def lose_answer(self, name: str, **rule: Any) -> Rule:
@@ -105,7 +120,9 @@ class FaultPlan:
         return self.add(Rule(Kind.LOSE_ANSWER, name, **rule))
 
     def cut(self, name: str, **rule: Any) -> Rule:
-        """The connection breaks before anything happens; on AppendRows all requests behind it in the connection are lost too."""
+        """The connection breaks before anything happens; on AppendRows all requests behind it in
+        the connection are lost too.
+        """
         return self.add(Rule(Kind.CUT, name, **rule))
 
     def delay(self, name: str, seconds: float, **rule: Any) -> Rule:
@@ -116,9 +133,15 @@ class FaultPlan:
         """An append is done once and answered twice."""
         return self.add(Rule(Kind.ANSWER_TWICE, "AppendRows", **rule))
 
-    def hook(self, name: str, function: Callable[[Call], None], *, after: bool = False, **rule: Any) -> Rule:
-        """Calls `function` in the server's thread before it happens, or when it has happened and before the answer."""
-        return self.add(Rule(Kind.HOOK_AFTER if after else Kind.HOOK, name, function=function, **rule))
+    def hook(
+        self, name: str, function: Callable[[Call], None], *, after: bool = False, **rule: Any
+    ) -> Rule:
+        """Calls `function` in the server's thread before it happens, or when it has happened and
+        before the answer.
+        """
+        return self.add(
+            Rule(Kind.HOOK_AFTER if after else Kind.HOOK, name, function=function, **rule)
+        )
 
     def add(self, rule: Rule) -> Rule:
         with self._lock:

@@ -1,4 +1,6 @@
-"""Column types, three ways: BigQuery's field resource (REST), DuckDB's type, and the TableFieldSchema of the Write API."""
+"""Column types, three ways: BigQuery's field resource (REST), DuckDB's type, and the
+TableFieldSchema of the Write API.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,17 @@ from google.cloud.bigquery_storage_v1 import types
 from tests.bigquery_stand_in.errors import invalid
 
 Field = dict[str, Any]
-"""A TableFieldSchema of https://cloud.google.com/bigquery/docs/reference/rest/v2/tables: name, type, mode, fields, description."""
+"""A TableFieldSchema of https://cloud.google.com/bigquery/docs/reference/rest/v2/tables: name,
+type, mode, fields, description.
+"""
 
-_ALIASES: Final = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD", "DECIMAL": "NUMERIC"}
+_ALIASES: Final = {
+    "INT64": "INTEGER",
+    "FLOAT64": "FLOAT",
+    "BOOL": "BOOLEAN",
+    "STRUCT": "RECORD",
+    "DECIMAL": "NUMERIC",
+}
 
 _DUCKDB: Final = {
     "STRING": "VARCHAR",
@@ -58,7 +68,9 @@ _TABLE_SCHEMA = types.TableSchema.pb()
 
 
 def canonical(field: Field) -> Field:
-    """With the type names that the service answers (INTEGER, not INT64) and a mode. Raises RestFailure for a type that is not known."""
+    """With the type names that the service answers (INTEGER, not INT64) and a mode. Raises
+    RestFailure for a type that is not known.
+    """
     kind = field["type"].upper()
     kind = _ALIASES.get(kind, kind)
     result = {**field, "type": kind, "mode": field.get("mode", "NULLABLE").upper()}
@@ -71,7 +83,11 @@ def canonical(field: Field) -> Field:
 
 def duckdb_type(field: Field) -> str:
     if field["type"] == "RECORD":
-        kind = "STRUCT(" + ", ".join(f'"{child["name"]}" {duckdb_type(child)}' for child in field["fields"]) + ")"
+        kind = (
+            "STRUCT("
+            + ", ".join(f'"{child["name"]}" {duckdb_type(child)}' for child in field["fields"])
+            + ")"
+        )
     else:
         kind = _DUCKDB[field["type"]]
     return kind + "[]" if field["mode"] == "REPEATED" else kind
@@ -79,7 +95,9 @@ def duckdb_type(field: Field) -> str:
 
 def duckdb_column(field: Field) -> str:
     """A column definition; REQUIRED is enforced by DuckDB for DML."""
-    return f'"{field["name"]}" {duckdb_type(field)}' + (" NOT NULL" if field["mode"] == "REQUIRED" else "")
+    return f'"{field["name"]}" {duckdb_type(field)}' + (
+        " NOT NULL" if field["mode"] == "REQUIRED" else ""
+    )
 
 
 def from_duckdb(name: str, kind: Any) -> Field:
@@ -88,7 +106,12 @@ def from_duckdb(name: str, kind: Any) -> Field:
     if kind.id in ("list", "array"):
         mode, kind = "REPEATED", kind.children[0][1]
     if kind.id == "struct":
-        return {"name": name, "type": "RECORD", "mode": mode, "fields": [from_duckdb(child, of) for child, of in kind.children]}
+        return {
+            "name": name,
+            "type": "RECORD",
+            "mode": mode,
+            "fields": [from_duckdb(child, of) for child, of in kind.children],
+        }
     known = _FROM_DUCKDB.get(str(kind).lower()) or _FROM_DUCKDB.get(kind.id)
     if known is None:
         raise invalid(f"the stand-in has no BigQuery type for {kind} (column {name})")
@@ -104,4 +127,10 @@ def _storage_field(field: Field) -> Any:
     kind = types.TableFieldSchema.Type[_STORAGE.get(field["type"], field["type"])]
     mode = types.TableFieldSchema.Mode[field["mode"]]
     nested = [_storage_field(child) for child in field.get("fields", ())]
-    return _TABLE_FIELD(name=field["name"], type_=int(kind), mode=int(mode), fields=nested, description=field.get("description", ""))
+    return _TABLE_FIELD(
+        name=field["name"],
+        type_=int(kind),
+        mode=int(mode),
+        fields=nested,
+        description=field.get("description", ""),
+    )

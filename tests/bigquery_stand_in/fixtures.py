@@ -1,4 +1,6 @@
-"""For tests of the stand-in itself: one with a manual clock and a table, and the calls of the Write API in short."""
+"""For tests of the stand-in itself: one with a manual clock and a table, and the calls of the Write
+API in short.
+"""
 
 from collections.abc import Iterator
 
@@ -13,7 +15,9 @@ from tests.bigquery_stand_in.clock import ManualClock
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 TABLE = "projects/p/datasets/d/tables/t"
-PENDING, COMMITTED, BUFFERED = (types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED"))
+PENDING, COMMITTED, BUFFERED = (
+    types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED")
+)
 
 
 @pytest.fixture(name="stand_in")
@@ -31,7 +35,9 @@ def writer_fixture(stand_in: BigQueryStandIn) -> Iterator[BigQueryWriteClient]:
 
 def create_table(stand_in: BigQueryStandIn) -> None:
     """The table d.t, with one REQUIRED column."""
-    rest_client(stand_in).create_table(bigquery.Table("p.d.t", [bigquery.SchemaField("id", "STRING", "REQUIRED")]))
+    rest_client(stand_in).create_table(
+        bigquery.Table("p.d.t", [bigquery.SchemaField("id", "STRING", "REQUIRED")])
+    )
 
 
 def rows(*ids: str | None) -> pa.RecordBatch:
@@ -39,7 +45,9 @@ def rows(*ids: str | None) -> pa.RecordBatch:
 
 
 def create(writer: BigQueryWriteClient, kind: types.WriteStream.Type = PENDING) -> str:
-    return writer.create_write_stream(parent=TABLE, write_stream=types.WriteStream(type_=kind), retry=None, timeout=SECONDS).name
+    return writer.create_write_stream(
+        parent=TABLE, write_stream=types.WriteStream(type_=kind), retry=None, timeout=SECONDS
+    ).name
 
 
 def finalize(writer: BigQueryWriteClient, stream: str) -> int:

@@ -1,6 +1,8 @@
-"""BigQuery as the contract tests see it: the stand-in, or the real service where BIGQUERY_PROJECT and BIGQUERY_DATASET are set.
+"""BigQuery as the contract tests see it: the stand-in, or the real service where BIGQUERY_PROJECT
+and BIGQUERY_DATASET are set.
 
-A test module imports the fixtures `service_fixture` and `table_fixture`; its tests take `service` and `table`.
+A test module imports the fixtures `service_fixture` and `table_fixture`; its tests take `service`
+and `table`.
 """
 
 import datetime
@@ -21,7 +23,9 @@ from tests.bigquery_stand_in.clients import rest_client, write_client
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 PROJECT, DATASET = os.environ.get("BIGQUERY_PROJECT"), os.environ.get("BIGQUERY_DATASET")
-PENDING, COMMITTED, BUFFERED = (types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED"))
+PENDING, COMMITTED, BUFFERED = (
+    types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED")
+)
 UTC = datetime.timezone.utc
 
 COLUMNS = [
@@ -29,7 +33,9 @@ COLUMNS = [
     bigquery.SchemaField("amount", "NUMERIC"),
     bigquery.SchemaField("at", "TIMESTAMP"),
 ]
-ARROW = pa.schema([("id", pa.string()), ("amount", pa.decimal128(38, 9)), ("at", pa.timestamp("us", tz="UTC"))])
+ARROW = pa.schema(
+    [("id", pa.string()), ("amount", pa.decimal128(38, 9)), ("at", pa.timestamp("us", tz="UTC"))]
+)
 
 
 def source(url: str) -> Callable[[Any], Any]:
@@ -45,7 +51,9 @@ def source(url: str) -> Callable[[Any], Any]:
 def rows(*ids: str | None, amount: str | None = "1.5") -> pa.RecordBatch:
     """Rows for COLUMNS."""
     at = datetime.datetime(2026, 8, 1, tzinfo=UTC)
-    records = [{"id": one, "amount": None if amount is None else Decimal(amount), "at": at} for one in ids]
+    records = [
+        {"id": one, "amount": None if amount is None else Decimal(amount), "at": at} for one in ids
+    ]
     return pa.RecordBatch.from_pylist(records, schema=ARROW)
 
 
@@ -64,7 +72,9 @@ class Service:
         return f"projects/{self.project}/datasets/{self.dataset}/tables/{name}"
 
     def create_stream(self, table: str, kind: types.WriteStream.Type = PENDING) -> str:
-        return self.writer.create_write_stream(parent=table, write_stream=types.WriteStream(type_=kind), retry=None, timeout=SECONDS).name
+        return self.writer.create_write_stream(
+            parent=table, write_stream=types.WriteStream(type_=kind), retry=None, timeout=SECONDS
+        ).name
 
     def finalize(self, stream: str) -> int:
         return self.writer.finalize_write_stream(name=stream, retry=None, timeout=SECONDS).row_count
@@ -82,17 +92,28 @@ class Service:
         return stream
 
     def query(self, sql: str, *parameters: Any, **config: Any) -> list[tuple[Any, ...]]:
-        job = self.client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=list(parameters), **config), job_retry=None)
+        job = self.client.query(
+            sql,
+            job_config=bigquery.QueryJobConfig(query_parameters=list(parameters), **config),
+            job_retry=None,
+        )
         return [tuple(row.values()) for row in job.result(job_retry=None)]
 
     def ids(self, table: str) -> list[str]:
-        return [one for (one,) in self.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]} ORDER BY id")]
+        return [
+            one for (one,) in self.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]} ORDER BY id")
+        ]
 
 
 @pytest.fixture(name="service", scope="module")
 def service_fixture() -> Iterator[Service]:
     if PROJECT and DATASET:
-        client = bigquery.Client(PROJECT, default_query_job_config=bigquery.QueryJobConfig(default_dataset=f"{PROJECT}.{DATASET}"))
+        client = bigquery.Client(
+            PROJECT,
+            default_query_job_config=bigquery.QueryJobConfig(
+                default_dataset=f"{PROJECT}.{DATASET}"
+            ),
+        )
         yield Service(PROJECT, DATASET, client, BigQueryWriteClient())
         for table in client.list_tables(f"{PROJECT}.{DATASET}"):
             if table.table_id.startswith("contract_"):

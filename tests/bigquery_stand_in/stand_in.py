@@ -28,10 +28,12 @@ _CONNECTIONS: Final = 512
 class BigQueryStandIn:
     """`with BigQueryStandIn() as stand_in:` runs both servers on free ports of 127.0.0.1.
 
-    dataset: created at once if given. database: a DuckDB file, for tables that outlive the process; write streams and jobs do not.
-    clock: a function that answers an aware datetime, read at every use; may be replaced through `stand_in.clock`.
-    strict: other rows at a known offset are a violation and an INTERNAL answer. discard_rows: appends are counted and thrown away.
-    dml_on_fresh_rows: allow UPDATE, DELETE and MERGE on tables that the Write API wrote to within the last 30 minutes.
+    dataset: created at once if given. database: a DuckDB file, for tables that outlive the process;
+    write streams and jobs do not. clock: a function that answers an aware datetime, read at every
+    use; may be replaced through `stand_in.clock`. strict: other rows at a known offset are a
+    violation and an INTERNAL answer. discard_rows: appends are counted and thrown away.
+    dml_on_fresh_rows: allow UPDATE, DELETE and MERGE on tables that the Write API wrote to within
+    the last 30 minutes.
     """
 
     def __init__(
@@ -56,18 +58,30 @@ class BigQueryStandIn:
         if dataset is not None and dataset not in self._warehouse.datasets:
             self._warehouse.create_dataset(dataset, {"location": "US"})
         self._streams = WriteStreams(self._warehouse, strict and not discard_rows, streams_per_hour)
-        api = RestApi(self._warehouse, Jobs(self._warehouse, Statements(self._warehouse, dml_on_fresh_rows), self.faults))
+        api = RestApi(
+            self._warehouse,
+            Jobs(self._warehouse, Statements(self._warehouse, dml_on_fresh_rows), self.faults),
+        )
         self._rest = RestServer(api, self.faults, self._stopping)
         self._grpc = grpc.server(
             ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="bigquery_stand_in"),
-            options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)],
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ],
         )
         service = StorageService(
-            self._streams, self.faults, lambda: AppendConnection(self._streams, max_append_bytes, discard_rows), self._stopping
+            self._streams,
+            self.faults,
+            lambda: AppendConnection(self._streams, max_append_bytes, discard_rows),
+            self._stopping,
         )
         self._grpc.add_generic_rpc_handlers((service.handler(),))
         self._storage_port = self._grpc.add_insecure_port("127.0.0.1:0")
-        self._rest_thread = threading.Thread(target=self._rest.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._rest_thread = threading.Thread(
+            target=self._rest.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
 
     def __enter__(self) -> BigQueryStandIn:
         self._grpc.start()
@@ -94,7 +108,9 @@ class BigQueryStandIn:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each RPC and REST method was called; every request of an AppendRows connection counts."""
+        """How often each RPC and REST method was called; every request of an AppendRows connection
+        counts.
+        """
         return self.faults.calls
 
     @property
@@ -103,12 +119,16 @@ class BigQueryStandIn:
         return self._streams.violations
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
-        """Rows of a query in DuckDB's SQL, straight from the tables, past everything that the stand-in checks."""
+        """Rows of a query in DuckDB's SQL, straight from the tables, past everything that the
+        stand-in checks.
+        """
         with self._warehouse.cursor() as cursor:
             if self.dataset is not None:
                 cursor.execute(f"SET search_path='{self.dataset},main'")
             return cursor.execute(query).fetchall()
 
     def forget_stream(self, name: str) -> None:
-        """As if its lifetime were over: every call answers NOT_FOUND, rows that were not visible yet are gone."""
+        """As if its lifetime were over: every call answers NOT_FOUND, rows that were not visible
+        yet are gone.
+        """
         self._streams.forget(name)

@@ -15,7 +15,9 @@ from tests.bigquery_stand_in.warehouse import Table, Warehouse
 
 
 def new_table(warehouse: Warehouse, dataset: str, name: str, resource: dict[str, Any]) -> Table:
-    """Not yet created. Raises RestFailure for unknown types, columns that repeat or a partition column that is not there."""
+    """Not yet created. Raises RestFailure for unknown types, columns that repeat or a partition
+    column that is not there.
+    """
     fields = [canonical(field) for field in (resource.get("schema") or {}).get("fields", ())]
     names = [field["name"].lower() for field in fields]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -25,10 +27,21 @@ def new_table(warehouse: Warehouse, dataset: str, name: str, resource: dict[str,
     used += (resource.get("clustering") or {}).get("fields", ())
     for column in used:
         if column.lower() not in names:
-            raise invalid(f"The field specified for partitioning or clustering cannot be found in the schema: {column}")
+            raise invalid(
+                "The field specified for partitioning or clustering cannot be found in the schema:"
+                f" {column}"
+            )
     now = str(int(warehouse.clock().timestamp() * 1000))
-    kept = {key: resource[key] for key in ("description", "timePartitioning", "clustering", "view", "labels") if resource.get(key)}
-    return Table(dataset, name, {**kept, "schema": {"fields": fields}, "creationTime": now, "lastModifiedTime": now})
+    kept = {
+        key: resource[key]
+        for key in ("description", "timePartitioning", "clustering", "view", "labels")
+        if resource.get(key)
+    }
+    return Table(
+        dataset,
+        name,
+        {**kept, "schema": {"fields": fields}, "creationTime": now, "lastModifiedTime": now},
+    )
 
 
 def insert_table(warehouse: Warehouse, dataset: str, name: str, resource: dict[str, Any]) -> Table:
@@ -52,7 +65,9 @@ def insert_table(warehouse: Warehouse, dataset: str, name: str, resource: dict[s
 
 
 def view_columns(warehouse: Warehouse, query: str) -> tuple[str, list[Field]]:
-    """(DuckDB's SQL, fields) of a view's GoogleSQL; as a view has no default dataset, its tables must be qualified."""
+    """(DuckDB's SQL, fields) of a view's GoogleSQL; as a view has no default dataset, its tables
+    must be qualified.
+    """
     sql = Transpiler(warehouse, None).transpile(parse(query)).sql
     with warehouse.cursor() as cursor:
         cursor.execute(f"SELECT * FROM ({sql}) LIMIT 0")
@@ -60,7 +75,9 @@ def view_columns(warehouse: Warehouse, query: str) -> tuple[str, list[Field]]:
 
 
 def patch_table(warehouse: Warehouse, table: Table, change: dict[str, Any]) -> None:
-    """tables.patch: description, new columns, relaxed modes, descriptions of columns, a view's query. Raises RestFailure for the rest."""
+    """tables.patch: description, new columns, relaxed modes, descriptions of columns, a view's
+    query. Raises RestFailure for the rest.
+    """
     with warehouse.writing:
         if schema := change.get("schema"):
             _change_schema(warehouse, table, [canonical(field) for field in schema["fields"]])
@@ -70,7 +87,9 @@ def patch_table(warehouse: Warehouse, table: Table, change: dict[str, Any]) -> N
                 sql, fields = view_columns(warehouse, change["view"]["query"])
                 kept.update(view=change["view"], schema={"fields": fields})
                 cursor.execute(f"CREATE OR REPLACE VIEW {table.sql_name} AS {sql}")
-            table.resource.update(kept, lastModifiedTime=str(int(warehouse.clock().timestamp() * 1000)))
+            table.resource.update(
+                kept, lastModifiedTime=str(int(warehouse.clock().timestamp() * 1000))
+            )
             warehouse.save_resource(cursor, table)
 
 
@@ -79,7 +98,9 @@ def add_columns(warehouse: Warehouse, table: Table, added: list[Field]) -> None:
     present = {field["name"].lower() for field in table.fields}
     for field in added:
         if field["mode"] == "REQUIRED":
-            raise invalid(f"Cannot add required fields to an existing schema. (field: {field['name']})")
+            raise invalid(
+                f"Cannot add required fields to an existing schema. (field: {field['name']})"
+            )
         if field["name"].lower() in present:
             raise invalid(f"Column already exists: {field['name']}")
     with warehouse.writing, warehouse.transaction() as cursor:
@@ -93,17 +114,25 @@ def add_columns(warehouse: Warehouse, table: Table, added: list[Field]) -> None:
 def _change_schema(warehouse: Warehouse, table: Table, wanted: list[Field]) -> None:
     known = {field["name"].lower(): field for field in table.fields}
     given = {field["name"].lower(): field for field in wanted}
-    mismatch = f"Provided Schema does not match Table {warehouse.project}:{table.dataset}.{table.name}."
+    mismatch = (
+        f"Provided Schema does not match Table {warehouse.project}:{table.dataset}.{table.name}."
+    )
     if lost := [field["name"] for name, field in known.items() if name not in given]:
         raise invalid(f"{mismatch} Field {lost[0]} is missing in new schema")
     relaxed = []
     for name, field in known.items():
         new = given[name]
         if _shape(new) != _shape(field):
-            raise invalid(f"{mismatch} Field {field['name']} has changed type from {field['type']} to {new['type']}")
+            raise invalid(
+                f"{mismatch} Field {field['name']} has changed type from {field['type']} to"
+                f" {new['type']}"
+            )
         if new["mode"] != field["mode"]:
             if (field["mode"], new["mode"]) != ("REQUIRED", "NULLABLE"):
-                raise invalid(f"{mismatch} Field {field['name']} has changed mode from {field['mode']} to {new['mode']}")
+                raise invalid(
+                    f"{mismatch} Field {field['name']} has changed mode from {field['mode']} to"
+                    f" {new['mode']}"
+                )
             relaxed.append(field["name"])
     if table.view_query is None:
         add_columns(warehouse, table, [field for name, field in given.items() if name not in known])
@@ -114,4 +143,6 @@ def _change_schema(warehouse: Warehouse, table: Table, wanted: list[Field]) -> N
 
 
 def _shape(field: Field) -> tuple[str, object]:
-    return field["type"], [(child["name"].lower(), child["mode"], _shape(child)) for child in field.get("fields", ())]
+    return field["type"], [
+        (child["name"].lower(), child["mode"], _shape(child)) for child in field.get("fields", ())
+    ]

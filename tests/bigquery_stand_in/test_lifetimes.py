@@ -23,7 +23,9 @@ from tests.bigquery_stand_in.fixtures import (
 # Lifetimes: https://cloud.google.com/bigquery/docs/write-api
 
 
-def test_a_pending_stream_must_be_finalized_within_a_day(stand_in: BigQueryStandIn, writer: BigQueryWriteClient) -> None:
+def test_a_pending_stream_must_be_finalized_within_a_day(
+    stand_in: BigQueryStandIn, writer: BigQueryWriteClient
+) -> None:
     stream = create(writer)
     append(writer, stream, 0, rows("a"))
     stand_in.clock.advance(hours=24)
@@ -33,7 +35,9 @@ def test_a_pending_stream_must_be_finalized_within_a_day(stand_in: BigQueryStand
         finalize(writer, stream)
 
 
-def test_a_finalized_stream_must_be_committed_within_four_hours(stand_in: BigQueryStandIn, writer: BigQueryWriteClient) -> None:
+def test_a_finalized_stream_must_be_committed_within_four_hours(
+    stand_in: BigQueryStandIn, writer: BigQueryWriteClient
+) -> None:
     in_time, too_late = create(writer), create(writer)
     for stream, one in ((in_time, "a"), (too_late, "b")):
         append(writer, stream, 0, rows(one))
@@ -41,7 +45,9 @@ def test_a_finalized_stream_must_be_committed_within_four_hours(stand_in: BigQue
     stand_in.clock.advance(hours=4)
     assert not commit(writer, in_time).stream_errors
     stand_in.clock.advance(seconds=1)
-    assert [error.code for error in commit(writer, too_late).stream_errors] == [StorageErrorCode.STREAM_NOT_FOUND]
+    assert [error.code for error in commit(writer, too_late).stream_errors] == [
+        StorageErrorCode.STREAM_NOT_FOUND
+    ]
     assert stand_in.sql("SELECT id FROM t") == [("a",)]
 
 
@@ -58,20 +64,29 @@ def test_an_idle_stream_is_forgotten(
     assert (answer.error.code, storage_code(answer.error)) == (5, StorageErrorCode.STREAM_NOT_FOUND)
 
 
-def test_a_committed_pending_stream_is_remembered_until_a_test_forgets_it(stand_in: BigQueryStandIn, writer: BigQueryWriteClient) -> None:
+def test_a_committed_pending_stream_is_remembered_until_a_test_forgets_it(
+    stand_in: BigQueryStandIn, writer: BigQueryWriteClient
+) -> None:
     stream = create(writer)
     finalize(writer, stream)
     commit(writer, stream)
     stand_in.clock.advance(days=30)
-    assert [error.code for error in commit(writer, stream).stream_errors] == [StorageErrorCode.STREAM_ALREADY_COMMITTED]
+    assert [error.code for error in commit(writer, stream).stream_errors] == [
+        StorageErrorCode.STREAM_ALREADY_COMMITTED
+    ]
     stand_in.forget_stream(stream)
-    assert [error.code for error in commit(writer, stream).stream_errors] == [StorageErrorCode.STREAM_NOT_FOUND]
+    assert [error.code for error in commit(writer, stream).stream_errors] == [
+        StorageErrorCode.STREAM_NOT_FOUND
+    ]
 
 
 def test_the_quota_of_new_streams_counts_the_last_hour() -> None:
     """https://cloud.google.com/bigquery/quotas#write-api-limits"""
     clock = ManualClock()
-    with BigQueryStandIn("p", "d", clock=clock, streams_per_hour=2) as stand_in, write_client(stand_in) as writer:
+    with (
+        BigQueryStandIn("p", "d", clock=clock, streams_per_hour=2) as stand_in,
+        write_client(stand_in) as writer,
+    ):
         create_table(stand_in)
         create(writer)
         clock.advance(minutes=30)
@@ -84,11 +99,17 @@ def test_the_quota_of_new_streams_counts_the_last_hour() -> None:
             create(writer)
 
 
-def test_dml_may_change_streamed_rows_after_half_an_hour(stand_in: BigQueryStandIn, writer: BigQueryWriteClient) -> None:
+def test_dml_may_change_streamed_rows_after_half_an_hour(
+    stand_in: BigQueryStandIn, writer: BigQueryWriteClient
+) -> None:
     """https://cloud.google.com/bigquery/docs/data-manipulation-language"""
     append(writer, f"{TABLE}/streams/_default", None, rows("a"))
     client = rest_client(stand_in)
-    for statement in ("UPDATE t SET id = 'b' WHERE TRUE", "DELETE FROM t WHERE FALSE", "TRUNCATE TABLE t"):
+    for statement in (
+        "UPDATE t SET id = 'b' WHERE TRUE",
+        "DELETE FROM t WHERE FALSE",
+        "TRUNCATE TABLE t",
+    ):
         with pytest.raises(api.BadRequest, match="streaming buffer"):
             client.query(statement, job_retry=None).result(job_retry=None)
     client.query("INSERT INTO t (id) VALUES ('c')").result()
@@ -99,7 +120,10 @@ def test_dml_may_change_streamed_rows_after_half_an_hour(stand_in: BigQueryStand
 
 def test_queries_and_views_follow_the_clock(stand_in: BigQueryStandIn) -> None:
     client = rest_client(stand_in)
-    client.query("CREATE VIEW today AS SELECT CURRENT_DATE() AS day, UNIX_SECONDS(CURRENT_TIMESTAMP()) AS moment").result()
+    client.query(
+        "CREATE VIEW today AS SELECT CURRENT_DATE() AS day, UNIX_SECONDS(CURRENT_TIMESTAMP()) AS"
+        " moment"
+    ).result()
     for _ in range(2):
         (found,) = client.query("SELECT day, moment FROM today").result()
         assert tuple(found.values()) == (stand_in.clock().date(), int(stand_in.clock().timestamp()))

@@ -1,4 +1,6 @@
-"""What BigQuery promises about tables, jobs and results over REST; on the stand-in or the real service (see service.py)."""
+"""What BigQuery promises about tables, jobs and results over REST; on the stand-in or the real
+service (see service.py).
+"""
 
 import base64
 import uuid
@@ -31,7 +33,11 @@ from tests.bigquery_stand_in.service import (
 def test_a_table_keeps_schema_partitioning_clustering_and_descriptions(service: Service) -> None:
     name = f"{service.project}.{service.dataset}.contract_{uuid.uuid4().hex}"
     wanted = bigquery.Table(
-        name, [bigquery.SchemaField("id", "STRING", "REQUIRED", description="the key"), bigquery.SchemaField("at", "TIMESTAMP")]
+        name,
+        [
+            bigquery.SchemaField("id", "STRING", "REQUIRED", description="the key"),
+            bigquery.SchemaField("at", "TIMESTAMP"),
+        ],
     )
     wanted.time_partitioning = bigquery.TimePartitioning(field="at")
     wanted.clustering_fields = ["id"]
@@ -40,22 +46,38 @@ def test_a_table_keeps_schema_partitioning_clustering_and_descriptions(service: 
     with pytest.raises(api.Conflict):
         service.client.create_table(wanted)
     found = service.client.get_table(name)
-    assert [(field.name, field.field_type, field.mode, field.description) for field in found.schema] == [
+    assert [
+        (field.name, field.field_type, field.mode, field.description) for field in found.schema
+    ] == [
         ("id", "STRING", "REQUIRED", "the key"),
         ("at", "TIMESTAMP", "NULLABLE", None),
     ]
     assert (found.time_partitioning.type_, found.time_partitioning.field) == ("DAY", "at")
-    assert (found.clustering_fields, found.description, found.table_type) == (["id"], "a table", "TABLE")
-    assert name.rsplit(".", 1)[-1] in [table.table_id for table in service.client.list_tables(service.dataset)]
+    assert (found.clustering_fields, found.description, found.table_type) == (
+        ["id"],
+        "a table",
+        "TABLE",
+    )
+    assert name.rsplit(".", 1)[-1] in [
+        table.table_id for table in service.client.list_tables(service.dataset)
+    ]
     service.client.delete_table(name)
     with pytest.raises(api.NotFound):
         service.client.get_table(name)
 
 
 @source("https://cloud.google.com/bigquery/docs/managing-table-schemas")
-def test_columns_can_be_added_and_relaxed_but_not_removed_or_changed(service: Service, table: str) -> None:
-    found = service.client.get_table(f"{service.project}.{service.dataset}.{table.rsplit('/', 1)[-1]}")
-    found.schema = [bigquery.SchemaField("id", "STRING"), *found.schema[1:], bigquery.SchemaField("note", "STRING")]
+def test_columns_can_be_added_and_relaxed_but_not_removed_or_changed(
+    service: Service, table: str
+) -> None:
+    found = service.client.get_table(
+        f"{service.project}.{service.dataset}.{table.rsplit('/', 1)[-1]}"
+    )
+    found.schema = [
+        bigquery.SchemaField("id", "STRING"),
+        *found.schema[1:],
+        bigquery.SchemaField("note", "STRING"),
+    ]
     changed = service.client.update_table(found, ["schema"])
     assert [(field.name, field.mode) for field in changed.schema] == [
         ("id", "NULLABLE"),
@@ -79,7 +101,10 @@ def test_columns_can_be_added_and_relaxed_but_not_removed_or_changed(service: Se
 
 @source(f"{limits.REST}/jobs/insert")
 def test_a_job_id_is_taken_once(service: Service, table: str) -> None:
-    job_id, statement = f"contract_{uuid.uuid4().hex}", f"INSERT INTO {table.rsplit('/', 1)[-1]} (id) VALUES ('a')"
+    job_id, statement = (
+        f"contract_{uuid.uuid4().hex}",
+        f"INSERT INTO {table.rsplit('/', 1)[-1]} (id) VALUES ('a')",
+    )
     job = service.client.query(statement, job_id=job_id, job_retry=None)
     job.result()
     assert job.num_dml_affected_rows == 1
@@ -93,7 +118,9 @@ def test_a_job_id_is_taken_once(service: Service, table: str) -> None:
 def test_a_failed_job_has_used_up_its_id(service: Service) -> None:
     job_id = f"contract_{uuid.uuid4().hex}"
     with pytest.raises(api.BadRequest):
-        service.client.query("SELECT no_such_column", job_id=job_id, job_retry=None).result(job_retry=None)
+        service.client.query("SELECT no_such_column", job_id=job_id, job_retry=None).result(
+            job_retry=None
+        )
     with pytest.raises(api.Conflict):
         service.client.query("SELECT 1", job_id=job_id, job_retry=None)
 
@@ -101,9 +128,16 @@ def test_a_failed_job_has_used_up_its_id(service: Service) -> None:
 @source(f"{limits.REST}/jobs/query")
 def test_a_request_id_makes_a_repeated_query_the_same_call(service: Service, table: str) -> None:
     name = f"{service.dataset}.{table.rsplit('/', 1)[-1]}"
-    body = {"query": f"INSERT INTO {name} (id) VALUES ('a')", "useLegacySql": False, "requestId": uuid.uuid4().hex}
+    body = {
+        "query": f"INSERT INTO {name} (id) VALUES ('a')",
+        "useLegacySql": False,
+        "requestId": uuid.uuid4().hex,
+    }
     call = service.client._connection.api_request
-    answers = [call(method="POST", path=f"/projects/{service.project}/queries", data=body) for _ in range(2)]
+    answers = [
+        call(method="POST", path=f"/projects/{service.project}/queries", data=body)
+        for _ in range(2)
+    ]
     assert [answer["numDmlAffectedRows"] for answer in answers] == ["1", "1"]
     assert service.ids(table) == ["a"]
 
@@ -114,7 +148,10 @@ def test_a_query_above_its_maximum_bytes_billed_fails(service: Service, table: s
     with pytest.raises(api.GoogleAPICallError) as refused:
         service.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]}", maximum_bytes_billed=1000)
     assert refused.value.errors[0]["reason"] == "bytesBilledLimitExceeded"
-    job = service.client.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]}", job_config=bigquery.QueryJobConfig(use_query_cache=False))
+    job = service.client.query(
+        f"SELECT id FROM {table.rsplit('/', 1)[-1]}",
+        job_config=bigquery.QueryJobConfig(use_query_cache=False),
+    )
     job.result()
     assert job.total_bytes_processed == 3
     assert job.total_bytes_billed >= job.total_bytes_processed
@@ -122,17 +159,28 @@ def test_a_query_above_its_maximum_bytes_billed_fails(service: Service, table: s
 
 @source(f"{limits.REST}/jobs/getQueryResults")
 def test_results_come_in_pages(service: Service) -> None:
-    result = service.client.query("SELECT n FROM UNNEST(GENERATE_ARRAY(1, 25)) AS n ORDER BY n").result(page_size=10)
+    result = service.client.query(
+        "SELECT n FROM UNNEST(GENERATE_ARRAY(1, 25)) AS n ORDER BY n"
+    ).result(page_size=10)
     assert [len(list(page)) for page in result.pages] == [10, 10, 5]
 
 
 @source(f"{limits.REST}/tabledata/list")
 def test_rows_of_a_table_are_listed(service: Service, table: str) -> None:
-    service.query(f"INSERT INTO {table.rsplit('/', 1)[-1]} (id, amount) VALUES ('a', 1.5), ('b', NULL), ('c', 2)")
-    listed = service.client.list_rows(
-        f"{service.project}.{service.dataset}.{table.rsplit('/', 1)[-1]}", page_size=2, selected_fields=COLUMNS[:2]
+    service.query(
+        f"INSERT INTO {table.rsplit('/', 1)[-1]} (id, amount) VALUES ('a', 1.5), ('b', NULL), ('c',"
+        " 2)"
     )
-    assert sorted(tuple(row.values()) for row in listed) == [("a", Decimal("1.5")), ("b", None), ("c", Decimal(2))]
+    listed = service.client.list_rows(
+        f"{service.project}.{service.dataset}.{table.rsplit('/', 1)[-1]}",
+        page_size=2,
+        selected_fields=COLUMNS[:2],
+    )
+    assert sorted(tuple(row.values()) for row in listed) == [
+        ("a", Decimal("1.5")),
+        ("b", None),
+        ("c", Decimal(2)),
+    ]
 
 
 @source(f"{limits.REST}/tables")
@@ -154,6 +202,12 @@ def test_rows_on_the_wire_are_strings_in_f_and_v(service: Service) -> None:
         body = {"query": sql, "useLegacySql": False, "formatOptions": {"useInt64Timestamp": int64}}
         answer = call(method="POST", path=f"/projects/{service.project}/queries", data=body)
         one, yes, data, at, nested, amount, nothing = (cell["v"] for cell in answer["rows"][0]["f"])
-        assert (one, yes, base64.b64decode(data), amount, nothing) == ("1", "true", b"a", "1.5", None)
+        assert (one, yes, base64.b64decode(data), amount, nothing) == (
+            "1",
+            "true",
+            b"a",
+            "1.5",
+            None,
+        )
         assert float(at) == float(instant)
         assert nested == [{"v": {"f": [{"v": "2026-08-01"}]}}]

@@ -1,4 +1,6 @@
-"""What BigQuery promises about GoogleSQL: parameters, functions, DML, DDL; on the stand-in or the real service (see service.py)."""
+"""What BigQuery promises about GoogleSQL: parameters, functions, DML, DDL; on the stand-in or the
+real service (see service.py).
+"""
 
 import datetime
 import uuid
@@ -10,7 +12,15 @@ from google.cloud import bigquery
 
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.appending import append
-from tests.bigquery_stand_in.service import PROJECT, UTC, Service, rows, service_fixture, source, table_fixture  # noqa: F401
+from tests.bigquery_stand_in.service import (
+    PROJECT,
+    UTC,
+    Service,
+    rows,
+    service_fixture,  # noqa: F401
+    source,
+    table_fixture,  # noqa: F401
+)
 from tests.unit.destinations.contract.run_ledger import record
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
 from transforms.destinations.bigquery.run_ledger import BigQueryLedger, create_statement
@@ -23,16 +33,23 @@ def test_an_update_with_a_condition_is_a_compare_and_set(service: Service, table
     service.query(f"INSERT INTO {name} (id) VALUES ('a')")
     affected = []
     for _ in range(2):
-        job = service.client.query(f"UPDATE {name} SET amount = 1 WHERE id = 'a' AND amount IS NULL")
+        job = service.client.query(
+            f"UPDATE {name} SET amount = 1 WHERE id = 'a' AND amount IS NULL"
+        )
         job.result()
         affected.append(job.num_dml_affected_rows)
     assert affected == [1, 0]
-    service.query(f"UPDATE {name} AS u SET u.amount = s.amount FROM (SELECT 'a' AS id, 2 AS amount) s WHERE u.id = s.id")
+    service.query(
+        f"UPDATE {name} AS u SET u.amount = s.amount FROM (SELECT 'a' AS id, 2 AS amount) s WHERE"
+        " u.id = s.id"
+    )
     assert service.query(f"SELECT amount FROM {name}") == [(Decimal(2),)]
 
 
 @source(limits.DML_SYNTAX)
-def test_a_merge_changes_and_inserts_in_one_statement_or_not_at_all(service: Service, table: str) -> None:
+def test_a_merge_changes_and_inserts_in_one_statement_or_not_at_all(
+    service: Service, table: str
+) -> None:
     name = table.rsplit("/", 1)[-1]
     service.query(f"INSERT INTO {name} (id, amount) VALUES ('old', 1)")
     merge = f"""MERGE {name} t USING (SELECT 'old' AS id UNION ALL SELECT {{new}}) s ON t.id = s.id
@@ -43,20 +60,31 @@ def test_a_merge_changes_and_inserts_in_one_statement_or_not_at_all(service: Ser
     job = service.client.query(merge.format(new="'new'"))
     job.result()
     assert job.num_dml_affected_rows == 2
-    assert service.query(f"SELECT id, amount FROM {name} ORDER BY id") == [("new", Decimal(3)), ("old", Decimal(2))]
+    assert service.query(f"SELECT id, amount FROM {name} ORDER BY id") == [
+        ("new", Decimal(3)),
+        ("old", Decimal(2)),
+    ]
 
 
 @source(limits.DML_SYNTAX)
-def test_update_and_delete_need_a_where_and_required_columns_are_enforced(service: Service, table: str) -> None:
+def test_update_and_delete_need_a_where_and_required_columns_are_enforced(
+    service: Service, table: str
+) -> None:
     name = table.rsplit("/", 1)[-1]
-    for statement in (f"UPDATE {name} SET amount = 1", f"DELETE FROM {name}", f"INSERT INTO {name} (amount) VALUES (1)"):
+    for statement in (
+        f"UPDATE {name} SET amount = 1",
+        f"DELETE FROM {name}",
+        f"INSERT INTO {name} (amount) VALUES (1)",
+    ):
         with pytest.raises(api.BadRequest):
             service.query(statement)
 
 
 @source(limits.DML)
 @pytest.mark.skipif(bool(PROJECT), reason="BigQuery is lifting this limit project by project")
-def test_rows_of_the_write_api_cannot_be_changed_by_dml_at_once(service: Service, table: str) -> None:
+def test_rows_of_the_write_api_cannot_be_changed_by_dml_at_once(
+    service: Service, table: str
+) -> None:
     append(service.writer, f"{table}/streams/_default", None, rows("a"))
     with pytest.raises(api.BadRequest, match="streaming buffer"):
         service.query(f"UPDATE {table.rsplit('/', 1)[-1]} SET amount = 1 WHERE TRUE")
@@ -65,33 +93,50 @@ def test_rows_of_the_write_api_cannot_be_changed_by_dml_at_once(service: Service
 @source("https://cloud.google.com/bigquery/docs/parameterized-queries")
 def test_parameters_of_every_type_arrive_as_they_are(service: Service) -> None:
     at = datetime.datetime(2026, 8, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
-    scalars = [("STRING", "é'"), ("BYTES", b"\x00\xff"), ("INT64", 1 << 62), ("NUMERIC", Decimal("0.000000001")), ("BOOL", False)]
-    scalars += [("TIMESTAMP", at), ("DATE", at.date()), ("FLOAT64", 0.1), ("JSON", {"a": [1]})]
-    parameters = [bigquery.ScalarQueryParameter(f"p{position}", kind, value) for position, (kind, value) in enumerate(scalars)]
-    assert service.query(f"SELECT {', '.join(f'@p{n}' for n in range(len(scalars)))}", *parameters) == [
-        tuple(value for _, value in scalars)
+    scalars = [
+        ("STRING", "é'"),
+        ("BYTES", b"\x00\xff"),
+        ("INT64", 1 << 62),
+        ("NUMERIC", Decimal("0.000000001")),
+        ("BOOL", False),
     ]
+    scalars += [("TIMESTAMP", at), ("DATE", at.date()), ("FLOAT64", 0.1), ("JSON", {"a": [1]})]
+    parameters = [
+        bigquery.ScalarQueryParameter(f"p{position}", kind, value)
+        for position, (kind, value) in enumerate(scalars)
+    ]
+    assert service.query(
+        f"SELECT {', '.join(f'@p{n}' for n in range(len(scalars)))}", *parameters
+    ) == [tuple(value for _, value in scalars)]
     nothing = bigquery.ScalarQueryParameter("n", "STRING", None)
     array = bigquery.ArrayQueryParameter("a", "INT64", [3, 1])
     assert service.query("SELECT @n, @a, 1 IN UNNEST(@a)", nothing, array) == [(None, [3, 1], True)]
     positional = [bigquery.ScalarQueryParameter(None, "INT64", number) for number in (1, 2, 3)]
-    assert service.query("WITH w AS (SELECT ? AS x) SELECT ?, x FROM w WHERE ? = 3", *positional) == [(2, 1)]
+    assert service.query(
+        "WITH w AS (SELECT ? AS x) SELECT ?, x FROM w WHERE ? = 3", *positional
+    ) == [(2, 1)]
 
 
-@source("https://cloud.google.com/bigquery/docs/parameterized-queries#using_structs_in_parameterized_queries")
+@source(
+    "https://cloud.google.com/bigquery/docs/parameterized-queries#using_structs_in_parameterized_queries"
+)
 @pytest.mark.parametrize("count", [0, 2])
 def test_an_array_of_structs_is_a_table_in_unnest(service: Service, count: int) -> None:
     kind = bigquery.StructQueryParameterType(
-        bigquery.ScalarQueryParameterType("STRING", name="topic"), bigquery.ScalarQueryParameterType("INT64", name="last")
+        bigquery.ScalarQueryParameterType("STRING", name="topic"),
+        bigquery.ScalarQueryParameterType("INT64", name="last"),
     )
     values = [
         bigquery.StructQueryParameter(
-            None, bigquery.ScalarQueryParameter("topic", "STRING", "t"), bigquery.ScalarQueryParameter("last", "INT64", number)
+            None,
+            bigquery.ScalarQueryParameter("topic", "STRING", "t"),
+            bigquery.ScalarQueryParameter("last", "INT64", number),
         )
         for number in range(count)
     ]
     found = service.query(
-        "SELECT topic, r.last, position FROM UNNEST(@ranges) AS r WITH OFFSET AS position ORDER BY position",
+        "SELECT topic, r.last, position FROM UNNEST(@ranges) AS r WITH OFFSET AS position ORDER BY"
+        " position",
         bigquery.ArrayQueryParameter("ranges", kind, values),
     )
     assert found == [("t", number, number) for number in range(count)]
@@ -109,7 +154,9 @@ FUNCTIONS = {
     "UNIX_MICROS(TIMESTAMP '2026-08-01 00:00:00.000001+00')": 1_785_542_400_000_001,
     "UNIX_MICROS(TIMESTAMP '2026-08-01 02:00:00+02:00')": 1_785_542_400_000_000,
     "TIMESTAMP_MICROS(-1)": datetime.datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
-    "TIMESTAMP_TRUNC(TIMESTAMP '2026-08-01 12:34:56+00', MINUTE)": datetime.datetime(2026, 8, 1, 12, 34, tzinfo=UTC),
+    "TIMESTAMP_TRUNC(TIMESTAMP '2026-08-01 12:34:56+00', MINUTE)": datetime.datetime(
+        2026, 8, 1, 12, 34, tzinfo=UTC
+    ),
     "TIMESTAMP_DIFF(TIMESTAMP '2026-08-02 00:00:00+00', TIMESTAMP '2026-08-01 12:00:00+00', DAY)": 0,
     "DATE(TIMESTAMP '2026-08-01 23:59:59+00')": datetime.date(2026, 8, 1),
     "DATE(CURRENT_TIMESTAMP()) = CURRENT_DATE()": True,
@@ -151,8 +198,14 @@ def test_functions_mean_what_bigquery_says(service: Service) -> None:
 
 
 QUERIES = {
-    "WITH RECURSIVE c AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM c WHERE n < 3) SELECT n FROM c ORDER BY n": [(1,), (2,), (3,)],
-    "SELECT x, ROW_NUMBER() OVER (ORDER BY x DESC) AS r FROM UNNEST([1, 2]) AS x QUALIFY r = 1": [(2, 1)],
+    "WITH RECURSIVE c AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM c WHERE n < 3) SELECT n FROM c ORDER BY n": [
+        (1,),
+        (2,),
+        (3,),
+    ],
+    "SELECT x, ROW_NUMBER() OVER (ORDER BY x DESC) AS r FROM UNNEST([1, 2]) AS x QUALIFY r = 1": [
+        (2, 1)
+    ],
     "SELECT x, SUM(x) OVER (ORDER BY x ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) FROM UNNEST([1, 2, 3]) AS x ORDER BY x": [
         (1, None),
         (2, 1),
@@ -162,8 +215,14 @@ QUERIES = {
     "SELECT x.group FROM (SELECT 1 AS `group`) AS x": [(1,)],
     "SELECT k, COUNT(*) AS n FROM UNNEST(['a', 'b', 'a']) AS k GROUP BY k HAVING n > 1": [("a", 2)],
     "SELECT x FROM UNNEST([3, NULL, 1]) AS x ORDER BY x": [(None,), (1,), (3,)],
-    "SELECT s.a, p FROM (SELECT 1 AS a, [5, 6] AS ps) s, UNNEST(s.ps) AS p ORDER BY p": [(1, 5), (1, 6)],
-    "SELECT a FROM (SELECT 1 AS a UNION ALL SELECT 2) FULL JOIN (SELECT 2 AS a) USING (a) ORDER BY a": [(1,), (2,)],
+    "SELECT s.a, p FROM (SELECT 1 AS a, [5, 6] AS ps) s, UNNEST(s.ps) AS p ORDER BY p": [
+        (1, 5),
+        (1, 6),
+    ],
+    "SELECT a FROM (SELECT 1 AS a UNION ALL SELECT 2) FULL JOIN (SELECT 2 AS a) USING (a) ORDER BY a": [
+        (1,),
+        (2,),
+    ],
 }
 
 
@@ -175,7 +234,16 @@ def test_queries_mean_what_bigquery_says(service: Service, sql: str) -> None:
 
 @source(limits.REST_ERRORS)
 @pytest.mark.parametrize(
-    "sql", ["SELEC 1", "SELECT 1::INT64", "FROM x", "SELECT epoch_us(1)", "SELECT COUNT(*) FILTER (WHERE TRUE)", "SELECT 1/0", "SELECT 1 +"]
+    "sql",
+    [
+        "SELEC 1",
+        "SELECT 1::INT64",
+        "FROM x",
+        "SELECT epoch_us(1)",
+        "SELECT COUNT(*) FILTER (WHERE TRUE)",
+        "SELECT 1/0",
+        "SELECT 1 +",
+    ],
 )
 def test_what_is_not_googlesql_is_an_invalid_query(service: Service, sql: str) -> None:
     with pytest.raises(api.BadRequest) as refused:
@@ -200,21 +268,35 @@ REFUSED_QUERIES = {
 
 @source("https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax")
 @pytest.mark.parametrize("sql", REFUSED_QUERIES)
-def test_what_bigquery_refuses_is_refused_although_duckdb_would_run_it(service: Service, sql: str) -> None:
+def test_what_bigquery_refuses_is_refused_although_duckdb_would_run_it(
+    service: Service, sql: str
+) -> None:
     with pytest.raises(api.BadRequest, match=REFUSED_QUERIES[sql]):
         service.query(sql)
 
 
-@source("https://cloud.google.com/bigquery/docs/reference/standard-sql/subqueries#correlated_subquery_concepts")
+@source(
+    "https://cloud.google.com/bigquery/docs/reference/standard-sql/subqueries#correlated_subquery_concepts"
+)
 def test_a_correlated_subquery_on_a_table_needs_an_equality(service: Service, table: str) -> None:
     name = table.rsplit("/", 1)[-1]
-    service.query(f"SELECT t.id FROM {name} t WHERE NOT EXISTS (SELECT 1 FROM {name} u WHERE u.id = t.id AND u.amount > t.amount)")
-    service.query(f"SELECT t.id FROM {name} t LEFT JOIN {name} u ON u.id = t.id AND u.amount > t.amount")
+    service.query(
+        f"SELECT t.id FROM {name} t WHERE NOT EXISTS (SELECT 1 FROM {name} u WHERE u.id = t.id AND"
+        " u.amount > t.amount)"
+    )
+    service.query(
+        f"SELECT t.id FROM {name} t LEFT JOIN {name} u ON u.id = t.id AND u.amount > t.amount"
+    )
     for condition in ("u.amount > t.amount", "u.id = 'a' AND u.amount > t.amount"):
         with pytest.raises(api.BadRequest):
-            service.query(f"SELECT t.id FROM {name} t WHERE NOT EXISTS (SELECT 1 FROM {name} u WHERE {condition})")
+            service.query(
+                f"SELECT t.id FROM {name} t WHERE NOT EXISTS (SELECT 1 FROM {name} u WHERE"
+                f" {condition})"
+            )
         with pytest.raises(api.BadRequest):
-            service.query(f"SELECT (SELECT MAX(u.id) FROM {name} u WHERE {condition}) FROM {name} t")
+            service.query(
+                f"SELECT (SELECT MAX(u.id) FROM {name} u WHERE {condition}) FROM {name} t"
+            )
 
 
 @source(limits.QUERY_LIMITS)
@@ -222,12 +304,17 @@ def test_queries_and_requests_have_a_maximum_size(service: Service) -> None:
     with pytest.raises(api.BadRequest, match="too large"):
         service.query(f"SELECT '{'x' * limits.MAX_QUERY_BYTES}'")
     with pytest.raises(api.GoogleAPICallError) as refused:
-        service.query("SELECT LENGTH(@x)", bigquery.ScalarQueryParameter("x", "STRING", "x" * limits.MAX_REQUEST_BYTES))
+        service.query(
+            "SELECT LENGTH(@x)",
+            bigquery.ScalarQueryParameter("x", "STRING", "x" * limits.MAX_REQUEST_BYTES),
+        )
     assert refused.value.code == 413
 
 
 @source("https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_rules")
-def test_query_columns_are_written_by_position_and_with_their_type(service: Service, table: str) -> None:
+def test_query_columns_are_written_by_position_and_with_their_type(
+    service: Service, table: str
+) -> None:
     name = table.rsplit("/", 1)[-1]
     service.query(f"INSERT INTO {name} (id, amount) SELECT 'a', 1 UNION ALL SELECT 'b', NULL")
     for statement in (
@@ -254,10 +341,16 @@ def test_ddl_creates_tables_and_views_and_adds_columns(service: Service) -> None
     service.query(f"INSERT INTO {name} (id, parts) VALUES ('a', [STRUCT('x' AS name, 1 AS size)])")
     found = service.client.get_table(f"{service.project}.{service.dataset}.{name}")
     assert [field.name for field in found.schema] == ["id", "moment", "parts", "note"]
-    assert (found.schema[0].mode, found.schema[0].description, found.description) == ("REQUIRED", "the key", "a table")
+    assert (found.schema[0].mode, found.schema[0].description, found.description) == (
+        "REQUIRED",
+        "the key",
+        "a table",
+    )
     assert (found.time_partitioning.field, found.clustering_fields) == ("moment", ["id"])
     service.query(f"CREATE TABLE {name}_copy AS SELECT id, ARRAY_LENGTH(parts) AS n FROM {name}")
-    service.query(f"CREATE OR REPLACE VIEW {name}_view AS SELECT id, n FROM {service.dataset}.{name}_copy")
+    service.query(
+        f"CREATE OR REPLACE VIEW {name}_view AS SELECT id, n FROM {service.dataset}.{name}_copy"
+    )
     assert service.query(f"SELECT id, n FROM {name}_view") == [("a", 1)]
     service.query(f"DROP VIEW {name}_view")
 
@@ -271,7 +364,14 @@ def test_the_statements_of_the_ledger_are_bigquerys(service: Service) -> None:
     ledger = BigQueryLedger(queries, table)
     queries.execute(create_statement(table), (), fresh_job_id("contract"))
     assert ledger.read_runs() == []
-    genesis, first, other = record(GENESIS, None, COMMITTED), record("run-1", GENESIS), record("run-2", GENESIS)
+    genesis, first, other = (
+        record(GENESIS, None, COMMITTED),
+        record("run-1", GENESIS),
+        record("run-2", GENESIS),
+    )
     assert (ledger.claim(genesis), ledger.claim(first), ledger.claim(other)) == (True, True, False)
     ledger.mark("run-1", COMMITTED)
-    assert [(run.run_id, run.status) for run in ledger.read_runs()] == [(GENESIS, COMMITTED), ("run-1", COMMITTED)]
+    assert [(run.run_id, run.status) for run in ledger.read_runs()] == [
+        (GENESIS, COMMITTED),
+        ("run-1", COMMITTED),
+    ]

@@ -1,5 +1,6 @@
-"""What BigQuery promises about write streams, as tests against the stand-in, or against the real service where BIGQUERY_PROJECT and
-BIGQUERY_DATASET are set. Tables and jobs: tests/bigquery_stand_in/test_rest_contract.py; SQL: tests/bigquery_stand_in/test_sql_contract.py.
+"""What BigQuery promises about write streams, as tests against the stand-in, or against the real
+service where BIGQUERY_PROJECT and BIGQUERY_DATASET are set. Tables and jobs:
+tests/bigquery_stand_in/test_rest_contract.py; SQL: tests/bigquery_stand_in/test_sql_contract.py.
 
 Each test names its source. What needs another clock or faults is in test_bigquery_stand_in.py.
 """
@@ -14,8 +15,24 @@ from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import types
 
 from tests.bigquery_stand_in import limits
-from tests.bigquery_stand_in.appending import StorageErrorCode, append, append_request, send, storage_code
-from tests.bigquery_stand_in.service import BUFFERED, COMMITTED, PENDING, UTC, Service, rows, service_fixture, source, table_fixture  # noqa: F401
+from tests.bigquery_stand_in.appending import (
+    StorageErrorCode,
+    append,
+    append_request,
+    send,
+    storage_code,
+)
+from tests.bigquery_stand_in.service import (
+    BUFFERED,
+    COMMITTED,
+    PENDING,
+    UTC,
+    Service,
+    rows,
+    service_fixture,  # noqa: F401
+    source,
+    table_fixture,  # noqa: F401
+)
 
 # Offsets
 
@@ -23,18 +40,31 @@ from tests.bigquery_stand_in.service import BUFFERED, COMMITTED, PENDING, UTC, S
 @source(limits.WRITE_API_RPC)
 def test_an_append_at_the_end_is_answered_with_its_offset(service: Service, table: str) -> None:
     stream = service.create_stream(table)
-    answers = send(service.writer, [append_request(stream, 0, rows("a", "b")), append_request(stream, 2, rows("c"), schema=False)])
+    answers = send(
+        service.writer,
+        [
+            append_request(stream, 0, rows("a", "b")),
+            append_request(stream, 2, rows("c"), schema=False),
+        ],
+    )
     assert [answer.append_result.offset for answer in answers] == [0, 2]
     assert [answer.write_stream for answer in answers] == [stream, stream]
 
 
 @source(limits.WRITE_API_RPC)
-def test_an_append_before_the_end_already_exists_and_the_connection_goes_on(service: Service, table: str) -> None:
+def test_an_append_before_the_end_already_exists_and_the_connection_goes_on(
+    service: Service, table: str
+) -> None:
     stream = service.create_stream(table)
     sent = ((0, "ab"), (0, "ab"), (1, "b"), (2, "c"))
-    _, again, within, onward = send(service.writer, [append_request(stream, offset, rows(*ids)) for offset, ids in sent])
+    _, again, within, onward = send(
+        service.writer, [append_request(stream, offset, rows(*ids)) for offset, ids in sent]
+    )
     for refused in (again, within):
-        assert (refused.error.code, storage_code(refused.error)) == (6, StorageErrorCode.OFFSET_ALREADY_EXISTS)
+        assert (refused.error.code, storage_code(refused.error)) == (
+            6,
+            StorageErrorCode.OFFSET_ALREADY_EXISTS,
+        )
     assert onward.append_result.offset == 2
     assert service.finalize(stream) == 3
 
@@ -51,12 +81,16 @@ def test_an_append_behind_the_end_is_out_of_range(service: Service, table: str) 
 @source(limits.WRITE_API_RPC)
 def test_an_append_without_an_offset_goes_to_the_end(service: Service, table: str) -> None:
     stream = service.create_stream(table)
-    assert [append(service.writer, stream, None, rows(one)).append_result.offset for one in "ab"] == [0, 1]
+    assert [
+        append(service.writer, stream, None, rows(one)).append_result.offset for one in "ab"
+    ] == [0, 1]
 
 
 @source(limits.WRITE_API_BATCH)
 @pytest.mark.parametrize("offset", [0, 1, 7, None])
-def test_a_finalized_stream_refuses_every_append(service: Service, table: str, offset: int | None) -> None:
+def test_a_finalized_stream_refuses_every_append(
+    service: Service, table: str, offset: int | None
+) -> None:
     stream = service.finished(table, "a")
     answer = append(service.writer, stream, offset, rows("a"))
     assert storage_code(answer.error) == StorageErrorCode.STREAM_FINALIZED
@@ -103,14 +137,21 @@ def test_buffered_rows_are_visible_up_to_the_flushed_offset(service: Service, ta
     stream = service.create_stream(table, BUFFERED)
     append(service.writer, stream, 0, rows("a", "b", "c"))
     assert service.ids(table) == []
-    assert service.writer.flush_rows(types.FlushRowsRequest(write_stream=stream, offset=1), retry=None).offset == 1
+    assert (
+        service.writer.flush_rows(
+            types.FlushRowsRequest(write_stream=stream, offset=1), retry=None
+        ).offset
+        == 1
+    )
     assert service.ids(table) == ["a", "b"]
     with pytest.raises(api.OutOfRange):
         service.writer.flush_rows(types.FlushRowsRequest(write_stream=stream, offset=3), retry=None)
 
 
 @source(limits.WRITE_API)
-def test_the_default_stream_takes_no_offset_and_is_visible_at_once(service: Service, table: str) -> None:
+def test_the_default_stream_takes_no_offset_and_is_visible_at_once(
+    service: Service, table: str
+) -> None:
     default = f"{table}/streams/_default"
     answer = append(service.writer, default, None, rows("a"))
     assert not answer.error.code
@@ -131,7 +172,10 @@ def test_finalizing_again_answers_the_same(service: Service, table: str) -> None
 def test_a_commit_is_atomic_over_the_streams_of_a_table(service: Service, table: str) -> None:
     ready, unfinished = service.finished(table, "a"), service.create_stream(table)
     append(service.writer, unfinished, 0, rows("b"))
-    cases = {unfinished: StorageErrorCode.INVALID_STREAM_STATE, f"{table}/streams/none": StorageErrorCode.STREAM_NOT_FOUND}
+    cases = {
+        unfinished: StorageErrorCode.INVALID_STREAM_STATE,
+        f"{table}/streams/none": StorageErrorCode.STREAM_NOT_FOUND,
+    }
     for bad, code in cases.items():
         answer = service.commit(table, ready, bad)
         assert "commit_time" not in answer
@@ -143,25 +187,33 @@ def test_a_commit_is_atomic_over_the_streams_of_a_table(service: Service, table:
 
 
 @source(limits.WRITE_API_RPC)
-def test_a_stream_is_committed_once_and_one_committed_stream_stops_its_group(service: Service, table: str) -> None:
+def test_a_stream_is_committed_once_and_one_committed_stream_stops_its_group(
+    service: Service, table: str
+) -> None:
     first, second = service.finished(table, "a"), service.finished(table, "b")
     service.commit(table, first)
     for group in ([first], [second, first]):
         answer = service.commit(table, *group)
         assert "commit_time" not in answer
-        assert [(error.code, error.entity) for error in answer.stream_errors] == [(StorageErrorCode.STREAM_ALREADY_COMMITTED, first)]
+        assert [(error.code, error.entity) for error in answer.stream_errors] == [
+            (StorageErrorCode.STREAM_ALREADY_COMMITTED, first)
+        ]
         assert service.ids(table) == ["a"]
 
 
 @source(limits.WRITE_API_RPC)
-def test_only_pending_streams_can_be_committed_and_only_buffered_flushed(service: Service, table: str) -> None:
+def test_only_pending_streams_can_be_committed_and_only_buffered_flushed(
+    service: Service, table: str
+) -> None:
     committed, pending = service.create_stream(table, COMMITTED), service.create_stream(table)
     service.finalize(committed)
     (error,) = service.commit(table, committed).stream_errors
     assert error.code == StorageErrorCode.INVALID_STREAM_TYPE
     for stream in (committed, pending):
         with pytest.raises(api.InvalidArgument):
-            service.writer.flush_rows(types.FlushRowsRequest(write_stream=stream, offset=0), retry=None)
+            service.writer.flush_rows(
+                types.FlushRowsRequest(write_stream=stream, offset=0), retry=None
+            )
 
 
 @source(limits.WRITE_API_RPC)
@@ -174,7 +226,10 @@ def test_streams_of_another_table_cannot_be_committed(service: Service, table: s
 @source(limits.WRITE_API_LIMITS)
 def test_more_streams_than_the_limit_cannot_be_committed(service: Service, table: str) -> None:
     with pytest.raises(api.InvalidArgument):
-        service.commit(table, *(f"{table}/streams/{number}" for number in range(limits.MAX_STREAMS_PER_COMMIT + 1)))
+        service.commit(
+            table,
+            *(f"{table}/streams/{number}" for number in range(limits.MAX_STREAMS_PER_COMMIT + 1)),
+        )
 
 
 @source(limits.WRITE_API_BATCH)
@@ -187,7 +242,9 @@ def test_a_stream_without_rows_can_be_committed(service: Service, table: str) ->
 
 
 @source(limits.WRITE_API_RPC)
-def test_a_missing_required_value_rejects_the_whole_append_with_the_indexes(service: Service, table: str) -> None:
+def test_a_missing_required_value_rejects_the_whole_append_with_the_indexes(
+    service: Service, table: str
+) -> None:
     stream = service.create_stream(table)
     answer = append(service.writer, stream, 0, rows("a", None, "c", None))
     assert answer.error.code == 3
@@ -199,7 +256,12 @@ def test_a_missing_required_value_rejects_the_whole_append_with_the_indexes(serv
 @source(limits.WRITE_API_RPC)
 def test_a_schema_without_a_required_column_rejects_every_row(service: Service, table: str) -> None:
     stream = service.create_stream(table)
-    answer = append(service.writer, stream, 0, pa.RecordBatch.from_pydict({"amount": pa.array([None, None], pa.decimal128(38, 9))}))
+    answer = append(
+        service.writer,
+        stream,
+        0,
+        pa.RecordBatch.from_pydict({"amount": pa.array([None, None], pa.decimal128(38, 9))}),
+    )
     assert answer.error.code == 3
     assert service.finalize(stream) == 0
 
@@ -208,7 +270,9 @@ def test_a_schema_without_a_required_column_rejects_every_row(service: Service, 
 def test_a_numeric_out_of_range_rejects_the_whole_append(service: Service, table: str) -> None:
     stream = service.create_stream(table)
     amounts = pa.array([Decimal(1), Decimal(10) ** 37], pa.decimal128(38, 0))
-    answer = append(service.writer, stream, 0, pa.RecordBatch.from_pydict({"id": ["a", "b"], "amount": amounts}))
+    answer = append(
+        service.writer, stream, 0, pa.RecordBatch.from_pydict({"id": ["a", "b"], "amount": amounts})
+    )
     assert answer.error.code == 3
     assert [error.index for error in answer.row_errors] == [1]
 
@@ -216,24 +280,41 @@ def test_a_numeric_out_of_range_rejects_the_whole_append(service: Service, table
 @source(limits.WRITE_API_RPC)
 def test_unknown_columns_are_a_schema_mismatch(service: Service, table: str) -> None:
     stream = service.create_stream(table)
-    answer = append(service.writer, stream, 0, pa.RecordBatch.from_pydict({"id": ["a"], "surplus": ["b"]}))
+    answer = append(
+        service.writer, stream, 0, pa.RecordBatch.from_pydict({"id": ["a"], "surplus": ["b"]})
+    )
     assert answer.error.code == 3
     assert storage_code(answer.error) == StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS
 
 
 @source(limits.WRITE_API_TYPES)
-@pytest.mark.parametrize("values", [pa.array([1.5]), pa.array(["1.5"]), pa.array([1], pa.decimal256(50, 9))])
-def test_an_arrow_type_that_the_column_does_not_take_is_refused(service: Service, table: str, values: pa.Array) -> None:
+@pytest.mark.parametrize(
+    "values", [pa.array([1.5]), pa.array(["1.5"]), pa.array([1], pa.decimal256(50, 9))]
+)
+def test_an_arrow_type_that_the_column_does_not_take_is_refused(
+    service: Service, table: str, values: pa.Array
+) -> None:
     stream = service.create_stream(table)
-    assert append(service.writer, stream, 0, pa.RecordBatch.from_pydict({"id": ["a"], "amount": values})).error.code == 3
+    assert (
+        append(
+            service.writer, stream, 0, pa.RecordBatch.from_pydict({"id": ["a"], "amount": values})
+        ).error.code
+        == 3
+    )
 
 
 @source(limits.WRITE_API_TYPES)
 def test_every_column_type_comes_back_as_it_was_written(service: Service) -> None:
     kinds = ("STRING", "BYTES", "INT64", "FLOAT64", "BOOL", "NUMERIC", "TIMESTAMP", "DATE", "JSON")
-    nested = [bigquery.SchemaField("name", "STRING", "REQUIRED"), bigquery.SchemaField("size", "INT64")]
+    nested = [
+        bigquery.SchemaField("name", "STRING", "REQUIRED"),
+        bigquery.SchemaField("size", "INT64"),
+    ]
     columns = [bigquery.SchemaField(kind.lower(), kind) for kind in kinds]
-    columns += [bigquery.SchemaField("numbers", "INT64", "REPEATED"), bigquery.SchemaField("parts", "RECORD", "REPEATED", fields=nested)]
+    columns += [
+        bigquery.SchemaField("numbers", "INT64", "REPEATED"),
+        bigquery.SchemaField("parts", "RECORD", "REPEATED", fields=nested),
+    ]
     table = service.create_table(columns)
     at = datetime.datetime(2026, 8, 1, 12, 30, 0, 123456, tzinfo=UTC)
     batch = pa.RecordBatch.from_pydict(
@@ -243,7 +324,9 @@ def test_every_column_type_comes_back_as_it_was_written(service: Service) -> Non
             "int64": pa.array([-(1 << 63), None], pa.int64()),
             "float64": [0.1, None],
             "bool": [True, None],
-            "numeric": pa.array([Decimal("-99999999999999999999999999999.999999999"), None], pa.decimal128(38, 9)),
+            "numeric": pa.array(
+                [Decimal("-99999999999999999999999999999.999999999"), None], pa.decimal128(38, 9)
+            ),
             "timestamp": pa.array([at, None], pa.timestamp("us", tz="UTC")),
             "date": pa.array([at.date(), None], pa.date32()),
             "json": ['{"a": [1, "b"]}', None],
@@ -252,7 +335,9 @@ def test_every_column_type_comes_back_as_it_was_written(service: Service) -> Non
         }
     )
     assert not append(service.writer, f"{table}/streams/_default", None, batch).error.code
-    first, second = sorted(service.query(f"SELECT * FROM {table.rsplit('/', 1)[-1]}"), key=lambda row: row[0] is None)
+    first, second = sorted(
+        service.query(f"SELECT * FROM {table.rsplit('/', 1)[-1]}"), key=lambda row: row[0] is None
+    )
     numbers = (-(1 << 63), 0.1, True, Decimal("-99999999999999999999999999999.999999999"))
     parts = [{"name": "x", "size": 3}, {"name": "y", "size": None}]
     assert first == ("é", b"\x00\xff", *numbers, at, at.date(), {"a": [1, "b"]}, [1, 2], parts)
@@ -261,7 +346,9 @@ def test_every_column_type_comes_back_as_it_was_written(service: Service) -> Non
 
 @source(limits.WRITE_API_TYPES)
 def test_a_null_in_a_required_field_of_a_record_rejects_its_row(service: Service) -> None:
-    part = bigquery.SchemaField("part", "RECORD", fields=[bigquery.SchemaField("name", "STRING", "REQUIRED")])
+    part = bigquery.SchemaField(
+        "part", "RECORD", fields=[bigquery.SchemaField("name", "STRING", "REQUIRED")]
+    )
     stream = service.create_stream(service.create_table([part]))
     batch = pa.RecordBatch.from_pylist([{"part": {"name": "x"}}, {"part": {"name": None}}])
     answer = append(service.writer, stream, 0, batch)
@@ -275,7 +362,9 @@ def test_a_null_in_a_required_field_of_a_record_rejects_its_row(service: Service
 def test_a_request_above_the_limit_is_an_invalid_argument(service: Service, table: str) -> None:
     stream = service.create_stream(table)
     large = rows("x" * (21 << 20))
-    with pytest.raises(api.InvalidArgument):  # in-band or as the end of the connection: both are documented
+    with pytest.raises(
+        api.InvalidArgument
+    ):  # in-band or as the end of the connection: both are documented
         answer = append(service.writer, stream, 0, large)
         if answer.error.code == 3:
             raise api.InvalidArgument(answer.error.message)
@@ -283,18 +372,31 @@ def test_a_request_above_the_limit_is_an_invalid_argument(service: Service, tabl
 
 
 @source(limits.WRITE_API_RPC)
-def test_the_first_request_of_a_connection_carries_stream_and_schema(service: Service, table: str) -> None:
+def test_the_first_request_of_a_connection_carries_stream_and_schema(
+    service: Service, table: str
+) -> None:
     stream = service.create_stream(table)
-    for request in (append_request(stream, 0, rows("a"), schema=False), append_request("", 0, rows("a"))):
+    for request in (
+        append_request(stream, 0, rows("a"), schema=False),
+        append_request("", 0, rows("a")),
+    ):
         with pytest.raises(api.InvalidArgument):
             send(service.writer, [request])
 
 
 @source(limits.WRITE_API_RPC)
 def test_a_stream_is_described_with_its_type_and_schema(service: Service, table: str) -> None:
-    created = service.writer.create_write_stream(parent=table, write_stream=types.WriteStream(type_=PENDING))
+    created = service.writer.create_write_stream(
+        parent=table, write_stream=types.WriteStream(type_=PENDING)
+    )
     assert created.name.startswith(f"{table}/streams/")
     assert [field.name for field in created.table_schema.fields] == ["id", "amount", "at"]
-    found = service.writer.get_write_stream(types.GetWriteStreamRequest(name=created.name), retry=None)
-    assert (found.name, found.type_, found.create_time) == (created.name, PENDING, created.create_time)
+    found = service.writer.get_write_stream(
+        types.GetWriteStreamRequest(name=created.name), retry=None
+    )
+    assert (found.name, found.type_, found.create_time) == (
+        created.name,
+        PENDING,
+        created.create_time,
+    )
     assert "commit_time" not in found

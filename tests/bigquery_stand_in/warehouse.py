@@ -1,8 +1,10 @@
-"""Datasets and tables over one embedded DuckDB: a dataset is a schema, a table's resource is kept in DuckDB as the table's comment.
+"""Datasets and tables over one embedded DuckDB: a dataset is a schema, a table's resource is kept
+in DuckDB as the table's comment.
 
-One lock serialises everything that changes tables. BigQuery is laxer (https://cloud.google.com/bigquery/docs/data-manipulation-language):
-statements run under snapshot isolation, of two UPDATE, DELETE or MERGE that touch one table at a time the later is retried or fails, and
-INSERT statements never conflict. Who relies on one winner sees one winner here as well.
+One lock serialises everything that changes tables. BigQuery is laxer
+(https://cloud.google.com/bigquery/docs/data-manipulation-language): statements run under snapshot
+isolation, of two UPDATE, DELETE or MERGE that touch one table at a time the later is retried or
+fails, and INSERT statements never conflict. Who relies on one winner sees one winner here as well.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from tests.bigquery_stand_in.sql.macros import MACROS
 
 @dataclass
 class Table:
-    """A table or view. resource: what REST answers, without counts; version: changes with the rows, schema_version with the columns."""
+    """A table or view. resource: what REST answers, without counts; version: changes with the rows,
+    schema_version with the columns.
+    """
 
     dataset: str
     name: str
@@ -109,12 +113,22 @@ class Warehouse:
         for key in [key for key in self.tables if key[0] == name]:
             del self.tables[key]
 
-    def create_table(self, cursor: duckdb.DuckDBPyConnection, table: Table, select: str | None = None, parameters: Any = None) -> None:
-        """Within the caller's transaction; `register` follows when that is committed. select: DuckDB's SQL of a view or of CREATE TABLE AS."""
+    def create_table(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        table: Table,
+        select: str | None = None,
+        parameters: Any = None,
+    ) -> None:
+        """Within the caller's transaction; `register` follows when that is committed. select:
+        DuckDB's SQL of a view or of CREATE TABLE AS.
+        """
         if table.view_query is not None:
             cursor.execute(f"CREATE OR REPLACE VIEW {table.sql_name} AS {select}")
         else:
-            cursor.execute(f"CREATE TABLE {table.sql_name} ({', '.join(map(duckdb_column, table.fields))})")
+            cursor.execute(
+                f"CREATE TABLE {table.sql_name} ({', '.join(map(duckdb_column, table.fields))})"
+            )
             if select is not None:
                 cursor.execute(f"INSERT INTO {table.sql_name} {select}", parameters or {})
         self.save_resource(cursor, table)
@@ -129,7 +143,9 @@ class Warehouse:
 
     def drop_table(self, table: Table) -> None:
         with self.transaction() as cursor:
-            cursor.execute(f"DROP {'VIEW' if table.view_query is not None else 'TABLE'} {table.sql_name}")
+            cursor.execute(
+                f"DROP {'VIEW' if table.view_query is not None else 'TABLE'} {table.sql_name}"
+            )
         del self.tables[table.dataset, table.name]
 
     def _load(self) -> None:

@@ -56,7 +56,13 @@ def offsets_of(blocks: list[RawBlock]) -> list[int]:
     return [offset for block in blocks for offset in block.offsets]
 
 
-def send(broker: KafkaBroker, topic: str, values: list[bytes | None], key: bytes | None = None, **settings: str) -> None:
+def send(
+    broker: KafkaBroker,
+    topic: str,
+    values: list[bytes | None],
+    key: bytes | None = None,
+    **settings: str,
+) -> None:
     producer = Producer({**QUIET, "bootstrap.servers": broker.bootstrap_servers, **settings})
     for value in values:
         producer.produce(topic, value, key, partition=0)
@@ -68,24 +74,34 @@ def state_of(config: ConsumerConfig, topic: str):
         return admin.topic_state(topic, 0)
 
 
-def test_an_exact_range_comes_back_with_its_values_and_nothing_of_its_neighbours(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_an_exact_range_comes_back_with_its_values_and_nothing_of_its_neighbours(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
     send(kafka_broker, topic, [b"%d" % number for number in range(5000)])
     blocks, report = read(config, topic, 1234, 4321, batch=500)
     assert offsets_of(blocks) == list(range(1234, 4321))
-    assert [value for block in blocks for value in block.values] == [b"%d" % number for number in range(1234, 4321)]
+    assert [value for block in blocks for value in block.values] == [
+        b"%d" % number for number in range(1234, 4321)
+    ]
     assert all(stamp > 0 for block in blocks for stamp in block.timestamps)
-    assert report == ReaderReport(topic, 0, 1234, 4321, 3087, coordinate_sum(topic, 0, np.arange(1234, 4321)), [])
+    assert report == ReaderReport(
+        topic, 0, 1234, 4321, 3087, coordinate_sum(topic, 0, np.arange(1234, 4321)), []
+    )
 
 
-def test_null_and_empty_values_stay_what_they_are(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_null_and_empty_values_stay_what_they_are(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
     send(kafka_broker, topic, [None, b"", b"x"])
     blocks, _ = read(config, topic, 0, 3)
     assert blocks[0].values == [None, b"", b"x"]
 
 
-def test_an_empty_partition_and_a_range_without_length_end_at_once(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_an_empty_partition_and_a_range_without_length_end_at_once(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic(partitions=2)
     send(kafka_broker, topic, [b"x"] * 3)
     assert state_of(config, topic).partitions == {0: (0, 3), 1: (0, 0)}
@@ -93,9 +109,13 @@ def test_an_empty_partition_and_a_range_without_length_end_at_once(kafka_broker,
     assert read(config, topic, 3, 3)[0] == []
 
 
-def test_transaction_markers_and_aborted_records_are_gaps(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_transaction_markers_and_aborted_records_are_gaps(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
-    producer = Producer({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": topic})
+    producer = Producer(
+        {**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": topic}
+    )
     producer.init_transactions(30)
     for commits in (True, False, True, False):
         producer.begin_transaction()
@@ -115,10 +135,14 @@ def test_transaction_markers_and_aborted_records_are_gaps(kafka_broker, fresh_to
     assert read(config, topic, 32, 44)[1].gaps == [(32, 43)]
 
 
-def test_an_open_transaction_ends_the_range_and_its_records_come_once_it_commits(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_an_open_transaction_ends_the_range_and_its_records_come_once_it_commits(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
     send(kafka_broker, topic, [b"before"] * 2)
-    producer = Producer({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": topic})
+    producer = Producer(
+        {**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers, "transactional.id": topic}
+    )
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(topic, b"open", partition=0)
@@ -131,7 +155,12 @@ def test_an_open_transaction_ends_the_range_and_its_records_come_once_it_commits
 
 def test_compacted_records_are_gaps(kafka_broker, fresh_topic: FreshTopic, config) -> None:
     topic = fresh_topic(
-        **{"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.0", "min.compaction.lag.ms": "0"}
+        **{
+            "cleanup.policy": "compact",
+            "segment.bytes": "1048576",
+            "min.cleanable.dirty.ratio": "0.0",
+            "min.compaction.lag.ms": "0",
+        }
     )
     for number in range(12):
         send(kafka_broker, topic, [b"x" * 300_000], b"one key")
@@ -147,7 +176,9 @@ def test_compacted_records_are_gaps(kafka_broker, fresh_topic: FreshTopic, confi
     assert gone <= set(range(0, 24, 2))
 
 
-def test_deleted_offsets_stop_the_read_and_say_which(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_deleted_offsets_stop_the_read_and_say_which(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
     send(kafka_broker, topic, [b"x"] * 10)
     admin = AdminClient({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers})
@@ -164,24 +195,33 @@ def test_an_unknown_topic_is_refused_by_name(kafka_broker, config) -> None:
         admin.topic_state("no-such-topic", 0)
 
 
-def test_a_wrong_password_is_told_apart_from_a_broker_that_is_away(kafka_broker, fresh_topic: FreshTopic, tmp_path) -> None:
+def test_a_wrong_password_is_told_apart_from_a_broker_that_is_away(
+    kafka_broker, fresh_topic: FreshTopic, tmp_path
+) -> None:
     topic = fresh_topic()
     send(kafka_broker, topic, [b"x"])
     for password, refused in ((PASSWORD, False), ("wrong", True)):
         path = tmp_path / "consumer.properties"
-        path.write_text(f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={USER}\nsasl.password={password}\n")
+        path.write_text(
+            f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={USER}\nsasl.password={password}\n"
+        )
         config = load_consumer_config(str(path), kafka_broker.sasl_bootstrap_servers, None)
         assert password not in f"{config} {config!r}"
         if not refused:
             assert offsets_of(read(config, topic, 0, 1)[0]) == [0]
             continue
-        with KafkaAdmin(config) as admin, pytest.raises(GuaranteeError, match="refuses the credentials"):
+        with (
+            KafkaAdmin(config) as admin,
+            pytest.raises(GuaranteeError, match="refuses the credentials"),
+        ):
             admin.topic_state(topic, 0)
         with pytest.raises(GuaranteeError, match="refuses the credentials"):
             read(config, topic, 0, 1)
 
 
-def test_a_recreated_topic_has_another_id_and_the_cluster_keeps_its_own(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_a_recreated_topic_has_another_id_and_the_cluster_keeps_its_own(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
     before = state_of(config, topic)
     admin = AdminClient({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers})
@@ -210,7 +250,9 @@ def test_start_is_resolved_to_numbers(kafka_broker, fresh_topic: FreshTopic, con
         assert admin.offsets_for_start(state, Start("timestamp", 9_000_000)) == {0: 10}
 
 
-def test_group_offsets_are_told_for_lag_monitors(kafka_broker, fresh_topic: FreshTopic, config) -> None:
+def test_group_offsets_are_told_for_lag_monitors(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
     topic = fresh_topic()
     with KafkaAdmin(config) as admin:
         admin.commit_offsets({(topic, 0): 0})
@@ -233,12 +275,24 @@ def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
     logging.getLogger("transforms.read.broker_errors").addHandler(waits)
     with running_broker(tmp_path / "broker") as broker:
         config = load_consumer_config(None, broker.bootstrap_servers, None)
-        # A small queue, refilled at once: most records are still to be fetched when the broker dies.
-        config.update({"queued.max.messages.kbytes": "64", "queued.min.messages": "10", "fetch.message.max.bytes": "20000"})
+        # A small queue, refilled at once: most records are still to be fetched when the broker
+        # dies.
+        config.update(
+            {
+                "queued.max.messages.kbytes": "64",
+                "queued.min.messages": "10",
+                "fetch.message.max.bytes": "20000",
+            }
+        )
         config["fetch.queue.backoff.ms"] = "1"
         admin = AdminClient({**QUIET, "bootstrap.servers": broker.bootstrap_servers})
         admin.create_topics([NewTopic("t", 1, 1)])["t"].result(30)
-        send(broker, "t", [b"%05d" % number + b"x" * 500 for number in range(4_000)], **{"batch.size": "20000"})
+        send(
+            broker,
+            "t",
+            [b"%05d" % number + b"x" * 500 for number in range(4_000)],
+            **{"batch.size": "20000"},
+        )
 
         values: list[bytes | None] = []
         reading = threading.Event()

@@ -1,4 +1,5 @@
-"""Runs the command line in this process, and kills it with SIGKILL before or after the n-th call of one step.
+"""Runs the command line in this process, and kills it with SIGKILL before or after the n-th call of
+one step.
 
 python -m tests.faults.crashing_run STEP before|after N run --topic=...
 python -m tests.faults.crashing_run "any call" before N run --topic=...     the n-th call of any function of ours, in any thread
@@ -70,13 +71,15 @@ class CallCounter:
 
     def __call__(self, frame: Any, event: str, _argument: object) -> None:
         # c_call: into DuckDB, Arrow, librdkafka; the frame is the caller's.
-        if event in ("call", "c_call") and str(Path(frame.f_code.co_filename).parent).startswith(tuple(self._ours)):
+        if event in ("call", "c_call") and str(Path(frame.f_code.co_filename).parent).startswith(
+            tuple(self._ours)
+        ):
             self.calls += 1
             if self.calls == self._last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def start(self) -> None:
-        import pipeline.run.command  # noqa: F401  # what is imported is not what is tested
+        import pipeline.run.command  # what is imported is not what is tested  # noqa: F401
 
         threading.setprofile(self)
         sys.setprofile(self)

@@ -12,8 +12,12 @@ class ProcessDied(Exception):
     """Stands for kill -9 in this process."""
 
 
-def die_while_committing(commits: int, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that dies when so many tables are committed, before the next one or before it is marked."""
+def die_while_committing(
+    commits: int, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies when so many tables are committed, before the next one or before it is
+    marked.
+    """
     original, calls = commit_step.commit_table, 0
 
     def dying(*arguments: Any) -> None:

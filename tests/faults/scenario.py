@@ -1,4 +1,6 @@
-"""Messages in a topic, runs as processes, and an oracle that knows neither the pipeline nor its tables."""
+"""Messages in a topic, runs as processes, and an oracle that knows neither the pipeline nor its
+tables.
+"""
 
 import json
 import subprocess
@@ -23,7 +25,9 @@ ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_record
 
 @dataclass
 class Scenario:
-    """A topic, what was sent to it, and a destination: a DuckDB file, or BigQuery's stand-in where there is one."""
+    """A topic, what was sent to it, and a destination: a DuckDB file, or BigQuery's stand-in where
+    there is one.
+    """
 
     servers: str
     topic: str
@@ -39,7 +43,14 @@ class Scenario:
 
     @property
     def run_arguments(self) -> list[str]:
-        return ["run", f"--bootstrap_servers={self.servers}", f"--topic={self.topic}", *self.destination, "--shards=4", *self.options]
+        return [
+            "run",
+            f"--bootstrap_servers={self.servers}",
+            f"--topic={self.topic}",
+            *self.destination,
+            "--shards=4",
+            *self.options,
+        ]
 
     @property
     def destination(self) -> list[str]:
@@ -54,7 +65,9 @@ class Scenario:
     def start(self, *module: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", *(module or ("pipeline",)), *self.run_arguments]
         command = ending_with_this_process(command)
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, *module: str) -> int:
         """The exit status; negative for a signal."""
@@ -63,9 +76,17 @@ class Scenario:
         return process.returncode
 
     def check(self) -> dict[str, str]:
-        """name -> status, as `check` prints them; the exit status must agree. Nothing for a destination that no run has written to."""
+        """name -> status, as `check` prints them; the exit status must agree. Nothing for a
+        destination that no run has written to.
+        """
         arguments = ["check", *self.destination, "--max_duplicate_rate=1", "--json"]
-        done = subprocess.run([sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         if done.returncode == WRONG_USAGE and "no run has written here" in done.stderr:
             return {}
         results = {row["name"]: row["status"] for row in json.loads(done.stdout)}
@@ -73,10 +94,17 @@ class Scenario:
         return results
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
-        coordinates = " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
+        coordinates = " UNION ALL ".join(
+            f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}"
+            for table in ROW_TABLES
+        )
         return {
-            "payments": self.query("SELECT transaction_id, amount FROM payment_transactions ORDER BY ALL"),
-            "duplicates": self.query("SELECT transaction_id, amount FROM duplicate_transactions ORDER BY ALL"),
+            "payments": self.query(
+                "SELECT transaction_id, amount FROM payment_transactions ORDER BY ALL"
+            ),
+            "duplicates": self.query(
+                "SELECT transaction_id, amount FROM duplicate_transactions ORDER BY ALL"
+            ),
             "rejected": self.query("SELECT reason, payload FROM rejected_records ORDER BY ALL"),
             "coordinates": self.query(f"{coordinates} ORDER BY ALL"),
         }
@@ -89,17 +117,26 @@ class Scenario:
             return connection.sql(sql).fetchall()
 
     def agrees_with_the_oracle(self) -> None:
-        """Each id once, each further copy once, each broken or future message once, with its own bytes."""
+        """Each id once, each further copy once, each broken or future message once, with its own
+        bytes.
+        """
         tables = self.tables()
         good = [message for message in self.sent if message.kind in (PAYMENT, COPY)]
         ids = Counter(message.transaction_id for message in good)
         amounts = {message.transaction_id: message.amount for message in good}
         assert tables["payments"] == sorted((one, amounts[one]) for one in ids)
-        assert Counter(one for one, _ in tables["duplicates"]) == Counter({one: count - 1 for one, count in ids.items() if count > 1})
+        assert Counter(one for one, _ in tables["duplicates"]) == Counter(
+            {one: count - 1 for one, count in ids.items() if count > 1}
+        )
         bad = [message for message in self.sent if message.kind in (INVALID, FUTURE)]
-        assert Counter(payload for _, payload in tables["rejected"]) == Counter(message.value for message in bad)
+        assert Counter(payload for _, payload in tables["rejected"]) == Counter(
+            message.value for message in bad
+        )
         future = {message.value for message in self.sent if message.kind == FUTURE}
-        assert all((reason == "future_event_time") == (payload in future) for reason, payload in tables["rejected"])
+        assert all(
+            (reason == "future_event_time") == (payload in future)
+            for reason, payload in tables["rejected"]
+        )
         assert len(set(tables["coordinates"])) == len(tables["coordinates"]) == len(self.sent)
 
     def holds(self) -> None:

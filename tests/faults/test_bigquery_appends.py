@@ -1,4 +1,6 @@
-"""One RPC at a time: each fault before and after its effect, and what is then in the table. No row lost, none twice, nothing stuck."""
+"""One RPC at a time: each fault before and after its effect, and what is then in the table. No row
+lost, none twice, nothing stuck.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,15 @@ STYLES = [ErrorStyle(abort, details) for abort in (False, True) for details in (
 def write_and_commit(destination: BigQueryDestination) -> list[int]:
     """Five appends, all under way at once, then what a run does with its stream."""
     stream = destination.create_stream(GAPS)
-    under_way = [destination.send(stream, 2 * number, rows(2 * number, 2 * number + 1)) for number in range(5)]
+    under_way = [
+        destination.send(stream, 2 * number, rows(2 * number, 2 * number + 1))
+        for number in range(5)
+    ]
     assert [append.wait() for append in under_way] == [2, 4, 6, 8, 10]
     assert destination.finalize_stream(stream) == 10
-    with suppress(StreamAlreadyCommitted):  # the answer to the first try was lost; for a fixed group this is success
+    with suppress(
+        StreamAlreadyCommitted
+    ):  # the answer to the first try was lost; for a fixed group this is success
         destination.commit_streams(GAPS, [stream])
     return visible(destination)
 
@@ -59,9 +66,16 @@ def write_and_commit(destination: BigQueryDestination) -> list[int]:
 @pytest.mark.parametrize("code", PASSING)
 @pytest.mark.parametrize("abort", [False, True], ids=["in-band", "abort"])
 def test_appends_go_on_after_a_passing_error(
-    stand_in: BigQueryStandIn, destination: BigQueryDestination, code: grpc.StatusCode, after: bool, nth: int, abort: bool
+    stand_in: BigQueryStandIn,
+    destination: BigQueryDestination,
+    code: grpc.StatusCode,
+    after: bool,
+    nth: int,
+    abort: bool,
 ) -> None:
-    rule = stand_in.faults.fail("AppendRows", code, after=after, nth=nth, style=ErrorStyle(abort=abort))
+    rule = stand_in.faults.fail(
+        "AppendRows", code, after=after, nth=nth, style=ErrorStyle(abort=abort)
+    )
     assert write_and_commit(destination) == list(range(10))
     assert rule.hits == 1
 
@@ -95,14 +109,18 @@ def test_a_broken_connection_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("nth", [1, 3, 5])
-def test_an_answer_that_comes_twice_is_counted_once(stand_in: BigQueryStandIn, destination: BigQueryDestination, nth: int) -> None:
+def test_an_answer_that_comes_twice_is_counted_once(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, nth: int
+) -> None:
     rule = stand_in.faults.answer_twice(nth=nth)
     assert write_and_commit(destination) == list(range(10))
     assert rule.hits == 1
 
 
 @pytest.mark.parametrize("style", STYLES, ids=str)
-def test_offsets_are_told_in_every_style(stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle) -> None:
+def test_offsets_are_told_in_every_style(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle
+) -> None:
     stand_in.faults.error_style = style
     stream = destination.create_stream(GAPS)
     destination.send(stream, 0, rows(0, 1)).wait()
@@ -114,7 +132,8 @@ def test_offsets_are_told_in_every_style(stand_in: BigQueryStandIn, destination:
         destination.send(f"{stream}x", 0, rows(3)).wait()
     assert destination.send(stream, 2, rows(2)).wait() == 3
     destination.finalize_stream(stream)
-    # Without details the service only says that a precondition failed: never success, but not "you are the zombie" either.
+    # Without details the service only says that a precondition failed: never success, but not "you
+    # are the zombie" either.
     with pytest.raises(StreamFinalized if style.details else GuaranteeError):
         destination.send(stream, 3, rows(3)).wait()
 
@@ -122,7 +141,9 @@ def test_offsets_are_told_in_every_style(stand_in: BigQueryStandIn, destination:
 def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
-    """After a lost acknowledgement: on a stream of another attempt it must be proven by the tables, so it is told."""
+    """After a lost acknowledgement: on a stream of another attempt it must be proven by the tables,
+    so it is told.
+    """
     stream = destination.create_stream(GAPS)
     stand_in.faults.lose_answer("AppendRows")
     with BigQueryDestination(settings_of(stand_in)) as other, pytest.raises(OffsetAlreadyExists):
@@ -133,7 +154,9 @@ def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
 def test_an_offset_that_exists_acknowledges_its_own_append_and_none_behind_it(
     stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle
 ) -> None:
-    """One answer that ends the connection is about one append, however often the ended connection is asked."""
+    """One answer that ends the connection is about one append, however often the ended connection
+    is asked.
+    """
     stand_in.faults.error_style = style
     stand_in.faults.lose_answer("AppendRows", nth=2)
     assert write_and_commit(destination) == list(range(10))
@@ -143,7 +166,9 @@ def test_an_offset_that_exists_acknowledges_its_own_append_and_none_behind_it(
 def test_what_is_behind_an_append_at_a_known_offset_of_somebody_elses_stream_goes_on(
     stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle
 ) -> None:
-    """The first one may be there, which the caller has to prove; those behind it were never written."""
+    """The first one may be there, which the caller has to prove; those behind it were never
+    written.
+    """
     stand_in.faults.error_style = style
     stream = destination.create_stream(GAPS)
     with BigQueryDestination(settings_of(stand_in)) as other:
@@ -171,7 +196,9 @@ def test_appends_under_way_to_a_stream_that_is_finalized_here_are_over_and_hold_
             append.wait()
 
 
-def test_another_offset_than_the_expected_one_stops(stand_in: BigQueryStandIn, destination: BigQueryDestination, monkeypatch: Any) -> None:
+def test_another_offset_than_the_expected_one_stops(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, monkeypatch: Any
+) -> None:
     original = bigquery_append.of_response
 
     def shifted(response: Any) -> Any:
@@ -184,9 +211,15 @@ def test_another_offset_than_the_expected_one_stops(stand_in: BigQueryStandIn, d
         destination.send(stream, 0, rows(0)).wait()
 
 
-def test_what_is_behind_a_refused_append_is_refused_with_it(stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
+def test_what_is_behind_a_refused_append_is_refused_with_it(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
     stream = destination.create_stream(GAPS)
-    under_way = [destination.send(stream, 0, rows(0)), destination.send(stream, 5, rows(5)), destination.send(stream, 6, rows(6))]
+    under_way = [
+        destination.send(stream, 0, rows(0)),
+        destination.send(stream, 5, rows(5)),
+        destination.send(stream, 6, rows(6)),
+    ]
     assert under_way[0].wait() == 1
     for append in under_way[1:]:
         with pytest.raises(OffsetOutOfRange):
@@ -195,11 +228,24 @@ def test_what_is_behind_a_refused_append_is_refused_with_it(stand_in: BigQuerySt
     assert destination.finalize_stream(stream) == 2
 
 
-def test_a_refused_row_is_named_with_its_coordinate_and_the_way_on(stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
+def test_a_refused_row_is_named_with_its_coordinate_and_the_way_on(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
     """What the decoder let through although the table does not take it."""
-    (shape,) = [table for table in destination._tables._client.list_tables("payments-test.d") if table.table_id == PAYMENTS]
+    (shape,) = [
+        table
+        for table in destination._tables._client.list_tables("payments-test.d")
+        if table.table_id == PAYMENTS
+    ]
     assert shape is not None
-    good = {"event_time": 0, "amount": 1, "currency": "EUR", "kafka_topic": "payments", "kafka_partition": 3, "ingest_time": 0}
+    good = {
+        "event_time": 0,
+        "amount": 1,
+        "currency": "EUR",
+        "kafka_topic": "payments",
+        "kafka_partition": 3,
+        "ingest_time": 0,
+    }
     schema = pa.schema(
         [
             ("transaction_id", pa.string()),
@@ -213,17 +259,34 @@ def test_a_refused_row_is_named_with_its_coordinate_and_the_way_on(stand_in: Big
         ]
     )
     batch = pa.RecordBatch.from_pylist(
-        [{**good, "transaction_id": None if offset in (11, 13) else "a", "kafka_offset": offset} for offset in range(10, 15)], schema=schema
+        [
+            {**good, "transaction_id": None if offset in (11, 13) else "a", "kafka_offset": offset}
+            for offset in range(10, 15)
+        ],
+        schema=schema,
     )
     stream = destination.create_stream(PAYMENTS)
-    with pytest.raises(RowsRefused, match=r"--reject_records=payments:3:11,payments:3:13: exactly") as refused:
+    with pytest.raises(
+        RowsRefused, match=r"--reject_records=payments:3:11,payments:3:13: exactly"
+    ) as refused:
         destination.send(stream, 0, batch).wait()
-    assert "payments:3:11: " in refused.value.message and "payments:3:12" not in refused.value.message
+    assert (
+        "payments:3:11: " in refused.value.message and "payments:3:12" not in refused.value.message
+    )
     assert destination.finalize_stream(stream) == 0
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS])
-@pytest.mark.parametrize("rpc", ["CreateWriteStream", "AppendRows", "FinalizeWriteStream", "BatchCommitWriteStreams"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.DATA_LOSS,
+    ],
+)
+@pytest.mark.parametrize(
+    "rpc", ["CreateWriteStream", "AppendRows", "FinalizeWriteStream", "BatchCommitWriteStreams"]
+)
 def test_an_answer_that_nobody_knows_stops(
     stand_in: BigQueryStandIn, destination: BigQueryDestination, rpc: str, code: grpc.StatusCode
 ) -> None:
@@ -234,15 +297,21 @@ def test_an_answer_that_nobody_knows_stops(
     assert visible(destination) == []
 
 
-@pytest.mark.parametrize("rpc", ["CreateWriteStream", "AppendRows", "FinalizeWriteStream", "BatchCommitWriteStreams"])
-def test_a_missing_role_stops_at_once_and_is_named(stand_in: BigQueryStandIn, destination: BigQueryDestination, rpc: str) -> None:
+@pytest.mark.parametrize(
+    "rpc", ["CreateWriteStream", "AppendRows", "FinalizeWriteStream", "BatchCommitWriteStreams"]
+)
+def test_a_missing_role_stops_at_once_and_is_named(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, rpc: str
+) -> None:
     rule = stand_in.faults.fail(rpc, grpc.StatusCode.PERMISSION_DENIED, times=99)
     with pytest.raises(GuaranteeError, match=r"roles/bigquery\.dataEditor"):
         write_and_commit(destination)
     assert rule.hits == 1
 
 
-def test_a_new_column_that_writers_do_not_see_yet_is_waited_for(stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
+def test_a_new_column_that_writers_do_not_see_yet_is_waited_for(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
     rule = stand_in.faults.fail(
         "AppendRows",
         grpc.StatusCode.INVALID_ARGUMENT,

@@ -1,4 +1,6 @@
-"""What somebody found who was looking for an interleaving, an answer or an input that breaks runs into BigQuery."""
+"""What somebody found who was looking for an interleaving, an answer or an input that breaks runs
+into BigQuery.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from pipeline.run import commit as commit_step
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.faults.dying import die_while_committing
 from tests.faults.test_bigquery_runs import bigquery, failures, fill, is_right, stand_in, statuses
-from tests.support.in_memory_kafka import MARKER, MINUTE_US, NOW_US, InMemoryKafka, kafka, payment, run
+from tests.support.in_memory_kafka import (
+    MARKER,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    kafka,
+    payment,
+    run,
+)
 from tests.unit.destinations.contract.write_streams import rows
 from transforms.destinations.appends import MAX_APPEND_BYTES
 from transforms.destinations.bigquery import reports as bigquery_reports
@@ -38,11 +48,20 @@ def opened(stand_in: BigQueryStandIn) -> Any:
 # A run that is still alive while another one finds it PREPARED.
 
 
-@pytest.mark.parametrize("style", [ErrorStyle(abort=False, details=False), ErrorStyle(abort=True, details=True)], ids=["bare", "detailed"])
+@pytest.mark.parametrize(
+    "style",
+    [ErrorStyle(abort=False, details=False), ErrorStyle(abort=True, details=True)],
+    ids=["bare", "detailed"],
+)
 def test_one_answer_that_a_stream_is_not_found_makes_nobody_write_its_rows_again(
-    kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch, style: ErrorStyle
+    kafka: InMemoryKafka,
+    stand_in: BigQueryStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    style: ErrorStyle,
 ) -> None:
-    """The owner is alive and slow; its streams are there. Whoever believes the answer plans the same records again, and both commit."""
+    """The owner is alive and slow; its streams are there. Whoever believes the answer plans the
+    same records again, and both commit.
+    """
     fill(kafka)
     original = run_module.commit
 
@@ -63,7 +82,9 @@ def test_one_answer_that_a_stream_is_not_found_makes_nobody_write_its_rows_again
 def test_a_process_that_has_slept_for_longer_than_its_streams_live_commits_nothing_more(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Days later another run has repaired its record from the tables; a commit now could make rows visible a second time."""
+    """Days later another run has repaired its record from the tables; a commit now could make rows
+    visible a second time.
+    """
     fill(kafka)
     original, calls = commit_step.commit_table, 0
 
@@ -73,9 +94,16 @@ def test_a_process_that_has_slept_for_longer_than_its_streams_live_commits_nothi
         original(*arguments)
         if calls == 2:
             now = commit_step.Moment.now()
-            monkeypatch.setattr(commit_step.Moment, "now", lambda: commit_step.Moment(now.wall + 86_400, now.monotonic))
+            monkeypatch.setattr(
+                commit_step.Moment,
+                "now",
+                lambda: commit_step.Moment(now.wall + 86_400, now.monotonic),
+            )
 
-    with monkeypatch.context() as patch, pytest.raises(GuaranteeError, match="must not go on with it"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(GuaranteeError, match="must not go on with it"),
+    ):
         patch.setattr(commit_step, "commit_table", sleeping)
         run(bigquery(stand_in))
     assert calls == 2
@@ -94,7 +122,12 @@ def test_expired_streams_are_believed_when_two_answers_agree(
     fill(kafka)
     die_while_committing(1, lambda: run(bigquery(stand_in)), monkeypatch)
     for (groups,) in stand_in.sql("SELECT tables FROM pipeline_runs WHERE run_id LIKE 'run-%'"):
-        for stream in [stream for table in groups for group in table["commit_groups"] for stream in group["streams"]]:
+        for stream in [
+            stream
+            for table in groups
+            for group in table["commit_groups"]
+            for stream in group["streams"]
+        ]:
             stand_in.forget_stream(stream)
     run(bigquery(stand_in))
     is_right(stand_in)
@@ -107,12 +140,19 @@ def test_expired_streams_are_believed_when_two_answers_agree(
 def test_gaps_totals_and_reports_are_cut_to_appends_that_fit(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A producer of one-record transactions leaves a gap a record; a backfill has a window a minute, and as many currencies as somebody wrote."""
+    """A producer of one-record transactions leaves a gap a record; a backfill has a window a
+    minute, and as many currencies as somebody wrote.
+    """
     monkeypatch.setattr("transforms.destinations.appends.MAX_APPEND_BYTES", 20_000)
     monkeypatch.setattr(bigquery_reports, "PIECE_BYTES", 10_000)
     kafka.create("payments", 1)
     for number in range(1500):
-        kafka.send("payments", 0, payment(f"id-{number}", NOW_US - number * MINUTE_US, currency=f"c{number}"), MARKER)
+        kafka.send(
+            "payments",
+            0,
+            payment(f"id-{number}", NOW_US - number * MINUTE_US, currency=f"c{number}"),
+            MARKER,
+        )
     largest = 0
 
     def look(call: Any) -> None:
@@ -129,7 +169,12 @@ def test_gaps_totals_and_reports_are_cut_to_appends_that_fit(
 def test_reports_of_any_size_come_back_as_they_were(stand_in: BigQueryStandIn) -> None:
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))
-        reports = [b"", b"small", b"x" * (3 * bigquery_reports.PIECE_BYTES + 5), b"y" * MAX_APPEND_BYTES]
+        reports = [
+            b"",
+            b"small",
+            b"x" * (3 * bigquery_reports.PIECE_BYTES + 5),
+            b"y" * MAX_APPEND_BYTES,
+        ]
         destination.save_reports("run-1", "attempt", reports)
         assert destination.read_reports("run-1") == {"attempt": reports}
 
@@ -142,28 +187,49 @@ def test_a_row_that_grows_beyond_a_request_is_named_with_its_coordinate(
 
     file = tmp_path / "schema.json"
     fields = [
-        {"name": name, "type": kind, "mode": "REQUIRED"} for name, kind in (("transaction_id", "STRING"), ("event_time", "TIMESTAMP"))
+        {"name": name, "type": kind, "mode": "REQUIRED"}
+        for name, kind in (("transaction_id", "STRING"), ("event_time", "TIMESTAMP"))
     ]
     file.write_text(json.dumps([*fields, {"name": "many", "type": "NUMERIC", "mode": "REPEATED"}]))
     schema = load_schema(str(file))
     kafka.create("payments", 1)
-    large = b'{"transaction_id":"large","event_time":"2026-09-21T14:13:20Z","many":[' + b"1," * 1_300_000 + b"1]}"
+    large = (
+        b'{"transaction_id":"large","event_time":"2026-09-21T14:13:20Z","many":['
+        + b"1," * 1_300_000
+        + b"1]}"
+    )
     kafka.send("payments", 0, b'{"transaction_id":"a","event_time":"2026-09-21T14:13:20Z"}', large)
     settings = bigquery(stand_in, schema=schema, max_record_bytes=8 << 20)
     with pytest.raises(Exception, match="--reject_records=payments:0:1: exactly those records"):
         run(settings)
-    run(bigquery(stand_in, schema=schema, max_record_bytes=8 << 20, reject_records={("payments", 0): (1,)}))
+    run(
+        bigquery(
+            stand_in,
+            schema=schema,
+            max_record_bytes=8 << 20,
+            reject_records={("payments", 0): (1,)},
+        )
+    )
     assert stand_in.sql("SELECT transaction_id FROM payment_transactions") == [("a",)]
     assert stand_in.sql("SELECT reason FROM rejected_records") == [("refused_by_destination",)]
 
 
-def test_rejected_records_of_any_time_make_no_partition_of_their_own(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_rejected_records_of_any_time_make_no_partition_of_their_own(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     """A table holds 10,000 partitions, and whoever may produce can write any time into a message."""
     kafka.create("payments", 1)
-    kafka.send("payments", 0, payment("a"), *(payment(f"x{number}", NOW_US + (number + 400) * 86_400_000_000) for number in range(20)))
+    kafka.send(
+        "payments",
+        0,
+        payment("a"),
+        *(payment(f"x{number}", NOW_US + (number + 400) * 86_400_000_000) for number in range(20)),
+    )
     run(bigquery(stand_in))
     with opened(stand_in) as destination:
-        (partitioned,) = [destination._tables._get(name).time_partitioning.field for name in ("control_totals",)]
+        (partitioned,) = [
+            destination._tables._get(name).time_partitioning.field for name in ("control_totals",)
+        ]
     assert partitioned is None
 
 
@@ -177,7 +243,11 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))
         streams = [destination.create_stream(GAPS) for _ in range(8)]
-        under_way = [destination.send(stream, offset, rows(offset)) for offset in range(3) for stream in streams]
+        under_way = [
+            destination.send(stream, offset, rows(offset))
+            for offset in range(3)
+            for stream in streams
+        ]
         open_now = [one for one in destination._streams._connections.values() if one.is_open]
         assert len(open_now) <= 3
         assert [append.wait() for append in under_way] == [1] * 8 + [2] * 8 + [3] * 8
@@ -187,9 +257,15 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
 def test_time_to_try_again_counts_from_the_first_failure_and_not_from_when_the_connection_was_made(
     stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service closes a connection that was idle for ten minutes: just then there must be time left for another one."""
+    """The service closes a connection that was idle for ten minutes: just then there must be time
+    left for another one.
+    """
     clock = [0.0]
-    monkeypatch.setattr(AppendConnection.__init__, "__defaults__", (lambda: Patience(clock=lambda: clock[0], sleep=lambda _: None),))
+    monkeypatch.setattr(
+        AppendConnection.__init__,
+        "__defaults__",
+        (lambda: Patience(clock=lambda: clock[0], sleep=lambda _: None),),
+    )
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))
         stream = destination.create_stream(GAPS)
@@ -199,8 +275,12 @@ def test_time_to_try_again_counts_from_the_first_failure_and_not_from_when_the_c
         assert destination.send(stream, 1, rows(1)).wait() == 2
 
 
-def test_an_error_that_is_told_twice_is_not_taken_for_the_next_append(stand_in: BigQueryStandIn) -> None:
-    """After a lost acknowledgement: the first answer proves the first append, the second one nothing."""
+def test_an_error_that_is_told_twice_is_not_taken_for_the_next_append(
+    stand_in: BigQueryStandIn,
+) -> None:
+    """After a lost acknowledgement: the first answer proves the first append, the second one
+    nothing.
+    """
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))
         stream = destination.create_stream(GAPS)
@@ -214,7 +294,9 @@ def test_an_error_that_is_told_twice_is_not_taken_for_the_next_append(stand_in: 
 # What others did to the tables.
 
 
-def test_tables_and_datasets_that_let_rows_expire_are_refused(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_tables_and_datasets_that_let_rows_expire_are_refused(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
     run(bigquery(stand_in))
     with opened(stand_in) as destination:
@@ -230,13 +312,18 @@ def test_tables_and_datasets_that_let_rows_expire_are_refused(kafka: InMemoryKaf
 
         client.get_table = altered
         try:
-            with pytest.raises(GuaranteeError, match=r"partitions of table payment_transactions expire .*requires a partition filter"):
+            with pytest.raises(
+                GuaranteeError,
+                match=r"partitions of table payment_transactions expire .*requires a partition filter",
+            ):
                 destination.create_tables(load_schema(None))
         finally:
             client.get_table = original
 
 
-def test_a_ledger_without_its_first_row_says_how_to_add_it(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_a_ledger_without_its_first_row_says_how_to_add_it(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))
@@ -249,8 +336,12 @@ def test_a_column_that_differs_from_ours_by_case_alone_is_refused(tmp_path: Any)
     import json
 
     file = tmp_path / "schema.json"
-    fields = [{"name": name, "type": "STRING", "mode": "REQUIRED"} for name in ("id", "Transaction_ID")]
-    file.write_text(json.dumps([*fields, {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"}]))
+    fields = [
+        {"name": name, "type": "STRING", "mode": "REQUIRED"} for name in ("id", "Transaction_ID")
+    ]
+    file.write_text(
+        json.dumps([*fields, {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"}])
+    )
     with pytest.raises(UsageError, match="--dedup_key=id becomes the column transaction_id"):
         load_schema(str(file), dedup_key="id")
 

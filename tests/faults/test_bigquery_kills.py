@@ -1,4 +1,6 @@
-"""A real `run` process on a real broker, killed with SIGKILL at a call to BigQuery: before the call arrives, or after it had its effect."""
+"""A real `run` process on a real broker, killed with SIGKILL at a call to BigQuery: before the call
+arrives, or after it had its effect.
+"""
 
 import os
 import signal
@@ -47,11 +49,26 @@ def stand_in() -> Iterator[BigQueryStandIn]:
 
 
 @pytest.fixture
-def scenario(kafka_broker: KafkaBroker, fresh_topic: Callable[..., str], tmp_path: Path, stand_in: BigQueryStandIn) -> Scenario:
+def scenario(
+    kafka_broker: KafkaBroker,
+    fresh_topic: Callable[..., str],
+    tmp_path: Path,
+    stand_in: BigQueryStandIn,
+) -> Scenario:
     topic = fresh_topic(partitions=2)
-    one = Scenario(kafka_broker.bootstrap_servers, topic, tmp_path / "none", options=("--max_records_per_run=500",), stand_in=stand_in)
+    one = Scenario(
+        kafka_broker.bootstrap_servers,
+        topic,
+        tmp_path / "none",
+        options=("--max_records_per_run=500",),
+        stand_in=stand_in,
+    )
     now_us = time.time_ns() // 1000
-    one.send(MessageGenerator(11, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02).take(800))
+    one.send(
+        MessageGenerator(
+            11, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02
+        ).take(800)
+    )
     return one
 
 
@@ -62,7 +79,13 @@ def test_a_run_killed_at_a_call_to_bigquery_loses_and_doubles_nothing(
 ) -> None:
     name, nth, when = POINTS[point]
     victim: list[Any] = []
-    stand_in.faults.hook(name, lambda _call: os.kill(victim[0].pid, signal.SIGKILL), nth=nth, when=when, after=arrives)
+    stand_in.faults.hook(
+        name,
+        lambda _call: os.kill(victim[0].pid, signal.SIGKILL),
+        nth=nth,
+        when=when,
+        after=arrives,
+    )
     if not arrives:
         stand_in.faults.cut(name, nth=nth, when=when)
     victim.append(scenario.start())

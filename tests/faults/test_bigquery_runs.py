@@ -1,4 +1,6 @@
-"""Whole runs into BigQuery's stand-in: what DuckDB shows, and every call that may fail at every step. No row lost, none twice, nothing stuck."""
+"""Whole runs into BigQuery's stand-in: what DuckDB shows, and every call that may fail at every
+step. No row lost, none twice, nothing stuck.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,18 @@ from pipeline.preflight import preflight
 from pipeline.run import prepare as prepare_step
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.faults.dying import die_while_committing
-from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, use
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MARKER,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    config,
+    kafka,
+    payment,
+    run,
+    use,
+)
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED
@@ -39,9 +52,20 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
 
 
 def bigquery(stand_in: BigQueryStandIn, **changes: Any) -> RunConfig:
-    endpoints = {"api_endpoint": stand_in.rest_endpoint, "storage_endpoint": stand_in.storage_endpoint}
+    endpoints = {
+        "api_endpoint": stand_in.rest_endpoint,
+        "storage_endpoint": stand_in.storage_endpoint,
+    }
     options = {**endpoints, **changes.pop("destination_options", {})}
-    return config("", **{"shards": 2, "destination": "bigquery:payments-test.d", "destination_options": options, **changes})
+    return config(
+        "",
+        **{
+            "shards": 2,
+            "destination": "bigquery:payments-test.d",
+            "destination_options": options,
+            **changes,
+        },
+    )
 
 
 def fill(kafka: InMemoryKafka) -> None:
@@ -55,14 +79,19 @@ def fill(kafka: InMemoryKafka) -> None:
 def failures(stand_in: BigQueryStandIn) -> list[Any]:
     settings = bigquery(stand_in)
     with open_destination(settings.destination, **settings.destination_options) as destination:
-        return [result for result in check(destination, None, 100.0, 400) if result.status == FAILED]
+        return [
+            result for result in check(destination, None, 100.0, 400) if result.status == FAILED
+        ]
 
 
 def is_right(stand_in: BigQueryStandIn) -> None:
-    assert [row[0] for row in stand_in.sql("SELECT transaction_id FROM payment_transactions ORDER BY ALL")] == sorted(
-        [*COPIES, "last-0", "last-1"]
+    assert [
+        row[0]
+        for row in stand_in.sql("SELECT transaction_id FROM payment_transactions ORDER BY ALL")
+    ] == sorted([*COPIES, "last-0", "last-1"])
+    copies = Counter(
+        row[0] for row in stand_in.sql("SELECT transaction_id FROM duplicate_transactions")
     )
-    copies = Counter(row[0] for row in stand_in.sql("SELECT transaction_id FROM duplicate_transactions"))
     assert copies == Counter({key: count - 1 for key, count in COPIES.items() if count > 1})
     assert stand_in.sql("SELECT payload FROM rejected_records") == [(b"broken",)] * 2
     assert stand_in.sql("SELECT SUM(last_offset - first_offset + 1) FROM offset_gaps") == [(2,)]
@@ -70,10 +99,17 @@ def is_right(stand_in: BigQueryStandIn) -> None:
 
 
 def statuses(stand_in: BigQueryStandIn) -> list[str]:
-    return [row[0] for row in stand_in.sql("SELECT status FROM pipeline_runs WHERE run_id LIKE 'run-%' ORDER BY status")]
+    return [
+        row[0]
+        for row in stand_in.sql(
+            "SELECT status FROM pipeline_runs WHERE run_id LIKE 'run-%' ORDER BY status"
+        )
+    ]
 
 
-def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
     assert len(run(bigquery(stand_in))) == 1
     is_right(stand_in)
@@ -82,18 +118,26 @@ def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(kafka: In
 
 
 @pytest.mark.parametrize("layout", ["sharded", "per_key"])
-def test_copies_are_known_across_transactions_and_runs(kafka: InMemoryKafka, stand_in: BigQueryStandIn, layout: str) -> None:
+def test_copies_are_known_across_transactions_and_runs(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, layout: str
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, *(payment(f"id-{number}") for number in range(10)))
     assert len(run(bigquery(stand_in, max_records_per_run=4, dedup_layout=layout))) == 3
-    kafka.send("payments", 0, *(payment(f"id-{number}", NOW_US + MINUTE_US) for number in range(12)))
+    kafka.send(
+        "payments", 0, *(payment(f"id-{number}", NOW_US + MINUTE_US) for number in range(12))
+    )
     run(bigquery(stand_in, shards=3, dedup_layout=layout))
-    assert stand_in.sql("SELECT COUNT(*), COUNT(DISTINCT transaction_id) FROM payment_transactions") == [(12, 12)]
+    assert stand_in.sql(
+        "SELECT COUNT(*), COUNT(DISTINCT transaction_id) FROM payment_transactions"
+    ) == [(12, 12)]
     assert stand_in.sql("SELECT COUNT(*) FROM duplicate_transactions") == [(10,)]
     assert failures(stand_in) == []
 
 
-def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     """A duplicate keeps its id alive although the payment itself lies before what is loaded."""
     kafka.create("payments", 1)
     first = NOW_US - 30 * HOUR_US
@@ -105,9 +149,16 @@ def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(kafka:
     ):
         kafka.send("payments", 0, one)
         run(bigquery(stand_in))
-    kafka.send("payments", 0, payment("kept", first + 60 * MINUTE_US), payment("gone", first + 60 * MINUTE_US))
+    kafka.send(
+        "payments",
+        0,
+        payment("kept", first + 60 * MINUTE_US),
+        payment("gone", first + 60 * MINUTE_US),
+    )
     run(bigquery(stand_in))
-    assert stand_in.sql("SELECT transaction_id, COUNT(*) FROM payment_transactions GROUP BY 1 ORDER BY 1") == [
+    assert stand_in.sql(
+        "SELECT transaction_id, COUNT(*) FROM payment_transactions GROUP BY 1 ORDER BY 1"
+    ) == [
         ("gone", 2),
         ("kept", 1),
         ("newer", 1),
@@ -133,7 +184,12 @@ def test_a_run_whose_streams_expired_is_planned_again_or_repaired(
     fill(kafka)
     die_after(commits, stand_in, monkeypatch)
     for (groups,) in stand_in.sql("SELECT tables FROM pipeline_runs WHERE run_id LIKE 'run-%'"):
-        for stream in [stream for table in groups for group in table["commit_groups"] for stream in group["streams"]]:
+        for stream in [
+            stream
+            for table in groups
+            for group in table["commit_groups"]
+            for stream in group["streams"]
+        ]:
             stand_in.forget_stream(stream)
     run(bigquery(stand_in))
     is_right(stand_in)
@@ -170,7 +226,9 @@ FAULTS: dict[str, Fault] = {
     "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
     "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
     "gone for good": lambda one, name, nth: one.faults.fail(name, _code(name), nth=nth),
-    "gone for good, after": lambda one, name, nth: one.faults.fail(name, _code(name), nth=nth, after=True),
+    "gone for good, after": lambda one, name, nth: one.faults.fail(
+        name, _code(name), nth=nth, after=True
+    ),
 }
 
 
@@ -182,7 +240,10 @@ def _code(name: str) -> Any:
 @pytest.fixture(scope="module")
 def number_of_calls() -> Counter[str]:
     """How often a run without faults makes each call, and how often it has by each of its steps."""
-    with BigQueryStandIn("payments-test", "d", clock=ManualClock()) as one, pytest.MonkeyPatch.context() as patch:
+    with (
+        BigQueryStandIn("payments-test", "d", clock=ManualClock()) as one,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         kafka = InMemoryKafka()
         use(kafka, patch)
         fill(kafka)
@@ -195,11 +256,22 @@ def number_of_calls() -> Counter[str]:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_fault_of_any_call_at_any_step_ends_with_the_right_tables(
-    kafka: InMemoryKafka, stand_in: BigQueryStandIn, number_of_calls: Counter[str], call: str, fault: str, place: str
+    kafka: InMemoryKafka,
+    stand_in: BigQueryStandIn,
+    number_of_calls: Counter[str],
+    call: str,
+    fault: str,
+    place: str,
 ) -> None:
-    """A fault that passes is survived by the run itself; one that does not stops it, and the next run ends what it began."""
+    """A fault that passes is survived by the run itself; one that does not stops it, and the next
+    run ends what it began.
+    """
     fill(kafka)
-    nth = {"first": 1, "in the middle": (number_of_calls[call] + 1) // 2, "last": number_of_calls[call]}[place]
+    nth = {
+        "first": 1,
+        "in the middle": (number_of_calls[call] + 1) // 2,
+        "last": number_of_calls[call],
+    }[place]
     rule = FAULTS[fault](stand_in, call, nth)
     with suppress(Exception) if fault.startswith("gone") else nullcontext():
         run(bigquery(stand_in))
@@ -212,14 +284,21 @@ def test_a_fault_of_any_call_at_any_step_ends_with_the_right_tables(
 def test_of_two_claims_at_one_moment_the_loser_tries_again_and_loses_for_good(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its statement fails for the other one's sake, which says nothing about who has won: the next try does."""
+    """Its statement fails for the other one's sake, which says nothing about who has won: the next
+    try does.
+    """
     fill(kafka)
     original, other = prepare_step.prepare, []
 
     def overtaken(*arguments: Any) -> None:
         monkeypatch.setattr(prepare_step, "prepare", original)
         other.extend(run(bigquery(stand_in)))
-        stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message="Could not serialize access to table due to concurrent update")
+        stand_in.faults.fail(
+            "jobs.run",
+            400,
+            reason="invalidQuery",
+            message="Could not serialize access to table due to concurrent update",
+        )
         original(*arguments)
 
     monkeypatch.setattr(prepare_step, "prepare", overtaken)
@@ -229,9 +308,13 @@ def test_of_two_claims_at_one_moment_the_loser_tries_again_and_loses_for_good(
     is_right(stand_in)
 
 
-def test_a_lost_answer_to_the_claim_is_read_back_by_its_job(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_a_lost_answer_to_the_claim_is_read_back_by_its_job(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
-    rule = stand_in.faults.lose_answer("jobs.insert", when=lambda call: "MERGE" in str(call.request), nth=2)
+    rule = stand_in.faults.lose_answer(
+        "jobs.insert", when=lambda call: "MERGE" in str(call.request), nth=2
+    )
     assert len(run(bigquery(stand_in))) == 1
     assert rule.hits == 1
     is_right(stand_in)
@@ -242,12 +325,16 @@ def test_a_backlog_that_needs_more_streams_than_an_hour_has_is_refused_with_what
 ) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, *[payment("a")] * 1200)
-    with pytest.raises(GuaranteeError, match=r"need up to 10800 write streams, .*--max_records_per_run=2 or more"):
+    with pytest.raises(
+        GuaranteeError, match=r"need up to 10800 write streams, .*--max_records_per_run=2 or more"
+    ):
         run(bigquery(stand_in, max_records_per_run=1))
     assert len(run(bigquery(stand_in, max_records_per_run=400))) == 3
 
 
-def test_preflight_tells_what_a_run_needs_and_writes_nothing(kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: Any) -> None:
+def test_preflight_tells_what_a_run_needs_and_writes_nothing(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("pipeline.preflight.KafkaAdmin", kafka)
     fill(kafka)
     before = [result.status for result in preflight(bigquery(stand_in))]
@@ -257,39 +344,59 @@ def test_preflight_tells_what_a_run_needs_and_writes_nothing(kafka: InMemoryKafk
     assert FAILED not in [result.status for result in preflight(bigquery(stand_in))]
     is_right(stand_in)
     wrong = list(preflight(bigquery(stand_in, dedup_horizon_us=MINUTE_US, topics=("none",))))
-    assert [result.name for result in wrong if result.status == FAILED] == ["Kafka at in-memory:1", "the ledger"]
+    assert [result.name for result in wrong if result.status == FAILED] == [
+        "Kafka at in-memory:1",
+        "the ledger",
+    ]
     stand_in.faults.fail("CreateWriteStream", grpc.StatusCode.PERMISSION_DENIED)
     (denied,) = [result for result in preflight(bigquery(stand_in)) if result.status == FAILED]
     assert "roles/bigquery.dataEditor" in denied.figure
 
 
-def test_a_query_that_would_read_too_much_names_the_flag(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_a_query_that_would_read_too_much_names_the_flag(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
     run(bigquery(stand_in))
     with pytest.raises(GuaranteeError, match=r"--maximum_bytes_billed=1000 does not allow more"):
         run(bigquery(stand_in, destination_options={"max_bytes_billed": 1000}))
 
 
-def test_tables_may_have_to_be_there_and_a_prefix_keeps_two_pipelines_apart(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_tables_may_have_to_be_there_and_a_prefix_keeps_two_pipelines_apart(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
-    with pytest.raises(GuaranteeError, match=r"missing: payment_transactions, .*--create_tables=if_needed creates them"):
+    with pytest.raises(
+        GuaranteeError,
+        match=r"missing: payment_transactions, .*--create_tables=if_needed creates them",
+    ):
         run(bigquery(stand_in, destination_options={"create_tables": "never"}))
     run(bigquery(stand_in))
     kafka.send("payments", 0, payment("new"))
     run(bigquery(stand_in, destination_options={"create_tables": "never"}))
     run(bigquery(stand_in, destination_options={"prefix": "other_"}))
-    mine, other = (stand_in.sql(f"SELECT COUNT(*) FROM {prefix}payment_transactions")[0][0] for prefix in ("", "other_"))
+    mine, other = (
+        stand_in.sql(f"SELECT COUNT(*) FROM {prefix}payment_transactions")[0][0]
+        for prefix in ("", "other_")
+    )
     assert mine == other == len(COPIES) + 3
 
 
-def test_tables_of_somebody_elses_are_refused_with_the_reason(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+def test_tables_of_somebody_elses_are_refused_with_the_reason(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn
+) -> None:
     fill(kafka)
     settings = bigquery(stand_in)
     with open_destination(settings.destination, **settings.destination_options) as destination:
         table = settings_table(stand_in, "payment_transactions")
-        destination._queries.execute(f"CREATE TABLE {table} (transaction_id STRING NOT NULL, amount FLOAT64)", (), "old-table")
+        destination._queries.execute(
+            f"CREATE TABLE {table} (transaction_id STRING NOT NULL, amount FLOAT64)",
+            (),
+            "old-table",
+        )
     with pytest.raises(
-        GuaranteeError, match=r"lacks the column\(s\) kafka_topic, .*nobody can tell which Kafka record .*column amount is FLOAT"
+        GuaranteeError,
+        match=r"lacks the column\(s\) kafka_topic, .*nobody can tell which Kafka record .*column amount is FLOAT",
     ):
         run(bigquery(stand_in))
 

@@ -1,4 +1,6 @@
-"""A run dies while it becomes visible, and its write streams expire before the next run starts: days later, on BigQuery."""
+"""A run dies while it becomes visible, and its write streams expire before the next run starts:
+days later, on BigQuery.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,17 @@ from pipeline.check.result import FAILED, NOTED
 from pipeline.run import command as run_module
 from pipeline.run import prepare as prepare_step
 from tests.faults.dying import ProcessDied, die_while_committing
-from tests.support.in_memory_kafka import HOUR_US, MARKER, NOW_US, InMemoryKafka, config, kafka, payment, run, table
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MARKER,
+    NOW_US,
+    InMemoryKafka,
+    config,
+    kafka,
+    payment,
+    run,
+    table,
+)
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
@@ -48,19 +60,31 @@ def die_after(commits: int, path: Path, monkeypatch: pytest.MonkeyPatch, **optio
 def expire(path: Path, which: str = "TRUE") -> None:
     """The streams are gone, the committed ones as well: a service forgets them alike."""
     for name in ("_write_stream_appends", "_write_streams"):
-        table(path, f"DELETE FROM {name} WHERE stream IN (SELECT stream FROM _write_streams WHERE {which})")
+        table(
+            path,
+            f"DELETE FROM {name} WHERE stream IN (SELECT stream FROM _write_streams WHERE {which})",
+        )
 
 
 def failures(path: Path) -> list[str]:
     with DuckDBDestination(str(path)) as destination:
-        return [result.name for result in check(destination, None, 100.0, 400) if result.status == FAILED]
+        return [
+            result.name
+            for result in check(destination, None, 100.0, 400)
+            if result.status == FAILED
+        ]
 
 
 def is_right(path: Path, copies: Counter[str] = COPIES, broken: int = 2) -> None:
     assert failures(path) == []
     expected = [*copies, "last-0", "last-1"]
-    assert [row[0] for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")] == sorted(expected)
-    found = Counter(row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions"))
+    assert [
+        row[0]
+        for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")
+    ] == sorted(expected)
+    found = Counter(
+        row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions")
+    )
     assert found == Counter({key: count - 1 for key, count in copies.items() if count > 1})
     assert table(path, "SELECT payload FROM rejected_records") == [(b"broken",)] * broken
     assert table(path, "SELECT SUM(last_offset - first_offset + 1) FROM offset_gaps") == [(2,)]
@@ -93,7 +117,9 @@ def test_streams_may_expire_one_by_one(
 def test_a_group_of_a_table_that_was_committed_before_the_others_expired(
     filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some payments of one table are visible, others are not: a copy of a visible one is a duplicate, of another one it may win."""
+    """Some payments of one table are visible, others are not: a copy of a visible one is a
+    duplicate, of another one it may win.
+    """
     monkeypatch.setattr(prepare_step, "STREAMS_PER_COMMIT", 1)
     original = DuckDBDestination.commit_streams
     groups = 0
@@ -131,15 +157,21 @@ def test_a_repair_that_dies_and_expires_is_repaired(
 def test_records_that_kafka_has_deleted_meanwhile_are_taken_from_the_tables(
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Offsets 0 and 1 are visible payments; retention has removed them. Offset 2, a copy, is still in Kafka."""
+    """Offsets 0 and 1 are visible payments; retention has removed them. Offset 2, a copy, is still
+    in Kafka.
+    """
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"), payment("b"), payment("a"))
     die_after(1, path, monkeypatch)
     expire(path)
     kafka.topics["payments"].partitions[0].deleted = 2
     run(config(path))
-    assert table(path, "SELECT transaction_id, kafka_offset FROM payment_transactions ORDER BY ALL") == [("a", 0), ("b", 1)]
-    assert table(path, "SELECT transaction_id, kafka_offset FROM duplicate_transactions") == [("a", 2)]
+    assert table(
+        path, "SELECT transaction_id, kafka_offset FROM payment_transactions ORDER BY ALL"
+    ) == [("a", 0), ("b", 1)]
+    assert table(path, "SELECT transaction_id, kafka_offset FROM duplicate_transactions") == [
+        ("a", 2)
+    ]
     assert failures(path) == []
 
 
@@ -151,16 +183,22 @@ def test_records_that_are_neither_visible_nor_in_kafka_stop_the_repair_or_are_re
     die_after(1, path, monkeypatch)
     expire(path)
     kafka.topics["payments"].partitions[0].deleted = 3
-    with pytest.raises(GuaranteeError, match=r"offsets 1 to 2 were deleted .*--on_data_loss=accept"):
+    with pytest.raises(
+        GuaranteeError, match=r"offsets 1 to 2 were deleted .*--on_data_loss=accept"
+    ):
         run(config(path))
     assert table(path, STATUSES) == [(PREPARED,)]
     run(config(path, on_data_loss="accept"))
-    assert table(path, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [(1, 2, "deleted")]
+    assert table(path, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [
+        (1, 2, "deleted")
+    ]
     assert failures(path) == []
 
 
 @pytest.mark.parametrize("change", ["vanished", "recreated", "another cluster"])
-def test_a_repair_from_another_log_is_refused(filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+def test_a_repair_from_another_log_is_refused(
+    filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     die_after(1, path, monkeypatch)
     expire(path)
     if change == "vanished":
@@ -174,7 +212,9 @@ def test_a_repair_from_another_log_is_refused(filled: InMemoryKafka, path: Path,
     assert table(path, STATUSES) == [(PREPARED,)]
 
 
-def test_a_repair_reads_topics_that_this_run_does_not_name(kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repair_reads_topics_that_this_run_does_not_name(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kafka.create("payments", 1)
     kafka.create("refunds", 1)
     kafka.send("payments", 0, payment("a"), payment("b"))
@@ -183,7 +223,10 @@ def test_a_repair_reads_topics_that_this_run_does_not_name(kafka: InMemoryKafka,
     expire(path)
     kafka.send("payments", 0, payment("c"))
     run(config(path))
-    assert [row[0] for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")] == ["a", "b", "c"]
+    assert [
+        row[0]
+        for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")
+    ] == ["a", "b", "c"]
     assert table(path, "SELECT COUNT(*) FROM duplicate_transactions") == [(2,)]
     assert failures(path) == []
 
@@ -191,9 +234,17 @@ def test_a_repair_reads_topics_that_this_run_does_not_name(kafka: InMemoryKafka,
 def test_a_repair_keeps_the_watermark_that_the_expired_run_reached(
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest payment is visible, so the repair does not judge it: the watermark must not fall back behind it."""
+    """The newest payment is visible, so the repair does not judge it: the watermark must not fall
+    back behind it.
+    """
     kafka.create("payments", 1)
-    kafka.send("payments", 0, payment("old", NOW_US - 3 * HOUR_US), payment("new"), payment("old", NOW_US - 3 * HOUR_US))
+    kafka.send(
+        "payments",
+        0,
+        payment("old", NOW_US - 3 * HOUR_US),
+        payment("new"),
+        payment("old", NOW_US - 3 * HOUR_US),
+    )
     die_after(1, path, monkeypatch)
     expire(path)
     run(config(path))
@@ -203,16 +254,24 @@ def test_a_repair_keeps_the_watermark_that_the_expired_run_reached(
     assert failures(path) == []
 
 
-def test_a_run_that_needs_a_repair_is_reported_as_in_flight(filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_needs_a_repair_is_reported_as_in_flight(
+    filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     die_after(2, path, monkeypatch)
     expire(path)
     assert failures(path) == []
     with DuckDBDestination(str(path)) as destination:
-        assert [result.name for result in check(destination, None, 100.0, 400) if result.status == NOTED][-1] == "run in flight"
+        assert [
+            result.name for result in check(destination, None, 100.0, 400) if result.status == NOTED
+        ][-1] == "run in flight"
 
 
-def test_altered_tables_are_not_repaired_over(filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything of the run is visible, but rows of an earlier one are gone: whether its totals are there cannot be told any more."""
+def test_altered_tables_are_not_repaired_over(
+    filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything of the run is visible, but rows of an earlier one are gone: whether its totals are
+    there cannot be told any more.
+    """
     run(config(path, max_records_per_run=4))
     filled.send("payments", 0, payment("x"), payment("y"), payment("x"), b"broken", MARKER)
     die_after(4, path, monkeypatch)
@@ -222,7 +281,9 @@ def test_altered_tables_are_not_repaired_over(filled: InMemoryKafka, path: Path,
         run(config(path))
 
 
-def test_genesis_is_never_repaired(filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_genesis_is_never_repaired(
+    filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch, pytest.raises(ProcessDied):
         patch.setattr(run_module, "run_once", lambda *_: (_ for _ in ()).throw(ProcessDied()))
         run(config(path))

@@ -14,25 +14,46 @@ from tests.support.kafka_broker import KafkaBroker
 pytestmark = pytest.mark.cluster
 
 KILLED = -9
-# In the second transaction where a step comes once in each, so that state is carried over a crash as well.
-CALLS = {"1 recover": 1, "2 genesis": 1, "3 one append": 9, "5 commit a table": 6, "5 commit, inside": 6, "4 claim, inside": 3}
+# In the second transaction where a step comes once in each, so that state is carried over a crash
+# as well.
+CALLS = {
+    "1 recover": 1,
+    "2 genesis": 1,
+    "3 one append": 9,
+    "5 commit a table": 6,
+    "5 commit, inside": 6,
+    "4 claim, inside": 3,
+}
 
 
 @pytest.fixture
-def scenario(kafka_broker: KafkaBroker, fresh_topic: Callable[..., str], tmp_path: Path) -> Scenario:
+def scenario(
+    kafka_broker: KafkaBroker, fresh_topic: Callable[..., str], tmp_path: Path
+) -> Scenario:
     """Three partitions, 1,500 messages, so two transactions of at most 800."""
     one = Scenario(
-        kafka_broker.bootstrap_servers, fresh_topic(partitions=3), tmp_path / "payments.duckdb", options=("--max_records_per_run=800",)
+        kafka_broker.bootstrap_servers,
+        fresh_topic(partitions=3),
+        tmp_path / "payments.duckdb",
+        options=("--max_records_per_run=800",),
     )
     now_us = time.time_ns() // 1000
-    one.send(MessageGenerator(7, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02).take(1500))
+    one.send(
+        MessageGenerator(
+            7, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02
+        ).take(1500)
+    )
     return one
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("step", list(STEPS))
-def test_a_run_killed_at_any_step_loses_and_doubles_nothing(scenario: Scenario, step: str, moment: str) -> None:
-    assert scenario.run("tests.faults.crashing_run", step, moment, str(CALLS.get(step, 2))) == KILLED, scenario.output
+def test_a_run_killed_at_any_step_loses_and_doubles_nothing(
+    scenario: Scenario, step: str, moment: str
+) -> None:
+    assert (
+        scenario.run("tests.faults.crashing_run", step, moment, str(CALLS.get(step, 2))) == KILLED
+    ), scenario.output
     after_the_kill = scenario.check()
     assert "FAILED" not in after_the_kill.values(), after_the_kill
     assert scenario.run() == 0, scenario.output
@@ -40,8 +61,12 @@ def test_a_run_killed_at_any_step_loses_and_doubles_nothing(scenario: Scenario, 
 
 
 @pytest.mark.parametrize("call", range(1, 6))
-def test_a_run_killed_between_the_commits_of_two_tables_is_rolled_forward_as_a_whole(scenario: Scenario, call: int) -> None:
-    assert scenario.run("tests.faults.crashing_run", "5 commit a table", "after", str(call)) == KILLED
+def test_a_run_killed_between_the_commits_of_two_tables_is_rolled_forward_as_a_whole(
+    scenario: Scenario, call: int
+) -> None:
+    assert (
+        scenario.run("tests.faults.crashing_run", "5 commit a table", "after", str(call)) == KILLED
+    )
     if call < 5:
         assert scenario.check()["run in flight"] == "noted"
     assert scenario.run() == 0, scenario.output
@@ -50,14 +75,20 @@ def test_a_run_killed_between_the_commits_of_two_tables_is_rolled_forward_as_a_w
 
 def test_a_run_that_is_killed_again_and_again_gets_there(scenario: Scenario) -> None:
     for step in ("3 one append", "4 prepare", "5 commit, inside", "1 recover", "6 mark committed"):
-        assert scenario.run("tests.faults.crashing_run", step, "after", "1") == KILLED, scenario.output
+        assert scenario.run("tests.faults.crashing_run", step, "after", "1") == KILLED, (
+            scenario.output
+        )
     assert scenario.run() == 0, scenario.output
     scenario.holds()
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(scenario: Scenario, tmp_path: Path, seed: int) -> None:
-    """Between any two calls of our own code, in any thread. A killed run is started again, and killed again."""
+def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(
+    scenario: Scenario, tmp_path: Path, seed: int
+) -> None:
+    """Between any two calls of our own code, in any thread. A killed run is started again, and
+    killed again.
+    """
     other, calls = replace(scenario, database=tmp_path / "other.duckdb"), tmp_path / "calls"
     assert other.run("tests.faults.crashing_run", ANY_CALL, "count", str(calls)) == 0, other.output
     random, statuses = Random(seed), []
@@ -74,7 +105,9 @@ def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(scenario: Scen
 
 
 def test_two_runs_at_once_into_one_destination(scenario: Scenario) -> None:
-    """One has the file; the other waits for a moment, then goes on behind it or gives up. Neither doubles anything."""
+    """One has the file; the other waits for a moment, then goes on behind it or gives up. Neither
+    doubles anything.
+    """
     runs = [scenario.start(), scenario.start()]
     outputs = [process.communicate(timeout=120)[0] for process in runs]
     statuses = sorted(process.returncode for process in runs)

@@ -1,4 +1,6 @@
-"""What a runner may do to a run: retry a bundle, evaluate a stage twice, deliver its input in another order, in one bundle or in many."""
+"""What a runner may do to a run: retry a bundle, evaluate a stage twice, deliver its input in
+another order, in one bundle or in many.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,16 @@ def fill(kafka: InMemoryKafka) -> None:
 
 def is_right(path: Path) -> bool:
     with DuckDBDestination(str(path)) as destination:
-        failed = [result for result in check(destination, None, 100.0, 400) if result.status == "FAILED"]
-    payments = [row[0] for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")]
-    copies = Counter(row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions"))
+        failed = [
+            result for result in check(destination, None, 100.0, 400) if result.status == "FAILED"
+        ]
+    payments = [
+        row[0]
+        for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")
+    ]
+    copies = Counter(
+        row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions")
+    )
     assert not failed
     assert payments == sorted(SENT)
     assert copies == Counter({key: count - 1 for key, count in SENT.items() if count > 1})
@@ -57,12 +66,16 @@ def is_right(path: Path) -> bool:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_bundle_is_tried_three_times(kafka: InMemoryKafka, path: Path, layout: str) -> None:
-    """FnApiRunner runs each bundle two times more, with the state rolled back and the output thrown away: the writes are not."""
+    """FnApiRunner runs each bundle two times more, with the state rolled back and the output thrown
+    away: the writes are not.
+    """
     fill(kafka)
     options = PipelineOptions(["--runner=FnApiRunner", "--direct_runner_bundle_repeat=2"])
     run(config(path, dedup_layout=layout, beam_options=options))
     left_behind = table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'")
-    assert left_behind[0][0] > 0, "the streams of the other attempts are there, and nobody has committed them"
+    assert left_behind[0][0] > 0, (
+        "the streams of the other attempts are there, and nobody has committed them"
+    )
     run(config(path, dedup_layout=layout))
     assert table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'") == [(0,)]
     assert table(path, "SELECT COUNT(*) FROM _write_stream_appends") == [(0,)]
@@ -81,9 +94,14 @@ def twice(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan], Plan]) -> No
 
 @pytest.mark.parametrize("first_or_second", [min, max])
 def test_a_run_evaluated_twice_with_another_arrival_order_counts_once(
-    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, first_or_second: Callable[..., Any]
+    kafka: InMemoryKafka,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first_or_second: Callable[..., Any],
 ) -> None:
-    """Other copies win in the other evaluation; payments of one and duplicates of the other would lose or double one."""
+    """Other copies win in the other evaluation; payments of one and duplicates of the other would
+    lose or double one.
+    """
     fill(kafka)
     twice(monkeypatch, lambda plan: replace(plan, partitions=plan.partitions[::-1]))
     original = DuckDBDestination.read_reports
@@ -99,8 +117,12 @@ def test_a_run_evaluated_twice_with_another_arrival_order_counts_once(
     assert is_right(path)
 
 
-def test_reports_of_two_evaluations_never_mix(kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a runner ever handed over shard 1 of one evaluation and shard 2 of another twice, the proof would refuse it."""
+def test_reports_of_two_evaluations_never_mix(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a runner ever handed over shard 1 of one evaluation and shard 2 of another twice, the
+    proof would refuse it.
+    """
     fill(kafka)
     twice(monkeypatch, lambda plan: plan)
     original = DuckDBDestination.read_reports
@@ -109,7 +131,10 @@ def test_reports_of_two_evaluations_never_mix(kafka: InMemoryKafka, path: Path, 
         one, other = original(self, run_id).values()
         return {"mixed": [*one, other[-1]]}
 
-    with monkeypatch.context() as patch, pytest.raises(GuaranteeError, match="cannot prove its rows: more than one report"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(GuaranteeError, match="cannot prove its rows: more than one report"),
+    ):
         patch.setattr(DuckDBDestination, "read_reports", mixed)
         run(config(path))
     assert table(path, "SELECT COUNT(*) FROM payment_transactions") == [(0,)]
@@ -117,7 +142,10 @@ def test_reports_of_two_evaluations_never_mix(kafka: InMemoryKafka, path: Path, 
     assert is_right(path)
 
 
-@pytest.mark.parametrize("dofn,method", [(ReadRange, "process"), (DeduplicateSharded, "process"), (WriteRowsOfShards, "finish_bundle")])
+@pytest.mark.parametrize(
+    "dofn,method",
+    [(ReadRange, "process"), (DeduplicateSharded, "process"), (WriteRowsOfShards, "finish_bundle")],
+)
 def test_a_step_that_fails_leaves_nothing_visible_and_the_next_run_is_complete(
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, dofn: type, method: str
 ) -> None:
@@ -137,8 +165,12 @@ def test_a_step_that_fails_leaves_nothing_visible_and_the_next_run_is_complete(
     assert is_right(path)
 
 
-def test_a_lost_answer_to_the_claim_is_read_back(kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The record is in the ledger, but the process never hears of it: the next run rolls it forward, and nothing is read again."""
+def test_a_lost_answer_to_the_claim_is_read_back(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is in the ledger, but the process never hears of it: the next run rolls it
+    forward, and nothing is read again.
+    """
     fill(kafka)
     original = prepare_step.prepare
 

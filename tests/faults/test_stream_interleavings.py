@@ -14,7 +14,14 @@ from tests.support.streaming.destination import DESTINATIONS, duckdb_destination
 from tests.support.streaming.faults import Kill, Killed, UnreliableDestination
 from tests.support.streaming.log import HORIZON, Sent
 from tests.support.streaming.oracle import compare, compare_totals, gaps_of, rows_of
-from tests.support.streaming.runner import FOR_EVER, PATIENCE, Attempt, Cluster, DictCells, read_to_the_end
+from tests.support.streaming.runner import (
+    FOR_EVER,
+    PATIENCE,
+    Attempt,
+    Cluster,
+    DictCells,
+    read_to_the_end,
+)
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.errors import GuaranteeError
@@ -41,7 +48,9 @@ def whole(cluster: Cluster) -> None:
 
 
 def test_two_jobs_cannot_take_turns(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 0), Sent("d", 0)]], shards=1)
+    cluster = Cluster(
+        destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 0), Sent("d", 0)]], shards=1
+    )
     old = cluster.start(cluster.nothing())
     old.bundle([(0, 1)])
     kept = old.checkpoint()
@@ -68,7 +77,9 @@ def test_a_claim_whose_answer_was_lost_is_read_back_by_its_nonce(destination: An
     attempt = Attempt(LosingTheAnswer(destination), cluster.settings(), cluster.nothing())
     read_to_the_end(attempt)
     whole(cluster)
-    assert {len(row.epochs) for row in destination.read_shards([0, 1])} <= {0, 1}, "nobody claimed twice"
+    assert {len(row.epochs) for row in destination.read_shards([0, 1])} <= {0, 1}, (
+        "nobody claimed twice"
+    )
 
 
 def test_all_shards_of_a_process_recover_with_one_claim_and_one_query(destination: Any) -> None:
@@ -77,13 +88,17 @@ def test_all_shards_of_a_process_recover_with_one_claim_and_one_query(destinatio
     attempt.bundle([(0, 8)])
     taken = attempt.destination.calls
     assert taken["rows_above"] == 0, "calls count from 0"
-    assert taken["swap_shards"] + 1 == 4, "claim and close, of all row shards together and of the totals shard"
+    assert taken["swap_shards"] + 1 == 4, (
+        "claim and close, of all row shards together and of the totals shard"
+    )
 
 
 # 1 (b): streams of older epochs.
 
 
-def test_streams_that_have_expired_are_written_to_by_nobody_and_do_not_stop_a_recovery(destination: Any) -> None:
+def test_streams_that_have_expired_are_written_to_by_nobody_and_do_not_stop_a_recovery(
+    destination: Any,
+) -> None:
     class Expired(UnreliableDestination):
         def finalize_stream(self, stream: str) -> int:
             raise StreamNotFound(stream, "expired")
@@ -149,11 +164,17 @@ def test_rows_that_stay_invisible_stop_the_job(destination: Any) -> None:
         cluster.start(cluster.nothing(), hidden_looks=99).bundle([(0, 2)])
 
 
-def test_rows_that_streaming_did_not_write_stop_a_restore_and_are_the_truth_for_adopt(destination: Any) -> None:
+def test_rows_that_streaming_did_not_write_stop_a_restore_and_are_the_truth_for_adopt(
+    destination: Any,
+) -> None:
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 0)]], shards=1)
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 1)])
-    tamper(destination, f"INSERT INTO {PAYMENTS} BY NAME SELECT * REPLACE (1 AS kafka_offset, 'b' AS transaction_id) FROM {PAYMENTS}")
+    tamper(
+        destination,
+        f"INSERT INTO {PAYMENTS} BY NAME SELECT * REPLACE (1 AS kafka_offset, 'b' AS"
+        f" transaction_id) FROM {PAYMENTS}",
+    )
     with pytest.raises(GuaranteeError, match="Somebody else writes to these tables"):
         cluster.start(cluster.nothing()).bundle([(0, 2)])
     cluster.begin_job()
@@ -174,8 +195,12 @@ def test_a_checkpoint_of_another_destination_is_refused(destination: Any, tmp_pa
             elsewhere.start(attempt.checkpoint()).bundle([(0, 1)])
 
 
-def test_a_shard_without_state_in_an_older_checkpoint_begins_where_the_job_began(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2), Sent("a", 3)]], shards=1)
+def test_a_shard_without_state_in_an_older_checkpoint_begins_where_the_job_began(
+    destination: Any,
+) -> None:
+    cluster = Cluster(
+        destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2), Sent("a", 3)]], shards=1
+    )
     first = cluster.start(cluster.nothing())
     oldest = first.checkpoint()
     first.bundle([(0, 2)])
@@ -193,13 +218,21 @@ def test_a_copy_that_comes_before_its_payment_in_the_replay_finds_the_id(destina
     cluster.start(cluster.nothing()).bundle([(0, 1)])
     replay = cluster.start(cluster.nothing())
     replay.bundle([(1, 1)])
-    assert rows_of(destination) == {PAYMENTS: [((0, 0), "a")], DUPLICATES: [((1, 0), "a")], REJECTED: []}
+    assert rows_of(destination) == {
+        PAYMENTS: [((0, 0), "a")],
+        DUPLICATES: [((1, 0), "a")],
+        REJECTED: [],
+    }
     read_to_the_end(replay)
     whole(cluster)
 
 
-def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its_copies(destination: Any) -> None:
-    """An idle partition follows the clock, so a process restored from before that may accept what the newer state has expired."""
+def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its_copies(
+    destination: Any,
+) -> None:
+    """An idle partition follows the clock, so a process restored from before that may accept what
+    the newer state has expired.
+    """
     cluster = Cluster(destination, [[Sent("a", MINUTE), Sent("a", 9 * MINUTE)], []], shards=1)
     first = cluster.start(cluster.nothing())
     first.now.source.idle(1, 0)
@@ -211,7 +244,11 @@ def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its
     cluster.start(older).bundle([(0, 1)])
     assert rows_of(destination)[PAYMENTS] == [((0, 0), "a")]
     cluster.start(newer).bundle([(0, 2)])
-    assert rows_of(destination) == {PAYMENTS: [((0, 0), "a")], DUPLICATES: [((0, 1), "a")], REJECTED: []}
+    assert rows_of(destination) == {
+        PAYMENTS: [((0, 0), "a")],
+        DUPLICATES: [((0, 1), "a")],
+        REJECTED: [],
+    }
 
 
 def expired_state(cluster: Cluster, attempt: Attempt) -> Any:
@@ -222,7 +259,9 @@ def expired_state(cluster: Cluster, attempt: Attempt) -> Any:
 
 
 def test_a_timer_of_a_shard_that_nobody_holds_recovers_it_first(destination: Any) -> None:
-    """Else the expiry would move the state's floor past rows that are present, and the first look for them would miss them."""
+    """Else the expiry would move the state's floor past rows that are present, and the first look
+    for them would miss them.
+    """
     cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)], [Sent("z", 0)]], shards=1)
     first = cluster.start(cluster.nothing())
     first.bundle([(1, 1)])
@@ -243,7 +282,9 @@ def test_a_present_coordinate_with_another_id_stops_the_job(destination: Any) ->
     cluster = Cluster(destination, [[Sent("a", 0)]], shards=1)
     cluster.start(cluster.nothing()).bundle([(0, 1)])
     cluster.log[0][0] = Sent("b", 0)
-    with pytest.raises(GuaranteeError, match="payments:0:0 is in payment_transactions with another id"):
+    with pytest.raises(
+        GuaranteeError, match="payments:0:0 is in payment_transactions with another id"
+    ):
         cluster.start(cluster.nothing()).bundle([(0, 1)])
 
 
@@ -256,7 +297,9 @@ def test_a_record_at_or_below_the_highest_offset_seen_stops_the_job(destination:
         attempt.bundle([(0, 1)])
 
 
-def test_a_record_that_is_late_in_the_replay_keeps_the_verdict_of_the_table(destination: Any) -> None:
+def test_a_record_that_is_late_in_the_replay_keeps_the_verdict_of_the_table(
+    destination: Any,
+) -> None:
     cluster = Cluster(destination, [[Sent("a", MINUTE), Sent("b", 9 * MINUTE)]], shards=1)
     cluster.start(cluster.nothing()).bundle([(0, 1)])
     replay = cluster.start(cluster.nothing())
@@ -267,7 +310,9 @@ def test_a_record_that_is_late_in_the_replay_keeps_the_verdict_of_the_table(dest
 
 
 def test_a_present_record_that_kafka_delivers_no_more_still_counts(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 1), Sent("c", 0)]], shards=2)
+    cluster = Cluster(
+        destination, [[Sent("a", 0), Sent("b", 0), Sent("a", 1), Sent("c", 0)]], shards=2
+    )
     cluster.start(cluster.nothing()).bundle([(0, 3)])
     for offset in (0, 2):
         cluster.log[0][offset] = GAP
@@ -279,8 +324,12 @@ def test_a_present_record_that_kafka_delivers_no_more_still_counts(destination: 
 # 3: appends. tests/unit/stream/test_append.py has every answer.
 
 
-def test_a_failed_bundle_is_tried_again_in_the_same_process_from_the_state_before_it(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent(None, 0), Sent("a", 0), Sent("a", 1), Sent("b", 0)]], shards=1)
+def test_a_failed_bundle_is_tried_again_in_the_same_process_from_the_state_before_it(
+    destination: Any,
+) -> None:
+    cluster = Cluster(
+        destination, [[Sent(None, 0), Sent("a", 0), Sent("a", 1), Sent("b", 0)]], shards=1
+    )
     attempt = cluster.start(cluster.nothing(), kill=Kill("send", 1, after=True))
     with pytest.raises(Killed):
         attempt.bundle([(0, 3)])
@@ -290,8 +339,12 @@ def test_a_failed_bundle_is_tried_again_in_the_same_process_from_the_state_befor
     whole(cluster)
 
 
-def test_a_process_that_is_rolled_back_does_not_use_what_it_remembers_of_the_lost_future(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("b", 1), Sent("a", 1)]], shards=1)
+def test_a_process_that_is_rolled_back_does_not_use_what_it_remembers_of_the_lost_future(
+    destination: Any,
+) -> None:
+    cluster = Cluster(
+        destination, [[Sent("a", 0), Sent("b", 0), Sent("b", 1), Sent("a", 1)]], shards=1
+    )
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 1)])
     kept = attempt.checkpoint()
@@ -312,8 +365,12 @@ def test_a_lost_answer_that_the_client_retries_is_proven_by_the_table(destinatio
 # 4: totals and gaps.
 
 
-def test_totals_are_written_once_and_a_replay_that_knows_more_writes_the_difference(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 1)], [Sent("a", 1), Sent("d", 0)]])
+def test_totals_are_written_once_and_a_replay_that_knows_more_writes_the_difference(
+    destination: Any,
+) -> None:
+    cluster = Cluster(
+        destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 1)], [Sent("a", 1), Sent("d", 0)]]
+    )
     first = cluster.start(cluster.nothing())
     first.bundle([(0, 2), (1, 1)])
     for partition in (0, 1):
@@ -326,7 +383,9 @@ def test_totals_are_written_once_and_a_replay_that_knows_more_writes_the_differe
     whole(cluster)
 
 
-def test_a_replay_that_closes_a_window_with_less_writes_nothing_until_it_knows_more(destination: Any) -> None:
+def test_a_replay_that_closes_a_window_with_less_writes_nothing_until_it_knows_more(
+    destination: Any,
+) -> None:
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)], [Sent("c", 0), Sent("d", 0)]])
     first = cluster.start(cluster.nothing())
     first.bundle([(0, 2), (1, 1)])
@@ -344,7 +403,9 @@ def test_a_replay_that_closes_a_window_with_less_writes_nothing_until_it_knows_m
     compare_totals(destination, cluster.log)
 
 
-def test_a_record_under_way_at_a_dead_process_is_no_gap_even_when_kafka_has_dropped_it(destination: Any) -> None:
+def test_a_record_under_way_at_a_dead_process_is_no_gap_even_when_kafka_has_dropped_it(
+    destination: Any,
+) -> None:
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
     dead = cluster.start(cluster.nothing(), kill=Kill("send", 0, after=True))
     with pytest.raises(Killed):
@@ -367,7 +428,9 @@ def test_a_gap_that_not_every_shard_has_passed_is_refused(destination: Any) -> N
 # Adopt.
 
 
-def test_adopt_finalizes_every_stream_of_every_job_before_it_reads_a_table(destination: Any) -> None:
+def test_adopt_finalizes_every_stream_of_every_job_before_it_reads_a_table(
+    destination: Any,
+) -> None:
     cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcd"]], shards=2)
     zombie = cluster.start(cluster.nothing())
     zombie.bundle([(0, 2)])
@@ -399,8 +462,14 @@ def test_adopt_finalizes_every_stream_of_every_job_before_it_reads_a_table(desti
     compare(destination, cluster.log)
 
 
-def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", HORIZON + MINUTE), Sent("c", 2 * HORIZON)], [Sent("a", 1)]], shards=1)
+def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(
+    destination: Any,
+) -> None:
+    cluster = Cluster(
+        destination,
+        [[Sent("a", 0), Sent("b", HORIZON + MINUTE), Sent("c", 2 * HORIZON)], [Sent("a", 1)]],
+        shards=1,
+    )
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 3)])
     tamper(destination, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'")
@@ -408,11 +477,17 @@ def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(desti
     cluster.begin_job()
     start, _ = cluster.adopt()
     assert start.source.positions == {0: 2, 1: 0}
-    assert start.source.watermarks == {0: MINUTE, 1: MINUTE}, "a partition without rows begins at the minimum of the others"
+    assert start.source.watermarks == {0: MINUTE, 1: MINUTE}, (
+        "a partition without rows begins at the minimum of the others"
+    )
 
 
-def test_adopt_does_not_read_what_was_deleted_below_what_every_shard_has_passed(destination: Any) -> None:
-    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2), Sent("a", 3)]], shards=1)
+def test_adopt_does_not_read_what_was_deleted_below_what_every_shard_has_passed(
+    destination: Any,
+) -> None:
+    cluster = Cluster(
+        destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2), Sent("a", 3)]], shards=1
+    )
     first = cluster.start(cluster.nothing())
     first.bundle([(0, 2)])
     cluster.start(first.checkpoint()).bundle([(0, 1)])
@@ -432,9 +507,17 @@ def test_adopt_stops_when_rows_that_a_stream_took_are_not_there(destination: Any
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", ["finalize_stream", "swap_shards", "read_shards", "create_stream", "send"])
-def test_an_adopt_that_dies_anywhere_is_begun_again(destination: Any, step: str, after: bool) -> None:
-    cluster = Cluster(destination, [[Sent(letter, 0) for letter in "abcdef"], [Sent("a", 1), Sent("f", 1)]], shards=3)
+@pytest.mark.parametrize(
+    "step", ["finalize_stream", "swap_shards", "read_shards", "create_stream", "send"]
+)
+def test_an_adopt_that_dies_anywhere_is_begun_again(
+    destination: Any, step: str, after: bool
+) -> None:
+    cluster = Cluster(
+        destination,
+        [[Sent(letter, 0) for letter in "abcdef"], [Sent("a", 1), Sent("f", 1)]],
+        shards=3,
+    )
     with contextlib.suppress(Killed):
         cluster.start(cluster.nothing(), kill=Kill("send", 1, after=False)).bundle([(0, 4), (1, 1)])
     cluster.network.deliver(1)

@@ -1,6 +1,8 @@
-"""Streaming against BigQuery's stand-in with faults on the wire: what the doubles of the other tests cannot show.
+"""Streaming against BigQuery's stand-in with faults on the wire: what the doubles of the other
+tests cannot show.
 
-Each bundle has connections of its own, as on a runner: the streams that it appends to were created by an object that is closed.
+Each bundle has connections of its own, as on a runner: the streams that it appends to were created
+by an object that is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ from transforms.stream.append import StreamGone
 from transforms.stream.recover import Superseded
 
 LOG = [
-    [Sent("a", 0), Sent("b", 0), Sent("a", 1), Sent(None, 7), Sent("c", 2), Sent("b", 1), Sent("d", 3), Sent("c", 3)],
+    [
+        Sent("a", 0),
+        Sent("b", 0),
+        Sent("a", 1),
+        Sent(None, 7),
+        Sent("c", 2),
+        Sent("b", 1),
+        Sent("d", 3),
+        Sent("c", 3),
+    ],
     [Sent("c", 0), Sent("e", 0), Sent("a", 2), Sent("f", 1)],
 ]
 
@@ -99,11 +110,18 @@ def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(
 def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_proven_by_one_query(
     cluster: Cluster, stand_in: BigQueryStandIn, abort: bool
 ) -> None:
-    """The answer is lost while more appends are under way behind it: those were not written, and need no proof."""
+    """The answer is lost while more appends are under way behind it: those were not written, and
+    need no proof.
+    """
     stand_in.faults.error_style = ErrorStyle(abort=abort)
     attempt = BundleByBundle(cluster, cluster.nothing())
     attempt.bundle([(1, 1)])
-    proofs = stand_in.faults.hook("jobs.run", lambda _call: None, times=99, when=lambda call: "FROM UNNEST(@wanted)" in call.request)
+    proofs = stand_in.faults.hook(
+        "jobs.run",
+        lambda _call: None,
+        times=99,
+        when=lambda call: "FROM UNNEST(@wanted)" in call.request,
+    )
     lost = stand_in.faults.lose_answer("AppendRows")
     attempt.bundle([(1, 1), (0, 1), (0, 1)])
     assert (lost.hits, proofs.hits) == (1, 1)
@@ -119,7 +137,9 @@ def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_
     slow = BundleByBundle(cluster, cluster.nothing())
     slow.bundle([(0, 1)])
     quick = BundleByBundle(cluster, slow.checkpoint())
-    rule = stand_in.faults.hook("AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=2, after=arrives)
+    rule = stand_in.faults.hook(
+        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=2, after=arrives
+    )
     with pytest.raises(Superseded):
         slow.bundle([(1, 4), (0, 3)])
     assert rule.hits == 1
@@ -127,7 +147,9 @@ def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_
     whole(cluster)
 
 
-def test_streams_that_have_expired_stop_neither_a_recovery_nor_a_living_process(cluster: Cluster, stand_in: BigQueryStandIn) -> None:
+def test_streams_that_have_expired_stop_neither_a_recovery_nor_a_living_process(
+    cluster: Cluster, stand_in: BigQueryStandIn
+) -> None:
     attempt = BundleByBundle(cluster, cluster.nothing())
     attempt.bundle([(0, 2)])
     kept = attempt.checkpoint()

@@ -34,12 +34,16 @@ def test_a_job_that_nothing_happens_to_says_what_the_oracle_says(destination: An
 
 
 def calls_of(attempt: Attempt) -> list[tuple[str, int]]:
-    return [(step, at) for step, last in attempt.destination.calls.items() for at in range(last + 1)]
+    return [
+        (step, at) for step, last in attempt.destination.calls.items() for at in range(last + 1)
+    ]
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_oracle_says(tmp_path: Path, after: bool, kind: str) -> None:
+def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_oracle_says(
+    tmp_path: Path, after: bool, kind: str
+) -> None:
     def run(path: Path, kill: Kill | None) -> list[tuple[str, int]]:
         path.mkdir()
         with DESTINATIONS[kind](path) as destination:
@@ -65,7 +69,8 @@ def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_
 
     calls = run(tmp_path / "whole", None)
     assert len(calls) > 15
-    # On BigQuery's stand-in each call is killed once, every other one before and the rest after it: both would take a minute.
+    # On BigQuery's stand-in each call is killed once, every other one before and the rest after it:
+    # both would take a minute.
     sample = calls if kind == "duckdb" else calls[after::2]
     for number, (step, at) in enumerate(sample):
         run(tmp_path / str(number), Kill(step, at, after))

@@ -29,7 +29,11 @@ class Oracle:
             return (event_time // MINUTE + 1) * MINUTE + self._extra
 
         reached = watermark_us // 1000 * 1000
-        self._latest = {key: latest for key, latest in self._latest.items() if -(-expiry(latest) // 1000) * 1000 > reached}
+        self._latest = {
+            key: latest
+            for key, latest in self._latest.items()
+            if -(-expiry(latest) // 1000) * 1000 > reached
+        }
 
     def live_ids(self):
         return set(self._latest)

@@ -1,4 +1,6 @@
-"""The decoding rules written down a second time, slowly: the standard library's JSON parser, fractions, and one function per type."""
+"""The decoding rules written down a second time, slowly: the standard library's JSON parser,
+fractions, and one function per type.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,20 @@ from typing import Any
 
 from transforms.model.schema import SchemaField
 
-ORDER = ["null_value", "too_large", "invalid_json", "missing_field", "wrong_type", "out_of_range", "unknown_field"]
+ORDER = [
+    "null_value",
+    "too_large",
+    "invalid_json",
+    "missing_field",
+    "wrong_type",
+    "out_of_range",
+    "unknown_field",
+]
 NUMBER = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
-TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII)
+TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:([Zz])|([+-])(\d\d):(\d\d))?",
+    re.ASCII,
+)
 
 
 class Number(str):
@@ -30,7 +43,9 @@ def parse(value: bytes) -> Any:
     text = value.decode("utf-8")
     if text.startswith("\ufeff"):
         raise ValueError("byte order mark")
-    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=_no_constant)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=_no_constant
+    )
     return _characters_only(decoder.decode(text))
 
 
@@ -39,7 +54,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _characters_only(value: Any) -> Any:
-    """Raises ValueError for a lone surrogate, which is no character, also in a key or value that a later one of the same name replaces."""
+    """Raises ValueError for a lone surrogate, which is no character, also in a key or value that a
+    later one of the same name replaces.
+    """
     json.dumps(value, ensure_ascii=False).encode()
     return value
 
@@ -48,8 +65,12 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def decode(fields: tuple[SchemaField, ...], value: bytes | None, limit: int, reject_unknown: bool) -> tuple[str, Any]:
-    """("payment", row) or ("rejected", reason). Money and other NUMERICs are Fractions, times microseconds."""
+def decode(
+    fields: tuple[SchemaField, ...], value: bytes | None, limit: int, reject_unknown: bool
+) -> tuple[str, Any]:
+    """("payment", row) or ("rejected", reason). Money and other NUMERICs are Fractions, times
+    microseconds.
+    """
     if value is None:
         return "rejected", "null_value"
     if len(value) > limit:
@@ -72,7 +93,12 @@ def decode(fields: tuple[SchemaField, ...], value: bytes | None, limit: int, rej
 
 
 def read_object(
-    fields: tuple[SchemaField, ...], parsed: dict[str, Any], path: str, problems: list[str], unknown: dict[str, Any], top: bool = False
+    fields: tuple[SchemaField, ...],
+    parsed: dict[str, Any],
+    path: str,
+    problems: list[str],
+    unknown: dict[str, Any],
+    top: bool = False,
 ) -> dict[str, Any]:
     row = {}
     for field in fields:
@@ -93,7 +119,9 @@ def read_object(
                 for index, item in enumerate(value):
                     if item is None:
                         raise Wrong("wrong_type")
-                    row[field.column].append(read(field, item, f"{path}{field.name}[{index}]", nested, unknown, False))
+                    row[field.column].append(
+                        read(field, item, f"{path}{field.name}[{index}]", nested, unknown, False)
+                    )
                     if nested:
                         raise Wrong(min(nested, key=ORDER.index))
             else:
@@ -107,7 +135,14 @@ def read_object(
     return row
 
 
-def read(field: SchemaField, value: Any, path: str, problems: list[str], unknown: dict[str, Any], top: bool) -> Any:
+def read(
+    field: SchemaField,
+    value: Any,
+    path: str,
+    problems: list[str],
+    unknown: dict[str, Any],
+    top: bool,
+) -> Any:
     if field.type == "RECORD":
         if not isinstance(value, dict):
             raise Wrong("wrong_type")
@@ -136,9 +171,13 @@ def read(field: SchemaField, value: Any, path: str, problems: list[str], unknown
             return base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             raise Wrong("wrong_type") from None
-    return microseconds(value if field.type == "TIMESTAMP" else value + "T00:00:00" if len(value) == 10 else "no date") // (
-        1 if field.type == "TIMESTAMP" else 86_400_000_000
-    )
+    return microseconds(
+        value
+        if field.type == "TIMESTAMP"
+        else value + "T00:00:00"
+        if len(value) == 10
+        else "no date"
+    ) // (1 if field.type == "TIMESTAMP" else 86_400_000_000)
 
 
 def int64(text: str) -> int:
@@ -174,7 +213,9 @@ def microseconds(text: str) -> int:
     if not match:
         raise Wrong("wrong_type")
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(max(year, 1), month)[1]):
+    if not (
+        year >= 1 and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(max(year, 1), month)[1]
+    ):
         raise Wrong("out_of_range")
     if hour > 23 or minute > 59 or second > 59:
         raise Wrong("out_of_range")

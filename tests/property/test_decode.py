@@ -1,4 +1,6 @@
-"""The decoder against the slow, obvious one, on odd values, on repeated and unknown fields, and on mutated bytes."""
+"""The decoder against the slow, obvious one, on odd values, on repeated and unknown fields, and on
+mutated bytes.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,17 @@ WIDE = [
     {
         "name": "payer",
         "type": "RECORD",
-        "fields": [{"name": "name", "type": "STRING", "mode": "REQUIRED"}, {"name": "limits", "type": "NUMERIC", "mode": "REPEATED"}],
+        "fields": [
+            {"name": "name", "type": "STRING", "mode": "REQUIRED"},
+            {"name": "limits", "type": "NUMERIC", "mode": "REPEATED"},
+        ],
     },
-    {"name": "steps", "type": "RECORD", "mode": "REPEATED", "fields": [{"name": "at", "type": "TIMESTAMP"}]},
+    {
+        "name": "steps",
+        "type": "RECORD",
+        "mode": "REPEATED",
+        "fields": [{"name": "at", "type": "TIMESTAMP"}],
+    },
 ]
 
 
@@ -50,7 +60,9 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PaymentSchema
 
 numbers = st.one_of(
     st.integers(-(10**31), 10**31).map(str),
-    st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20).map(str),
+    st.decimals(
+        allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20
+    ).map(str),
     st.sampled_from(
         [
             "0",
@@ -106,7 +118,24 @@ times = st.one_of(
 )  # fmt: skip
 texts = st.one_of(
     st.text(max_size=5),
-    st.sampled_from(["", "a", "\u0000", "\n", '"', "\\", "\ud7ff", "😀", "aGk=", "aGk", "a===", "YQ==", "YR==", "aG k="]),
+    st.sampled_from(
+        [
+            "",
+            "a",
+            "\u0000",
+            "\n",
+            '"',
+            "\\",
+            "\ud7ff",
+            "😀",
+            "aGk=",
+            "aGk",
+            "a===",
+            "YQ==",
+            "YR==",
+            "aG k=",
+        ]
+    ),
 )
 json_text = texts.map(lambda text: json.dumps(text, ensure_ascii=False))
 scalar = st.one_of(
@@ -115,25 +144,52 @@ scalar = st.one_of(
     numbers,
     numbers.map(json.dumps),
     st.sampled_from(
-        ["null", "true", "false", "[]", "{}", '"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', "[null]", '["a","b"]', "[1]", "nul"]
+        [
+            "null",
+            "true",
+            "false",
+            "[]",
+            "{}",
+            '"\\ud800"',
+            '"\\ud83d\\ude00"',
+            '"\\u0000"',
+            "[null]",
+            '["a","b"]',
+            "[1]",
+            "nul",
+        ]
     ),
 )
 member = st.sampled_from(["name", "limits", "at", "more"])
 composite = st.one_of(
     scalar,
     st.lists(scalar, max_size=3).map(lambda items: f"[{','.join(items)}]"),
-    st.dictionaries(member, st.one_of(scalar, st.lists(numbers, max_size=2).map(lambda items: f"[{','.join(items)}]")), max_size=3).map(
-        lambda found: "{" + ",".join(f'"{name}":{value}' for name, value in found.items()) + "}"
-    ),
+    st.dictionaries(
+        member,
+        st.one_of(scalar, st.lists(numbers, max_size=2).map(lambda items: f"[{','.join(items)}]")),
+        max_size=3,
+    ).map(lambda found: "{" + ",".join(f'"{name}":{value}' for name, value in found.items()) + "}"),
 )
-composites = st.one_of(composite, st.lists(composite, max_size=2).map(lambda items: f"[{', '.join(items)}]"))
+composites = st.one_of(
+    composite, st.lists(composite, max_size=2).map(lambda items: f"[{', '.join(items)}]")
+)
 good = {
     "transaction_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).map(json.dumps),
     "event_time": st.datetimes().map(lambda time: json.dumps(time.isoformat() + "Z")),
-    "amount": st.decimals(min_value=-9999, max_value=9999, places=2).flatmap(lambda one: st.sampled_from([f'"{one}"', f"{one}"])),
+    "amount": st.decimals(min_value=-9999, max_value=9999, places=2).flatmap(
+        lambda one: st.sampled_from([f'"{one}"', f"{one}"])
+    ),
     "currency": st.just('"EUR"'),
 }
-names = [*(str(field["name"]) for field in WIDE), "currency", "payer_id", "status", "stranger", "Amount", "amoun\\u0074"]
+names = [
+    *(str(field["name"]) for field in WIDE),
+    "currency",
+    "payer_id",
+    "status",
+    "stranger",
+    "Amount",
+    "amoun\\u0074",
+]
 
 
 @st.composite
@@ -144,7 +200,11 @@ def documents(draw: st.DrawFn) -> bytes:
     if draw(st.integers(0, 4)) == 0:
         members.pop(draw(st.integers(0, len(members) - 1)))
     gap = draw(st.sampled_from(["", " ", "\n", "\t\r\n"]))
-    document = f"{gap}{{" + f",{gap}".join(f'"{name}"{gap}:{gap}{value}' for name, value in members) + f"}}{gap}"
+    document = (
+        f"{gap}{{"
+        + f",{gap}".join(f'"{name}"{gap}:{gap}{value}' for name, value in members)
+        + f"}}{gap}"
+    )
     return document.encode()
 
 
@@ -157,7 +217,10 @@ def mutated(draw: st.DrawFn) -> bytes:
         if kind == "insert":
             value[at:at] = draw(
                 st.one_of(
-                    st.binary(min_size=1, max_size=3), st.sampled_from([b"\x00", b"\x80", b"\n", b"{", b"}", b'"', b",", b"\xef\xbb\xbf"])
+                    st.binary(min_size=1, max_size=3),
+                    st.sampled_from(
+                        [b"\x00", b"\x80", b"\n", b"{", b"}", b'"', b",", b"\xef\xbb\xbf"]
+                    ),
                 )
             )
         elif kind == "delete":
@@ -175,7 +238,19 @@ hostile = st.one_of(
     st.none(),
     st.binary(max_size=30),
     st.sampled_from(
-        [b"", b"null", b" null ", b"[]", b"{}", b"{}{}", b"[" * 3000, b'{"a":' * 1500, b"\xef\xbb\xbf{}", b'"' + b"x" * 5000 + b'"', b"1"]
+        [
+            b"",
+            b"null",
+            b" null ",
+            b"[]",
+            b"{}",
+            b"{}{}",
+            b"[" * 3000,
+            b'{"a":' * 1500,
+            b"\xef\xbb\xbf{}",
+            b'"' + b"x" * 5000 + b'"',
+            b"1",
+        ]
     ),
 )
 values = st.one_of(documents(), documents(), mutated(), hostile)
@@ -188,7 +263,10 @@ def found(decoder: Decoder, given_values: list[bytes | None]) -> list[tuple[str,
     for row in decoded.payments.to_pylist():
         offset = row["kafka_offset"]
         assert offset not in answers
-        answers[offset] = ("payment", {name: value for name, value in row.items() if not name.startswith("kafka_")})
+        answers[offset] = (
+            "payment",
+            {name: value for name, value in row.items() if not name.startswith("kafka_")},
+        )
     for row in decoded.rejected.to_pylist():
         offset = row["kafka_offset"]
         assert offset not in answers
@@ -226,21 +304,37 @@ def canonical_row(fields: tuple[SchemaField, ...], row: dict[str, Any]) -> dict[
 
 
 def _canonical_one(field: SchemaField, value: Any) -> Any:
-    return canonical_row(field.fields, value) if field.type == "RECORD" else canonical(value, field.type)
+    return (
+        canonical_row(field.fields, value)
+        if field.type == "RECORD"
+        else canonical(value, field.type)
+    )
 
 
-def must_agree(schema: PaymentSchema, given_values: list[bytes | None], unknown_fields: str) -> None:
+def must_agree(
+    schema: PaymentSchema, given_values: list[bytes | None], unknown_fields: str
+) -> None:
     decoder = Decoder(schema, unknown_fields=unknown_fields, max_record_bytes=LIMIT)
     answers = found(decoder, given_values)
     for value, (kind, answer) in zip(given_values, answers, strict=True):
-        expected_kind, expected = slow_decoder.decode(schema.fields, value, LIMIT, unknown_fields == "reject")
-        assert (kind, answer if kind == "rejected" else None) == (expected_kind, expected if expected_kind == "rejected" else None), value
+        expected_kind, expected = slow_decoder.decode(
+            schema.fields, value, LIMIT, unknown_fields == "reject"
+        )
+        assert (kind, answer if kind == "rejected" else None) == (
+            expected_kind,
+            expected if expected_kind == "rejected" else None,
+        ), value
         if kind == "payment":
-            row = {**canonical_row(schema.fields, answer), "unknown_fields": canonical(answer["unknown_fields"], "JSON")}
+            row = {
+                **canonical_row(schema.fields, answer),
+                "unknown_fields": canonical(answer["unknown_fields"], "JSON"),
+            }
             assert row == expected, value
         # The slow way alone says the same as both ways together.
         judged = decoder.judge_record(value)
-        assert (judged.row is None) == (kind == "rejected") and (kind == "payment" or judged.reason == answer)
+        assert (judged.row is None) == (kind == "rejected") and (
+            kind == "payment" or judged.reason == answer
+        )
 
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
@@ -249,18 +343,42 @@ def must_agree(schema: PaymentSchema, given_values: list[bytes | None], unknown_
 @given(st.lists(values, min_size=1, max_size=6))
 @example([None, b"null", b"{}"])
 @example([b"null"] * 5)
-@example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":1e99999999}'])
-@example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":"1\x80"}', b"{}"])
-@example([b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":"\x80","amount":"1"}'])
+@example(
+    [
+        b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":1e99999999}'
+    ]
+)
+@example(
+    [
+        b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":"1\x80"}',
+        b"{}",
+    ]
+)
+@example(
+    [
+        b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":"\x80","amount":"1"}'
+    ]
+)
 def test_the_decoder_says_what_the_slow_decoder_says(
-    schemas: dict[str, PaymentSchema], name: str, unknown_fields: str, given_values: list[bytes | None]
+    schemas: dict[str, PaymentSchema],
+    name: str,
+    unknown_fields: str,
+    given_values: list[bytes | None],
 ) -> None:
     must_agree(schemas[name], given_values, unknown_fields)
 
 
 def test_money_is_exact_from_a_string_and_from_a_number(schemas: dict[str, PaymentSchema]) -> None:
-    base = b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":%s}'
-    for text in (b"99999999999999999999.999999999", b"0.1", b"-0.000000001", b"1e-9", b"12345678901234567890.123456789"):
+    base = (
+        b'{"transaction_id":"a","event_time":"2026-01-01T00:00:00Z","currency":"EUR","amount":%s}'
+    )
+    for text in (
+        b"99999999999999999999.999999999",
+        b"0.1",
+        b"-0.000000001",
+        b"1e-9",
+        b"12345678901234567890.123456789",
+    ):
         for written in (text, b'"' + text + b'"'):
             ((_, row),) = found(Decoder(schemas["default"]), [base % written])
             assert row["amount"] == Decimal(text.decode())

@@ -36,7 +36,9 @@ script = st.lists(st.tuples(batch, fault), min_size=1, max_size=25)
 
 
 class Stream:
-    """Partitions with their watermarks: a batch is judged by its own partition's, expiry follows the minimum."""
+    """Partitions with their watermarks: a batch is judged by its own partition's, expiry follows
+    the minimum.
+    """
 
     def __init__(self):
         self.watermarks = {}
@@ -47,7 +49,9 @@ class Stream:
 
     def on_time(self, partition, records):
         # A partition first met while running starts at the minimum of the others.
-        watermark = self.watermarks.setdefault(partition, self.minimum() if self.watermarks else -(10**15))
+        watermark = self.watermarks.setdefault(
+            partition, self.minimum() if self.watermarks else -(10**15)
+        )
         payments = []
         for key, time in records:
             offset = self.offsets[partition] = self.offsets.get(partition, -1) + 1
@@ -60,7 +64,9 @@ class Stream:
         self.watermarks[partition] = max(self.watermarks[partition], highest - HORIZON)
 
     def idle(self, partition, clock_us):
-        self.watermarks[partition] = max(self.watermarks.get(partition, -(10**15)), clock_us - HORIZON)
+        self.watermarks[partition] = max(
+            self.watermarks.get(partition, -(10**15)), clock_us - HORIZON
+        )
 
 
 def per_key_elements(elements):
@@ -79,7 +85,10 @@ def run_layouts(steps, extra):
             stream.idle(partition, max((time for _, time in records)))
         elements = list(split_by_shard(decoded(payments), SHARDS))
         if happening == "fail":
-            for double, given_elements in ((sharded, elements), (per_key, per_key_elements(elements))):
+            for double, given_elements in (
+                (sharded, elements),
+                (per_key, per_key_elements(elements)),
+            ):
                 with suppress(BundleFailed):
                     double.bundle(given_elements, fail_after=len(given_elements) // 2)
         if happening == "new instance":
@@ -104,7 +113,9 @@ def test_both_layouts_say_what_the_brute_force_oracle_says(steps, extra):
     times = [(one.id, one.event_time) for one in accepted]
     assert len(times) == len(set(times)), "a copy with the same event time was accepted twice"
     assert {key for key, cells in per_key.state.items() if cells} == oracle.live_ids()
-    assert sum(sum(decode_head(cells["head"]).live.values()) for cells in sharded.state.values() if cells) == len(oracle.live_ids())
+    assert sum(
+        sum(decode_head(cells["head"]).live.values()) for cells in sharded.state.values() if cells
+    ) == len(oracle.live_ids())
 
 
 @settings(max_examples=200, deadline=None)

@@ -26,7 +26,11 @@ PARTITIONS = 3
 time = st.one_of(
     st.integers(0, 3).map(lambda minutes: minutes * MINUTE),
     # Around the edges of late and expired.
-    st.builds(lambda minute, edge: minute * MINUTE + edge, st.integers(0, 14), st.sampled_from([-1000, -1, 0, 1, 1000])),
+    st.builds(
+        lambda minute, edge: minute * MINUTE + edge,
+        st.integers(0, 14),
+        st.sampled_from([-1000, -1, 0, 1, 1000]),
+    ),
     st.integers(0, 3 * HORIZON),
 )
 record = st.one_of(
@@ -43,7 +47,8 @@ what = st.one_of(
     st.tuples(st.just("read"), reads),
     st.tuples(st.just("read"), reads),
     st.tuples(st.just("checkpoint"), st.none()),
-    # Which checkpoint (0 the latest), how many appends of the dead one arrive before, where the new process dies.
+    # Which checkpoint (0 the latest), how many appends of the dead one arrive before, where the new
+    # process dies.
     st.tuples(st.just("restart"), st.tuples(back, st.integers(0, 6), st.one_of(st.none(), kill))),
     st.tuples(st.just("fail"), st.tuples(kill, reads)),
     st.tuples(st.just("roll back"), back),
@@ -52,8 +57,12 @@ what = st.one_of(
     st.tuples(st.just("idle"), st.tuples(partition, time)),
     st.tuples(st.just("compact"), st.tuples(partition, st.integers(0, 8))),
     st.tuples(st.just("new job"), back),
-    # After a last bundle that dies on the way; the first of its appends still arrive, which leaves holes between the shards.
-    st.tuples(st.just("adopt"), st.one_of(st.none(), st.tuples(st.integers(0, 4), st.integers(0, 3), reads))),
+    # After a last bundle that dies on the way; the first of its appends still arrive, which leaves
+    # holes between the shards.
+    st.tuples(
+        st.just("adopt"),
+        st.one_of(st.none(), st.tuples(st.integers(0, 4), st.integers(0, 3), reads)),
+    ),
 )
 DIES = (Killed, Superseded, StreamGone)
 
@@ -61,7 +70,9 @@ DIES = (Killed, Superseded, StreamGone)
 class World:
     """The job that lives, its checkpoints, and those that should be dead."""
 
-    def __init__(self, destination: Any, log: list[list[Sent]], shards: int, processes: int) -> None:
+    def __init__(
+        self, destination: Any, log: list[list[Sent]], shards: int, processes: int
+    ) -> None:
         self.cluster = Cluster(destination, log, shards, processes)
         self.checkpoints: list[Checkpoint] = []
         self.zombies: list[Attempt] = []
@@ -93,7 +104,8 @@ class World:
             self.restart(back, kill)
         elif step == "zombie" and self.zombies:
             zombie = self.zombies.pop(0)
-            # One of a superseded job is refused with exit 3, one of the living job finds its streams finalized.
+            # One of a superseded job is refused with exit 3, one of the living job finds its
+            # streams finalized.
             with suppress(*DIES, GuaranteeError):
                 zombie.bundle(argument)
                 self.zombies.append(zombie)
@@ -105,7 +117,10 @@ class World:
         elif step == "adopt":
             if argument:
                 dies_at, arriving, last = argument
-                self.alive.destination.kill, self.alive.destination.calls = Kill("send", dies_at, after=True), {}
+                self.alive.destination.kill, self.alive.destination.calls = (
+                    Kill("send", dies_at, after=True),
+                    {},
+                )
                 with suppress(*DIES):
                     self.alive.bundle(last)
                 self.cluster.network.deliver(arriving)
@@ -133,17 +148,23 @@ class World:
 
     def restart(self, back: int, kill: Kill | None) -> None:
         self.zombies.append(self.alive)
-        self.alive = self.cluster.start(self.take_checkpoint(back), kill=kill, cold_start=self.cold_start)
+        self.alive = self.cluster.start(
+            self.take_checkpoint(back), kill=kill, cold_start=self.cold_start
+        )
 
     def adopt(self, new_job: bool = True) -> None:
         if new_job:
             self.cluster.begin_job()
             self.zombies.append(self.alive)
         start, self.cold_start = self.cluster.adopt()
-        known = self.cluster.real.highest_event_times({(TOPIC, partition): at for partition, at in start.source.positions.items()})
+        known = self.cluster.real.highest_event_times(
+            {(TOPIC, partition): at for partition, at in start.source.positions.items()}
+        )
         for partition, mark in start.source.watermarks.items():
             if (TOPIC, partition) not in known and mark is not None:
-                self.start_watermarks[partition] = max(mark, self.start_watermarks.get(partition, mark))
+                self.start_watermarks[partition] = max(
+                    mark, self.start_watermarks.get(partition, mark)
+                )
         self.checkpoints = [start]
         self.alive = self.cluster.start(start, cold_start=self.cold_start)
 
@@ -156,7 +177,9 @@ class World:
             read_to_the_end(self.alive)
 
 
-schedules = given(log, st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.lists(what, max_size=14))
+schedules = given(
+    log, st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.lists(what, max_size=14)
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -170,7 +193,9 @@ def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
 # An example takes a second there.
 @settings(max_examples=12, deadline=None)
 @schedules
-def test_whatever_dies_and_comes_back_bigquery_holds_it_too(log: list[list[Sent]], shards: int, processes: int, script: list[Any]) -> None:
+def test_whatever_dies_and_comes_back_bigquery_holds_it_too(
+    log: list[list[Sent]], shards: int, processes: int, script: list[Any]
+) -> None:
     play("bigquery", log, shards, processes, script)
 
 

@@ -1,4 +1,6 @@
-"""Whole runs against an oracle of the three layers: dicts and loops, no columns, no state cells, no SQL."""
+"""Whole runs against an oracle of the three layers: dicts and loops, no columns, no state cells, no
+SQL.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.check.command import check
-from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, Partition, config, payment, run, table, use
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MARKER,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    Partition,
+    config,
+    payment,
+    run,
+    table,
+    use,
+)
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 
@@ -24,7 +38,9 @@ IDLE = MINUTE_US
 
 @dataclass
 class Oracle:
-    """What the tables must hold after each run, from what was sent and from the ranges that the run has read."""
+    """What the tables must hold after each run, from what was sent and from the ranges that the run
+    has read.
+    """
 
     extra: int
     sent: dict[tuple[int, int], Any] = field(default_factory=dict)
@@ -44,16 +60,25 @@ class Oracle:
         for partition, end in self.ends.items():
             mark = self.watermarks.get(partition)
             mark = mark if mark is not None else (min(known) if known else None)
-            idle = self.positions.get(partition, 0) == end and now - self.since.get(partition, now) >= IDLE
+            idle = (
+                self.positions.get(partition, 0) == end
+                and now - self.since.get(partition, now) >= IDLE
+            )
             marks[partition] = max(mark, now - HORIZON) if idle and mark is not None else mark
         return marks
 
     def follow(self, record: RunRecord, now: int) -> None:
         marks = self.start_watermarks(now)
         lowest = None if None in marks.values() else min(marks.values())
-        known = {key for key, time in self.latest.items() if lowest is None or (time // MINUTE_US + 1) * MINUTE_US + self.extra > lowest}
+        known = {
+            key
+            for key, time in self.latest.items()
+            if lowest is None or (time // MINUTE_US + 1) * MINUTE_US + self.extra > lowest
+        }
         for part in record.partitions:
-            assert part.from_offset == self.positions.get(part.partition, 0), "positions go on where they were"
+            assert part.from_offset == self.positions.get(part.partition, 0), (
+                "positions go on where they were"
+            )
             assert part.start_watermark == marks[part.partition]
             highest = marks[part.partition]
             for offset in range(part.from_offset, part.to_offset):
@@ -66,7 +91,9 @@ class Oracle:
                 self.since[part.partition] = now
             self.positions[part.partition] = part.to_offset
 
-    def judge(self, partition: int, offset: int, watermark: int | None, now: int, known: set[str]) -> int | None:
+    def judge(
+        self, partition: int, offset: int, watermark: int | None, now: int, known: set[str]
+    ) -> int | None:
         """The event time of what moves the watermark, else None."""
         value = self.sent[partition, offset]
         if value is MARKER:
@@ -96,11 +123,17 @@ age = st.one_of(
         st.sampled_from([-1000, -1, 0, 1, 999, 1000]),
     ),
 )
-record = st.one_of(st.tuples(st.sampled_from("abcdef"), age), st.tuples(st.sampled_from("abcdef"), age), st.sampled_from([MARKER, None]))
+record = st.one_of(
+    st.tuples(st.sampled_from("abcdef"), age),
+    st.tuples(st.sampled_from("abcdef"), age),
+    st.sampled_from([MARKER, None]),
+)
 messages = st.lists(st.tuples(st.integers(0, 2), record), max_size=12)
 step = st.tuples(
     messages,
-    st.sampled_from([0, 0, 30_000_000, 2 * MINUTE_US, 2 * HOUR_US]),  # how much later the next run starts
+    st.sampled_from(
+        [0, 0, 30_000_000, 2 * MINUTE_US, 2 * HOUR_US]
+    ),  # how much later the next run starts
     st.sampled_from([1, 3, 1000]),  # --max_records_per_run
     st.sampled_from([1, 3, 16]),  # --shards
     st.sampled_from(["sharded", "sharded", "per_key"]),
@@ -124,7 +157,12 @@ def test_the_tables_hold_what_the_oracle_says(steps: list[Any], extra: int) -> N
             before_first_run = not oracle.since
             if before_first_run:
                 oracle.since = dict.fromkeys(oracle.ends, now)
-            options = {"max_records_per_run": at_once, "shards": shards, "dedup_layout": layout, "extra_retention_us": extra}
+            options = {
+                "max_records_per_run": at_once,
+                "shards": shards,
+                "dedup_layout": layout,
+                "extra_retention_us": extra,
+            }
             for done in run(config(path, **options), now):
                 oracle.follow(done, now)
             compare(path, oracle)
@@ -137,7 +175,12 @@ def deliver(kafka: InMemoryKafka, oracle: Oracle, sent: list[Any], now: int) -> 
         offset = oracle.ends.get(partition, 0)
         if isinstance(one, tuple):
             one = (one[0], now - one[1])
-        kafka.send("payments", partition, payment(*one) if isinstance(one, tuple) else one, timestamp_us=now)
+        kafka.send(
+            "payments",
+            partition,
+            payment(*one) if isinstance(one, tuple) else one,
+            timestamp_us=now,
+        )
         oracle.sent[partition, offset] = one
         oracle.kafka_times[partition, offset] = now // 1000 * 1000
         oracle.ends[partition] = offset + 1
@@ -146,9 +189,20 @@ def deliver(kafka: InMemoryKafka, oracle: Oracle, sent: list[Any], now: int) -> 
 
 
 def compare(path: Path, oracle: Oracle) -> None:
-    assert Counter(row[0] for row in table(path, "SELECT transaction_id FROM payment_transactions")) == +oracle.accepted
-    assert Counter(row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions")) == +oracle.duplicates
-    rejected = {(row[0], row[1]): row[2] for row in table(path, "SELECT kafka_partition, kafka_offset, reason FROM rejected_records")}
+    assert (
+        Counter(row[0] for row in table(path, "SELECT transaction_id FROM payment_transactions"))
+        == +oracle.accepted
+    )
+    assert (
+        Counter(row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions"))
+        == +oracle.duplicates
+    )
+    rejected = {
+        (row[0], row[1]): row[2]
+        for row in table(path, "SELECT kafka_partition, kafka_offset, reason FROM rejected_records")
+    }
     assert rejected == oracle.rejected
     with DuckDBDestination(str(path)) as destination:
-        assert [result for result in check(destination, None, 1e9, 400) if result.status == "FAILED"] == []
+        assert [
+            result for result in check(destination, None, 1e9, 400) if result.status == "FAILED"
+        ] == []

@@ -1,6 +1,8 @@
-"""Ids leave the state by event-time timers, on a runner with a watermark: TestStream advances it, nothing else does.
+"""Ids leave the state by event-time timers, on a runner with a watermark: TestStream advances it,
+nothing else does.
 
-Under the clockless FnApiRunner every timer fires at the end, so the same assertions would pass with a broken expiry or fail with a right one.
+Under the clockless FnApiRunner every timer fires at the end, so the same assertions would pass with
+a broken expiry or fail with a right one.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ HORIZON = 5 * MINUTE
 
 
 def settings(extra_retention: int = 0, expires: bool = True) -> DedupSettings:
-    return DedupSettings(secrets.token_hex(8), 1, HORIZON + extra_retention, extra_retention, expires, SHAPE, None)
+    return DedupSettings(
+        secrets.token_hex(8), 1, HORIZON + extra_retention, extra_retention, expires, SHAPE, None
+    )
 
 
 class Verdicts(beam.DoFn):
@@ -51,7 +55,9 @@ class Script:
         self._offset = 0
 
     def pays(self, transaction_id: str, event_time: int) -> Script:
-        ((shard, batch),) = split_by_shard(decoded([Payment(transaction_id, event_time, self._offset)]), 1)
+        ((shard, batch),) = split_by_shard(
+            decoded([Payment(transaction_id, event_time, self._offset)]), 1
+        )
         self._offset += 1
         self._stream.add_elements([TimestampedValue((shard, batch), Timestamp(micros=event_time))])
         return self
@@ -65,7 +71,10 @@ class Script:
         options.view_as(StandardOptions).streaming = True
         with TestPipeline(runner="BundleBasedDirectRunner", options=options) as pipeline:
             verdicts = (
-                pipeline | self._stream.advance_watermark_to_infinity() | DeduplicateTransactions(layout, dedup) | beam.ParDo(Verdicts())
+                pipeline
+                | self._stream.advance_watermark_to_infinity()
+                | DeduplicateTransactions(layout, dedup)
+                | beam.ParDo(Verdicts())
             )
             assert_that(verdicts, equal_to(list(enumerate(tables))))
 
@@ -83,28 +92,46 @@ def one_copy_before_and_one_after_expiry() -> Script:
 
 
 def test_an_id_is_known_until_the_watermark_reaches_the_end_of_its_minute(layout: str) -> None:
-    one_copy_before_and_one_after_expiry().must_lead_to(layout, settings(), PAYMENTS, DUPLICATES, PAYMENTS)
+    one_copy_before_and_one_after_expiry().must_lead_to(
+        layout, settings(), PAYMENTS, DUPLICATES, PAYMENTS
+    )
 
 
 def test_these_tests_fail_when_ids_never_expire(layout: str) -> None:
     with pytest.raises(Exception, match="Failed assert"):
-        one_copy_before_and_one_after_expiry().must_lead_to(layout, settings(expires=False), PAYMENTS, DUPLICATES, PAYMENTS)
+        one_copy_before_and_one_after_expiry().must_lead_to(
+            layout, settings(expires=False), PAYMENTS, DUPLICATES, PAYMENTS
+        )
 
 
-def test_these_tests_fail_when_ids_expire_a_minute_early(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_these_tests_fail_when_ids_expire_a_minute_early(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transforms.deduplicate import per_key as deduplicate_per_key
     from transforms.deduplicate import sharded as deduplicate_sharded
 
     for module in (deduplicate_per_key, deduplicate_sharded):
-        monkeypatch.setattr(module, "timer_timestamp", lambda bucket, extra: Timestamp(micros=bucket * MINUTE + extra))
-    monkeypatch.setattr(deduplicate_sharded, "highest_expired_bucket", lambda watermark, extra: (watermark - extra) // MINUTE)
+        monkeypatch.setattr(
+            module,
+            "timer_timestamp",
+            lambda bucket, extra: Timestamp(micros=bucket * MINUTE + extra),
+        )
+    monkeypatch.setattr(
+        deduplicate_sharded,
+        "highest_expired_bucket",
+        lambda watermark, extra: (watermark - extra) // MINUTE,
+    )
     with pytest.raises(Exception, match="Failed assert"):
-        one_copy_before_and_one_after_expiry().must_lead_to(layout, settings(), PAYMENTS, DUPLICATES, PAYMENTS)
+        one_copy_before_and_one_after_expiry().must_lead_to(
+            layout, settings(), PAYMENTS, DUPLICATES, PAYMENTS
+        )
 
 
 def test_a_copy_with_a_later_event_time_keeps_its_id_longer(layout: str) -> None:
     script = Script().pays("a", 10 * MINUTE).pays("a", 14 * MINUTE)
-    script.watermark(15 * MINUTE - 1000).pays("a", 16 * MINUTE).watermark(16 * MINUTE).pays("a", 20 * MINUTE)
+    script.watermark(15 * MINUTE - 1000).pays("a", 16 * MINUTE).watermark(16 * MINUTE).pays(
+        "a", 20 * MINUTE
+    )
     script.watermark(21 * MINUTE).pays("a", 40 * MINUTE)
     script.must_lead_to(layout, settings(), PAYMENTS, DUPLICATES, DUPLICATES, DUPLICATES, PAYMENTS)
 
@@ -112,7 +139,9 @@ def test_a_copy_with_a_later_event_time_keeps_its_id_longer(layout: str) -> None
 def test_extra_retention_keeps_ids_that_much_longer(layout: str) -> None:
     script = Script().pays("a", 10 * MINUTE).watermark(21 * MINUTE - 1000).pays("a", 10 * MINUTE)
     script.watermark(21 * MINUTE).pays("a", 40 * MINUTE)
-    script.must_lead_to(layout, settings(extra_retention=10 * MINUTE), PAYMENTS, DUPLICATES, PAYMENTS)
+    script.must_lead_to(
+        layout, settings(extra_retention=10 * MINUTE), PAYMENTS, DUPLICATES, PAYMENTS
+    )
 
 
 def test_each_id_expires_on_its_own(layout: str) -> None:
@@ -122,11 +151,17 @@ def test_each_id_expires_on_its_own(layout: str) -> None:
 
 
 def test_nothing_waits_for_the_watermark(layout: str) -> None:
-    """A first sighting goes out at once: with the watermark far behind, and before any later element."""
-    Script().pays("a", 10 * MINUTE).pays("b", 90 * MINUTE).must_lead_to(layout, settings(), PAYMENTS, PAYMENTS)
+    """A first sighting goes out at once: with the watermark far behind, and before any later
+    element.
+    """
+    Script().pays("a", 10 * MINUTE).pays("b", 90 * MINUTE).must_lead_to(
+        layout, settings(), PAYMENTS, PAYMENTS
+    )
 
 
-def test_the_state_does_not_grow_ids_behind_the_watermark_leave_a_shard_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_does_not_grow_ids_behind_the_watermark_leave_a_shard_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from transforms.deduplicate import sharded as deduplicate_sharded
 
     heads: list[int] = []
@@ -146,6 +181,8 @@ def test_the_state_does_not_grow_ids_behind_the_watermark_leave_a_shard_empty(mo
 
 
 def test_a_record_behind_what_the_shard_has_expired_is_rejected_by_the_backstop() -> None:
-    """Its split should have judged it late. If one ever does not, the shard says so instead of accepting a payment twice."""
+    """Its split should have judged it late. If one ever does not, the shard says so instead of
+    accepting a payment twice.
+    """
     script = Script().pays("a", 10 * MINUTE).watermark(11 * MINUTE).pays("a", 10 * MINUTE)
     script.must_lead_to("sharded", settings(), PAYMENTS, REJECTED)

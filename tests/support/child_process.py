@@ -1,7 +1,8 @@
 """Children of the tests end with them, also when a test process is killed.
 
-A function between fork and exec (subprocess's preexec_fn) could say so, but a process that uses gRPC must not fork: its threads leave the child
-with half of their state, and now and then it aborts before the exec. So the child says it itself, as its first step, and then becomes the command.
+A function between fork and exec (subprocess's preexec_fn) could say so, but a process that uses
+gRPC must not fork: its threads leave the child with half of their state, and now and then it aborts
+before the exec. So the child says it itself, as its first step, and then becomes the command.
 """
 
 import ctypes
@@ -14,7 +15,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def ending_with_this_process(command: Sequence[str]) -> list[str]:
-    """The command, for subprocess. Linux ties the child to the thread that starts it: start children in the main one."""
+    """The command, for subprocess. Linux ties the child to the thread that starts it: start
+    children in the main one.
+    """
     return [sys.executable, __file__, str(os.getpid()), *command]
 
 

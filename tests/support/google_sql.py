@@ -1,4 +1,6 @@
-"""Tables of a DuckDB file in BigQuery's stand-in, so that a question can be asked in both dialects of the same rows."""
+"""Tables of a DuckDB file in BigQuery's stand-in, so that a question can be asked in both dialects
+of the same rows.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,12 @@ class AskedInGoogleSql:
 @pytest.fixture(scope="module")
 def google_sql() -> Iterator[GoogleSql]:
     with BigQueryStandIn("test-project", "payments") as stand_in:
-        endpoints = {"api_endpoint": stand_in.rest_endpoint, "storage_endpoint": stand_in.storage_endpoint}
-        with BigQueryDestination(BigQuerySettings("test-project", "payments", prefix="eu_", **endpoints)) as destination:
+        endpoints = {
+            "api_endpoint": stand_in.rest_endpoint,
+            "storage_endpoint": stand_in.storage_endpoint,
+        }
+        with BigQueryDestination(
+            BigQuerySettings("test-project", "payments", prefix="eu_", **endpoints)
+        ) as destination:
             destination.create_tables(load_schema(None))
             yield GoogleSql(stand_in, destination)

@@ -1,4 +1,6 @@
-"""Kafka as lists, for tests of whole runs in this process. What the broker really does is shown in tests/cluster."""
+"""Kafka as lists, for tests of whole runs in this process. What the broker really does is shown in
+tests/cluster.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class InMemoryKafka:
         self.told: dict[tuple[str, int], int] = {}
 
     def create(self, topic: str, partitions: int, topic_id: str | None = None) -> None:
-        self.topics[topic] = Topic(topic_id or f"id of {topic}", [Partition() for _ in range(partitions)])
+        self.topics[topic] = Topic(
+            topic_id or f"id of {topic}", [Partition() for _ in range(partitions)]
+        )
 
     def send(self, topic: str, partition: int, *values: Any, timestamp_us: int = NOW_US) -> None:
         log = self.topics[topic].partitions[partition]
@@ -79,7 +83,9 @@ class InMemoryKafka:
         if topic not in self.topics:
             raise GuaranteeError(f"--topic={topic}: unknown")
         found = self.topics[topic]
-        offsets = {number: (log.deleted, len(log.records)) for number, log in enumerate(found.partitions)}
+        offsets = {
+            number: (log.deleted, len(log.records)) for number, log in enumerate(found.partitions)
+        }
         return TopicState(topic, found.topic_id, offsets, now_us)
 
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
@@ -93,11 +99,21 @@ class InMemoryKafka:
 
     def read(self, wanted: PartitionRange, batch_records: int = 100) -> Iterator[RawBlock]:
         log = self.topics[wanted.topic].partitions[wanted.partition]
-        there = [offset for offset in range(max(wanted.from_offset, log.deleted), wanted.to_offset) if log.records[offset] is not MARKER]
+        there = [
+            offset
+            for offset in range(max(wanted.from_offset, log.deleted), wanted.to_offset)
+            if log.records[offset] is not MARKER
+        ]
         for first in range(0, len(there), batch_records):
             offsets = there[first : first + batch_records]
             times = [log.timestamps[offset] for offset in offsets]
-            yield RawBlock(wanted.topic, wanted.partition, offsets, times, [log.records[offset] for offset in offsets])
+            yield RawBlock(
+                wanted.topic,
+                wanted.partition,
+                offsets,
+                times,
+                [log.records[offset] for offset in offsets],
+            )
 
     def close(self) -> None:
         pass
@@ -148,11 +164,16 @@ def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
         return list(run_to_the_end(settings, destination, lambda: now_us))
 
 
-def payment(transaction_id: str, event_time_us: int = NOW_US, amount: str = "1.00", currency: str = "EUR") -> bytes:
+def payment(
+    transaction_id: str, event_time_us: int = NOW_US, amount: str = "1.00", currency: str = "EUR"
+) -> bytes:
     seconds, micros = divmod(event_time_us, 1_000_000)
     from datetime import datetime, timezone
 
-    time = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros:06d}Z"
+    time = (
+        datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+        + f".{micros:06d}Z"
+    )
     return f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":"{amount}","currency":"{currency}"}}'.encode()
 
 

@@ -1,4 +1,6 @@
-"""A real Kafka broker for tests: one node, KRaft, on a free port of 127.0.0.1, in a process group of its own."""
+"""A real Kafka broker for tests: one node, KRaft, on a free port of 127.0.0.1, in a process group
+of its own.
+"""
 
 import os
 import shutil
@@ -31,16 +33,31 @@ class BrokerUnavailable(Exception):
 def kafka_jars() -> Path:
     """The folder with the broker's jars; resolved once, atomically. Raises BrokerUnavailable."""
     if shutil.which("java") is None:
-        raise BrokerUnavailable("Java 17 is missing, so there is no real Kafka broker; install a JRE to run these tests")
+        raise BrokerUnavailable(
+            "Java 17 is missing, so there is no real Kafka broker; install a JRE to run these tests"
+        )
     if JARS.is_dir():
         return JARS
     if shutil.which("mvn") is None:
-        raise BrokerUnavailable("Maven is missing, so the Kafka broker cannot be fetched; install it to run these tests")
+        raise BrokerUnavailable(
+            "Maven is missing, so the Kafka broker cannot be fetched; install it to run these tests"
+        )
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         target = Path(scratch, "jars")
-        command = ["mvn", "-q", "-B", "-f", str(ROOT / "tests" / "kafka.pom.xml"), "dependency:copy-dependencies"]
-        subprocess.run([*command, f"-DoutputDirectory={target}", f"-Dbasedir={scratch}"], check=True, timeout=600)
+        command = [
+            "mvn",
+            "-q",
+            "-B",
+            "-f",
+            str(ROOT / "tests" / "kafka.pom.xml"),
+            "dependency:copy-dependencies",
+        ]
+        subprocess.run(
+            [*command, f"-DoutputDirectory={target}", f"-Dbasedir={scratch}"],
+            check=True,
+            timeout=600,
+        )
         try:
             target.rename(JARS)
         except OSError:
@@ -60,7 +77,14 @@ class KafkaBroker:
         self._starts = 0
         folder.mkdir(parents=True)
         (folder / "server.properties").write_text(self._properties())
-        self._java("kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(folder / "server.properties"))
+        self._java(
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            str(uuid.uuid4()),
+            "-c",
+            str(folder / "server.properties"),
+        )
 
     @property
     def bootstrap_servers(self) -> str:
@@ -73,17 +97,35 @@ class KafkaBroker:
     def start(self) -> None:
         self._starts += 1
         log = self._folder / f"server-{self._starts}.log"
-        flags = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={self._folder}"]
-        command = ["java", *flags, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._folder / "server.properties")]
+        flags = [
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            f"-Djava.io.tmpdir={self._folder}",
+        ]
+        command = [
+            "java",
+            *flags,
+            "-cp",
+            f"{self._jars}/*",
+            "kafka.Kafka",
+            str(self._folder / "server.properties"),
+        ]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                ending_with_this_process(command), stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+                ending_with_this_process(command),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_SECONDS
         while "Kafka Server started" not in log.read_text(errors="replace"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(f"the broker did not start:\n{log.read_text(errors='replace')[-3000:]}")
+                raise RuntimeError(
+                    f"the broker did not start:\n{log.read_text(errors='replace')[-3000:]}"
+                )
             time.sleep(0.1)
 
     def kill(self) -> None:
@@ -95,9 +137,13 @@ class KafkaBroker:
             self._process = None
 
     def _java(self, *arguments: str) -> None:
-        done = subprocess.run(["java", "-cp", f"{self._jars}/*", *arguments], capture_output=True, timeout=120)
+        done = subprocess.run(
+            ["java", "-cp", f"{self._jars}/*", *arguments], capture_output=True, timeout=120
+        )
         if done.returncode:
-            raise RuntimeError(done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace"))
+            raise RuntimeError(
+                done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
+            )
 
     def _properties(self) -> str:
         jaas = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'

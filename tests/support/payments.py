@@ -40,7 +40,9 @@ class Payment:
 
 
 def decoded(payments, rejected=()):
-    """A DecodedBlock of these payments; `rejected` are (transaction_id or None, event time or None, offset)."""
+    """A DecodedBlock of these payments; `rejected` are (transaction_id or None, event time or None,
+    offset).
+    """
     rows = [
         {
             "transaction_id": one.id,
@@ -81,7 +83,11 @@ def verdicts_by_offset(outcomes):
     found = {}
     for outcome in outcomes:
         for table, rows in outcome.tables.items():
-            for partition, offset in zip(rows.column("kafka_partition").to_pylist(), rows.column("kafka_offset").to_pylist(), strict=True):
+            for partition, offset in zip(
+                rows.column("kafka_partition").to_pylist(),
+                rows.column("kafka_offset").to_pylist(),
+                strict=True,
+            ):
                 assert (partition, offset) not in found
                 found[partition, offset] = table
     return found

@@ -1,6 +1,8 @@
-"""Drives a stateful DoFn without a runner: state and event-time timers per key, bundles that fail, watermarks that are a parameter.
+"""Drives a stateful DoFn without a runner: state and event-time timers per key, bundles that fail,
+watermarks that are a parameter.
 
-A failed bundle rolls state and timers back, as a runner's restart does, but leaves the DoFn instance and its process as they are.
+A failed bundle rolls state and timers back, as a runner's restart does, but leaves the DoFn
+instance and its process as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class _Cell:
         self._store, self._name, self._is_bag = store, name, is_bag
 
     def read(self):
-        return list(self._store.get(self._name, [])) if self._is_bag else self._store.get(self._name)
+        return (
+            list(self._store.get(self._name, [])) if self._is_bag else self._store.get(self._name)
+        )
 
     def add(self, value):
         assert isinstance(value, bytes)
@@ -54,7 +58,9 @@ class StatefulDouble:
         self.replace_instance(dofn)
 
     def replace_instance(self, dofn):
-        """Another DoFn instance goes on with the same state: the runner may do so between any two bundles."""
+        """Another DoFn instance goes on with the same state: the runner may do so between any two
+        bundles.
+        """
         self._dofn = dofn
         _, timer_specs = get_dofn_specs(dofn)
         self._callbacks = {spec.name: spec._attached_callback for spec in timer_specs}
@@ -83,7 +89,12 @@ class StatefulDouble:
         self.watermark_us = watermark_us
         reached = watermark_us // 1000 * 1000
         for _ in range(10_000):
-            due = [(at, key, name) for key, named in self.timers.items() for name, at in named.items() if at <= reached]
+            due = [
+                (at, key, name)
+                for key, named in self.timers.items()
+                for name, at in named.items()
+                if at <= reached
+            ]
             if not due:
                 return
             at, key, name = min(due, key=lambda timer: timer[0])
@@ -107,7 +118,9 @@ class StatefulDouble:
             if default is inspect.Parameter.empty:
                 arguments[name] = element
             elif hasattr(default, "state_spec"):
-                arguments[name] = _Cell(store, default.state_spec.name, isinstance(default.state_spec, BagStateSpec))
+                arguments[name] = _Cell(
+                    store, default.state_spec.name, isinstance(default.state_spec, BagStateSpec)
+                )
             elif hasattr(default, "timer_spec"):
                 arguments[name] = _Timer(timers, default.timer_spec.name)
             elif isinstance(default, _DoFnParam) and str(default.param_id) == "KeyParam":

@@ -1,4 +1,6 @@
-"""What users' scripts depend on: words, exit statuses, and messages that name the flag, its value, what is allowed and the fix."""
+"""What users' scripts depend on: words, exit statuses, and messages that name the flag, its value,
+what is allowed and the fix.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,22 @@ import pytest
 from pipeline import __version__, cli
 from pipeline.interrupt import finish_before_interrupt
 from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, Start
-from pipeline.options.quantities import format_duration, parse_duration, parse_share, parse_size, parse_whole
+from pipeline.options.quantities import (
+    format_duration,
+    parse_duration,
+    parse_share,
+    parse_size,
+    parse_whole,
+)
 from pipeline.options.run_config import parse_start, run_config, run_parser
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 
-NEEDED = ["--bootstrap_servers=localhost:9092", "--topic=payments", "--destination=duckdb:payments.duckdb"]
+NEEDED = [
+    "--bootstrap_servers=localhost:9092",
+    "--topic=payments",
+    "--destination=duckdb:payments.duckdb",
+]
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 
 
@@ -35,7 +47,12 @@ def test_the_defaults_are_the_documented_ones() -> None:
         ("payments",),
         "duckdb:payments.duckdb",
     )
-    assert (config.dedup_horizon_us, config.extra_retention_us, config.max_future_skew_us, config.idle_timeout_us) == (
+    assert (
+        config.dedup_horizon_us,
+        config.extra_retention_us,
+        config.max_future_skew_us,
+        config.idle_timeout_us,
+    ) == (
         HOUR,
         0,
         5 * MINUTE,
@@ -44,9 +61,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (config.dedup_layout, config.shards, config.start) == ("sharded", 16, Start(EARLIEST))
     assert (config.max_records_per_run, config.max_record_bytes) == (1_000_000, 8 << 20)
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("keep", "fail", False)
-    assert (config.schema.dedup_key, config.schema.event_time_field) == ("transaction_id", "event_time")
+    assert (config.schema.dedup_key, config.schema.event_time_field) == (
+        "transaction_id",
+        "event_time",
+    )
     assert (config.schema.amount_column, config.schema.currency_column) == ("amount", "currency")
-    assert dict(config.consumer_config) == {"bootstrap.servers": "localhost:9092", "group.id": "payment-pipeline"}
+    assert dict(config.consumer_config) == {
+        "bootstrap.servers": "localhost:9092",
+        "group.id": "payment-pipeline",
+    }
 
 
 def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
@@ -87,21 +110,45 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     assert config.topics == ("payments", "refunds")
     assert (config.schema.dedup_key, config.schema.event_time_field) == ("id", "at")
     assert (config.schema.amount_column, config.schema.currency_column) == ("cents", "coin")
-    assert [field.column for field in config.schema.fields] == ["transaction_id", "event_time", "cents", "coin"]
-    assert (config.dedup_horizon_us, config.extra_retention_us, config.max_future_skew_us) == (150 * MINUTE, 90_000_000, 0)
+    assert [field.column for field in config.schema.fields] == [
+        "transaction_id",
+        "event_time",
+        "cents",
+        "coin",
+    ]
+    assert (config.dedup_horizon_us, config.extra_retention_us, config.max_future_skew_us) == (
+        150 * MINUTE,
+        90_000_000,
+        0,
+    )
     assert (config.idle_timeout_us, config.dedup_layout, config.shards) == (None, "per_key", 7)
-    assert (config.start, config.max_records_per_run, config.max_record_bytes) == (Start(LATEST), 10, 64 << 10)
+    assert (config.start, config.max_records_per_run, config.max_record_bytes) == (
+        Start(LATEST),
+        10,
+        64 << 10,
+    )
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
-    assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == ("me", "mine")
+    assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == (
+        "me",
+        "mine",
+    )
 
 
 def test_beams_options_work_beside_ours() -> None:
-    from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, StandardOptions
+    from apache_beam.options.pipeline_options import (
+        DirectOptions,
+        GoogleCloudOptions,
+        StandardOptions,
+    )
 
-    options = run_config([*NEEDED, "--direct_num_workers=1", "--direct_runner_bundle_repeat=2", "--job_name=mine"]).beam_options
+    options = run_config(
+        [*NEEDED, "--direct_num_workers=1", "--direct_runner_bundle_repeat=2", "--job_name=mine"]
+    ).beam_options
     assert options.view_as(DirectOptions).direct_runner_bundle_repeat == 2
     assert options.view_as(GoogleCloudOptions).job_name == "mine"
-    assert options.view_as(StandardOptions).runner == "FnApiRunner", "never the switching runner, which may become Prism"
+    assert options.view_as(StandardOptions).runner == "FnApiRunner", (
+        "never the switching runner, which may become Prism"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,15 +170,23 @@ def test_beams_options_work_beside_ours() -> None:
         (["--start=yesterday"], ["--start=yesterday", "earliest, latest and timestamp:"]),
         (["--start=timestamp:2026-13-01T00:00:00Z"], ["--start=timestamp:2026-13-01T00:00:00Z"]),
         (["--dedup_key=id"], ["--dedup_key=id", "no such field", "transaction_id"]),
-        (["--dedup_key=payer_id"], ["--dedup_key=payer_id", "must be STRING REQUIRED", "STRING NULLABLE"]),
-        (["--event_time_field=currency"], ["--event_time_field=currency", "must be TIMESTAMP REQUIRED"]),
+        (
+            ["--dedup_key=payer_id"],
+            ["--dedup_key=payer_id", "must be STRING REQUIRED", "STRING NULLABLE"],
+        ),
+        (
+            ["--event_time_field=currency"],
+            ["--event_time_field=currency", "must be TIMESTAMP REQUIRED"],
+        ),
         (["--amount_field=status"], ["--amount_field=status", "NUMERIC or INT64"]),
         (["--schema=/nowhere/schema.json"], ["--schema=/nowhere/schema.json", "cannot be read"]),
         (["--consumer_config=/nowhere"], ["--consumer_config=/nowhere", "cannot be read"]),
         (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed is DirectRunner"]),
     ],
 )
-def test_wrong_usage_names_flag_value_and_what_is_allowed(arguments: list[str], words: list[str], capsys) -> None:
+def test_wrong_usage_names_flag_value_and_what_is_allowed(
+    arguments: list[str], words: list[str], capsys
+) -> None:
     assert main("run", *NEEDED, *arguments) == cli.WRONG_USAGE == 2
     printed = capsys.readouterr().err
     assert printed.startswith("wrong usage: ")
@@ -141,7 +196,10 @@ def test_wrong_usage_names_flag_value_and_what_is_allowed(arguments: list[str], 
 
 @pytest.mark.parametrize("missing", ["bootstrap_servers", "topic", "destination"])
 def test_a_missing_flag_is_named(missing: str, capsys) -> None:
-    assert main("run", *[argument for argument in NEEDED if not argument.startswith(f"--{missing}")]) == 2
+    assert (
+        main("run", *[argument for argument in NEEDED if not argument.startswith(f"--{missing}")])
+        == 2
+    )
     assert f"--{missing} is missing" in capsys.readouterr().err
 
 
@@ -162,9 +220,15 @@ def test_an_unknown_destination_is_wrong_usage(capsys) -> None:
         (["--direct_running_mode=multi_threading"], "share one interpreter lock"),
     ],
 )
-def test_what_cannot_keep_the_guarantee_is_refused_before_anything_starts(arguments: list[str], reason: str, capsys, tmp_path) -> None:
+def test_what_cannot_keep_the_guarantee_is_refused_before_anything_starts(
+    arguments: list[str], reason: str, capsys, tmp_path
+) -> None:
     destination = tmp_path / "payments.duckdb"
-    assert main("run", *NEEDED[:2], f"--destination=duckdb:{destination}", *arguments) == cli.GUARANTEE_REFUSED == 3
+    assert (
+        main("run", *NEEDED[:2], f"--destination=duckdb:{destination}", *arguments)
+        == cli.GUARANTEE_REFUSED
+        == 3
+    )
     printed = capsys.readouterr().err
     assert arguments[0] in printed
     assert reason.removeprefix("not ") in printed
@@ -178,12 +242,26 @@ def test_commands_help_and_version(capsys) -> None:
     assert main("--version") == 0
     assert capsys.readouterr().out == f"payment-pipeline {__version__}\n"
     assert main("runn") == 2
-    assert "runn: there is no such command. Allowed are run, check, produce, preflight, demo." in capsys.readouterr().err
+    assert (
+        "runn: there is no such command. Allowed are run, check, produce, preflight, demo."
+        in capsys.readouterr().err
+    )
 
 
 def test_help_shows_our_options_before_beams() -> None:
     text = run_parser().format_help()
-    ours = [text.index(f"--{name} ") for name in ("topic", "start", "dedup_horizon", "destination", "shards", "schema", "max_record_bytes")]
+    ours = [
+        text.index(f"--{name} ")
+        for name in (
+            "topic",
+            "start",
+            "dedup_horizon",
+            "destination",
+            "shards",
+            "schema",
+            "max_record_bytes",
+        )
+    ]
     assert max(ours) < text.index("Apache Beam's options")
     assert "(default: 1h)" in text and "(default: None)" not in text
 
@@ -198,9 +276,14 @@ def test_an_unexpected_error_is_status_4_with_its_traceback(monkeypatch, capsys)
     assert "ZeroDivisionError: surprise" in printed and "Traceback" in printed
 
 
-def test_a_guarantee_error_from_a_worker_is_status_3_with_its_message_alone(monkeypatch, capsys) -> None:
+def test_a_guarantee_error_from_a_worker_is_status_3_with_its_message_alone(
+    monkeypatch, capsys
+) -> None:
     def stopped(_: list[str]) -> int:
-        raise RuntimeError(f"Traceback of the worker ... {GuaranteeError('offset 7 is gone')!s} [while running WriteRows]")
+        raise RuntimeError(
+            f"Traceback of the worker ... {GuaranteeError('offset 7 is gone')!s} [while running"
+            " WriteRows]"
+        )
 
     monkeypatch.setitem(cli._COMMANDS, "run", stopped)
     assert main("run") == 3
@@ -224,7 +307,14 @@ def test_the_console_script_and_the_module_are_the_same_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "text,micros", [("90s", 90_000_000), ("1h30m", 5_400_000_000), ("250ms", 250_000), ("2d", 172_800_000_000), ("0s", 0)]
+    "text,micros",
+    [
+        ("90s", 90_000_000),
+        ("1h30m", 5_400_000_000),
+        ("250ms", 250_000),
+        ("2d", 172_800_000_000),
+        ("0s", 0),
+    ],
 )
 def test_durations(text: str, micros: int) -> None:
     assert parse_duration("x", text) == micros
@@ -238,13 +328,28 @@ def test_what_is_no_duration(text: str) -> None:
 
 
 def test_sizes_whole_numbers_and_shares() -> None:
-    assert [parse_size("x", text) for text in ("1", "2B", "3KiB", "4MiB", "5GiB")] == [1, 2, 3 << 10, 4 << 20, 5 << 30]
-    assert [parse_share("x", text) for text in ("0", "0.02", ".5", "1", "1.0")] == [0, 0.02, 0.5, 1, 1]
+    assert [parse_size("x", text) for text in ("1", "2B", "3KiB", "4MiB", "5GiB")] == [
+        1,
+        2,
+        3 << 10,
+        4 << 20,
+        5 << 30,
+    ]
+    assert [parse_share("x", text) for text in ("0", "0.02", ".5", "1", "1.0")] == [
+        0,
+        0.02,
+        0.5,
+        1,
+        1,
+    ]
     assert parse_whole("x", "12", 12, 12) == 12
     for judge, texts in (
         (parse_size, ["0", "-1", "1kb", "MiB", ""]),
         (parse_share, ["2", "-0.1", "2%", "", ".", "nan"]),
-        (lambda flag, text: parse_whole(flag, text, 0, 9), ["10", "-1", "1.0", "", "1_0", "9" * 30]),
+        (
+            lambda flag, text: parse_whole(flag, text, 0, 9),
+            ["10", "-1", "1.0", "", "1_0", "9" * 30],
+        ),
     ):
         for text in texts:
             with pytest.raises(UsageError, match="--x="):
@@ -257,7 +362,9 @@ def test_start_times_are_rounded_up_to_kafkas_milliseconds() -> None:
     assert parse_start("timestamp:1970-01-01T01:00:00+01:00") == Start(TIMESTAMP, 0)
 
 
-def test_an_interrupt_that_a_runner_wraps_into_an_error_of_its_own_is_one_all_the_same(monkeypatch, capsys) -> None:
+def test_an_interrupt_that_a_runner_wraps_into_an_error_of_its_own_is_one_all_the_same(
+    monkeypatch, capsys
+) -> None:
     def run(_arguments: list[str]) -> int:
         try:
             os.kill(os.getpid(), signal.SIGINT)
@@ -269,11 +376,16 @@ def test_an_interrupt_that_a_runner_wraps_into_an_error_of_its_own_is_one_all_th
     before = signal.getsignal(signal.SIGINT)
     assert main("run") == 130
     printed = capsys.readouterr().err
-    assert printed == "interrupted: nothing is half done; the next run goes on from the last committed position\n"
+    assert (
+        printed
+        == "interrupted: nothing is half done; the next run goes on from the last committed position\n"
+    )
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_an_interrupt_that_was_swallowed_stops_the_run_before_its_next_step(monkeypatch, capsys) -> None:
+def test_an_interrupt_that_was_swallowed_stops_the_run_before_its_next_step(
+    monkeypatch, capsys
+) -> None:
     done = []
 
     def run(_arguments: list[str]) -> int:
@@ -289,23 +401,38 @@ def test_an_interrupt_that_was_swallowed_stops_the_run_before_its_next_step(monk
 
 
 @pytest.mark.parametrize(
-    "topic,words", [("", "--topic=: a topic"), ("a,b", "--topic=a,b: a topic's name .* once for each topic"), ("a b", "--topic=a b")]
+    "topic,words",
+    [
+        ("", "--topic=: a topic"),
+        ("a,b", "--topic=a,b: a topic's name .* once for each topic"),
+        ("a b", "--topic=a b"),
+    ],
 )
 def test_a_topic_that_no_broker_can_have_is_wrong_usage(topic: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        run_config(["--bootstrap_servers=a:1", f"--topic={topic}", "--destination=duckdb:payments.duckdb"])
+        run_config(
+            ["--bootstrap_servers=a:1", f"--topic={topic}", "--destination=duckdb:payments.duckdb"]
+        )
 
 
 def test_a_path_that_can_hold_no_duckdb_file_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database")
-    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none" / "a.duckdb", "its folder does not exist")):
+    for path, words in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none" / "a.duckdb", "its folder does not exist"),
+    ):
         with pytest.raises(UsageError, match=words):
             open_destination(f"duckdb:{path}")
-    with pytest.raises(UsageError, match="cannot be opened as a DuckDB file"), open_destination(f"duckdb:{tmp_path / 'text'}"):
+    with (
+        pytest.raises(UsageError, match="cannot be opened as a DuckDB file"),
+        open_destination(f"duckdb:{tmp_path / 'text'}"),
+    ):
         pass
 
 
-def test_a_file_of_somebody_elses_is_not_replaced_by_the_demo(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_file_of_somebody_elses_is_not_replaced_by_the_demo(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     with duckdb.connect("demo.duckdb") as connection:
         connection.execute("CREATE TABLE mine AS SELECT 1")
@@ -314,13 +441,29 @@ def test_a_file_of_somebody_elses_is_not_replaced_by_the_demo(tmp_path: Path, mo
     assert (tmp_path / "demo.duckdb").exists()
 
 
-def test_options_of_bigquery_are_refused_for_duckdb_and_checked_for_bigquery(tmp_path: Path) -> None:
+def test_options_of_bigquery_are_refused_for_duckdb_and_checked_for_bigquery(
+    tmp_path: Path,
+) -> None:
     where = ["--bootstrap_servers=a:1", "--topic=payments"]
-    for option in ("--table_prefix=x", "--location=EU", "--create_tables=never", "--update_schema", "--maximum_bytes_billed=1GiB"):
+    for option in (
+        "--table_prefix=x",
+        "--location=EU",
+        "--create_tables=never",
+        "--update_schema",
+        "--maximum_bytes_billed=1GiB",
+    ):
         with pytest.raises(UsageError, match="only for --destination=bigquery"):
             run_config([*where, "--destination=duckdb:payments.duckdb", option])
     bigquery = [*where, "--destination=bigquery:my-project.payments"]
-    config = run_config([*bigquery, "--table_prefix=x_", "--location=EU", "--update_schema", "--maximum_bytes_billed=2GiB"])
+    config = run_config(
+        [
+            *bigquery,
+            "--table_prefix=x_",
+            "--location=EU",
+            "--update_schema",
+            "--maximum_bytes_billed=2GiB",
+        ]
+    )
     assert config.destination == "bigquery:my-project.payments"
     assert config.destination_options == {
         "prefix": "x_",
@@ -340,7 +483,13 @@ def test_options_of_bigquery_are_refused_for_duckdb_and_checked_for_bigquery(tmp
     ):
         with pytest.raises(UsageError, match=words):
             run_config([*bigquery, option])
-    for url in ("bigquery:payments", "bigquery:.d", "bigquery:my-project.", "bigquery:my-project.a-b", "bigquery:X.d"):
+    for url in (
+        "bigquery:payments",
+        "bigquery:.d",
+        "bigquery:my-project.",
+        "bigquery:my-project.a-b",
+        "bigquery:X.d",
+    ):
         with pytest.raises(UsageError, match=r"bigquery:PROJECT\.DATASET"):
             run_config([*where, f"--destination={url}"])
 
@@ -350,12 +499,24 @@ def test_options_of_bigquery_are_refused_for_duckdb_and_checked_for_bigquery(tmp
     [
         ("http://bigquery.example.com", "127.0.0.1:1", "plaintext is allowed only to this machine"),
         ("http://10.0.0.1:9050", "10.0.0.1:9060", "plaintext is allowed only to this machine"),
-        ("https://bigquery.example.com", "127.0.0.1:9060", "one is on this machine, the other is not"),
+        (
+            "https://bigquery.example.com",
+            "127.0.0.1:9060",
+            "one is on this machine, the other is not",
+        ),
         ("127.0.0.1:9050", "127.0.0.1:9060", "must be a URL"),
         ("http://127.0.0.1.example.com", "127.0.0.1:9060", "plaintext is allowed only"),
     ],
 )
-def test_credentials_and_payments_never_travel_in_plaintext(api: str, storage: str, words: str) -> None:
-    where = ["--bootstrap_servers=a:1", "--topic=payments", "--destination=bigquery:my-project.payments"]
+def test_credentials_and_payments_never_travel_in_plaintext(
+    api: str, storage: str, words: str
+) -> None:
+    where = [
+        "--bootstrap_servers=a:1",
+        "--topic=payments",
+        "--destination=bigquery:my-project.payments",
+    ]
     with pytest.raises(UsageError, match=words):
-        run_config([*where, f"--bigquery_api_endpoint={api}", f"--bigquery_storage_endpoint={storage}"])
+        run_config(
+            [*where, f"--bigquery_api_endpoint={api}", f"--bigquery_storage_endpoint={storage}"]
+        )

@@ -26,7 +26,9 @@ def test_every_test_that_the_guarantees_name_is_there(document: str) -> None:
 
 @pytest.mark.parametrize("table", [PAYMENTS, REJECTED, GAPS, RUNS])
 def test_the_unprotected_columns_are_listed(table: str) -> None:
-    (row,) = [line for line in GUARANTEES.splitlines() if line.startswith("| `") and f"`{table}`" in line]
+    (row,) = [
+        line for line in GUARANTEES.splitlines() if line.startswith("| `") and f"`{table}`" in line
+    ]
     assert re.findall(r"`(\w+)`", row.split("|")[2]) == list(UNPROTECTED_COLUMNS[table])
 
 

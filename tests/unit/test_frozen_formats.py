@@ -1,4 +1,6 @@
-"""What outlives a process: changing any of it needs a migration, so it is written down here byte by byte."""
+"""What outlives a process: changing any of it needs a migration, so it is written down here byte by
+byte.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,28 @@ from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.per_key import DeduplicatePerKey
 from transforms.deduplicate.settings import DedupSettings
-from transforms.deduplicate.shard_state import ShardHead, build_index, decode_groups, decode_head, encode_groups, encode_head, new_head
+from transforms.deduplicate.shard_state import (
+    ShardHead,
+    build_index,
+    decode_groups,
+    decode_head,
+    encode_groups,
+    encode_head,
+    new_head,
+)
 from transforms.deduplicate.sharded import DeduplicateSharded
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord, TableProgress
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.coordinates import coordinate_hashes, coordinate_sum
 from transforms.model.fingerprints import fingerprints_of, shards_of
-from transforms.model.run_report import PartitionWritten, ReaderReport, ShardReport, StreamWritten, decode_report, encode_report
+from transforms.model.run_report import (
+    PartitionWritten,
+    ReaderReport,
+    ShardReport,
+    StreamWritten,
+    decode_report,
+    encode_report,
+)
 from transforms.model.schema import load_schema
 from transforms.read.partition_reader import PartitionRange
 
@@ -67,10 +84,19 @@ def test_step_labels(layout: str) -> None:
     )  # fmt: skip
     pipeline = Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     build(pipeline, run)
-    names = {transform.unique_name for transform in pipeline.to_runner_api().components.transforms.values()}
+    names = {
+        transform.unique_name
+        for transform in pipeline.to_runner_api().components.transforms.values()
+    }
     # Beam's own steps inside (Create, WithKeys) are Beam's business.
     assert [label for label in LABELS[layout] if label not in names] == []
-    ours = {name for name in names if name.split("/")[0] != "Plan" and "/OneKey/" not in name and "AppliedPTransform" not in name}
+    ours = {
+        name
+        for name in names
+        if name.split("/")[0] != "Plan"
+        and "/OneKey/" not in name
+        and "AppliedPTransform" not in name
+    }
     assert ours == set(LABELS[layout]) - {"Plan"}
 
 
@@ -84,7 +110,9 @@ def test_state_cells_and_timers() -> None:
     ):
         state, timers = get_dofn_specs(dofn)
         assert {spec.name for spec in state} == cells
-        assert {spec.name for spec in timers} == {"ts-expiry"}, "ts- is Beam's prefix of a timer family"
+        assert {spec.name for spec in timers} == {"ts-expiry"}, (
+            "ts- is Beam's prefix of a timer family"
+        )
 
 
 def test_the_head_of_a_shard() -> None:
@@ -105,7 +133,11 @@ def test_the_groups_of_a_slot() -> None:
         15: "fffffffd" + "00000001" + "3e23e8160039594a3389",
     }
     assert [(bucket, rows.shape) for bucket, rows in decode_groups(blobs[1])] == [(7, (2, 10))]
-    assert build_index(-3, blobs.values()).buckets_of(fingerprints).tolist() == [7, np.iinfo(np.int32).min, 7]
+    assert build_index(-3, blobs.values()).buckets_of(fingerprints).tolist() == [
+        7,
+        np.iinfo(np.int32).min,
+        7,
+    ]
 
 
 def test_shards_are_hash_ranges() -> None:
@@ -118,18 +150,36 @@ def test_shards_are_hash_ranges() -> None:
 def test_coordinate_hashes() -> None:
     found = coordinate_hashes("payments", 3, np.array([0, 1, 1 << 40]))
     assert [f"{number:016x}" for number in found.tolist()] == COORDINATES
-    assert coordinate_sum("payments", 3, np.array([0, 1, 1 << 40])) == sum(int(text, 16) for text in COORDINATES) % 2**64
+    assert (
+        coordinate_sum("payments", 3, np.array([0, 1, 1 << 40]))
+        == sum(int(text, 16) for text in COORDINATES) % 2**64
+    )
     assert coordinate_sum("payments", 3, np.array([], dtype=np.int64)) == 0
 
 
 def test_reports() -> None:
-    shard = ShardReport(2, [StreamWritten("t", "s", 4)], [PartitionWritten("p", 0, "t", 4, 1 << 63, -5)], b"ipc", {7: -1})
+    shard = ShardReport(
+        2,
+        [StreamWritten("t", "s", 4)],
+        [PartitionWritten("p", 0, "t", 4, 1 << 63, -5)],
+        b"ipc",
+        {7: -1},
+    )
     reader = ReaderReport("p", 0, 1, 9, 5, 1 << 63, [(2, 4)])
     assert msgspec.msgpack.decode(encode_report(shard)) == {
         "type": "shard",
         "shard": 2,
         "streams": [{"table": "t", "stream": "s", "rows": 4}],
-        "partitions": [{"topic": "p", "partition": 0, "table": "t", "records": 4, "coordinate_hash": 1 << 63, "highest_event_time_us": -5}],
+        "partitions": [
+            {
+                "topic": "p",
+                "partition": 0,
+                "table": "t",
+                "records": 4,
+                "coordinate_hash": 1 << 63,
+                "highest_event_time_us": -5,
+            }
+        ],
         "totals": b"ipc",
         "live_ids": {7: -1},
     }

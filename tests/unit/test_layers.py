@@ -35,20 +35,27 @@ def test_a_layer_imports_nothing_above_or_beside_it(package: str) -> None:
 
 
 def test_the_streaming_protocol_knows_no_runner() -> None:
-    files = [*(ROOT / "transforms" / "stream").glob("*.py"), *(ROOT / "transforms" / "destinations" / "contract").glob("*.py")]
+    files = [
+        *(ROOT / "transforms" / "stream").glob("*.py"),
+        *(ROOT / "transforms" / "destinations" / "contract").glob("*.py"),
+    ]
     assert len(files) > 8
     for file in files:
         assert "apache_beam" not in imported_packages(file), file
 
 
 def test_no_folder_of_tests_is_named_like_a_package() -> None:
-    """pytest puts tests/ on the path of some modules: a folder `pipeline` there would hide the package."""
+    """pytest puts tests/ on the path of some modules: a folder `pipeline` there would hide the
+    package.
+    """
     folders = {folder.name for folder in (ROOT / "tests").iterdir() if folder.is_dir()}
     assert not folders & set(FORBIDDEN)
 
 
 def test_money_is_never_a_float() -> None:
-    """The name `float` appears in none of the files that touch amounts, apart from the decoder's FLOAT64 columns."""
+    """The name `float` appears in none of the files that touch amounts, apart from the decoder's
+    FLOAT64 columns.
+    """
     for name in ("model/totals", "deduplicate/outcome", "model/tables"):
         tree = ast.parse((ROOT / "transforms" / f"{name}.py").read_text())
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {

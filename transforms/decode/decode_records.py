@@ -1,4 +1,6 @@
-"""DecodeRecords: bytes to columns, event time and lateness, then by shard. Everything here depends on the record and the plan alone."""
+"""DecodeRecords: bytes to columns, event time and lateness, then by shard. Everything here depends
+on the record and the plan alone.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ class JudgeRecords(beam.DoFn):
     ) -> None:
         """watermarks: microseconds per (topic, partition); None: nothing is late there.
 
-        present: offsets that have a row already; their records are passed over, the table has their verdict.
-        refused: offsets whose payments the destination refuses; they are rejected.
+        present: offsets that have a row already; their records are passed over, the table has their
+        verdict. refused: offsets whose payments the destination refuses; they are rejected.
         """
         self._decoder = decoder
         self._present = dict(present)
@@ -46,7 +48,9 @@ class JudgeRecords(beam.DoFn):
         position = (block.topic, block.partition)
         judged = reject_untimely(block, decoded, self._watermarks[position], self._limits)
         if position in self._refused:
-            judged = reject_refused(block, judged, self._refused[position], self._limits.max_record_bytes)
+            judged = reject_refused(
+                block, judged, self._refused[position], self._limits.max_record_bytes
+            )
         if position in self._present:
             judged = _absent(judged, self._present[position])
         yield from split_by_shard(judged, self._shards)
@@ -54,8 +58,11 @@ class JudgeRecords(beam.DoFn):
 
 def _absent(block: DecodedBlock, present: NDArray[np.int64]) -> DecodedBlock:
     payments, rejected = (
-        ~np.isin(rows.column("kafka_offset").to_numpy(), present, kind="sort") for rows in (block.payments, block.rejected)
+        ~np.isin(rows.column("kafka_offset").to_numpy(), present, kind="sort")
+        for rows in (block.payments, block.rejected)
     )
     return DecodedBlock(
-        block.payments.filter(pa.array(payments)), np.asarray(block.payload_index)[payments], block.rejected.filter(pa.array(rejected))
+        block.payments.filter(pa.array(payments)),
+        np.asarray(block.payload_index)[payments],
+        block.rejected.filter(pa.array(rejected)),
     )

@@ -1,7 +1,9 @@
-"""Kafka values to Arrow columns. Every value is judged on its own: one record can never shift, hide or break another.
+"""Kafka values to Arrow columns. Every value is judged on its own: one record can never shift, hide
+or break another.
 
-The fast way decodes with one C call per value and converts whole columns; whatever it does not understand at once goes the slow way, one
-record at a time (`judge_record`). Both say the same: a property test holds them against an independent, obvious decoder.
+The fast way decodes with one C call per value and converts whole columns; whatever it does not
+understand at once goes the slow way, one record at a time (`judge_record`). Both say the same: a
+property test holds them against an independent, obvious decoder.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ _FAST_TYPES: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """One record by the slow way: `row` holds the columns of a payment, or reason and detail say why it is rejected.
+    """One record by the slow way: `row` holds the columns of a payment, or reason and detail say
+    why it is rejected.
 
     transaction_id and event_time_us are what could be read of a rejected record.
     """
@@ -60,8 +63,16 @@ class Judged:
 class Decoder:
     """Picklable; builds its msgspec decoder on first use in each process."""
 
-    def __init__(self, schema: PaymentSchema, *, unknown_fields: str = "keep", max_record_bytes: int = 8 << 20) -> None:
-        """unknown_fields: `keep` (as JSON in the column unknown_fields) or `reject`. max_record_bytes: longer values are `too_large`."""
+    def __init__(
+        self,
+        schema: PaymentSchema,
+        *,
+        unknown_fields: str = "keep",
+        max_record_bytes: int = 8 << 20,
+    ) -> None:
+        """unknown_fields: `keep` (as JSON in the column unknown_fields) or `reject`.
+        max_record_bytes: longer values are `too_large`.
+        """
         self._schema = schema
         self._reject_unknown = unknown_fields == "reject"
         self._max_record_bytes = max_record_bytes
@@ -71,12 +82,22 @@ class Decoder:
         return {**self.__dict__, "_decode": None}
 
     def decode(self, block: RawBlock) -> DecodedBlock:
-        """Every record of the block is in exactly one of `payments` and `rejected`, in offset order. Never raises on a record's bytes."""
+        """Every record of the block is in exactly one of `payments` and `rejected`, in offset
+        order. Never raises on a record's bytes.
+        """
         structs = self._decode_values(block.values)
         columns, fast = self._columns(structs)
-        judged = [(row, self.judge_record(block.values[row])) for row in np.flatnonzero(~fast).tolist()]
-        payments, index = self._payments(block, columns, fast, [(row, one.row) for row, one in judged if one.row is not None])
-        return DecodedBlock(payments, index, self._rejected(block, [(row, one) for row, one in judged if one.row is None]))
+        judged = [
+            (row, self.judge_record(block.values[row])) for row in np.flatnonzero(~fast).tolist()
+        ]
+        payments, index = self._payments(
+            block, columns, fast, [(row, one.row) for row, one in judged if one.row is not None]
+        )
+        return DecodedBlock(
+            payments,
+            index,
+            self._rejected(block, [(row, one) for row, one in judged if one.row is None]),
+        )
 
     def judge_record(self, value: bytes | None) -> Judged:
         """The slow way: the whole rule for one value."""
@@ -97,7 +118,11 @@ class Decoder:
         try:
             row = read_record(self._schema.fields, members, "", self._schema.amount_column, unknown)
             if unknown and self._reject_unknown:
-                raise Rejected("unknown_field", f"{', '.join(sorted(unknown))[:500]}: not in the schema, and --unknown_fields=reject")
+                raise Rejected(
+                    "unknown_field",
+                    f"{', '.join(sorted(unknown))[:500]}: not in the schema, and"
+                    " --unknown_fields=reject",
+                )
         except Rejected as problem:
             return Judged(None, problem.reason, problem.detail, *known)
         row["unknown_fields"] = msgspec.json.encode(unknown).decode() if unknown else None
@@ -108,7 +133,9 @@ class Decoder:
         for field in self._schema.fields:
             if field.column in (DEDUP_COLUMN, EVENT_TIME_COLUMN) and field.name in members:
                 try:
-                    found[field.column] = read_field(field, bytes(members[field.name]), field.name, False, {})
+                    found[field.column] = read_field(
+                        field, bytes(members[field.name]), field.name, False, {}
+                    )
                 except Rejected:
                     continue
         return found.get(DEDUP_COLUMN) or None, found.get(EVENT_TIME_COLUMN)
@@ -121,13 +148,15 @@ class Decoder:
         if max(map(len, sized), default=0) > limit:
             sized = [value if len(value) <= limit else b"" for value in sized]
         if not all(map(bytes.isascii, sized)):
-            # msgspec does not look into a Raw, nor into a value that a later one of the same key replaces.
+            # msgspec does not look into a Raw, nor into a value that a later one of the same key
+            # replaces.
             sized = [value if value.isascii() or _is_utf8(value) else b"" for value in sized]
         structs: list[Any] = []
         remaining = iter(sized)
         while True:
             try:
-                # On an error `extend` keeps what came before it, and the iterator stands behind the refused value.
+                # On an error `extend` keeps what came before it, and the iterator stands behind the
+                # refused value.
                 structs.extend(map(decode, remaining))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 structs.append(None)
@@ -135,9 +164,19 @@ class Decoder:
                 return structs
 
     def _build(self) -> Callable[[bytes], Any]:
-        required = [(field.name, _fast_type(field)) for field in self._schema.fields if field.mode == "REQUIRED"]
-        optional = [(field.name, *_optional(field)) for field in self._schema.fields if field.mode != "REQUIRED"]
-        struct = msgspec.defstruct("Payment", [*required, *optional], forbid_unknown_fields=True, gc=False)
+        required = [
+            (field.name, _fast_type(field))
+            for field in self._schema.fields
+            if field.mode == "REQUIRED"
+        ]
+        optional = [
+            (field.name, *_optional(field))
+            for field in self._schema.fields
+            if field.mode != "REQUIRED"
+        ]
+        struct = msgspec.defstruct(
+            "Payment", [*required, *optional], forbid_unknown_fields=True, gc=False
+        )
         return msgspec.json.Decoder(struct).decode
 
     def _columns(self, structs: list[Any]) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
@@ -148,15 +187,23 @@ class Decoder:
         columns = {}
         for field in self._schema.fields:
             values = list(map(attrgetter(field.name), good))
-            columns[field.column], refused = _column(field, values, field.column == self._schema.amount_column)
+            columns[field.column], refused = _column(
+                field, values, field.column == self._schema.amount_column
+            )
             understood &= ~refused
         if not understood.all():
-            columns = {name: column.filter(pa.array(understood)) for name, column in columns.items()}
+            columns = {
+                name: column.filter(pa.array(understood)) for name, column in columns.items()
+            }
             fast[fast] = understood
         return columns, fast
 
     def _payments(
-        self, block: RawBlock, columns: dict[str, pa.Array], fast: NDArray[np.bool_], slow: list[tuple[int, dict[str, Any] | None]]
+        self,
+        block: RawBlock,
+        columns: dict[str, pa.Array],
+        fast: NDArray[np.bool_],
+        slow: list[tuple[int, dict[str, Any] | None]],
     ) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
         rows = np.flatnonzero(fast)
         fields = [*self._schema.arrow_fields(), pa.field("unknown_fields", pa.string())]
@@ -169,14 +216,19 @@ class Decoder:
             order = np.argsort(rows, kind="stable")
             batch, rows = batch.take(pa.array(order)), rows[order]
         kafka = _kafka_columns(block, rows)
-        return pa.RecordBatch.from_arrays([*batch.columns, *kafka], schema=pa.schema([*fields, *_KAFKA])), rows
+        return pa.RecordBatch.from_arrays(
+            [*batch.columns, *kafka], schema=pa.schema([*fields, *_KAFKA])
+        ), rows
 
     def _rejected(self, block: RawBlock, judged: list[tuple[int, Judged]]) -> pa.RecordBatch:
         rows = np.array([row for row, _ in judged], dtype=np.int64)
         columns = [
             pa.array([one.reason for _, one in judged], pa.string()),
             pa.array([one.detail for _, one in judged], pa.string()),
-            pa.array([original_payload(block.values[row], self._max_record_bytes) for row, _ in judged], pa.binary()),
+            pa.array(
+                [original_payload(block.values[row], self._max_record_bytes) for row, _ in judged],
+                pa.binary(),
+            ),
             pa.array([one.transaction_id for _, one in judged], pa.string()),
             pa.array([one.event_time_us for _, one in judged], pa.int64()).cast(TIMESTAMP),
             *_kafka_columns(block, rows),
@@ -206,7 +258,9 @@ def _optional(field: SchemaField) -> tuple[Any, Any]:
     return (msgspec.Raw, _NULL) if _is_raw(field) else (_FAST_TYPES[field.type] | None, None)
 
 
-def _column(field: SchemaField, values: list[Any], amount: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
+def _column(
+    field: SchemaField, values: list[Any], amount: bool
+) -> tuple[pa.Array, NDArray[np.bool_]]:
     """The column, and a mask of the rows that must be judged by the slow way."""
     if field.type == "NUMERIC" and field.mode != "REPEATED":
         return _numeric_column(field, values, amount)
@@ -217,8 +271,12 @@ def _column(field: SchemaField, values: list[Any], amount: bool) -> tuple[pa.Arr
     return pa.array(values, field.arrow_field().type), _none_refused(len(values))
 
 
-def _numeric_column(field: SchemaField, values: list[msgspec.Raw], amount: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Exact: only the plain forms whose digits surely fit are cast, so that Arrow has nothing to round."""
+def _numeric_column(
+    field: SchemaField, values: list[msgspec.Raw], amount: bool
+) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Exact: only the plain forms whose digits surely fit are cast, so that Arrow has nothing to
+    round.
+    """
     texts = pa.array(list(map(bytes, values)), pa.binary()).cast(pa.string())
     is_null = pc.equal(texts, "null")
     plain = pc.match_substring_regex(texts, _PLAIN_AMOUNT if amount else _PLAIN_NUMERIC)
@@ -231,7 +289,9 @@ _PLAIN_AMOUNT: Final = r'^(-?[0-9]{1,20}(\.[0-9]{1,9})?|"-?[0-9]{1,20}(\.[0-9]{1
 _PLAIN_NUMERIC: Final = r'^(-?[0-9]{1,29}(\.[0-9]{1,9})?|"-?[0-9]{1,29}(\.[0-9]{1,9})?")$'
 
 
-def _nested_column(field: SchemaField, values: list[msgspec.Raw]) -> tuple[pa.Array, NDArray[np.bool_]]:
+def _nested_column(
+    field: SchemaField, values: list[msgspec.Raw]
+) -> tuple[pa.Array, NDArray[np.bool_]]:
     """DATE, JSON, RECORD and REPEATED: one call of the slow rule per value."""
     refused = _none_refused(len(values))
     converted: list[Any] = []
@@ -252,7 +312,9 @@ def _none_refused(rows: int) -> NDArray[np.bool_]:
 
 
 def _kafka_columns(block: RawBlock, rows: NDArray[np.int64]) -> list[pa.Array]:
-    """A Kafka timestamp that is no moment between the years 0001 and 9999 counts as none: producers may write anything there."""
+    """A Kafka timestamp that is no moment between the years 0001 and 9999 counts as none: producers
+    may write anything there.
+    """
     timestamps = np.array(block.timestamps, dtype=np.int64)[rows]
     none = (timestamps < 0) | (timestamps > LATEST_US // 1000)
     return [

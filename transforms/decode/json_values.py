@@ -1,4 +1,6 @@
-"""One JSON value of a message as one value of a column: the rule, one at a time. decode.py has the same rule on columns."""
+"""One JSON value of a message as one value of a column: the rule, one at a time. decode.py has the
+same rule on columns.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,21 @@ from msgspec.json import Decoder as JsonDecoder
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_date, parse_timestamp
 from transforms.model.schema import DEDUP_COLUMN, SchemaField
 
-REASONS: Final = ("null_value", "too_large", "invalid_json", "missing_field", "wrong_type", "out_of_range", "unknown_field")
+REASONS: Final = (
+    "null_value",
+    "too_large",
+    "invalid_json",
+    "missing_field",
+    "wrong_type",
+    "out_of_range",
+    "unknown_field",
+)
 """Of several that apply to one record, the first counts."""
 
 AMOUNT_LIMIT: Final = Decimal(10) ** 20
-"""Amounts from here on are out of range, so that no sum of them in the control totals can leave NUMERIC's 29 integer digits."""
+"""Amounts from here on are out of range, so that no sum of them in the control totals can leave
+NUMERIC's 29 integer digits.
+"""
 
 _NUMERIC_LIMIT: Final = Decimal(10) ** 29
 _NANO: Final = Decimal("1e-9")
@@ -44,10 +56,13 @@ class Rejected(ValueError):
         self.detail = detail
 
 
-def read_field(field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]) -> Any:
+def read_field(
+    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]
+) -> Any:
     """The column's value of valid JSON `raw`; None for null. Raises Rejected naming `path`.
 
-    amount: the stricter limit of the amount column. unknown: takes the fields of RECORDs that the schema does not name, by their path.
+    amount: the stricter limit of the amount column. unknown: takes the fields of RECORDs that the
+    schema does not name, by their path.
     """
     if raw == b"null":
         if field.mode == "REQUIRED":
@@ -56,21 +71,32 @@ def read_field(field: SchemaField, raw: bytes, path: str, amount: bool, unknown:
     if field.mode == "REPEATED":
         if raw[:1] != b"[":
             raise Rejected("wrong_type", f"{path}: must be an array")
-        return [_read_element(field, bytes(item), f"{path}[{index}]", unknown) for index, item in enumerate(_ARRAY.decode(raw))]
+        return [
+            _read_element(field, bytes(item), f"{path}[{index}]", unknown)
+            for index, item in enumerate(_ARRAY.decode(raw))
+        ]
     return _read_value(field, raw, path, amount, unknown)
 
 
 def read_record(
-    fields: tuple[SchemaField, ...], members: dict[str, msgspec.Raw], path: str, amount: str | None, unknown: dict[str, msgspec.Raw]
+    fields: tuple[SchemaField, ...],
+    members: dict[str, msgspec.Raw],
+    path: str,
+    amount: str | None,
+    unknown: dict[str, msgspec.Raw],
 ) -> dict[str, Any]:
-    """Columns of one JSON object. Raises Rejected with the first reason, in the order of REASONS, of all its fields."""
+    """Columns of one JSON object. Raises Rejected with the first reason, in the order of REASONS,
+    of all its fields.
+    """
     row: dict[str, Any] = {}
     problems: list[Rejected] = []
     for field in fields:
         where = f"{path}{field.name}"
         try:
             if field.name in members:
-                row[field.column] = read_field(field, bytes(members[field.name]), where, field.column == amount, unknown)
+                row[field.column] = read_field(
+                    field, bytes(members[field.name]), where, field.column == amount, unknown
+                )
             elif field.mode == "REQUIRED":
                 raise Rejected("missing_field", f"{where}: is missing, but REQUIRED")
             else:
@@ -84,13 +110,17 @@ def read_record(
     return row
 
 
-def _read_element(field: SchemaField, raw: bytes, path: str, unknown: dict[str, msgspec.Raw]) -> Any:
+def _read_element(
+    field: SchemaField, raw: bytes, path: str, unknown: dict[str, msgspec.Raw]
+) -> Any:
     if raw == b"null":
         raise Rejected("wrong_type", f"{path}: an array of BigQuery holds no null")
     return _read_value(field, raw, path, False, unknown)
 
 
-def _read_value(field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]) -> Any:
+def _read_value(
+    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]
+) -> Any:
     if field.type == "RECORD":
         if raw[:1] != b"{":
             raise Rejected("wrong_type", f"{path}: must be an object")
@@ -116,14 +146,20 @@ def _read_text(field: SchemaField, raw: bytes, path: str) -> Any:
         return parse_timestamp(text) if field.type == "TIMESTAMP" else parse_date(text)
     except NotATime as error:
         raise Rejected(
-            "wrong_type", f"{path}: {_short(text)} is not an RFC 3339 {'time' if field.type == 'TIMESTAMP' else 'date'}"
+            "wrong_type",
+            f"{path}: {_short(text)} is not an RFC 3339"
+            f" {'time' if field.type == 'TIMESTAMP' else 'date'}",
         ) from error
     except TimeOutOfRange as error:
-        raise Rejected("out_of_range", f"{path}: {_short(text)} is no moment between the years 0001 and 9999") from error
+        raise Rejected(
+            "out_of_range", f"{path}: {_short(text)} is no moment between the years 0001 and 9999"
+        ) from error
 
 
 def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
-    """Exact from a JSON string and from a JSON number alike. More digits than the type holds are out of range, never rounded."""
+    """Exact from a JSON string and from a JSON number alike. More digits than the type holds are
+    out of range, never rounded.
+    """
     if raw[:1] not in b'"-0123456789':
         raise Rejected("wrong_type", f"{path}: must be a number or a string with one")
     text = _STRING.decode(raw) if raw[:1] == b'"' else raw.decode()
@@ -131,18 +167,28 @@ def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
         raise Rejected("wrong_type", f"{path}: {_short(text)} is not a decimal number")
     value = _EXACT.create_decimal(text) if len(text) <= 60 else _long_number(text)
     limit = AMOUNT_LIMIT if amount else _NUMERIC_LIMIT
-    if not value.is_finite() or value.copy_abs() >= limit:  # abs() would raise Overflow in the thread's own context
-        raise Rejected("out_of_range", f"{path}: {_short(text)} is not below {'10^20, the limit of an amount' if amount else '10^29'}")
+    if (
+        not value.is_finite() or value.copy_abs() >= limit
+    ):  # abs() would raise Overflow in the thread's own context
+        raise Rejected(
+            "out_of_range",
+            f"{path}: {_short(text)} is not below"
+            f" {'10^20, the limit of an amount' if amount else '10^29'}",
+        )
     rounded = value.quantize(_NANO, context=_EXACT)
     # An exponent below the least that Decimal knows has made the value 0 already.
     if rounded != value or (not value and not _is_zero(text)):
-        raise Rejected("out_of_range", f"{path}: {_short(text)} has more than 9 digits after the point")
+        raise Rejected(
+            "out_of_range", f"{path}: {_short(text)} has more than 9 digits after the point"
+        )
     return rounded
 
 
 def _long_number(text: str) -> Decimal:
     """More than 60 characters: exact all the same, since zeros may be most of them."""
-    return decimal.Context(prec=len(text), Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]).create_decimal(text)
+    return decimal.Context(
+        prec=len(text), Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]
+    ).create_decimal(text)
 
 
 def _is_zero(text: str) -> bool:
@@ -156,7 +202,9 @@ def _read_typed(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
     if field.type == "INT64" and any(mark in raw for mark in b".eE"):
         raise Rejected("wrong_type", f"{path}: must be an integer, without point or exponent")
     try:
-        value = int(raw) if field.type == "INT64" and len(raw) <= 40 else _TYPED[field.type].decode(raw)
+        value = (
+            int(raw) if field.type == "INT64" and len(raw) <= 40 else _TYPED[field.type].decode(raw)
+        )
     except msgspec.DecodeError as error:
         reason = "out_of_range" if is_number else "wrong_type"
         raise Rejected(reason, f"{path}: is not a {field.type} ({error})") from error

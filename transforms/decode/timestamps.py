@@ -1,4 +1,6 @@
-"""Times from text: RFC 3339 with any offset; without an offset UTC, as in BigQuery; digits beyond the microsecond are cut."""
+"""Times from text: RFC 3339 with any offset; without an offset UTC, as in BigQuery; digits beyond
+the microsecond are cut.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from numpy.typing import NDArray
 
 from transforms.model.tables import EARLIEST_US, LATEST_US, TIMESTAMP
 
-_RFC3339: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:[Zz]|([+-])(\d\d):(\d\d))?", re.ASCII)
+_RFC3339: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:[Zz]|([+-])(\d\d):(\d\d))?",
+    re.ASCII,
+)
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _PLAIN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 _EPOCH: Final = datetime(1970, 1, 1)
@@ -26,17 +31,31 @@ class NotATime(ValueError):
 
 
 class TimeOutOfRange(ValueError):
-    """The form is right, but there is no such moment between the years 0001 and 9999; leap seconds are among them, as in BigQuery."""
+    """The form is right, but there is no such moment between the years 0001 and 9999; leap seconds
+    are among them, as in BigQuery.
+    """
 
 
 def parse_timestamp(text: str) -> int:
-    """Microseconds since 1970 in UTC. Raises NotATime, TimeOutOfRange. Source: RFC 3339 section 5.6."""
+    """Microseconds since 1970 in UTC. Raises NotATime, TimeOutOfRange. Source: RFC 3339 section
+    5.6.
+    """
     match = _RFC3339.fullmatch(text)
     if not match:
         raise NotATime(text)
-    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
+    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = (
+        match.groups()
+    )
     try:
-        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), int((fraction or "")[:6].ljust(6, "0")))
+        moment = datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour),
+            int(minute),
+            int(second),
+            int((fraction or "")[:6].ljust(6, "0")),
+        )
         if sign:
             if int(offset_hours) > 23 or int(offset_minutes) > 59:
                 raise TimeOutOfRange(text)
@@ -59,7 +78,9 @@ def parse_date(text: str) -> date:
 
 
 def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """A column of texts as timestamps, and a mask of the rows that are not in the most common form: those must be parsed one by one."""
+    """A column of texts as timestamps, and a mask of the rows that are not in the most common form:
+    those must be parsed one by one.
+    """
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
     times = _cast(pc.if_else(plain, texts, None))
     micros = times.view(pa.int64())
@@ -69,7 +90,9 @@ def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
 
 def _cast(texts: pa.Array) -> pa.Array:
-    """Nulls where there is no such moment. One impossible date refuses a whole cast, so the column is halved until few rows share its fate."""
+    """Nulls where there is no such moment. One impossible date refuses a whole cast, so the column
+    is halved until few rows share its fate.
+    """
     try:
         return texts.cast(TIMESTAMP)
     except pa.ArrowInvalid:

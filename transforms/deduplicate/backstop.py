@@ -1,4 +1,6 @@
-"""The last line behind the watermark: what a shard may have forgotten is late, whatever watermark its split judged by."""
+"""The last line behind the watermark: what a shard may have forgotten is late, whatever watermark
+its split judged by.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,19 @@ from transforms.model.rejected import LATE, rejected_rows
 
 
 def reject_behind_expiry(batch: ShardBatch, behind: NDArray[np.bool_]) -> ShardBatch:
-    """Moves the payments of the mask `behind` to `rejected`. The message's bytes are not carried this far: its decoded row is the detail."""
+    """Moves the payments of the mask `behind` to `rejected`. The message's bytes are not carried
+    this far: its decoded row is the detail.
+    """
     moved = batch.payments.filter(pa.array(behind))
     details = [
-        "behind the expired state of its shard; decoded: " + json.dumps(row, default=str, sort_keys=True)
+        "behind the expired state of its shard; decoded: "
+        + json.dumps(row, default=str, sort_keys=True)
         for row in moved.drop_columns(["fingerprint"]).to_pylist()
     ]
     rejected = rejected_rows(moved, [LATE] * len(details), details, [None] * len(details))
-    with_prints = pa.RecordBatch.from_arrays([moved.column("fingerprint"), *rejected.columns], schema=batch.rejected.schema)
-    return ShardBatch(batch.payments.filter(pa.array(~behind)), pa.concat_batches([batch.rejected, with_prints]))
+    with_prints = pa.RecordBatch.from_arrays(
+        [moved.column("fingerprint"), *rejected.columns], schema=batch.rejected.schema
+    )
+    return ShardBatch(
+        batch.payments.filter(pa.array(~behind)), pa.concat_batches([batch.rejected, with_prints])
+    )

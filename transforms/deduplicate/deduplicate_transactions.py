@@ -17,7 +17,8 @@ LAYOUTS: Final = ("sharded", "per_key")
 class DeduplicateTransactions(beam.PTransform):
     """PCollection[(shard, ShardBatch)] -> PCollection[ShardOutcome].
 
-    A record that is not late is accepted exactly when its id is not in the state. Ids leave it by event-time timers (see buckets.py).
+    A record that is not late is accepted exactly when its id is not in the state. Ids leave it by
+    event-time timers (see buckets.py).
     """
 
     def __init__(self, layout: str, settings: DedupSettings) -> None:
@@ -29,7 +30,11 @@ class DeduplicateTransactions(beam.PTransform):
         if self._layout == "per_key":
             return (
                 batches
-                | "SplitByKey" >> beam.ParDo(SplitByKey()).with_output_types(tuple[str, tuple[int, ShardBatch]])
-                | "PerKey" >> beam.ParDo(DeduplicatePerKey(self._settings)).with_output_types(ShardOutcome)
+                | "SplitByKey"
+                >> beam.ParDo(SplitByKey()).with_output_types(tuple[str, tuple[int, ShardBatch]])
+                | "PerKey"
+                >> beam.ParDo(DeduplicatePerKey(self._settings)).with_output_types(ShardOutcome)
             )
-        return batches | "Sharded" >> beam.ParDo(DeduplicateSharded(self._settings)).with_output_types(ShardOutcome)
+        return batches | "Sharded" >> beam.ParDo(
+            DeduplicateSharded(self._settings)
+        ).with_output_types(ShardOutcome)

@@ -1,6 +1,8 @@
-"""An in-process index over the fingerprints of one shard: sorted numpy runs, merged like an LSM tree.
+"""An in-process index over the fingerprints of one shard: sorted numpy runs, merged like an LSM
+tree.
 
-It holds no Python object per id: an id costs 14 bytes here (8 + 2 of fingerprint, 4 of bucket) and 10 in the state that it is built from.
+It holds no Python object per id: an id costs 14 bytes here (8 + 2 of fingerprint, 4 of bucket) and
+10 in the state that it is built from.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class FingerprintIndex:
         return sum(len(run) for run in self._runs)
 
     def add(self, fingerprints: Fingerprints, buckets: NDArray[np.int32]) -> None:
-        """Makes each id known in its bucket; of several buckets for one id the highest counts. Shapes (n, 10) and (n,)."""
+        """Makes each id known in its bucket; of several buckets for one id the highest counts.
+        Shapes (n, 10) and (n,).
+        """
         assert fingerprints.shape[1] == FINGERPRINT_BYTES
         if not len(fingerprints):
             return
@@ -54,7 +58,9 @@ class FingerprintIndex:
         self._runs.append(run)
 
     def buckets_of(self, fingerprints: Fingerprints) -> NDArray[np.int32]:
-        """For each fingerprint the bucket that it is known in, NO_BUCKET if it is not known. Shape (n,)."""
+        """For each fingerprint the bucket that it is known in, NO_BUCKET if it is not known. Shape
+        (n,).
+        """
         found = np.full(len(fingerprints), NO_BUCKET, dtype=np.int32)
         if not len(fingerprints):
             return found
@@ -67,7 +73,9 @@ class FingerprintIndex:
     def expire(self, bucket: int) -> None:
         """Forgets all ids whose bucket is at or below `bucket`."""
         self._expired = max(self._expired, bucket)
-        self._runs = [run for run in (_without(run, self._expired) for run in self._runs) if len(run)]
+        self._runs = [
+            run for run in (_without(run, self._expired) for run in self._runs) if len(run)
+        ]
 
 
 def _without(run: _Run, expired: int) -> _Run:
@@ -75,7 +83,9 @@ def _without(run: _Run, expired: int) -> _Run:
     return run if alive.all() else _Run(run.high[alive], run.low[alive], run.bucket[alive])
 
 
-def _sorted_run(high: NDArray[np.uint64], low: NDArray[np.uint16], bucket: NDArray[np.int32]) -> _Run:
+def _sorted_run(
+    high: NDArray[np.uint64], low: NDArray[np.uint16], bucket: NDArray[np.int32]
+) -> _Run:
     """Sorted by fingerprint, one entry an id: the one with the highest bucket."""
     order = np.argsort(high, kind="stable")
     if (high[order[1:]] == high[order[:-1]]).any():
@@ -87,7 +97,9 @@ def _sorted_run(high: NDArray[np.uint64], low: NDArray[np.uint16], bucket: NDArr
     return _Run(high[order], low[order], bucket[order])
 
 
-def _look_up(run: _Run, high: NDArray[np.uint64], low: NDArray[np.uint16], found: NDArray[np.int32]) -> None:
+def _look_up(
+    run: _Run, high: NDArray[np.uint64], low: NDArray[np.uint16], found: NDArray[np.int32]
+) -> None:
     position = np.searchsorted(run.high, high)
     waiting = np.arange(len(high))
     while len(waiting):

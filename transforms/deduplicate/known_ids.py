@@ -16,9 +16,11 @@ from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints, shard
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What to load, decided by the plan. job: names this run, so that a process loads once and another run loads anew.
+    """What to load, decided by the plan. job: names this run, so that a process loads once and
+    another run loads anew.
 
-    watermark_us: the lowest start watermark of the run; ids that it has expired are not loaded. None: everything is.
+    watermark_us: the lowest start watermark of the run; ids that it has expired are not loaded.
+    None: everything is.
     """
 
     source: IdSource
@@ -47,12 +49,16 @@ _LOCK: Final = threading.Lock()
 
 
 def load_known_ids(start: ColdStart) -> KnownIds:
-    """All ids of the run, loaded once per process with one query: shards of a process would otherwise each scan the tables."""
+    """All ids of the run, loaded once per process with one query: shards of a process would
+    otherwise each scan the tables.
+    """
     with _LOCK:
         if start.job not in _LOADED:
             _LOADED.clear()
             with start.source as source:
-                _LOADED[start.job] = _from_table(source.live_ids(start.watermark_us, start.extra_retention_us))
+                _LOADED[start.job] = _from_table(
+                    source.live_ids(start.watermark_us, start.extra_retention_us)
+                )
         return _LOADED[start.job]
 
 
@@ -66,7 +72,13 @@ def _from_table(table: pa.Table) -> KnownIds:
     column = table.column("fingerprint").combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
-    data = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8) if len(column) else np.empty(0, dtype=np.uint8)
+    data = (
+        np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
+        if len(column)
+        else np.empty(0, dtype=np.uint8)
+    )
     start = column.offset * FINGERPRINT_BYTES
-    fingerprints = data[start : start + len(column) * FINGERPRINT_BYTES].reshape(-1, FINGERPRINT_BYTES)
+    fingerprints = data[start : start + len(column) * FINGERPRINT_BYTES].reshape(
+        -1, FINGERPRINT_BYTES
+    )
     return KnownIds(fingerprints, table.column("bucket").to_numpy().astype(np.int32))

@@ -18,7 +18,8 @@ from transforms.model.totals import add_up, payment_totals, rejected_totals
 class RowShape:
     """What every row of a run has alike.
 
-    ingest_time_us: the plan's time in a bounded run, in microseconds, so that a retried batch has the same bytes.
+    ingest_time_us: the plan's time in a bounded run, in microseconds, so that a retried batch has
+    the same bytes.
     """
 
     ingest_time_us: int
@@ -26,21 +27,35 @@ class RowShape:
     currency_column: str | None
 
 
-def outcome_of(shard: int, batch: ShardBatch, accepted: NDArray[np.bool_], live_ids: dict[int, int], shape: RowShape) -> ShardOutcome:
-    """The batch's rows by table and their totals. `accepted` has one entry per row of `batch.payments`; the others are duplicates."""
+def outcome_of(
+    shard: int,
+    batch: ShardBatch,
+    accepted: NDArray[np.bool_],
+    live_ids: dict[int, int],
+    shape: RowShape,
+) -> ShardOutcome:
+    """The batch's rows by table and their totals. `accepted` has one entry per row of
+    `batch.payments`; the others are duplicates.
+    """
     tables: dict[str, pa.RecordBatch] = {}
     totals: list[pa.RecordBatch] = []
     fingerprints = batch_fingerprints(batch.payments)
     for table, mask in ((PAYMENTS, accepted), (DUPLICATES, ~accepted)):
         if mask.any():
             rows = batch.payments if mask.all() else batch.payments.filter(pa.array(mask))
-            totals.append(payment_totals(table, rows, fingerprints[mask], shape.amount_column, shape.currency_column))
+            totals.append(
+                payment_totals(
+                    table, rows, fingerprints[mask], shape.amount_column, shape.currency_column
+                )
+            )
             tables[table] = _finished(rows, shape.ingest_time_us)
     if batch.rejected.num_rows:
         totals.append(rejected_totals(batch.rejected, batch_fingerprints(batch.rejected)))
         tables[REJECTED] = _finished(batch.rejected, shape.ingest_time_us)
     changes = sorted((bucket, change) for bucket, change in live_ids.items() if change)
-    return ShardOutcome(shard, tables, add_up(totals) if len(totals) > 1 else _only(totals), changes)
+    return ShardOutcome(
+        shard, tables, add_up(totals) if len(totals) > 1 else _only(totals), changes
+    )
 
 
 def _only(totals: list[pa.RecordBatch]) -> pa.RecordBatch:

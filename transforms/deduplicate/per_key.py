@@ -1,6 +1,8 @@
-"""DeduplicateTransactions, layout `per_key`: one state cell and one watermark timer per `transaction_id`.
+"""DeduplicateTransactions, layout `per_key`: one state cell and one watermark timer per
+`transaction_id`.
 
-The textbook form and the executable specification of `sharded`. It is slow: about 400 messages a second (benchmarks/README.md).
+The textbook form and the executable specification of `sharded`. It is slow: about 400 messages a
+second (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -30,9 +32,13 @@ NO_ID: Final = ""
 
 
 class SplitByKey(beam.DoFn):
-    """(shard, ShardBatch) -> (transaction_id, (shard, ShardBatch)): the copies of one id within one source batch stay together."""
+    """(shard, ShardBatch) -> (transaction_id, (shard, ShardBatch)): the copies of one id within one
+    source batch stay together.
+    """
 
-    def process(self, element: tuple[int, ShardBatch]) -> Iterator[tuple[str, tuple[int, ShardBatch]]]:
+    def process(
+        self, element: tuple[int, ShardBatch]
+    ) -> Iterator[tuple[str, tuple[int, ShardBatch]]]:
         shard, batch = element
         payments, rejected = _rows_by_id(batch.payments), _rows_by_id(batch.rejected)
         for key in dict.fromkeys([*payments, *rejected]):
@@ -69,7 +75,9 @@ class DeduplicatePerKey(beam.DoFn):
         event_times = event_times_us(batch.payments)
         buckets = (event_times // BUCKET_US).astype(np.int32)
         fingerprints = batch_fingerprints(batch.payments)
-        copies = group_copies(fingerprints, event_times, batch.payments.column("kafka_offset").to_numpy(), buckets)
+        copies = group_copies(
+            fingerprints, event_times, batch.payments.column("kafka_offset").to_numpy(), buckets
+        )
         known = cell.read()
         ids = fingerprints[copies.first_rows()]
         before = self._loaded(ids) if known is None else np.full(len(ids), known, dtype=np.int32)
@@ -79,14 +87,18 @@ class DeduplicatePerKey(beam.DoFn):
             cell.write(bucket)
             if self._settings.expires:
                 expiry.set(timer_timestamp(bucket, self._settings.extra_retention_us))
-        yield outcome_of(shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape)
+        yield outcome_of(
+            shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape
+        )
 
     @on_timer(EXPIRY)  # type: ignore[untyped-decorator]
     def expire(self, cell: Any = beam.DoFn.StateParam(BUCKET)) -> None:
         cell.clear()
 
     def _loaded(self, ids: Fingerprints) -> Any:
-        """Buckets from the cold start: an id without a cell may have a row from an earlier run. Nothing expires within a bounded run."""
+        """Buckets from the cold start: an id without a cell may have a row from an earlier run.
+        Nothing expires within a bounded run.
+        """
         start = self._settings.cold_start
         if start is None:
             return np.full(len(ids), NO_BUCKET, dtype=np.int32)
@@ -100,4 +112,6 @@ class DeduplicatePerKey(beam.DoFn):
 
 
 _WHOLE_JOB: Final = -1
-"""Stands for all shards in the pool of indexes; this index is never changed after it was built, so its token may be constant."""
+"""Stands for all shards in the pool of indexes; this index is never changed after it was built, so
+its token may be constant.
+"""

@@ -1,7 +1,9 @@
-"""What a process remembers of its shards between bundles, valid only with the very state that it wrote last.
+"""What a process remembers of its shards between bundles, valid only with the very state that it
+wrote last.
 
-`take` removes it, so a bundle that fails leaves nothing behind and its next attempt recovers: the token is forgotten before the first append.
-Tokens are random (index_pool.py): a counter would repeat after a rollback.
+`take` removes it, so a bundle that fails leaves nothing behind and its next attempt recovers: the
+token is forgotten before the first append. Tokens are random (index_pool.py): a counter would
+repeat after a rollback.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ Memory = TypeVar("Memory")
 
 @dataclass
 class ProcessMemory(Generic[Memory]):
-    """One per job and process. At most one memory a shard, with the token of the state that it goes with."""
+    """One per job and process. At most one memory a shard, with the token of the state that it goes
+    with.
+    """
 
     _kept: dict[int, tuple[bytes, Memory]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, shard: int, token: bytes | None) -> Memory | None:
-        """The memory for exactly this state, which is forgotten here; whatever else was kept of the shard is dropped."""
+        """The memory for exactly this state, which is forgotten here; whatever else was kept of the
+        shard is dropped.
+        """
         with self._lock:
             kept = self._kept.pop(shard, None)
         return kept[1] if kept and kept[0] == token else None
@@ -49,7 +55,9 @@ class IndexPool:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, job: str, shard: int, token: bytes) -> FingerprintIndex | None:
-        """The index for exactly this state, which now belongs to the caller; None if there is none, and what waited there is dropped."""
+        """The index for exactly this state, which now belongs to the caller; None if there is none,
+        and what waited there is dropped.
+        """
         with self._lock:
             waiting = self._waiting.pop((job, shard), None)
         return waiting[1] if waiting and waiting[0] == token else None

@@ -15,8 +15,9 @@ from transforms.model.fingerprints import Fingerprints, split_fingerprints
 class Verdicts:
     """What the rule says of one source batch.
 
-    accepted: per row, whether it is a first sighting; the others are duplicates.
-    ids: index of one row per distinct id; before, after: that id's bucket before and after the batch (NO_BUCKET: it was not known).
+    accepted: per row, whether it is a first sighting; the others are duplicates. ids: index of one
+    row per distinct id; before, after: that id's bucket before and after the batch (NO_BUCKET: it
+    was not known).
     """
 
     accepted: NDArray[np.bool_]
@@ -25,7 +26,9 @@ class Verdicts:
     after: NDArray[np.int32]
 
     def changed(self) -> NDArray[np.int64]:
-        """Positions in `ids` of those that the state must learn: new ones, and those whose latest event time moved to a later bucket."""
+        """Positions in `ids` of those that the state must learn: new ones, and those whose latest
+        event time moved to a later bucket.
+        """
         return np.flatnonzero(self.after > self.before)
 
     def live_changes(self) -> dict[int, int]:
@@ -44,7 +47,9 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Copies:
-    """One source batch grouped by id: `order` sorts the rows by id, event time, offset; `starts` marks the first row of each id in it."""
+    """One source batch grouped by id: `order` sorts the rows by id, event time, offset; `starts`
+    marks the first row of each id in it.
+    """
 
     order: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -59,12 +64,19 @@ class Copies:
         accepted = np.zeros(len(self.order), dtype=bool)
         first_rows = self.first_rows()
         accepted[first_rows[before == NO_BUCKET]] = True
-        highest = np.maximum.reduceat(self.buckets[self.order], self.starts) if len(self.starts) else before
+        highest = (
+            np.maximum.reduceat(self.buckets[self.order], self.starts)
+            if len(self.starts)
+            else before
+        )
         return Verdicts(accepted, first_rows, before, np.maximum(before, highest))
 
 
 def group_copies(
-    fingerprints: Fingerprints, event_times_us: NDArray[np.int64], offsets: NDArray[np.int64], buckets: NDArray[np.int32]
+    fingerprints: Fingerprints,
+    event_times_us: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    buckets: NDArray[np.int32],
 ) -> Copies:
     """Groups the rows of one source batch by id. All arrays have one entry per row."""
     high, low = split_fingerprints(fingerprints)

@@ -15,9 +15,9 @@ from transforms.model.buckets import expiry_of_bucket
 class DedupSettings:
     """How long ids are known and what a shard without state does first.
 
-    job: name of this run or job, so that an index is never used for another one.
-    retention_us: dedup horizon plus extra retention; sizes the slots.
-    expires: False in a bounded run: nothing expires within it, and its state ends with it, so no timer is set.
+    job: name of this run or job, so that an index is never used for another one. retention_us:
+    dedup horizon plus extra retention; sizes the slots. expires: False in a bounded run: nothing
+    expires within it, and its state ends with it, so no timer is set.
     """
 
     job: str
@@ -30,5 +30,7 @@ class DedupSettings:
 
 
 def timer_timestamp(bucket: int, extra_retention_us: int) -> Timestamp:
-    """When the ids of `bucket` expire. Rounded up to the millisecond that timers travel in: never before the watermark is there."""
+    """When the ids of `bucket` expire. Rounded up to the millisecond that timers travel in: never
+    before the watermark is there.
+    """
     return Timestamp(micros=-(-expiry_of_bucket(bucket, extra_retention_us) // 1000) * 1000)

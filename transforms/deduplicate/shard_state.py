@@ -1,4 +1,5 @@
-"""The encoded state of one shard: what a checkpoint holds. Frozen by tests/unit/test_frozen_formats.py.
+"""The encoded state of one shard: what a checkpoint holds. Frozen by
+tests/unit/test_frozen_formats.py.
 
 `head` is one cell: token, floor, slot width and the number of live ids per bucket. Fingerprints lie in a ring of bags, several buckets to
 a slot, in blobs of groups `bucket (int32) | count (uint32) | count * 10 bytes`, big-endian. A slot is cleared when all its buckets have
@@ -20,14 +21,18 @@ from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
 
 SLOTS: Final = 16
-"""Bags of the ring. A slot spans 1/12 of the retention, so that on average 1/24 of the state is dead: under 11 bytes per live id."""
+"""Bags of the ring. A slot spans 1/12 of the retention, so that on average 1/24 of the state is
+dead: under 11 bytes per live id.
+"""
 
 _LIVE_SLOTS: Final = 12
 _GROUP: Final = struct.Struct(">iI")
 
 
 class ShardHead(msgspec.Struct, array_like=True):
-    """The cell `head`. floor: highest bucket that the shard expired or did not load, None before the first."""
+    """The cell `head`. floor: highest bucket that the shard expired or did not load, None before
+    the first.
+    """
 
     token: bytes
     floor: int | None
@@ -50,12 +55,18 @@ class ShardHead(msgspec.Struct, array_like=True):
         return expiry_of_bucket(min(self.live), extra_retention_us) if self.live else None
 
     def expire(self, bucket: int) -> list[int]:
-        """Takes everything at or below `bucket` out of the counts, raises the floor, and returns the slots that may be cleared."""
+        """Takes everything at or below `bucket` out of the counts, raises the floor, and returns
+        the slots that may be cleared.
+        """
         if self.floor is not None and bucket <= self.floor:
             return []
         first = None if self.floor is None else (self.floor + 1) // self.slot_width
         last = (bucket + 1) // self.slot_width - 1
-        rounds = range(first, last + 1) if first is not None and last - first < SLOTS else range(last - SLOTS + 1, last + 1)
+        rounds = (
+            range(first, last + 1)
+            if first is not None and last - first < SLOTS
+            else range(last - SLOTS + 1, last + 1)
+        )
         self.live = {live: count for live, count in self.live.items() if live > bucket}
         self.floor = bucket
         occupied = {self.slot_of(live) for live in self.live}
@@ -75,7 +86,9 @@ def decode_head(cell: bytes) -> ShardHead:
     return msgspec.msgpack.decode(cell, type=ShardHead)
 
 
-def encode_groups(head: ShardHead, fingerprints: Fingerprints, buckets: NDArray[np.int32]) -> dict[int, bytes]:
+def encode_groups(
+    head: ShardHead, fingerprints: Fingerprints, buckets: NDArray[np.int32]
+) -> dict[int, bytes]:
     """Slot -> one blob with the fingerprints of its buckets. Shapes (n, 10) and (n,)."""
     blobs: dict[int, list[bytes]] = {}
     order = np.argsort(buckets, kind="stable")
@@ -104,7 +117,10 @@ def build_index(floor: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
     groups = [group for blob in blobs for group in decode_groups(blob)]
     if groups:
         fingerprints = np.concatenate([rows for _, rows in groups])
-        buckets = np.repeat(np.array([bucket for bucket, _ in groups], dtype=np.int32), [len(rows) for _, rows in groups])
+        buckets = np.repeat(
+            np.array([bucket for bucket, _ in groups], dtype=np.int32),
+            [len(rows) for _, rows in groups],
+        )
         index.add(fingerprints, buckets)
     if floor is not None:
         index.expire(floor)
@@ -113,4 +129,6 @@ def build_index(floor: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
 
 def packed_bytes(live: dict[int, int], shards: int) -> int:
     """Bytes of the packed form of so many live ids per bucket, one group per shard and bucket."""
-    return sum(count * FINGERPRINT_BYTES + min(shards, count) * _GROUP.size for count in live.values())
+    return sum(
+        count * FINGERPRINT_BYTES + min(shards, count) * _GROUP.size for count in live.values()
+    )

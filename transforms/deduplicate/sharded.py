@@ -1,6 +1,7 @@
 """DeduplicateTransactions, layout `sharded`: state per hash range of ids, as packed fingerprints.
 
-The same rule as `deduplicate_per_key.py`, the executable specification; a property test compares both with a brute-force oracle.
+The same rule as `deduplicate_per_key.py`, the executable specification; a property test compares
+both with a brute-force oracle.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ import numpy as np
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.userstate import (
+    BagStateSpec,
+    ReadModifyWriteStateSpec,
+    TimerSpec,
+    on_timer,
+)
 from apache_beam.utils.timestamp import Timestamp
 
 from transforms.deduplicate.backstop import reject_behind_expiry
@@ -23,7 +29,15 @@ from transforms.deduplicate.outcome import outcome_of
 from transforms.deduplicate.process_memory import POOL, fresh_token
 from transforms.deduplicate.rule import group_copies
 from transforms.deduplicate.settings import DedupSettings, timer_timestamp
-from transforms.deduplicate.shard_state import SLOTS, ShardHead, build_index, decode_head, encode_groups, encode_head, new_head
+from transforms.deduplicate.shard_state import (
+    SLOTS,
+    ShardHead,
+    build_index,
+    decode_head,
+    encode_groups,
+    encode_head,
+    new_head,
+)
 from transforms.model.buckets import BUCKET_US, event_times_us, highest_expired_bucket
 from transforms.model.elements import ShardBatch, ShardOutcome
 from transforms.model.fingerprints import batch_fingerprints
@@ -36,7 +50,9 @@ def _slot(slot: int) -> Any:
 
 
 class DeduplicateSharded(beam.DoFn):
-    """(shard, ShardBatch) -> ShardOutcome. A failed bundle may be retried, here or in another process, from the state before it."""
+    """(shard, ShardBatch) -> ShardOutcome. A failed bundle may be retried, here or in another
+    process, from the state before it.
+    """
 
     HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
     EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
@@ -96,7 +112,9 @@ class DeduplicateSharded(beam.DoFn):
             index.add(new, new_buckets)
             head.change_live(verdicts.live_changes())
             self._save(shard, head, index, cell, expiry)
-        yield outcome_of(shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape)
+        yield outcome_of(
+            shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape
+        )
 
     @on_timer(EXPIRY)  # type: ignore[untyped-decorator]
     def expire(
@@ -161,7 +179,9 @@ class DeduplicateSharded(beam.DoFn):
         self._open[shard] = (head.token, index)
         return index
 
-    def _save(self, shard: int, head: ShardHead, index: FingerprintIndex, cell: Any, expiry: Any) -> None:
+    def _save(
+        self, shard: int, head: ShardHead, index: FingerprintIndex, cell: Any, expiry: Any
+    ) -> None:
         head.token = fresh_token()
         cell.write(encode_head(head))
         self._open[shard] = (head.token, index)
@@ -169,7 +189,9 @@ class DeduplicateSharded(beam.DoFn):
             expiry.set(timer_timestamp(min(head.live), self._settings.extra_retention_us))
 
     def _reject_behind_expiry(self, batch: ShardBatch, head: ShardHead) -> ShardBatch:
-        """The backstop: what this shard may have forgotten is late, whatever watermark its split judged by. Expected never to happen."""
+        """The backstop: what this shard may have forgotten is late, whatever watermark its split
+        judged by. Expected never to happen.
+        """
         if head.floor is None or not batch.payments.num_rows:
             return batch
         behind = event_times_us(batch.payments) // BUCKET_US <= head.floor

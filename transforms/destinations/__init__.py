@@ -1,1 +1,3 @@
-"""Where rows go. One contract (contract/), one test suite, one folder per destination with the same doors; open.py chooses."""
+"""Where rows go. One contract (contract/), one test suite, one folder per destination with the same
+doors; open.py chooses.
+"""

@@ -13,14 +13,19 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import StreamWritten
 
 APPEND_BYTES: Final = 2 << 20
-"""Rows are collected up to this size before an append. BigQuery is efficient above 1 MB and refuses requests above 20 MB
-(https://cloud.google.com/bigquery/docs/write-api-best-practices)."""
+"""Rows are collected up to this size before an append. BigQuery is efficient above 1 MB and refuses
+requests above 20 MB (https://cloud.google.com/bigquery/docs/write-api-best-practices).
+"""
 
 MAX_APPEND_BYTES: Final = 8 << 20
-"""No append is larger, unless one row is: BigQuery takes 20 MB, and has said 10 for years (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+"""No append is larger, unless one row is: BigQuery takes 20 MB, and has said 10 for years
+(https://cloud.google.com/bigquery/quotas#write-api-limits).
+"""
 
 APPENDS_UNDER_WAY: Final = 4
-"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to what waits in memory."""
+"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to
+what waits in memory.
+"""
 
 
 class TableWriter:
@@ -65,7 +70,8 @@ class TableWriter:
         behind = append.wait()
         if behind != expected:
             raise GuaranteeError(
-                f"write stream {self._stream}: the destination acknowledged stream offset {behind} where {expected} was expected; nothing of"
+                f"write stream {self._stream}: the destination acknowledged stream offset {behind}"
+                f" where {expected} was expected; nothing of"
                 " this run is visible. Run again; if it repeats, report it with this line."
             )
 

@@ -16,10 +16,11 @@ Destination: TypeAlias = "DuckDBDestination | BigQueryDestination"
 
 
 def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Destination:
-    """The destination of `--destination`; use it as a context manager. Raises UsageError naming what is allowed.
+    """The destination of `--destination`; use it as a context manager. Raises UsageError naming
+    what is allowed.
 
-    must_exist: for commands that only look, so that a wrong name is an error, not a new and empty destination.
-    bigquery: fields of BigQuerySettings beside project and dataset.
+    must_exist: for commands that only look, so that a wrong name is an error, not a new and empty
+    destination. bigquery: fields of BigQuerySettings beside project and dataset.
     """
     kind, _, rest = url.partition(":")
     if kind == "bigquery":
@@ -30,12 +31,19 @@ def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Des
         project, dataset = parse_target(url)
         return BigQueryDestination(BigQuerySettings(project, dataset, **bigquery))
     if kind != "duckdb" or not rest:
-        raise UsageError(f"--destination={url}: allowed are duckdb:PATH, a DuckDB file on this machine, and bigquery:PROJECT.DATASET.")
+        raise UsageError(
+            f"--destination={url}: allowed are duckdb:PATH, a DuckDB file on this machine, and"
+            " bigquery:PROJECT.DATASET."
+        )
     path = Path(rest)
     if must_exist and not path.is_file():
-        raise UsageError(f"--destination={url}: there is no such file. Give the path that run has written to.")
+        raise UsageError(
+            f"--destination={url}: there is no such file. Give the path that run has written to."
+        )
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(
-            f"--destination={url}: {'is a folder' if path.is_dir() else 'its folder does not exist'}. Give the path of a file."
+            f"--destination={url}:"
+            f" {'is a folder' if path.is_dir() else 'its folder does not exist'}. Give the path of"
+            " a file."
         )
     return DuckDBDestination(rest)

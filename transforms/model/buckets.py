@@ -1,8 +1,9 @@
 """One-minute buckets of event time: how long an id is known, in both layouts alike.
 
-An id belongs to the bucket of the latest event time seen for it, and leaves the state when the watermark reaches the end of that bucket
-plus the extra retention. A record is late when its event time is strictly behind the watermark. So a copy with the same event time
-either finds its id or is late: it is never accepted twice.
+An id belongs to the bucket of the latest event time seen for it, and leaves the state when the
+watermark reaches the end of that bucket plus the extra retention. A record is late when its event
+time is strictly behind the watermark. So a copy with the same event time either finds its id or is
+late: it is never accepted twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from transforms.model.tables import TIMESTAMP
 
 BUCKET_US: Final = 60_000_000
-"""Width of a bucket in microseconds: one minute, Spark's habit for watermark delays and the window of the control totals."""
+"""Width of a bucket in microseconds: one minute, Spark's habit for watermark delays and the window
+of the control totals.
+"""
 
 
 def expiry_of_bucket(bucket: int, extra_retention_us: int) -> int:
@@ -30,11 +33,15 @@ def highest_expired_bucket(watermark_us: int, extra_retention_us: int) -> int:
 
 
 def first_live_time(watermark_us: int, extra_retention_us: int) -> int:
-    """The earliest event time, in microseconds, whose bucket this watermark has not expired: where a cold start begins to load."""
+    """The earliest event time, in microseconds, whose bucket this watermark has not expired: where
+    a cold start begins to load.
+    """
     return (highest_expired_bucket(watermark_us, extra_retention_us) + 1) * BUCKET_US
 
 
 def event_times_us(rows: pa.RecordBatch, column: str = "event_time") -> NDArray[np.int64]:
     """A timestamp column without nulls as microseconds."""
-    result: NDArray[np.int64] = rows.column(column).cast(TIMESTAMP).view(pa.int64()).to_numpy(zero_copy_only=False)
+    result: NDArray[np.int64] = (
+        rows.column(column).cast(TIMESTAMP).view(pa.int64()).to_numpy(zero_copy_only=False)
+    )
     return result

@@ -1,4 +1,6 @@
-"""How the elements travel when steps are not fused: Arrow IPC, so that the bytes are the same for the same columns in every process."""
+"""How the elements travel when steps are not fused: Arrow IPC, so that the bytes are the same for
+the same columns in every process.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +70,23 @@ class ShardOutcomeCoder(Coder):
 
     def encode(self, value: ShardOutcome) -> bytes:
         head = msgspec.msgpack.encode((value.shard, list(value.tables), value.live_ids))
-        return _join([head, encode_rows(value.totals), *(encode_rows(rows) for rows in value.tables.values())])
+        return _join(
+            [
+                head,
+                encode_rows(value.totals),
+                *(encode_rows(rows) for rows in value.tables.values()),
+            ]
+        )
 
     def decode(self, encoded: bytes) -> ShardOutcome:
         head, totals, *tables = _split(encoded)
-        shard, names, live_ids = msgspec.msgpack.decode(head, type=tuple[int, list[str], list[tuple[int, int]]])
+        shard, names, live_ids = msgspec.msgpack.decode(
+            head, type=tuple[int, list[str], list[tuple[int, int]]]
+        )
         rows = [decode_rows(table) for table in tables]
-        return ShardOutcome(shard, dict(zip(names, rows, strict=True)), decode_rows(totals), live_ids)
+        return ShardOutcome(
+            shard, dict(zip(names, rows, strict=True)), decode_rows(totals), live_ids
+        )
 
     def estimate_size(self, value: ShardOutcome) -> int:
         return int(value.totals.nbytes + sum(rows.nbytes for rows in value.tables.values()))

@@ -1,5 +1,6 @@
-"""Kafka coordinates: runs of them, and a 64-bit hash per coordinate. Sums of hashes tell whether two sets of records are the same, whatever
-order they come in."""
+"""Kafka coordinates: runs of them, and a 64-bit hash per coordinate. Sums of hashes tell whether
+two sets of records are the same, whatever order they come in.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +22,12 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 
 
 def coordinate_hashes(topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """One uint64 per offset: splitmix64 (https://prng.di.unimi.it/splitmix64.c) of the offset, salted with topic and partition."""
-    salt = np.uint64(int.from_bytes(hashlib.sha256(f"{partition}:{topic}".encode()).digest()[:8], "big"))
+    """One uint64 per offset: splitmix64 (https://prng.di.unimi.it/splitmix64.c) of the offset,
+    salted with topic and partition.
+    """
+    salt = np.uint64(
+        int.from_bytes(hashlib.sha256(f"{partition}:{topic}".encode()).digest()[:8], "big")
+    )
     mixed: NDArray[np.uint64] = (offsets.astype(np.uint64) ^ salt) + _GAMMA
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
@@ -35,7 +40,9 @@ def coordinate_sum(topic: str, partition: int, offsets: NDArray[np.int64]) -> in
 
 
 def expand_runs(first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Every offset of the runs first .. last (inclusive), run after run. 16 bytes an offset at the peak, 8 in the result."""
+    """Every offset of the runs first .. last (inclusive), run after run. 16 bytes an offset at the
+    peak, 8 in the result.
+    """
     lengths = last - first + 1
     before = np.cumsum(lengths) - lengths
     offsets = np.repeat(first - before, lengths)

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class RawBlock:
-    """Consecutive records of one partition, as Kafka delivered them. All lists have the same length; offsets rise.
+    """Consecutive records of one partition, as Kafka delivered them. All lists have the same
+    length; offsets rise.
 
     `timestamps` are Kafka's, in milliseconds since 1970, -1 where the broker has none.
     """
@@ -25,9 +26,9 @@ class RawBlock:
 class DecodedBlock:
     """A RawBlock after decoding: every record is either in `payments` or in `rejected`.
 
-    payments: columns of the payment tables without `ingest_time`; in offset order.
-    payload_index: for each row of `payments` its index in the RawBlock (int64 numpy array), to find the original bytes of a late one.
-    rejected: columns of `rejected_records` without `ingest_time`.
+    payments: columns of the payment tables without `ingest_time`; in offset order. payload_index:
+    for each row of `payments` its index in the RawBlock (int64 numpy array), to find the original
+    bytes of a late one. rejected: columns of `rejected_records` without `ingest_time`.
     """
 
     payments: pa.RecordBatch
@@ -45,11 +46,12 @@ class ShardBatch:
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """Everything the dedup step decided about one ShardBatch, in one element: what is written together cannot come apart.
+    """Everything the dedup step decided about one ShardBatch, in one element: what is written
+    together cannot come apart.
 
-    tables: table name -> rows ready to append (columns of the table, `ingest_time` included); empty tables are absent.
-    totals: rows of `control_totals` for exactly those rows.
-    live_ids: (expiry bucket, change of the number of ids there); sums over all outcomes of a shard are its state.
+    tables: table name -> rows ready to append (columns of the table, `ingest_time` included); empty
+    tables are absent. totals: rows of `control_totals` for exactly those rows. live_ids: (expiry
+    bucket, change of the number of ids there); sums over all outcomes of a shard are its state.
     """
 
     shard: int

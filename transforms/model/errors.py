@@ -8,14 +8,17 @@ _MARKER = re.compile(r"<<guarantee-error: (.*?) :guarantee-error>>", re.DOTALL)
 
 
 class UsageError(ValueError):
-    """Wrong flag, file or field: exit status 2. The message names the flag, its value, what is allowed and the fix."""
+    """Wrong flag, file or field: exit status 2. The message names the flag, its value, what is
+    allowed and the fix.
+    """
 
 
 class GuaranteeError(RuntimeError):
     """The guarantee cannot be kept, so the run is refused or stopped: exit status 3.
 
-    Runners hand a worker's exception back as text inside another exception; `find_in` reads the message out of it again,
-    which is why `str()` of this class carries a marker on both sides. Use `.message` to show it.
+    Runners hand a worker's exception back as text inside another exception; `find_in` reads the
+    message out of it again, which is why `str()` of this class carries a marker on both sides. Use
+    `.message` to show it.
     """
 
     def __init__(self, message: str) -> None:
@@ -27,7 +30,9 @@ class GuaranteeError(RuntimeError):
 
     @staticmethod
     def find_in(error: BaseException) -> str | None:
-        """The message of a GuaranteeError that `error` is, is caused by, or carries as text; None if there is none."""
+        """The message of a GuaranteeError that `error` is, is caused by, or carries as text; None
+        if there is none.
+        """
         seen: BaseException | None = error
         while seen is not None:
             if isinstance(seen, GuaranteeError):

@@ -1,6 +1,8 @@
-"""Which shard a record belongs to: a hash range of its id, or of its coordinate where no id could be read.
+"""Which shard a record belongs to: a hash range of its id, or of its coordinate where no id could
+be read.
 
-It depends on the record alone: one that is late in one attempt and on time in its replay meets the same shard, which knows it as present.
+It depends on the record alone: one that is late in one attempt and on time in its replay meets the
+same shard, which knows it as present.
 """
 
 from __future__ import annotations
@@ -17,16 +19,25 @@ from transforms.model.elements import DecodedBlock, ShardBatch
 
 
 def fingerprints_of(ids: pa.Array) -> Fingerprints:
-    """First 10 bytes of SHA-256 of each id's UTF-8, shape (n, 10). `ids` is a string column without nulls."""
+    """First 10 bytes of SHA-256 of each id's UTF-8, shape (n, 10). `ids` is a string column without
+    nulls.
+    """
     digests = b"".join([sha256(value).digest() for value in ids.cast(pa.binary()).to_pylist()])
-    return np.ascontiguousarray(np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32)[:, :FINGERPRINT_BYTES])
+    return np.ascontiguousarray(
+        np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32)[:, :FINGERPRINT_BYTES]
+    )
 
 
 def rejected_fingerprints(rejected: pa.RecordBatch) -> Fingerprints:
-    """The id's fingerprint where an id could be read, else that of the text `topic:partition:offset`."""
+    """The id's fingerprint where an id could be read, else that of the text
+    `topic:partition:offset`.
+    """
     texts = [
-        row["transaction_id"] or f"{row['kafka_topic']}:{row['kafka_partition']}:{row['kafka_offset']}"
-        for row in rejected.select(["transaction_id", "kafka_topic", "kafka_partition", "kafka_offset"]).to_pylist()
+        row["transaction_id"]
+        or f"{row['kafka_topic']}:{row['kafka_partition']}:{row['kafka_offset']}"
+        for row in rejected.select(
+            ["transaction_id", "kafka_topic", "kafka_partition", "kafka_offset"]
+        ).to_pylist()
     ]
     return fingerprints_of(pa.array(texts, pa.string()))
 
@@ -45,7 +56,9 @@ def split_by_shard(block: DecodedBlock, shards: int) -> Iterator[tuple[int, Shar
     rejected_prints = rejected_fingerprints(block.rejected)
     rejected = _with_fingerprints(block.rejected, rejected_prints)
     rejected_parts = _parts(rejected, shards_of(rejected_prints, shards), shards)
-    for shard, (some_payments, some_rejected) in enumerate(zip(payment_parts, rejected_parts, strict=True)):
+    for shard, (some_payments, some_rejected) in enumerate(
+        zip(payment_parts, rejected_parts, strict=True)
+    ):
         if some_payments.num_rows or some_rejected.num_rows:
             yield shard, ShardBatch(some_payments, some_rejected)
 
@@ -59,7 +72,9 @@ def batch_fingerprints(rows: pa.RecordBatch) -> Fingerprints:
 
 
 def _with_fingerprints(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.RecordBatch:
-    column = pa.FixedSizeBinaryArray.from_buffers(FINGERPRINT, len(fingerprints), [None, pa.py_buffer(fingerprints.tobytes())])
+    column = pa.FixedSizeBinaryArray.from_buffers(
+        FINGERPRINT, len(fingerprints), [None, pa.py_buffer(fingerprints.tobytes())]
+    )
     fields = [pa.field("fingerprint", FINGERPRINT, nullable=False), *rows.schema]
     return pa.RecordBatch.from_arrays([column, *rows.columns], schema=pa.schema(fields))
 
@@ -77,7 +92,9 @@ Fingerprints = NDArray[np.uint8]
 
 
 def split_fingerprints(fingerprints: Fingerprints) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
-    """The first 8 and the last 2 bytes of each fingerprint as big-endian numbers, so that number order is byte order."""
+    """The first 8 and the last 2 bytes of each fingerprint as big-endian numbers, so that number
+    order is byte order.
+    """
     packed = np.ascontiguousarray(fingerprints)
     high = packed[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
     low = packed[:, 8:].copy().view(">u2").reshape(-1).astype(np.uint16)
@@ -85,6 +102,8 @@ def split_fingerprints(fingerprints: Fingerprints) -> tuple[NDArray[np.uint64], 
 
 
 FINGERPRINT_BYTES = 10
-"""First bytes of SHA-256(UTF-8 of transaction_id). 8 bytes would drop 0.6 payments a year at 10,000/s over one hour; 10 bytes one in 100,000 years."""
+"""First bytes of SHA-256(UTF-8 of transaction_id). 8 bytes would drop 0.6 payments a year at
+10,000/s over one hour; 10 bytes one in 100,000 years.
+"""
 
 FINGERPRINT = pa.binary(FINGERPRINT_BYTES)

@@ -11,13 +11,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
-def sorted_groups(table: pa.Table, keys: Sequence[str], within: str) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
-    """(values of the key columns, their rows sorted by the column `within`), in the order of the keys."""
+def sorted_groups(
+    table: pa.Table, keys: Sequence[str], within: str
+) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
+    """(values of the key columns, their rows sorted by the column `within`), in the order of the
+    keys.
+    """
     table = table.sort_by([(name, "ascending") for name in (*keys, within)])
-    # One thread keeps the groups in the order of their first rows, which is the order of the slices.
+    # One thread keeps the groups in the order of their first rows, which is the order of the
+    # slices.
     sizes = table.group_by(list(keys), use_threads=False).aggregate([([], "count_all")])
     start = 0
-    for *key, rows in zip(*(sizes.column(name).to_pylist() for name in (*keys, "count_all")), strict=True):
+    for *key, rows in zip(
+        *(sizes.column(name).to_pylist() for name in (*keys, "count_all")), strict=True
+    ):
         yield tuple(key), table.slice(start, rows)
         start += rows
 

@@ -1,4 +1,6 @@
-"""What workers tell the driver of a bounded run: small numbers that prove the rows, never the rows themselves."""
+"""What workers tell the driver of a bounded run: small numbers that prove the rows, never the rows
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import msgspec
 
 
 class PartitionWritten(msgspec.Struct, frozen=True):
-    """Rows of one partition that one shard wrote into one table. coordinate_hash: sum modulo 2^64, transforms/model/coordinates.py."""
+    """Rows of one partition that one shard wrote into one table. coordinate_hash: sum modulo 2^64,
+    transforms/model/coordinates.py.
+    """
 
     topic: str
     partition: int
@@ -26,7 +30,9 @@ class StreamWritten(msgspec.Struct, frozen=True):
 
 
 class ShardReport(msgspec.Struct, frozen=True, tag="shard"):
-    """One bundle attempt's work for one shard. Of a retried bundle, or a stage evaluated twice, exactly one set of reports counts."""
+    """One bundle attempt's work for one shard. Of a retried bundle, or a stage evaluated twice,
+    exactly one set of reports counts.
+    """
 
     shard: int
     streams: list[StreamWritten]
@@ -40,7 +46,8 @@ class ShardReport(msgspec.Struct, frozen=True, tag="shard"):
 class ReaderReport(msgspec.Struct, frozen=True, tag="reader"):
     """What the reader delivered of one partition's range [from_offset, to_offset).
 
-    coordinate_hash: sum modulo 2^64 over the delivered records. gaps: (first, last) offsets, inclusive, that hold no record.
+    coordinate_hash: sum modulo 2^64 over the delivered records. gaps: (first, last) offsets,
+    inclusive, that hold no record.
     """
 
     topic: str

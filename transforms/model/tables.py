@@ -1,7 +1,8 @@
 """The tables of the guarantee: names and columns, the same for every destination.
 
-Column types are Arrow types; a destination maps them to its own. Times are UTC microseconds, money is decimal128(38, 9), which is
-BigQuery's NUMERIC (https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types).
+Column types are Arrow types; a destination maps them to its own. Times are UTC microseconds, money
+is decimal128(38, 9), which is BigQuery's NUMERIC
+(https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ ROW_TABLES: Final = (PAYMENTS, DUPLICATES, REJECTED)
 """Every Kafka record that was read has exactly one row in exactly one of these."""
 
 COMMIT_ORDER: Final = (PAYMENTS, DUPLICATES, REJECTED, GAPS, TOTALS)
-"""Step 5 of a run. Payments come first: what `repair` must find out after expired streams is whether payments are there."""
+"""Step 5 of a run. Payments come first: what `repair` must find out after expired streams is
+whether payments are there.
+"""
 
 AUDIT_VIEW: Final = "deduplication_audit"
 COVERAGE_VIEW: Final = "offset_coverage"
@@ -69,9 +72,14 @@ TOTALS_SCHEMA: Final = pa.schema(
     ]
 )
 
-STREAM_POSITION: Final = (pa.field("stream_epoch", pa.int64()), pa.field("stream_offset", pa.int64()))
-"""Which append of streaming wrote a row of `control_totals`; NULL in bounded runs. Keys of totals repeat (a late record's window was written
-long ago), so without them nobody could tell which rows a restored state does not know yet."""
+STREAM_POSITION: Final = (
+    pa.field("stream_epoch", pa.int64()),
+    pa.field("stream_offset", pa.int64()),
+)
+"""Which append of streaming wrote a row of `control_totals`; NULL in bounded runs. Keys of totals
+repeat (a late record's window was written long ago), so without them nobody could tell which rows a
+restored state does not know yet.
+"""
 
 TOTALS_TABLE_SCHEMA: Final = pa.schema([*TOTALS_SCHEMA, *STREAM_POSITION])
 
@@ -83,4 +91,6 @@ def payment_columns(fields: list[pa.Field]) -> pa.Schema:
 
 EARLIEST_US: Final = -62_135_596_800_000_000
 LATEST_US: Final = 253_402_300_799_999_999
-"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's TIMESTAMP lies."""
+"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's
+TIMESTAMP lies.
+"""

@@ -1,6 +1,7 @@
 """Control totals per event-time window, outcome and currency.
 
-They check the way from the dedup step to the tables. They cannot see a wrong verdict: that is what the oracle tests are for.
+They check the way from the dedup step to the tables. They cannot see a wrong verdict: that is what
+the oracle tests are for.
 """
 
 from __future__ import annotations
@@ -14,34 +15,61 @@ import pyarrow.compute as pc
 
 from transforms.model.buckets import BUCKET_US
 from transforms.model.fingerprints import Fingerprints, split_fingerprints
-from transforms.model.tables import DUPLICATES, NUMERIC, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
+from transforms.model.tables import (
+    DUPLICATES,
+    NUMERIC,
+    PAYMENTS,
+    REJECTED,
+    TIMESTAMP,
+    TOTALS_SCHEMA,
+)
 
 OUTCOME_OF_TABLE: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicate", REJECTED: "rejected"}
 UNOBSERVED: Final = "unobserved"
-"""Outcome of a row that adds nothing and says that its window has no complete totals; see transforms/stream/unobserved.py."""
+"""Outcome of a row that adds nothing and says that its window has no complete totals; see
+transforms/stream/unobserved.py.
+"""
 
 _CHECKSUM_MASK: Final = (1 << 60) - 1
 _KEYS: Final = ["window_start", "outcome", "currency"]
 
 
 def payment_totals(
-    table: str, rows: pa.RecordBatch, fingerprints: Fingerprints, amount_column: str | None, currency_column: str | None
+    table: str,
+    rows: pa.RecordBatch,
+    fingerprints: Fingerprints,
+    amount_column: str | None,
+    currency_column: str | None,
 ) -> pa.RecordBatch:
-    """Totals of rows of a payment table. A schema without amount or currency keeps records and checksum."""
-    amount = rows.column(amount_column).cast(NUMERIC) if amount_column else pa.nulls(len(rows), NUMERIC)
-    currency = rows.column(currency_column).cast(pa.string()) if currency_column else pa.nulls(len(rows), pa.string())
+    """Totals of rows of a payment table. A schema without amount or currency keeps records and
+    checksum.
+    """
+    amount = (
+        rows.column(amount_column).cast(NUMERIC) if amount_column else pa.nulls(len(rows), NUMERIC)
+    )
+    currency = (
+        rows.column(currency_column).cast(pa.string())
+        if currency_column
+        else pa.nulls(len(rows), pa.string())
+    )
     return _totals(table, rows.column("event_time"), fingerprints, amount, currency)
 
 
 def rejected_totals(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.RecordBatch:
-    """Totals of rejected rows: window of the event time if known, else of Kafka's timestamp, else 1970; no currency, no amount."""
+    """Totals of rejected rows: window of the event time if known, else of Kafka's timestamp, else
+    1970; no currency, no amount.
+    """
     epoch = pa.scalar(0, pa.int64()).cast(TIMESTAMP)
     time = pc.coalesce(rows.column("event_time"), rows.column("kafka_timestamp"), epoch)
-    return _totals(REJECTED, time, fingerprints, pa.nulls(len(rows), NUMERIC), pa.nulls(len(rows), pa.string()))
+    return _totals(
+        REJECTED, time, fingerprints, pa.nulls(len(rows), NUMERIC), pa.nulls(len(rows), pa.string())
+    )
 
 
 def add_up(totals: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """One row per window, outcome and currency. Amounts add exactly: each is below 10^20 (the decoder's `out_of_range`)."""
+    """One row per window, outcome and currency. Amounts add exactly: each is below 10^20 (the
+    decoder's `out_of_range`).
+    """
     table = pa.Table.from_batches(list(totals), schema=TOTALS_SCHEMA)
     table = table.set_column(5, "checksum", table.column("checksum").cast(pa.uint64()))
     sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
@@ -49,7 +77,9 @@ def add_up(totals: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return _as_totals(grouped)
 
 
-def _totals(table: str, time: pa.Array, fingerprints: Fingerprints, amount: pa.Array, currency: pa.Array) -> pa.RecordBatch:
+def _totals(
+    table: str, time: pa.Array, fingerprints: Fingerprints, amount: pa.Array, currency: pa.Array
+) -> pa.RecordBatch:
     micros = time.cast(TIMESTAMP).view(pa.int64()).to_numpy(zero_copy_only=False)
     high, _ = split_fingerprints(fingerprints)
     rows = pa.table(
@@ -67,7 +97,9 @@ def _totals(table: str, time: pa.Array, fingerprints: Fingerprints, amount: pa.A
 
 
 def _as_totals(grouped: pa.Table) -> pa.RecordBatch:
-    checksum = pc.bit_wise_and(grouped.column("checksum_sum"), pa.scalar(_CHECKSUM_MASK, pa.uint64()))
+    checksum = pc.bit_wise_and(
+        grouped.column("checksum_sum"), pa.scalar(_CHECKSUM_MASK, pa.uint64())
+    )
     columns = [
         grouped.column("window_start"),
         grouped.column("outcome"),
@@ -76,7 +108,11 @@ def _as_totals(grouped: pa.Table) -> pa.RecordBatch:
         grouped.column("amount_sum").cast(NUMERIC),
         checksum.cast(pa.int64()),
     ]
-    return pa.Table.from_arrays(columns, schema=TOTALS_SCHEMA).combine_chunks().to_batches()[0] if len(grouped) else _EMPTY
+    return (
+        pa.Table.from_arrays(columns, schema=TOTALS_SCHEMA).combine_chunks().to_batches()[0]
+        if len(grouped)
+        else _EMPTY
+    )
 
 
 _EMPTY: Final = pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)

@@ -13,15 +13,24 @@ _LOG = logging.getLogger(__name__)
 
 FIRST_LINE_SECONDS: Final = 5.0
 
-_UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-_DENIED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+_UNKNOWN: Final = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+)
+_DENIED: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
 
 
 class BrokerErrors:
-    """Give `remember` to a client as `error_cb`; `raise_if_final` stops on what waiting cannot mend.
+    """Give `remember` to a client as `error_cb`; `raise_if_final` stops on what waiting cannot
+    mend.
 
-    A broker that is away makes up to 20 errors a second (`_TRANSPORT`, `_ALL_BROKERS_DOWN`), none of them final: they are not logged one
-    by one, `WaitLog` tells about the waiting instead.
+    A broker that is away makes up to 20 errors a second (`_TRANSPORT`, `_ALL_BROKERS_DOWN`), none
+    of them final: they are not logged one by one, `WaitLog` tells about the waiting instead.
     """
 
     def __init__(self, bootstrap_servers: str) -> None:
@@ -41,23 +50,30 @@ class BrokerErrors:
         code, text = self._final.code(), self._final.str()
         if code == KafkaError._AUTHENTICATION:
             raise GuaranteeError(
-                f"--bootstrap_servers={self._servers} refuses the credentials ({text}). Set the right sasl.username and sasl.password in the"
+                f"--bootstrap_servers={self._servers} refuses the credentials ({text}). Set the"
+                " right sasl.username and sasl.password in the"
                 " --consumer_config file. Nothing was read."
             )
         if code in _DENIED:
             raise GuaranteeError(
-                f"Kafka at {self._servers} denies access ({text}). Give this user the right to read the topic and to use the group."
+                f"Kafka at {self._servers} denies access ({text}). Give this user the right to read"
+                " the topic and to use the group."
             )
         if code in _UNKNOWN:
             raise GuaranteeError(
-                f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If it was deleted, what was not read of it is"
+                f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If"
+                " it was deleted, what was not read of it is"
                 " lost; start again with the topics that exist."
             )
-        raise GuaranteeError(f"the Kafka client cannot go on ({text}). Nothing of this run is visible; start again.")
+        raise GuaranteeError(
+            f"the Kafka client cannot go on ({text}). Nothing of this run is visible; start again."
+        )
 
 
 class WaitLog:
-    """One log line after 5, 10, 20, 40... seconds of waiting for the same thing: a broker under load may take a second or two."""
+    """One log line after 5, 10, 20, 40... seconds of waiting for the same thing: a broker under
+    load may take a second or two.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -69,7 +85,9 @@ class WaitLog:
         self._waited += seconds
         if self._waited >= self._next_line:
             reason = f" ({last_error.str()})" if last_error else ""
-            _LOG.warning("%s: no answer for %.0f s, still waiting%s", self._what, self._waited, reason)
+            _LOG.warning(
+                "%s: no answer for %.0f s, still waiting%s", self._what, self._waited, reason
+            )
             self._next_line = 2 * self._waited
         return self._waited
 

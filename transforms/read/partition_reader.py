@@ -15,7 +15,9 @@ from transforms.model.errors import GuaranteeError
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 BATCH_RECORDS: Final = 100_000
-"""Records per block: every shard gets some thousands of them, so that the cost per Arrow batch disappears."""
+"""Records per block: every shard gets some thousands of them, so that the cost per Arrow batch
+disappears.
+"""
 
 BATCH_BYTES: Final = 32 << 20
 """A block of large records ends earlier."""
@@ -33,10 +35,12 @@ _FIXED: Final[dict[str, str | int | bool]] = {
     "topic.metadata.propagation.max.ms": 5000,
 }
 _DEFAULTS: Final[dict[str, str | int | bool]] = {
-    # With the default of 100,000 a full queue puts the fetcher to sleep for a second: 3 to 4 times slower.
+    # With the default of 100,000 a full queue puts the fetcher to sleep for a second: 3 to 4 times
+    # slower.
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 65_536,
-    # A fetch that waits at the end of one partition holds up the first fetch of the next one, by 0.25 s with the default of 500.
+    # A fetch that waits at the end of one partition holds up the first fetch of the next one, by
+    # 0.25 s with the default of 500.
     "fetch.wait.max.ms": 10,
     "log_level": 2,
 }
@@ -57,28 +61,38 @@ class PartitionReader:
 
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
-        self._consumer = Consumer({**_DEFAULTS, **consumer_config, **_FIXED, "error_cb": self._errors.remember})
+        self._consumer = Consumer(
+            {**_DEFAULTS, **consumer_config, **_FIXED, "error_cb": self._errors.remember}
+        )
 
-    def read(self, wanted: PartitionRange, batch_records: int = BATCH_RECORDS) -> Iterator[RawBlock]:
+    def read(
+        self, wanted: PartitionRange, batch_records: int = BATCH_RECORDS
+    ) -> Iterator[RawBlock]:
         """The records of the range as blocks of at most `batch_records`, offsets rising.
 
-        Ends when the consumer's position has reached to_offset: the last offsets may hold no record (transaction markers, aborted or
-        compacted records). Waits for a broker that is away. Raises GuaranteeError for deleted offsets, refused credentials, a topic that
-        is gone.
+        Ends when the consumer's position has reached to_offset: the last offsets may hold no record
+        (transaction markers, aborted or compacted records). Waits for a broker that is away. Raises
+        GuaranteeError for deleted offsets, refused credentials, a topic that is gone.
         """
         if wanted.from_offset >= wanted.to_offset:
             return  # a consumer assigned at the end of a partition has no position at all
         self._consumer.assign([TopicPartition(wanted.topic, wanted.partition, wanted.from_offset)])
-        waiting = WaitLog(f"topic {wanted.topic} partition {wanted.partition}, offset {wanted.from_offset}")
+        waiting = WaitLog(
+            f"topic {wanted.topic} partition {wanted.partition}, offset {wanted.from_offset}"
+        )
         next_offset, asked = wanted.from_offset, 0.0
         block, size = _empty(wanted), 0
         while next_offset < wanted.to_offset:
-            room = min(batch_records - len(block.offsets), wanted.to_offset - next_offset, _CHUNK_RECORDS)
+            room = min(
+                batch_records - len(block.offsets), wanted.to_offset - next_offset, _CHUNK_RECORDS
+            )
             with collector_paused():
                 chunk, next_offset = self._consume(wanted, next_offset, room)
             _extend(block, chunk)
             size += sum(map(len, filter(None, chunk.values)))
-            if block.offsets and (not chunk.offsets or len(block.offsets) >= batch_records or size >= BATCH_BYTES):
+            if block.offsets and (
+                not chunk.offsets or len(block.offsets) >= batch_records or size >= BATCH_BYTES
+            ):
                 yield block
                 block, size = _empty(wanted), 0
             elif not chunk.offsets and next_offset < wanted.to_offset:
@@ -93,8 +107,12 @@ class PartitionReader:
             yield block
         self._consumer.unassign()
 
-    def _consume(self, wanted: PartitionRange, next_offset: int, records: int) -> tuple[RawBlock, int]:
-        """What is there now, at most `records`, and the next offset to read. Nothing, after a moment, if nothing is there."""
+    def _consume(
+        self, wanted: PartitionRange, next_offset: int, records: int
+    ) -> tuple[RawBlock, int]:
+        """What is there now, at most `records`, and the next offset to read. Nothing, after a
+        moment, if nothing is there.
+        """
         messages = self._consumer.consume(records, _POLL_SECONDS)
         self._errors.raise_if_final()
         if any(map(Message.error, messages)):
@@ -102,14 +120,19 @@ class PartitionReader:
         chunk = _block(messages, wanted)
         if len(chunk.offsets) < len(messages):
             return chunk, wanted.to_offset
-        # Behind the last record there may be offsets that hold none; the position has passed those that the consumer knows of.
-        position = self._consumer.position([TopicPartition(wanted.topic, wanted.partition)])[0].offset
+        # Behind the last record there may be offsets that hold none; the position has passed those
+        # that the consumer knows of.
+        position = self._consumer.position([TopicPartition(wanted.topic, wanted.partition)])[
+            0
+        ].offset
         return chunk, max(position, chunk.offsets[-1] + 1 if chunk.offsets else next_offset)
 
     def close(self) -> None:
         self._consumer.close()
 
-    def _records_among(self, messages: list[Message], wanted: PartitionRange, next_offset: int) -> list[Message]:
+    def _records_among(
+        self, messages: list[Message], wanted: PartitionRange, next_offset: int
+    ) -> list[Message]:
         for message in messages:
             error = message.error()
             if error is None:
@@ -120,18 +143,23 @@ class PartitionReader:
             self._errors.raise_if_final()
             if not error.retriable():
                 raise GuaranteeError(
-                    f"topic {wanted.topic} partition {wanted.partition}: reading at offset {next_offset} failed ({error.str()}). Nothing of this"
+                    f"topic {wanted.topic} partition {wanted.partition}: reading at offset"
+                    f" {next_offset} failed ({error.str()}). Nothing of this"
                     " run is visible; start again, and look at the broker if it repeats."
                 )
         return [message for message in messages if message.error() is None]
 
     def _still_there(self, wanted: PartitionRange, next_offset: int) -> None:
-        """A long silence: the topic may have been deleted, or cut, without any error reaching a consumer that is assigned."""
+        """A long silence: the topic may have been deleted, or cut, without any error reaching a
+        consumer that is assigned.
+        """
         from confluent_kafka import KafkaException
 
         try:
             found = self._consumer.list_topics(wanted.topic, timeout=5).topics[wanted.topic]
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(wanted.topic, wanted.partition), timeout=5)
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(wanted.topic, wanted.partition), timeout=5
+            )
         except KafkaException as error:
             self._errors.remember(error.args[0])
             self._errors.raise_if_final()
@@ -139,13 +167,17 @@ class PartitionReader:
         if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise lost_offsets(wanted, next_offset, "the topic does not exist any more")
         if high < wanted.to_offset or low > next_offset:
-            raise lost_offsets(wanted, next_offset, f"the log now holds offsets {low} to {high - 1}")
+            raise lost_offsets(
+                wanted, next_offset, f"the log now holds offsets {low} to {high - 1}"
+            )
 
 
 def lost_offsets(wanted: PartitionRange, next_offset: int, reason: str) -> GuaranteeError:
     return GuaranteeError(
-        f"topic {wanted.topic} partition {wanted.partition}: offsets from {next_offset} on, planned up to {wanted.to_offset - 1}, cannot be read"
-        f" any more ({reason}). Nothing of this run is visible. Start again: it says what is lost, and how to go on."
+        f"topic {wanted.topic} partition {wanted.partition}: offsets from {next_offset} on, planned"
+        f" up to {wanted.to_offset - 1}, cannot be read"
+        f" any more ({reason}). Nothing of this run is visible. Start again: it says what is lost,"
+        " and how to go on."
     )
 
 
@@ -171,7 +203,9 @@ def _extend(block: RawBlock, chunk: RawBlock) -> None:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python's cycle collector would walk through thousands of short-lived messages, none of which is part of a cycle: half of the reading."""
+    """Python's cycle collector would walk through thousands of short-lived messages, none of which
+    is part of a cycle: half of the reading.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -35,14 +35,18 @@ class ReadRecords(beam.PTransform):
         self._consumer_config = dict(consumer_config)
 
     def expand(self, ranges: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
-        outputs = ranges | "ReadRange" >> beam.ParDo(ReadRange(self._consumer_config)).with_outputs(REPORTS, main="blocks")
+        outputs = ranges | "ReadRange" >> beam.ParDo(ReadRange(self._consumer_config)).with_outputs(
+            REPORTS, main="blocks"
+        )
         blocks, reports = outputs.blocks, outputs[REPORTS]
         reports.element_type = bytes
         return blocks, reports
 
 
 class WholeRangeTracker(OffsetRestrictionTracker):
-    """Claims to the end: a batch runner has no place for a residual (Spark fails on one), so there is nothing to split."""
+    """Claims to the end: a batch runner has no place for a residual (Spark fails on one), so there
+    is nothing to split.
+    """
 
     def try_split(self, fraction_of_remainder: float) -> None:
         return None
@@ -113,12 +117,19 @@ class RangeSeen:
         self._gaps += [(int(before[index]) + 1, int(offsets[index]) - 1) for index in behind]
         self._next = int(offsets[-1]) + 1
         self._records += len(offsets)
-        self._hash = (self._hash + coordinate_sum(self._wanted.topic, self._wanted.partition, offsets)) & _HASH_MASK
+        self._hash = (
+            self._hash + coordinate_sum(self._wanted.topic, self._wanted.partition, offsets)
+        ) & _HASH_MASK
 
     def report(self) -> ReaderReport:
         """Everything up to the end of the range that did not come is a gap."""
         gaps = list(self._gaps)
         if self._next < self._wanted.to_offset:
             gaps.append((self._next, self._wanted.to_offset - 1))
-        where = (self._wanted.topic, self._wanted.partition, self._wanted.from_offset, self._wanted.to_offset)
+        where = (
+            self._wanted.topic,
+            self._wanted.partition,
+            self._wanted.from_offset,
+            self._wanted.to_offset,
+        )
         return ReaderReport(*where, self._records, self._hash, gaps)

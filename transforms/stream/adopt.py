@@ -1,7 +1,9 @@
-"""Adopt: a job without any checkpoint takes over what is in the tables. The same steps as a recovery, with an empty state.
+"""Adopt: a job without any checkpoint takes over what is in the tables. The same steps as a
+recovery, with an empty state.
 
-It claims every shard and finalizes all registered streams of all jobs before it reads anything: a position found while somebody still
-writes would be behind what he writes next. Where a shard without state begins then stands in the ledger, as its base.
+It claims every shard and finalizes all registered streams of all jobs before it reads anything: a
+position found while somebody still writes would be behind what he writes next. Where a shard
+without state begins then stands in the ledger, as its base.
 """
 
 from __future__ import annotations
@@ -11,11 +13,26 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from transforms.destinations.contract.present_rows import ShardFloor
-from transforms.destinations.contract.shard_ledger import GAPS_SHARD, TOTALS_SHARD, Job, Offsets, Progress, ShardRow
+from transforms.destinations.contract.shard_ledger import (
+    GAPS_SHARD,
+    TOTALS_SHARD,
+    Job,
+    Offsets,
+    Progress,
+    ShardRow,
+)
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 from transforms.stream.gaps import GapsDestination
-from transforms.stream.recover import Expected, Patience, StreamingDestination, claim, close, expected_rows, finalize_older
+from transforms.stream.recover import (
+    Expected,
+    Patience,
+    StreamingDestination,
+    claim,
+    close,
+    expected_rows,
+    finalize_older,
+)
 from transforms.stream.unobserved import TotalsTables, mark_unobserved
 
 Partition = tuple[str, int]
@@ -26,8 +43,9 @@ Partition = tuple[str, int]
 class Adopted:
     """Where a job without a checkpoint begins.
 
-    positions: the first offset that is in no table and in no gap. watermarks: microseconds, from the rows below the position; a partition
-    without such rows has the minimum of the others; None: no partition has any, so nothing is late and nothing expired.
+    positions: the first offset that is in no table and in no gap. watermarks: microseconds, from
+    the rows below the position; a partition without such rows has the minimum of the others; None:
+    no partition has any, so nothing is late and nothing expired.
     """
 
     positions: dict[Partition, int]
@@ -37,7 +55,11 @@ class Adopted:
     def lowest_watermark_us(self) -> int | None:
         """The bound of the cold start: ids that it has expired are not loaded."""
         marks = list(self.watermarks.values())
-        return None if None in marks else min((mark for mark in marks if mark is not None), default=None)
+        return (
+            None
+            if None in marks
+            else min((mark for mark in marks if mark is not None), default=None)
+        )
 
 
 class AdoptedDestination(GapsDestination, TotalsTables, Protocol):
@@ -53,11 +75,13 @@ def adopt(
     totals_columns: tuple[str | None, str | None],
     patience: Patience,
 ) -> Adopted:
-    """Once, before a job without a checkpoint is submitted; a PREPARED run has been finished before. Again after a crash: harmless.
+    """Once, before a job without a checkpoint is submitted; a PREPARED run has been finished
+    before. Again after a crash: harmless.
 
-    begins: every partition to be read, with the position that the run ledger knows, else its beginning. totals_columns: of amount and
-    currency, to find the windows that were open and mark them unobserved. Raises GuaranteeError when rows that
-    the streams took are not visible, or when rows are missing below what a shard has passed.
+    begins: every partition to be read, with the position that the run ledger knows, else its
+    beginning. totals_columns: of amount and currency, to find the windows that were open and mark
+    them unobserved. Raises GuaranteeError when rows that the streams took are not visible, or when
+    rows are missing below what a shard has passed.
     """
     everyone = claim(destination, job, [*range(shards), TOTALS_SHARD, GAPS_SHARD], ())
     counts = {row.shard: finalize_older(destination, row) for row in everyone}
@@ -70,11 +94,21 @@ def adopt(
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
     found = destination.count_above(shards, [ShardFloor(row.shard, below) for row in rows])
-    present = {row.shard: {table: found.get((row.shard, table), 0) for table in ROW_TABLES} for row in rows}
+    present = {
+        row.shard: {table: found.get((row.shard, table), 0) for table in ROW_TABLES} for row in rows
+    }
     present[GAPS_SHARD] = {GAPS: destination.gaps_above(below).num_rows}
-    begin = {row.shard: Progress(len(row.epochs), row.nonce, below, {}, present.get(row.shard, {})) for row in everyone}
-    based = [row.close(counts[row.shard], base=begin[row.shard], latest=begin[row.shard]) for row in everyone]
-    watermarks = _watermarks(destination.highest_event_times(positions), positions, dedup_horizon_us)
+    begin = {
+        row.shard: Progress(len(row.epochs), row.nonce, below, {}, present.get(row.shard, {}))
+        for row in everyone
+    }
+    based = [
+        row.close(counts[row.shard], base=begin[row.shard], latest=begin[row.shard])
+        for row in everyone
+    ]
+    watermarks = _watermarks(
+        destination.highest_event_times(positions), positions, dedup_horizon_us
+    )
     mark_unobserved(destination, *totals_columns)
     close(destination, job, everyone, based)
     return Adopted(positions, watermarks)
@@ -87,12 +121,16 @@ def _wait_until_visible(
     expected: Sequence[Mapping[str, Expected]],
     patience: Patience,
 ) -> None:
-    """More rows than expected are fine here: bounded runs and other jobs of the past may have written them, and the tables are the truth."""
+    """More rows than expected are fine here: bounded runs and other jobs of the past may have
+    written them, and the tables are the truth.
+    """
     missing = ""
     for attempt in range(patience.tries):
         if attempt:
             patience.sleep(patience.seconds)
-        found = destination.count_above(shards, [ShardFloor(row.shard, row.latest.offsets) for row in rows])
+        found = destination.count_above(
+            shards, [ShardFloor(row.shard, row.latest.offsets) for row in rows]
+        )
         missing = "; ".join(
             f"shard {row.shard}, {table}: {found.get((row.shard, table), 0)} rows of {one.rows}"
             for row, wanted in zip(rows, expected, strict=True)
@@ -102,14 +140,21 @@ def _wait_until_visible(
         if not missing:
             return
     raise GuaranteeError(
-        f"rows that were acknowledged are not visible after {patience.tries} looks: {missing}. Nothing was written; start again."
+        f"rows that were acknowledged are not visible after {patience.tries} looks: {missing}."
+        " Nothing was written; start again."
     )
 
 
-def _known_begins(begins: Mapping[Partition, int], rows: Sequence[ShardRow]) -> dict[Partition, int]:
-    """Below what every shard has passed nothing can be missing, and old rows may have been deleted there."""
+def _known_begins(
+    begins: Mapping[Partition, int], rows: Sequence[ShardRow]
+) -> dict[Partition, int]:
+    """Below what every shard has passed nothing can be missing, and old rows may have been deleted
+    there.
+    """
     return {
-        (topic, partition): max(begin, min(row.latest.offsets.get(topic, {}).get(partition, -1) for row in rows) + 1)
+        (topic, partition): max(
+            begin, min(row.latest.offsets.get(topic, {}).get(partition, -1) for row in rows) + 1
+        )
         for (topic, partition), begin in begins.items()
     }
 
@@ -120,12 +165,18 @@ def _require_whole(positions: Mapping[Partition, int], rows: Sequence[ShardRow])
             for partition, passed in partitions.items():
                 if positions.get((topic, partition), passed + 1) <= passed:
                     raise GuaranteeError(
-                        f"{topic}:{partition}:{positions[topic, partition]} is in no table, although everything up to {passed} was written."
-                        " Rows were deleted, or lost by the destination; `check` says which. Restore them before you start."
+                        f"{topic}:{partition}:{positions[topic, partition]} is in no table,"
+                        f" although everything up to {passed} was written."
+                        " Rows were deleted, or lost by the destination; `check` says which."
+                        " Restore them before you start."
                     )
 
 
-def _watermarks(highest: Mapping[Partition, int], positions: Mapping[Partition, int], horizon_us: int) -> dict[Partition, int | None]:
+def _watermarks(
+    highest: Mapping[Partition, int], positions: Mapping[Partition, int], horizon_us: int
+) -> dict[Partition, int | None]:
     lowest = min(highest.values(), default=None)
     times = {partition: highest.get(partition, lowest) for partition in positions}
-    return {partition: None if time is None else time - horizon_us for partition, time in times.items()}
+    return {
+        partition: None if time is None else time - horizon_us for partition, time in times.items()
+    }

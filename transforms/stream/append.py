@@ -1,13 +1,16 @@
-"""Step 3 of streaming: appends at the next offset of a shard's streams, several under way, in order.
+"""Step 3 of streaming: appends at the next offset of a shard's streams, several under way, in
+order.
 
 What each answer means:
 - acknowledged at another offset than expected: the destination breaks its contract; stop.
-- OffsetAlreadyExists: before the end of the stream, which does not say "these rows". Success only when one query shows every coordinate of
-  the append in the table; else stop.
-- OffsetOutOfRange: an earlier append is missing. Resend from the first unacknowledged one, a bounded number of times, then stop.
+- OffsetAlreadyExists: before the end of the stream, which does not say "these rows". Success only
+  when one query shows every coordinate of the append in the table; else stop.
+- OffsetOutOfRange: an earlier append is missing. Resend from the first unacknowledged one, a
+  bounded number of times, then stop.
 - StreamFinalized: somebody has recovered the shard; this writer is the zombie, and fails.
 - StreamNotFound: the stream has expired; the bundle fails, and its next attempt recovers the shard.
-Any other error leaves open what was written: the bundle fails, and its next attempt recovers the shard.
+Any other error leaves open what was written: the bundle fails, and its next attempt recovers the
+shard.
 """
 
 from __future__ import annotations
@@ -34,19 +37,27 @@ from transforms.model.tables import DUPLICATES, PAYMENTS, ROW_TABLES
 from transforms.stream.recover import Patience, StreamingDestination, Superseded
 
 APPEND_BYTES: Final = 2 << 20
-"""Rows are collected up to this size before an append, or to the end of the bundle (see transforms/write/write_rows.py)."""
+"""Rows are collected up to this size before an append, or to the end of the bundle (see
+transforms/write/write_rows.py).
+"""
 
 APPENDS_UNDER_WAY: Final = 4
-"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to what waits in memory."""
+"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to
+what waits in memory.
+"""
 
 
 class StreamGone(RuntimeError):
-    """A stream of this epoch does not exist any more: the shard must be recovered before the bundle is tried again."""
+    """A stream of this epoch does not exist any more: the shard must be recovered before the bundle
+    is tried again.
+    """
 
 
 @dataclass(frozen=True)
 class _Refused:
-    """A refusal that `send` itself has raised, told by `wait` like any other, so that the order of the answers is kept."""
+    """A refusal that `send` itself has raised, told by `wait` like any other, so that the order of
+    the answers is kept.
+    """
 
     error: StreamError
 
@@ -64,7 +75,14 @@ class _UnderWay:
 class TableAppends:
     """One write stream of one shard within one bundle."""
 
-    def __init__(self, destination: StreamingDestination, table: str, stream: str, next_offset: int, patience: Patience) -> None:
+    def __init__(
+        self,
+        destination: StreamingDestination,
+        table: str,
+        stream: str,
+        next_offset: int,
+        patience: Patience,
+    ) -> None:
         self._destination = destination
         self._table = table
         self._stream = stream
@@ -115,12 +133,15 @@ class TableAppends:
             self._resend(error)
             return
         except StreamFinalized as error:
-            raise Superseded(f"{self._table}: somebody else has recovered this shard ({error})") from error
+            raise Superseded(
+                f"{self._table}: somebody else has recovered this shard ({error})"
+            ) from error
         except StreamNotFound as error:
             raise StreamGone(f"{self._table}: {error}") from error
         if behind != expected:
             raise GuaranteeError(
-                f"{self._where(first)}: acknowledged up to stream offset {behind} where {expected} was expected. {_STOPPED}"
+                f"{self._where(first)}: acknowledged up to stream offset {behind} where {expected}"
+                f" was expected. {_STOPPED}"
             )
         self._under_way.popleft()
         self.acknowledged = expected
@@ -134,7 +155,10 @@ class TableAppends:
 
     def _resend(self, error: OffsetOutOfRange) -> None:
         if self._resends >= self._patience.tries:
-            raise GuaranteeError(f"{self._where(self._under_way[0])}: {error.detail}, after {self._resends} resends. {_STOPPED}") from error
+            raise GuaranteeError(
+                f"{self._where(self._under_way[0])}: {error.detail}, after {self._resends} resends."
+                f" {_STOPPED}"
+            ) from error
         if self._resends:
             self._patience.sleep(self._patience.seconds)
         self._resends += 1
@@ -142,10 +166,15 @@ class TableAppends:
             append.answer = self._send(append.offset, append.rows)
 
     def _require_proof(self, append: _UnderWay, error: OffsetAlreadyExists) -> None:
-        found = 0 if isinstance(error, DifferentRows) else self._destination.count_present(self._table, append.rows)
+        found = (
+            0
+            if isinstance(error, DifferentRows)
+            else self._destination.count_present(self._table, append.rows)
+        )
         if found != append.rows.num_rows:
             raise GuaranteeError(
-                f"{self._where(append)}: the offset was written before, but not with these rows: {error.detail}. {_STOPPED}"
+                f"{self._where(append)}: the offset was written before, but not with these rows:"
+                f" {error.detail}. {_STOPPED}"
             ) from error
 
     def _where(self, append: _UnderWay) -> str:
@@ -158,24 +187,37 @@ _STOPPED: Final = "Nothing more was written; start again from the last checkpoin
 
 def _ends(table: str, rows: pa.RecordBatch) -> str:
     """The keys of the first and the last row."""
-    ends = [":".join(str(rows.column(name)[row].as_py()) for name in KEY_COLUMNS[table]) for row in (0, rows.num_rows - 1)]
+    ends = [
+        ":".join(str(rows.column(name)[row].as_py()) for name in KEY_COLUMNS[table])
+        for row in (0, rows.num_rows - 1)
+    ]
     return f"{table} " + " to ".join(dict.fromkeys(ends))
 
 
 class ShardAppends:
     """The three streams of one shard within one bundle.
 
-    A duplicate is sent only when the payments added before it are acknowledged: else a crash could leave the duplicate without its payment,
-    and if the payment's record were late in the replay, its id would have no payment at all.
+    A duplicate is sent only when the payments added before it are acknowledged: else a crash could
+    leave the duplicate without its payment, and if the payment's record were late in the replay,
+    its id would have no payment at all.
     """
 
     def __init__(
-        self, destination: StreamingDestination, streams: Mapping[str, str], next_offsets: Mapping[str, int], patience: Patience
+        self,
+        destination: StreamingDestination,
+        streams: Mapping[str, str],
+        next_offsets: Mapping[str, int],
+        patience: Patience,
     ) -> None:
         self._tables = {
-            table: TableAppends(destination, table, streams[table], next_offsets.get(table, 0), patience) for table in ROW_TABLES
+            table: TableAppends(
+                destination, table, streams[table], next_offsets.get(table, 0), patience
+            )
+            for table in ROW_TABLES
         }
-        self._before_duplicates: Callable[[], None] = lambda: self._tables[PAYMENTS].settle(self._tables[PAYMENTS].added)
+        self._before_duplicates: Callable[[], None] = lambda: self._tables[PAYMENTS].settle(
+            self._tables[PAYMENTS].added
+        )
 
     def add(self, tables: Mapping[str, pa.RecordBatch]) -> None:
         for table in ROW_TABLES:
@@ -189,7 +231,9 @@ class ShardAppends:
                 self._tables[table].send()
 
     def settle(self) -> dict[str, int]:
-        """Sends the rest and returns the next stream offset per table when everything is acknowledged."""
+        """Sends the rest and returns the next stream offset per table when everything is
+        acknowledged.
+        """
         self.send_rest()
         self._send(DUPLICATES)
         for appends in self._tables.values():

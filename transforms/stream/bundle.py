@@ -1,6 +1,8 @@
-"""One bundle over the shards of a process: opens them, recovers with one claim and one query those that it does not hold, and closes them.
+"""One bundle over the shards of a process: opens them, recovers with one claim and one query those
+that it does not hold, and closes them.
 
-A bundle that fails leaves nothing behind in the process: what it took out of the memory is not put back, so its next attempt recovers.
+A bundle that fails leaves nothing behind in the process: what it took out of the memory is not put
+back, so its next attempt recovers.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ class ShardDestination(StreamingDestination, TotalsSource, Protocol):
 class StreamSettings:
     """What all shards of a job have alike.
 
-    cold_start: what a shard without state loads; None: the destination was empty when the job began.
-    now_us: clock for `ingest_time`, microseconds since 1970.
+    cold_start: what a shard without state loads; None: the destination was empty when the job
+    began. now_us: clock for `ingest_time`, microseconds since 1970.
     """
 
     job: Job
@@ -47,9 +49,16 @@ class StreamSettings:
 
 
 class StreamBundle:
-    """Called in this order: `open` once with every shard of the bundle, `process` and `expire` in any order, `finish` once."""
+    """Called in this order: `open` once with every shard of the bundle, `process` and `expire` in
+    any order, `finish` once.
+    """
 
-    def __init__(self, destination: ShardDestination, settings: StreamSettings, memory: ProcessMemory[ShardMemory]) -> None:
+    def __init__(
+        self,
+        destination: ShardDestination,
+        settings: StreamSettings,
+        memory: ProcessMemory[ShardMemory],
+    ) -> None:
         self._destination = destination
         self._settings = settings
         self._memory = memory
@@ -60,7 +69,9 @@ class StreamBundle:
         settings = self._settings
         foreign = []
         for shard, its_cells in cells.items():
-            one = self._shards[shard] = OpenShard(shard, settings.state, its_cells, settings.cold_start)
+            one = self._shards[shard] = OpenShard(
+                shard, settings.state, its_cells, settings.cold_start
+            )
             kept = self._memory.take(shard, one.token)
             if kept is not None:
                 one.go_on(kept)
@@ -69,24 +80,42 @@ class StreamBundle:
         if foreign:
             starts = [one.start() for one in foreign]
             for one, found in zip(
-                foreign, recover(self._destination, settings.job, settings.state.shards, starts, settings.patience), strict=True
+                foreign,
+                recover(
+                    self._destination,
+                    settings.job,
+                    settings.state.shards,
+                    starts,
+                    settings.patience,
+                ),
+                strict=True,
             ):
                 one.take_over(found)
 
     def process(self, shard: int, batch: ShardBatch) -> None:
-        """Steps 2 and 3. May raise Superseded, StreamGone or GuaranteeError; then the bundle has failed."""
+        """Steps 2 and 3. May raise Superseded, StreamGone or GuaranteeError; then the bundle has
+        failed.
+        """
         self._shards[shard].process(batch, self._appends, self._totals())
 
-    def pass_gap(self, shard: int, topic: str, partition: int, first: int, last: int) -> NDArray[np.int64]:
-        """Offsets of the gap that are present in this shard. The gap without those of all shards may be written: see stream_gaps.py."""
+    def pass_gap(
+        self, shard: int, topic: str, partition: int, first: int, last: int
+    ) -> NDArray[np.int64]:
+        """Offsets of the gap that are present in this shard. The gap without those of all shards
+        may be written: see stream_gaps.py.
+        """
         return self._shards[shard].pass_gap(topic, partition, first, last, self._totals())
 
     def expire(self, shard: int, watermark_us: int) -> None:
-        """A timer of the shard: like any other bundle it needs the shard to be recovered first, see docs/streaming.md."""
+        """A timer of the shard: like any other bundle it needs the shard to be recovered first, see
+        docs/streaming.md.
+        """
         self._shards[shard].expire(watermark_us)
 
     def finish(self) -> dict[int, pa.RecordBatch]:
-        """Returns when every append is acknowledged and every state is written: shard -> rows of control_totals."""
+        """Returns when every append is acknowledged and every state is written: shard -> rows of
+        control_totals.
+        """
         totals = {}
         for one in self._shards.values():
             one.send_rest()
@@ -98,8 +127,12 @@ class StreamBundle:
         return totals
 
     def _totals(self) -> PresentTotals:
-        shape = RowShape(self._settings.now_us(), self._settings.amount_column, self._settings.currency_column)
+        shape = RowShape(
+            self._settings.now_us(), self._settings.amount_column, self._settings.currency_column
+        )
         return PresentTotals(shape, self._destination)
 
     def _appends(self, head: StreamHead) -> ShardAppends:
-        return ShardAppends(self._destination, head.streams, head.progress.next_offsets, self._settings.patience)
+        return ShardAppends(
+            self._destination, head.streams, head.progress.next_offsets, self._settings.patience
+        )

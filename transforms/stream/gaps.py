@@ -1,9 +1,11 @@
-"""Step 4 of streaming, gaps: one shard of its own writes `offset_gaps`, under the same protocol. Key: (topic, partition, first offset).
+"""Step 4 of streaming, gaps: one shard of its own writes `offset_gaps`, under the same protocol.
+Key: (topic, partition, first offset).
 
-A gap is written only for coordinates that are in no table and no gap. In a replay Kafka may deliver less than before (compaction and
-retention go on), so a coordinate that was a record may look like a gap now; and a process believed dead may have it under way. So every row
-shard has to pass the gap first: a shard that has passed it was recovered, so whoever wrote to it before is refused, and it names the
-coordinates of the gap that are present. What none of them has is a gap for good.
+A gap is written only for coordinates that are in no table and no gap. In a replay Kafka may deliver
+less than before (compaction and retention go on), so a coordinate that was a record may look like a
+gap now; and a process believed dead may have it under way. So every row shard has to pass the gap
+first: a shard that has passed it was recovered, so whoever wrote to it before is refused, and it
+names the coordinates of the gap that are present. What none of them has is a gap for good.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GapsHead(msgspec.Struct, array_like=True):
-    """The cell `head`. present: gaps in the table that the replay has not passed yet. Frozen by tests/unit/stream/test_state.py."""
+    """The cell `head`. present: gaps in the table that the replay has not passed yet. Frozen by
+    tests/unit/stream/test_state.py.
+    """
 
     token: bytes
     progress: Progress
@@ -49,14 +53,24 @@ class GapsDestination(StreamingDestination, Protocol):
     """A destination that can list gaps."""
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
-        """Rows of `offset_gaps` whose first offset lies above; a partition that is not in `offsets` counts from its beginning."""
+        """Rows of `offset_gaps` whose first offset lies above; a partition that is not in `offsets`
+        counts from its beginning.
+        """
 
 
 class GapsShard:
-    """The shard within one bundle: add, finish. What fails here fails the bundle, and its cell stays as it was."""
+    """The shard within one bundle: add, finish. What fails here fails the bundle, and its cell
+    stays as it was.
+    """
 
     def __init__(
-        self, destination: GapsDestination, job: Job, shards: int, cells: StateCells, memory: ProcessMemory[GapsHead], patience: Patience
+        self,
+        destination: GapsDestination,
+        job: Job,
+        shards: int,
+        cells: StateCells,
+        memory: ProcessMemory[GapsHead],
+        patience: Patience,
     ) -> None:
         self._shards = shards
         self._cells = cells
@@ -66,38 +80,59 @@ class GapsShard:
         if head is None or memory.take(GAPS_SHARD, head.token) is None:
             progress = head.progress if head else None
             taken = recover_single(
-                destination, job, GAPS_SHARD, GAPS, progress, lambda begin: destination.gaps_above(begin.offsets), patience
+                destination,
+                job,
+                GAPS_SHARD,
+                GAPS,
+                progress,
+                lambda begin: destination.gaps_above(begin.offsets),
+                patience,
             )
             head = GapsHead(b"", taken.progress, taken.stream, _gaps(taken.present))
         self._head = head
-        self._appends = TableAppends(destination, GAPS, head.stream, head.progress.next_offsets[GAPS], patience)
+        self._appends = TableAppends(
+            destination, GAPS, head.stream, head.progress.next_offsets[GAPS], patience
+        )
 
     def add(self, gap: Gap, present: Mapping[int, NDArray[np.int64]]) -> None:
-        """Writes what of the gap is in no table and in no gap. present: row shard -> offsets of the gap that it has, from every one.
+        """Writes what of the gap is in no table and in no gap. present: row shard -> offsets of the
+        gap that it has, from every one.
 
-        Raises GuaranteeError for a gap at or below the last one of its partition, or when a row shard has not passed it.
+        Raises GuaranteeError for a gap at or below the last one of its partition, or when a row
+        shard has not passed it.
         """
         if set(present) != set(range(self._shards)):
             raise GuaranteeError(
-                f"gap {gap}: only the shards {sorted(present)} of {self._shards} have passed it, so somebody may still write there."
+                f"gap {gap}: only the shards {sorted(present)} of {self._shards} have passed it, so"
+                " somebody may still write there."
             )
         seen = self._head.progress.offsets.setdefault(gap.topic, {})
         if gap.first <= seen.get(gap.partition, -1):
             raise GuaranteeError(
-                f"gap {gap} comes although {seen[gap.partition]} was passed before. Start from a complete checkpoint, or without one."
+                f"gap {gap} comes although {seen[gap.partition]} was passed before. Start from a"
+                " complete checkpoint, or without one."
             )
         seen[gap.partition] = gap.last
         taken = [
-            np.arange(one.first, one.last + 1) for one in self._head.present if (one.topic, one.partition) == (gap.topic, gap.partition)
+            np.arange(one.first, one.last + 1)
+            for one in self._head.present
+            if (one.topic, one.partition) == (gap.topic, gap.partition)
         ]
-        left = np.setdiff1d(np.arange(gap.first, gap.last + 1), np.concatenate([*taken, *present.values()]))
+        left = np.setdiff1d(
+            np.arange(gap.first, gap.last + 1), np.concatenate([*taken, *present.values()])
+        )
         self._head.present = [
-            one for one in self._head.present if (one.topic, one.partition) != (gap.topic, gap.partition) or one.last > gap.last
+            one
+            for one in self._head.present
+            if (one.topic, one.partition) != (gap.topic, gap.partition) or one.last > gap.last
         ]
         rows = [(gap.topic, gap.partition, first, last, gap.cause) for first, last in _runs(left)]
         if rows:
             self._appends.add(
-                pa.RecordBatch.from_pylist([dict(zip(GAPS_SCHEMA.names, row, strict=True)) for row in rows], schema=GAPS_SCHEMA)
+                pa.RecordBatch.from_pylist(
+                    [dict(zip(GAPS_SCHEMA.names, row, strict=True)) for row in rows],
+                    schema=GAPS_SCHEMA,
+                )
             )
             self._appends.send()
 
@@ -107,7 +142,11 @@ class GapsShard:
         progress = self._head.progress
         progress.next_offsets = {GAPS: self._appends.acknowledged}
         offsets = progress.offsets
-        above = [one for one in self._head.present if one.first > offsets.get(one.topic, {}).get(one.partition, -1)]
+        above = [
+            one
+            for one in self._head.present
+            if one.first > offsets.get(one.topic, {}).get(one.partition, -1)
+        ]
         progress.present = {GAPS: len(above)}
         self._head.token = fresh_token()
         self._cells.write_head(msgspec.msgpack.encode(self._head))
@@ -123,5 +162,8 @@ def _runs(offsets: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
     if not len(offsets):
         return []
     breaks = np.flatnonzero(np.diff(offsets) > 1)
-    firsts, lasts = np.append(offsets[:1], offsets[breaks + 1]), np.append(offsets[breaks], offsets[-1:])
+    firsts, lasts = (
+        np.append(offsets[:1], offsets[breaks + 1]),
+        np.append(offsets[breaks], offsets[-1:]),
+    )
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))

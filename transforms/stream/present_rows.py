@@ -1,7 +1,8 @@
-"""Rows of a shard that are in the tables already, although its state is not so far yet: step 1 (c) of streaming, and how step 2 finds them.
+"""Rows of a shard that are in the tables already, although its state is not so far yet: step 1 (c)
+of streaming, and how step 2 finds them.
 
-A row is present by its coordinate. Its fingerprint must agree as well: a coordinate with another id means that the topic is another one, or
-that the record is decoded in another way.
+A row is present by its coordinate. Its fingerprint must agree as well: a coordinate with another id
+means that the topic is another one, or that the record is decoded in another way.
 """
 
 from __future__ import annotations
@@ -35,11 +36,16 @@ class _Partition:
 
 
 class PresentRows:
-    """The present rows of one shard. Immutable: what the replay has passed is a matter of the offsets that it is asked with."""
+    """The present rows of one shard. Immutable: what the replay has passed is a matter of the
+    offsets that it is asked with.
+    """
 
     def __init__(self, rows: pa.Table) -> None:
         """rows: PRESENT_SCHEMA. Raises GuaranteeError when a coordinate comes twice."""
-        codes = np.array([ROW_TABLES.index(name) for name in rows.column("table_name").to_pylist()], dtype=np.int8)
+        codes = np.array(
+            [ROW_TABLES.index(name) for name in rows.column("table_name").to_pylist()],
+            dtype=np.int8,
+        )
         self._times: NDArray[np.int64] = pc.fill_null(rows.column("event_time_us"), 0).to_numpy()
         self._codes = codes
         self._fingerprints = _fingerprints(rows)
@@ -49,19 +55,27 @@ class PresentRows:
             order = mine[np.argsort(all_offsets[mine], kind="stable")]
             offsets = all_offsets[order]
             if (repeated := offsets[1:][offsets[1:] == offsets[:-1]]).size:
-                raise GuaranteeError(f"{topic}:{partition}:{repeated[0]} has two rows in the tables. `check` lists all of them.")
-            self._partitions[topic, partition] = _Partition(offsets, codes[order], self._fingerprints[order])
+                raise GuaranteeError(
+                    f"{topic}:{partition}:{repeated[0]} has two rows in the tables. `check` lists"
+                    " all of them."
+                )
+            self._partitions[topic, partition] = _Partition(
+                offsets, codes[order], self._fingerprints[order]
+            )
 
     def left(self, offsets: Offsets) -> dict[str, int]:
         """Table -> rows above `offsets`."""
         counts = np.zeros(len(ROW_TABLES), dtype=np.int64)
         for (topic, partition), rows in self._partitions.items():
-            first = np.searchsorted(rows.offsets, offsets.get(topic, {}).get(partition, -1), side="right")
+            first = np.searchsorted(
+                rows.offsets, offsets.get(topic, {}).get(partition, -1), side="right"
+            )
             counts += np.bincount(rows.tables[first:], minlength=len(ROW_TABLES))
         return dict(zip(ROW_TABLES, counts.tolist(), strict=True))
 
     def tables_of(self, rows: pa.RecordBatch, fingerprints: Fingerprints) -> NDArray[np.int8]:
-        """Per row of a batch the index into ROW_TABLES of the table that holds its coordinate, or ABSENT.
+        """Per row of a batch the index into ROW_TABLES of the table that holds its coordinate, or
+        ABSENT.
 
         Raises GuaranteeError when the coordinate is there with another fingerprint.
         """
@@ -78,8 +92,10 @@ class PresentRows:
             differs = (known.fingerprints[at[hit]] != fingerprints[mine[hit]]).any(axis=1)
             if differs.any():
                 raise GuaranteeError(
-                    f"{topic}:{partition}:{offsets[mine[hit]][differs][0]} is in {ROW_TABLES[known.tables[at[hit]][differs][0]]} with another"
-                    " id than Kafka delivers now: another topic of that name, or another decoder. Use a new --table_prefix, or the old decoder."
+                    f"{topic}:{partition}:{offsets[mine[hit]][differs][0]} is in"
+                    f" {ROW_TABLES[known.tables[at[hit]][differs][0]]} with another"
+                    " id than Kafka delivers now: another topic of that name, or another decoder."
+                    " Use a new --table_prefix, or the old decoder."
                 )
             found[mine[hit]] = known.tables[at[hit]]
         return found
@@ -89,7 +105,11 @@ class PresentRows:
         known = self._partitions.get((topic, partition))
         if known is None:
             return np.empty(0, dtype=np.int64)
-        return known.offsets[np.searchsorted(known.offsets, above, "right") : np.searchsorted(known.offsets, up_to, "right")]
+        return known.offsets[
+            np.searchsorted(known.offsets, above, "right") : np.searchsorted(
+                known.offsets, up_to, "right"
+            )
+        ]
 
     def of_table(self, table: str) -> tuple[Fingerprints, NDArray[np.int64]]:
         """Fingerprints and event times (microseconds) of the rows in one payment table."""

@@ -1,4 +1,6 @@
-"""Totals of records that are present already: counted with the verdict of the table, whatever the replay would say of them."""
+"""Totals of records that are present already: counted with the verdict of the table, whatever the
+replay would say of them.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,14 @@ class TotalsSource(Protocol):
     """A destination that can compute control totals from its rows."""
 
     def present_totals(
-        self, ranges: Sequence[tuple[str, int, int, int]], amount_column: str | None, currency_column: str | None
+        self,
+        ranges: Sequence[tuple[str, int, int, int]],
+        amount_column: str | None,
+        currency_column: str | None,
     ) -> pa.RecordBatch:
-        """Rows of control_totals of the rows in the ranges (topic, partition, from offset, to offset)."""
+        """Rows of control_totals of the rows in the ranges (topic, partition, from offset, to
+        offset).
+        """
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,12 @@ class PresentTotals:
     shape: RowShape
     source: TotalsSource
 
-    def of(self, batch: ShardBatch, tables: NDArray[np.int8], rejected_tables: NDArray[np.int8]) -> list[pa.RecordBatch]:
-        """tables, rejected_tables: per row of `batch.payments` and `batch.rejected` the index into ROW_TABLES, or ABSENT."""
+    def of(
+        self, batch: ShardBatch, tables: NDArray[np.int8], rejected_tables: NDArray[np.int8]
+    ) -> list[pa.RecordBatch]:
+        """tables, rejected_tables: per row of `batch.payments` and `batch.rejected` the index into
+        ROW_TABLES, or ABSENT.
+        """
         amount, currency = self.shape.amount_column, self.shape.currency_column
         totals = []
         prints = batch_fingerprints(batch.payments)
@@ -49,16 +60,37 @@ class PresentTotals:
                 )
         still = rejected_tables == ROW_TABLES.index(REJECTED)
         if still.any():
-            totals.append(rejected_totals(batch.rejected.filter(pa.array(still)), batch_fingerprints(batch.rejected)[still]))
+            totals.append(
+                rejected_totals(
+                    batch.rejected.filter(pa.array(still)),
+                    batch_fingerprints(batch.rejected)[still],
+                )
+            )
         # Rejected now, but a payment or duplicate then: its amount is known to the table only.
         other = (rejected_tables != ABSENT) & ~still
         if other.any():
             rows = batch.rejected.filter(pa.array(other))
             offsets = rows.column("kafka_offset").to_numpy()
-            totals += self.of_offsets([(topic, partition, offsets[at]) for topic, partition, at in by_partition(rows)])
+            totals += self.of_offsets(
+                [(topic, partition, offsets[at]) for topic, partition, at in by_partition(rows)]
+            )
         return totals
 
-    def of_offsets(self, offsets: Iterable[tuple[str, int, NDArray[np.int64]]]) -> list[pa.RecordBatch]:
+    def of_offsets(
+        self, offsets: Iterable[tuple[str, int, NDArray[np.int64]]]
+    ) -> list[pa.RecordBatch]:
         """Of rows that only the table knows whole. offsets: (topic, partition, offsets)."""
-        ranges = [(topic, partition, at, at + 1) for topic, partition, found in offsets for at in found.tolist()]
-        return [self.source.present_totals(ranges, self.shape.amount_column, self.shape.currency_column)] if ranges else []
+        ranges = [
+            (topic, partition, at, at + 1)
+            for topic, partition, found in offsets
+            for at in found.tolist()
+        ]
+        return (
+            [
+                self.source.present_totals(
+                    ranges, self.shape.amount_column, self.shape.currency_column
+                )
+            ]
+            if ranges
+            else []
+        )

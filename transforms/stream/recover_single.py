@@ -1,4 +1,6 @@
-"""Step 1 for the shards that write one table each: `control_totals` and `offset_gaps`. No ids, so no (d)."""
+"""Step 1 for the shards that write one table each: `control_totals` and `offset_gaps`. No ids, so
+no (d).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,22 @@ import pyarrow as pa
 
 from transforms.destinations.contract.shard_ledger import Job, Progress
 from transforms.model.errors import GuaranteeError
-from transforms.stream.recover import Patience, StreamingDestination, check_not_more, claim, close, expected_rows, finalize_older
+from transforms.stream.recover import (
+    Patience,
+    StreamingDestination,
+    check_not_more,
+    claim,
+    close,
+    expected_rows,
+    finalize_older,
+)
 
 
 @dataclass(frozen=True)
 class TakenOver:
-    """progress: under the new epoch, nothing appended yet. present: the rows that the state does not know, or has not passed."""
+    """progress: under the new epoch, nothing appended yet. present: the rows that the state does
+    not know, or has not passed.
+    """
 
     progress: Progress
     stream: str
@@ -30,9 +42,11 @@ def recover_single(
     look: Callable[[Progress], pa.Table],
     patience: Patience,
 ) -> TakenOver:
-    """Claims, finalizes and looks. progress: of the state, None without one. look: the rows of `table` behind a progress.
+    """Claims, finalizes and looks. progress: of the state, None without one. look: the rows of
+    `table` behind a progress.
 
-    `present` of the new progress is empty: what becomes of the rows is the caller's business. Raises Superseded or GuaranteeError.
+    `present` of the new progress is empty: what becomes of the rows is the caller's business.
+    Raises Superseded or GuaranteeError.
     """
     (row,) = claim(destination, job, [shard], (table,))
     counts = finalize_older(destination, row)
@@ -42,10 +56,16 @@ def recover_single(
     check_not_more(destination, row, {table: found.num_rows}, wanted)
     offsets = {topic: dict(partitions) for topic, partitions in begin.offsets.items()}
     close(destination, job, [row], [row.close(counts)])
-    return TakenOver(Progress(len(row.epochs), row.nonce, offsets, {table: 0}, {}), row.epochs[-1].streams[table], found)
+    return TakenOver(
+        Progress(len(row.epochs), row.nonce, offsets, {table: 0}, {}),
+        row.epochs[-1].streams[table],
+        found,
+    )
 
 
-def _look_until_complete(look: Callable[[], pa.Table], wanted: int, table: str, patience: Patience) -> pa.Table:
+def _look_until_complete(
+    look: Callable[[], pa.Table], wanted: int, table: str, patience: Patience
+) -> pa.Table:
     for attempt in range(patience.tries):
         if attempt:
             patience.sleep(patience.seconds)
@@ -53,5 +73,6 @@ def _look_until_complete(look: Callable[[], pa.Table], wanted: int, table: str, 
         if found.num_rows >= wanted:
             return found
     raise GuaranteeError(
-        f"{table}: {found.num_rows} rows of {wanted} that were acknowledged are visible after {patience.tries} looks. Start again."
+        f"{table}: {found.num_rows} rows of {wanted} that were acknowledged are visible after"
+        f" {patience.tries} looks. Start again."
     )

@@ -1,6 +1,8 @@
-"""Steps 1 (d) and 2 of streaming: one shard, its state, and what it decides about a batch. No runner in it.
+"""Steps 1 (d) and 2 of streaming: one shard, its state, and what it decides about a batch. No
+runner in it.
 
-Dedup and write are one: a verdict counts when its row is acknowledged, and the bundle that holds it ends only then.
+Dedup and write are one: a verdict counts when its row is acknowledged, and the bundle that holds it
+ends only then.
 """
 
 from __future__ import annotations
@@ -31,21 +33,33 @@ from transforms.stream.append import ShardAppends
 from transforms.stream.present_rows import ABSENT, NO_ROWS, PresentRows
 from transforms.stream.present_totals import PresentTotals
 from transforms.stream.recover import Recovered, ShardStart
-from transforms.stream.state import StateCells, StateSettings, StreamHead, decode_stream_head, encode_stream_head
+from transforms.stream.state import (
+    StateCells,
+    StateSettings,
+    StreamHead,
+    decode_stream_head,
+    encode_stream_head,
+)
 
 
 @dataclass(frozen=True)
 class ShardMemory:
-    """What a process keeps of a shard between bundles: valid with the very state whose token it carries, like an index (index_pool.py)."""
+    """What a process keeps of a shard between bundles: valid with the very state whose token it
+    carries, like an index (index_pool.py).
+    """
 
     index: FingerprintIndex
     present: PresentRows
 
 
 class OpenShard:
-    """A shard within one bundle. Whatever fails here fails the bundle, and the cells stay as they were before it."""
+    """A shard within one bundle. Whatever fails here fails the bundle, and the cells stay as they
+    were before it.
+    """
 
-    def __init__(self, shard: int, settings: StateSettings, cells: StateCells, cold_start: ColdStart | None) -> None:
+    def __init__(
+        self, shard: int, settings: StateSettings, cells: StateCells, cold_start: ColdStart | None
+    ) -> None:
         self.shard = shard
         self._settings = settings
         self._cells = cells
@@ -56,7 +70,9 @@ class OpenShard:
         self._appends: ShardAppends | None = None
         self._totals: list[pa.RecordBatch] = []
         self.late_behind_expiry = 0
-        """Payments of this bundle that the backstop has rejected; expected 0, and a metric of its own where a runner drives this."""
+        """Payments of this bundle that the backstop has rejected; expected 0, and a metric of its
+        own where a runner drives this.
+        """
 
     @property
     def token(self) -> bytes | None:
@@ -68,19 +84,25 @@ class OpenShard:
         if self._head is None:
             return ShardStart(self.shard, None, None)
         floor = self._head.dedup.floor
-        return ShardStart(self.shard, self._head.progress, None if floor is None else (floor + 1) * BUCKET_US)
+        return ShardStart(
+            self.shard, self._head.progress, None if floor is None else (floor + 1) * BUCKET_US
+        )
 
     def go_on(self, memory: ShardMemory) -> None:
         """This process wrote the state last."""
         self._memory = memory
 
     def take_over(self, recovered: Recovered) -> None:
-        """1 (d): the ids of present payments become known before the first verdict; present duplicates only raise the latest event time.
+        """1 (d): the ids of present payments become known before the first verdict; present
+        duplicates only raise the latest event time.
 
-        A replay may bring the partitions in another order: a copy may come before the record whose payment is in the table.
+        A replay may bring the partitions in another order: a copy may come before the record whose
+        payment is in the table.
         """
         if self._head is None:
-            self._head = StreamHead(new_head(self._retention_us), self._settings, recovered.progress, recovered.streams)
+            self._head = StreamHead(
+                new_head(self._retention_us), self._settings, recovered.progress, recovered.streams
+            )
             index = self._load_known_ids(self._head)
         else:
             index = build_index(self._head.dedup.floor, self._cells.read_blobs())
@@ -90,45 +112,83 @@ class OpenShard:
             fingerprints, times = recovered.present.of_table(table)
             buckets = (times // BUCKET_US).astype(np.int32)
             if self._head.dedup.floor is not None:
-                # Written by a process that had expired less: still a payment, so still to be known while its copies are on time.
+                # Written by a process that had expired less: still a payment, so still to be known
+                # while its copies are on time.
                 buckets = np.maximum(buckets, np.int32(self._head.dedup.floor + 1))
             self._learn(fingerprints, buckets, only_known=table == DUPLICATES)
 
-    def process(self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], totals: PresentTotals) -> None:
-        """2: what is present is not written again, its verdict is the table's; everything else is judged as always and appended.
+    def process(
+        self,
+        batch: ShardBatch,
+        appends: Callable[[StreamHead], ShardAppends],
+        totals: PresentTotals,
+    ) -> None:
+        """2: what is present is not written again, its verdict is the table's; everything else is
+        judged as always and appended.
 
-        Raises GuaranteeError for a record at or below the highest offset seen of its partition: the shard has dealt with it already.
+        Raises GuaranteeError for a record at or below the highest offset seen of its partition: the
+        shard has dealt with it already.
         """
         head, memory = self._open()
-        both = pa.concat_tables([pa.Table.from_batches([rows.select(_COORDINATE)]) for rows in (batch.payments, batch.rejected)])
+        both = pa.concat_tables(
+            [
+                pa.Table.from_batches([rows.select(_COORDINATE)])
+                for rows in (batch.payments, batch.rejected)
+            ]
+        )
         offsets = both.column("kafka_offset").to_numpy()
         self._totals += totals.of_offsets(
-            (topic, partition, self._pass(topic, partition, int(offsets[mine].min()), int(offsets[mine].max()), offsets[mine]))
+            (
+                topic,
+                partition,
+                self._pass(
+                    topic,
+                    partition,
+                    int(offsets[mine].min()),
+                    int(offsets[mine].max()),
+                    offsets[mine],
+                ),
+            )
             for topic, partition, mine in by_partition(both)
         )
         prints, bad_prints = batch_fingerprints(batch.payments), batch_fingerprints(batch.rejected)
-        tables, bad_tables = memory.present.tables_of(batch.payments, prints), memory.present.tables_of(batch.rejected, bad_prints)
+        tables, bad_tables = (
+            memory.present.tables_of(batch.payments, prints),
+            memory.present.tables_of(batch.rejected, bad_prints),
+        )
         if (tables != ABSENT).any() or (bad_tables != ABSENT).any():
             self._totals += totals.of(batch, tables, bad_tables)
-            batch = ShardBatch(_where(batch.payments, tables == ABSENT), _where(batch.rejected, bad_tables == ABSENT))
+            batch = ShardBatch(
+                _where(batch.payments, tables == ABSENT),
+                _where(batch.rejected, bad_tables == ABSENT),
+            )
         self._judge(self._reject_behind_expiry(batch, head), appends, totals.shape)
 
-    def pass_gap(self, topic: str, partition: int, first: int, last: int, totals: PresentTotals) -> NDArray[np.int64]:
-        """The source found no record at these offsets. Returns those that are present here: delivered once, before Kafka dropped them.
+    def pass_gap(
+        self, topic: str, partition: int, first: int, last: int, totals: PresentTotals
+    ) -> NDArray[np.int64]:
+        """The source found no record at these offsets. Returns those that are present here:
+        delivered once, before Kafka dropped them.
 
         They count with the verdict of the table, and are no part of the gap.
         """
         _, memory = self._open()
         found = memory.present.between(topic, partition, first - 1, last)
-        self._totals += totals.of_offsets([(topic, partition, self._pass(topic, partition, first, last, _NONE))])
+        self._totals += totals.of_offsets(
+            [(topic, partition, self._pass(topic, partition, first, last, _NONE))]
+        )
         return found
 
-    def _judge(self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], shape: RowShape) -> None:
+    def _judge(
+        self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], shape: RowShape
+    ) -> None:
         head, memory = self._open()
         event_times = event_times_us(batch.payments)
         fingerprints = batch_fingerprints(batch.payments)
         offsets = batch.payments.column("kafka_offset").to_numpy()
-        copies = group_copies(fingerprints, event_times, offsets, (event_times // BUCKET_US).astype(np.int32))
+        copies = group_copies(
+            fingerprints, event_times, offsets, (event_times // BUCKET_US).astype(np.int32)
+        )
         verdicts = copies.judge(memory.index.buckets_of(fingerprints[copies.first_rows()]))
         changed = verdicts.changed()
         self._add(fingerprints[verdicts.ids[changed]], verdicts.after[changed])
@@ -148,12 +208,16 @@ class OpenShard:
         memory.index.expire(expired)
 
     def send_rest(self) -> None:
-        """Starts the last appends; the other shards of the bundle can start theirs before any is waited for."""
+        """Starts the last appends; the other shards of the bundle can start theirs before any is
+        waited for.
+        """
         if self._appends is not None:
             self._appends.send_rest()
 
     def finish(self) -> tuple[bytes, ShardMemory, pa.RecordBatch | None]:
-        """Waits for every append and writes the state. (its token, what the process keeps, rows of control_totals or None)."""
+        """Waits for every append and writes the state. (its token, what the process keeps, rows of
+        control_totals or None).
+        """
         head, memory = self._open()
         if self._appends is not None:
             head.progress.next_offsets = self._appends.settle()
@@ -189,11 +253,19 @@ class OpenShard:
         fingerprints, buckets = known.fingerprints[alive], known.buckets[alive]
         for slot, blob in encode_groups(head.dedup, fingerprints, buckets).items():
             self._cells.add_blob(slot, blob)
-        head.dedup.change_live(dict(zip(*(part.tolist() for part in np.unique(buckets, return_counts=True)), strict=True)))
+        head.dedup.change_live(
+            dict(
+                zip(
+                    *(part.tolist() for part in np.unique(buckets, return_counts=True)), strict=True
+                )
+            )
+        )
         index.add(fingerprints, buckets)
         return index
 
-    def _learn(self, fingerprints: Fingerprints, buckets: NDArray[np.int32], *, only_known: bool) -> None:
+    def _learn(
+        self, fingerprints: Fingerprints, buckets: NDArray[np.int32], *, only_known: bool
+    ) -> None:
         """Ids from the tables; one may come several times."""
         if not len(fingerprints):
             return
@@ -214,15 +286,21 @@ class OpenShard:
                 self._cells.add_blob(slot, blob)
             memory.index.add(fingerprints, buckets)
 
-    def _pass(self, topic: str, partition: int, first: int, last: int, delivered: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Moves the highest offset seen to `last`, and returns the present ones that the source went past without delivering them."""
+    def _pass(
+        self, topic: str, partition: int, first: int, last: int, delivered: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Moves the highest offset seen to `last`, and returns the present ones that the source
+        went past without delivering them.
+        """
         head, memory = self._open()
         seen = head.progress.offsets.setdefault(topic, {})
         before = seen.get(partition, -1)
         if first <= before or len(np.unique(delivered)) != len(delivered):
             raise GuaranteeError(
-                f"shard {self.shard}: {topic}:{partition}:{first} comes although {before} was seen before. Records of a partition must reach"
-                " a shard once and in order; the source and the state are not of one checkpoint. Start from a complete checkpoint, or without one."
+                f"shard {self.shard}: {topic}:{partition}:{first} comes although {before} was seen"
+                " before. Records of a partition must reach"
+                " a shard once and in order; the source and the state are not of one checkpoint."
+                " Start from a complete checkpoint, or without one."
             )
         seen[partition] = last
         return np.setdiff1d(memory.present.between(topic, partition, before, last), delivered)

@@ -1,4 +1,5 @@
-"""The encoded state of one shard in streaming: what a checkpoint holds beside the ring of fingerprints (transforms/deduplicate/shard_state.py).
+"""The encoded state of one shard in streaming: what a checkpoint holds beside the ring of
+fingerprints (transforms/deduplicate/shard_state.py).
 
 Frozen by tests/unit/stream/test_state.py: a checkpoint outlives the process that wrote it.
 """
@@ -16,7 +17,9 @@ from transforms.model.errors import GuaranteeError
 
 
 class StateCells(Protocol):
-    """The cells of one shard. What is written counts when the bundle does; a failed bundle leaves them as they were."""
+    """The cells of one shard. What is written counts when the bundle does; a failed bundle leaves
+    them as they were.
+    """
 
     def read_head(self) -> bytes | None:
         """None: the shard has no state yet."""
@@ -32,9 +35,11 @@ class StateCells(Protocol):
 
 
 class StateSettings(msgspec.Struct, frozen=True, array_like=True):
-    """What the state depends on: with another value the same record would be judged in another way, or meet another shard.
+    """What the state depends on: with another value the same record would be judged in another way,
+    or meet another shard.
 
-    Durations in microseconds. dedup_key, event_time_field: the JSON fields that become `transaction_id` and `event_time`.
+    Durations in microseconds. dedup_key, event_time_field: the JSON fields that become
+    `transaction_id` and `event_time`.
     """
 
     shards: int
@@ -48,7 +53,9 @@ class StateSettings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StreamHead(msgspec.Struct, array_like=True):
-    """The cell `head`. dedup: token and live buckets. streams: table -> write stream of the epoch in `progress`."""
+    """The cell `head`. dedup: token and live buckets. streams: table -> write stream of the epoch
+    in `progress`.
+    """
 
     dedup: ShardHead
     settings: StateSettings
@@ -61,15 +68,24 @@ def encode_stream_head(head: StreamHead) -> bytes:
 
 
 def decode_stream_head(cell: bytes, now: StateSettings) -> StreamHead:
-    """The head, with the settings of this job. Raises GuaranteeError when the state was made under others that do not go with it.
+    """The head, with the settings of this job. Raises GuaranteeError when the state was made under
+    others that do not go with it.
 
-    A longer horizon or retention is taken over: what it would still know and the state has expired lies behind the watermark.
+    A longer horizon or retention is taken over: what it would still know and the state has expired
+    lies behind the watermark.
     """
     head = msgspec.msgpack.decode(cell, type=StreamHead)
     before = head.settings
     problems = [
         f"{name} was {getattr(before, name)} and is {getattr(now, name)}"
-        for name in ("shards", "layout", "max_future_skew_us", "decoder_version", "dedup_key", "event_time_field")
+        for name in (
+            "shards",
+            "layout",
+            "max_future_skew_us",
+            "decoder_version",
+            "dedup_key",
+            "event_time_field",
+        )
         if getattr(before, name) != getattr(now, name)
     ] + [
         f"{name} was {getattr(before, name)} and would shrink to {getattr(now, name)}"
@@ -77,6 +93,9 @@ def decode_stream_head(cell: bytes, now: StateSettings) -> StreamHead:
         if getattr(before, name) > getattr(now, name)
     ]
     if problems:
-        raise GuaranteeError(f"the checkpoint does not go with these options: {'; '.join(problems)}. Give them their old values.")
+        raise GuaranteeError(
+            f"the checkpoint does not go with these options: {'; '.join(problems)}. Give them their"
+            " old values."
+        )
     head.settings = now
     return head

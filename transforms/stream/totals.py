@@ -1,12 +1,16 @@
-"""Step 4 of streaming, totals: one shard of its own writes `control_totals`, under the same protocol.
+"""Step 4 of streaming, totals: one shard of its own writes `control_totals`, under the same
+protocol.
 
-A key is (window, outcome, currency). The state holds what is *owed* per key: what came downstream, minus what is in the table. It is written
-once, when the watermark closes the window; what comes later for a closed window (a late record is counted in the window of its event time)
-is owed again, and is a further row at the next close.
+A key is (window, outcome, currency). The state holds what is *owed* per key: what came downstream,
+minus what is in the table. It is written once, when the watermark closes the window; what comes
+later for a closed window (a late record is counted in the window of its event time) is owed again,
+and is a further row at the next close.
 
-A restored state owes what came before its checkpoint; recovery takes off what the table holds beyond it. A replay may owe less than that for
-a while, since it has not come so far yet: then nothing is written until it has passed it. It may owe more, since its windows close later in
-the order of records: then the difference is written. In the end the rows of a key add up to what the three tables hold.
+A restored state owes what came before its checkpoint; recovery takes off what the table holds
+beyond it. A replay may owe less than that for a while, since it has not come so far yet: then
+nothing is written until it has passed it. It may owe more, since its windows close later in the
+order of records: then the difference is written. In the end the rows of a key add up to what the
+three tables hold.
 """
 
 from __future__ import annotations
@@ -34,7 +38,9 @@ Key = tuple[int, str, str | None]
 
 
 class Owed(msgspec.Struct, array_like=True):
-    """What a key still lacks in the table; below zero: what the table holds and the replay has not brought again yet."""
+    """What a key still lacks in the table; below zero: what the table holds and the replay has not
+    brought again yet.
+    """
 
     records: int
     amount: Decimal | None
@@ -43,11 +49,17 @@ class Owed(msgspec.Struct, array_like=True):
     def plus(self, more: Owed) -> Owed:
         amounts = [amount for amount in (self.amount, more.amount) if amount is not None]
         return Owed(
-            self.records + more.records, sum(amounts, Decimal(0)) if amounts else None, self.checksum + more.checksum & _CHECKSUM_MASK
+            self.records + more.records,
+            sum(amounts, Decimal(0)) if amounts else None,
+            self.checksum + more.checksum & _CHECKSUM_MASK,
         )
 
     def negative(self) -> Owed:
-        return Owed(-self.records, None if self.amount is None else -self.amount, -self.checksum & _CHECKSUM_MASK)
+        return Owed(
+            -self.records,
+            None if self.amount is None else -self.amount,
+            -self.checksum & _CHECKSUM_MASK,
+        )
 
     def is_nothing(self) -> bool:
         return not self.records and not self.amount and not self.checksum
@@ -66,25 +78,38 @@ class TotalsDestination(StreamingDestination, Protocol):
     """A destination that can say which rows of `control_totals` streaming wrote last."""
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        """Rows with a higher stream_epoch, or this one and at least this stream_offset; TOTALS_TABLE_SCHEMA. Not those of bounded runs."""
+        """Rows with a higher stream_epoch, or this one and at least this stream_offset;
+        TOTALS_TABLE_SCHEMA. Not those of bounded runs.
+        """
 
 
 class TotalsShard:
-    """The shard within one bundle: add, close, finish. What fails here fails the bundle, and its cell stays as it was."""
+    """The shard within one bundle: add, close, finish. What fails here fails the bundle, and its
+    cell stays as it was.
+    """
 
     def __init__(
-        self, destination: TotalsDestination, job: Job, cells: StateCells, memory: ProcessMemory[TotalsHead], patience: Patience
+        self,
+        destination: TotalsDestination,
+        job: Job,
+        cells: StateCells,
+        memory: ProcessMemory[TotalsHead],
+        patience: Patience,
     ) -> None:
         self._cells = cells
         self._memory = memory
         encoded = cells.read_head()
-        self._head = msgspec.msgpack.decode(encoded, type=TotalsHead) if encoded is not None else None
+        self._head = (
+            msgspec.msgpack.decode(encoded, type=TotalsHead) if encoded is not None else None
+        )
         known = self._head is not None and memory.take(TOTALS_SHARD, self._head.token) is not None
         self._owed: dict[Key, Owed] = dict(self._head.owed) if self._head else {}
         if self._head is None or not known:
             self._head = self._recover(destination, job, self._head, patience)
         progress = self._head.progress
-        self._appends = TableAppends(destination, TOTALS, self._head.stream, progress.next_offsets[TOTALS], patience)
+        self._appends = TableAppends(
+            destination, TOTALS, self._head.stream, progress.next_offsets[TOTALS], patience
+        )
 
     def add(self, totals: pa.RecordBatch) -> None:
         """Rows of control_totals from downstream of the row shards, present ones included."""
@@ -94,7 +119,11 @@ class TotalsShard:
     def close(self, watermark_us: int) -> None:
         """The watermark has reached this time: every window that ends at or before it is written."""
         assert self._head is not None
-        due = [(key, one) for key, one in sorted(self._owed.items(), key=_order) if key[0] + BUCKET_US <= watermark_us and one.records > 0]
+        due = [
+            (key, one)
+            for key, one in sorted(self._owed.items(), key=_order)
+            if key[0] + BUCKET_US <= watermark_us and one.records > 0
+        ]
         if due:
             first = self._appends.added
             self._appends.add(_rows(due, self._head.progress.epoch, first))
@@ -112,11 +141,15 @@ class TotalsShard:
         self._cells.write_head(msgspec.msgpack.encode(head))
         self._memory.keep(TOTALS_SHARD, head.token, head)
 
-    def _recover(self, destination: TotalsDestination, job: Job, head: TotalsHead | None, patience: Patience) -> TotalsHead:
+    def _recover(
+        self, destination: TotalsDestination, job: Job, head: TotalsHead | None, patience: Patience
+    ) -> TotalsHead:
         def look(begin: Progress) -> pa.Table:
             return destination.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
 
-        taken = recover_single(destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, patience)
+        taken = recover_single(
+            destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, patience
+        )
         for batch in taken.present.to_batches():
             for key, one in _entries(batch):
                 self._owe(key, one.negative())

@@ -1,7 +1,9 @@
-"""Windows that nobody has observed as a whole: they were open when a job began without a checkpoint.
+"""Windows that nobody has observed as a whole: they were open when a job began without a
+checkpoint.
 
-What the totals shard owed for them was in the state, which is gone. Their rows are in the tables, but the way from the dedup step to the
-tables cannot be checked for them any more. So they are marked, by a row of `control_totals` that adds nothing, and `check` says so.
+What the totals shard owed for them was in the state, which is gone. Their rows are in the tables,
+but the way from the dedup step to the tables cannot be checked for them any more. So they are
+marked, by a row of `control_totals` that adds nothing, and `check` says so.
 """
 
 from __future__ import annotations
@@ -27,16 +29,26 @@ class TotalsTables(WriteStreams, Protocol):
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table: ...
 
 
-def mark_unobserved(destination: TotalsTables, amount_column: str | None, currency_column: str | None) -> list[str]:
-    """Marks every window whose totals are not what the tables add up to; those that were not marked before, as text.
+def mark_unobserved(
+    destination: TotalsTables, amount_column: str | None, currency_column: str | None
+) -> list[str]:
+    """Marks every window whose totals are not what the tables add up to; those that were not marked
+    before, as text.
 
     Nobody may be writing. Again after a crash it may mark a window twice, which means the same.
     """
-    differences = destination.query(destination.checks.totals_differences(amount_column, currency_column, True))
-    known = set(destination.query(destination.checks.unobserved_windows).column("window_start").to_pylist())
+    differences = destination.query(
+        destination.checks.totals_differences(amount_column, currency_column, True)
+    )
+    known = set(
+        destination.query(destination.checks.unobserved_windows).column("window_start").to_pylist()
+    )
     windows = sorted(set(differences.column("window_start").to_pylist()) - known)
     if windows:
-        rows = [{"window_start": _moment(window), "outcome": UNOBSERVED, "records": 0, "checksum": 0} for window in windows]
+        rows = [
+            {"window_start": _moment(window), "outcome": UNOBSERVED, "records": 0, "checksum": 0}
+            for window in windows
+        ]
         stream = destination.create_stream(TOTALS, COMMITTED_STREAM)
         destination.send(stream, 0, pa.RecordBatch.from_pylist(rows, schema=TOTALS_SCHEMA)).wait()
         destination.finalize_stream(stream)

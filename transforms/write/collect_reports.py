@@ -11,7 +11,9 @@ from transforms.destinations.contract.reports import ReportStore
 
 
 class CollectReports(beam.PTransform):
-    """Reports pass a GroupByKey, so that a set never mixes two evaluations of a stage; rows never do."""
+    """Reports pass a GroupByKey, so that a set never mixes two evaluations of a stage; rows never
+    do.
+    """
 
     def __init__(self, run_id: str, store: ReportStore) -> None:
         super().__init__()

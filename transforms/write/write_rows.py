@@ -1,4 +1,6 @@
-"""WriteRows: all tables of a shard through one step, each into a pending write stream that belongs to this bundle attempt alone."""
+"""WriteRows: all tables of a shard through one step, each into a pending write stream that belongs
+to this bundle attempt alone.
+"""
 
 from __future__ import annotations
 
@@ -61,11 +63,14 @@ class ShardWriter:
             writer.flush()
         streams = [written for writer in self._tables.values() if (written := writer.written())]
         totals = encode_rows(add_up(self._totals))
-        return ShardReport(self._shard, streams, list(self._partitions.values()), totals, self._live_ids)
+        return ShardReport(
+            self._shard, streams, list(self._partitions.values()), totals, self._live_ids
+        )
 
 
 class WriteRowsOfShards(beam.DoFn):
-    """ShardOutcome -> encoded ShardReport, one per shard at the end of the bundle, when every append is acknowledged.
+    """ShardOutcome -> encoded ShardReport, one per shard at the end of the bundle, when every
+    append is acknowledged.
 
     A retried bundle writes to other streams; the ones of the failed attempt are never committed.
     """
@@ -111,13 +116,24 @@ def count_partitions(table: str, rows: pa.RecordBatch) -> Iterator[PartitionWrit
         for partition in np.unique(partitions[codes == code]).tolist():
             mine = (codes == code) & (partitions == partition)
             highest = None if event_times is None else int(event_times[mine].max())
-            yield PartitionWritten(topic, partition, table, int(mine.sum()), coordinate_sum(topic, partition, offsets[mine]), highest)
+            yield PartitionWritten(
+                topic,
+                partition,
+                table,
+                int(mine.sum()),
+                coordinate_sum(topic, partition, offsets[mine]),
+                highest,
+            )
 
 
 def _sum(before: PartitionWritten | None, more: PartitionWritten) -> PartitionWritten:
     if before is None:
         return more
-    times = [time for time in (before.highest_event_time_us, more.highest_event_time_us) if time is not None]
+    times = [
+        time
+        for time in (before.highest_event_time_us, more.highest_event_time_us)
+        if time is not None
+    ]
     return PartitionWritten(
         more.topic,
         more.partition,

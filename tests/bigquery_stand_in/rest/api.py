@@ -12,7 +12,12 @@ from typing import Any, Final
 
 from tests.bigquery_stand_in.billing import table_bytes
 from tests.bigquery_stand_in.errors import RestFailure, invalid, not_found
-from tests.bigquery_stand_in.rest.job_resources import int64_timestamps, job_resource, page_bounds, query_results
+from tests.bigquery_stand_in.rest.job_resources import (
+    int64_timestamps,
+    job_resource,
+    page_bounds,
+    query_results,
+)
 from tests.bigquery_stand_in.rest.jobs import Jobs
 from tests.bigquery_stand_in.rest.result_rows import encode_rows
 from tests.bigquery_stand_in.tables import insert_table, patch_table
@@ -21,7 +26,9 @@ from tests.bigquery_stand_in.warehouse import Table, Warehouse
 
 @dataclass(frozen=True)
 class Request:
-    """path: behind /bigquery/v2; query: the URL's parameters, one value each; body: the JSON, or an empty object."""
+    """path: behind /bigquery/v2; query: the URL's parameters, one value each; body: the JSON, or an
+    empty object.
+    """
 
     method: str
     path: str
@@ -43,9 +50,24 @@ class RestApi:
             ("GET", rf"{_PROJECT}/datasets", "datasets.list", self._list_datasets),
             ("POST", rf"{_PROJECT}/datasets", "datasets.insert", self._insert_dataset),
             ("GET", rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)", "datasets.get", self._get_dataset),
-            ("DELETE", rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)", "datasets.delete", self._delete_dataset),
-            ("GET", rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables", "tables.list", self._list_tables),
-            ("POST", rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables", "tables.insert", self._insert_table),
+            (
+                "DELETE",
+                rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)",
+                "datasets.delete",
+                self._delete_dataset,
+            ),
+            (
+                "GET",
+                rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables",
+                "tables.list",
+                self._list_tables,
+            ),
+            (
+                "POST",
+                rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables",
+                "tables.insert",
+                self._insert_table,
+            ),
             ("GET", _TABLE, "tables.get", self._get_table),
             ("PATCH", _TABLE, "tables.patch", self._patch_table),
             ("DELETE", _TABLE, "tables.delete", self._delete_table),
@@ -54,27 +76,45 @@ class RestApi:
             ("GET", rf"{_PROJECT}/jobs/(?P<job>[^/]+)", "jobs.get", self._get_job),
             ("POST", rf"{_PROJECT}/jobs/(?P<job>[^/]+)/cancel", "jobs.cancel", self._cancel_job),
             ("POST", rf"{_PROJECT}/queries", "jobs.query", self._query),
-            ("GET", rf"{_PROJECT}/queries/(?P<job>[^/]+)", "jobs.getQueryResults", self._query_results),
+            (
+                "GET",
+                rf"{_PROJECT}/queries/(?P<job>[^/]+)",
+                "jobs.getQueryResults",
+                self._query_results,
+            ),
         ]
 
     def route(self, request: Request) -> tuple[str, Callable[[], dict[str, Any]]]:
-        """(name, what it does). Raises RestFailure for a path that the stand-in lacks or another project."""
+        """(name, what it does). Raises RestFailure for a path that the stand-in lacks or another
+        project.
+        """
         for method, pattern, name, do in self._routes:
             found = re.fullmatch(pattern, request.path)
             if found and method == request.method:
                 parts = found.groupdict()
                 if parts.pop("project") != self._warehouse.project:
-                    raise RestFailure(403, "accessDenied", f"Access Denied: the stand-in has project {self._warehouse.project} only")
+                    raise RestFailure(
+                        403,
+                        "accessDenied",
+                        f"Access Denied: the stand-in has project {self._warehouse.project} only",
+                    )
                 return name, lambda do=do, parts=parts: do(request, **parts)
-        raise RestFailure(404, "notFound", f"the stand-in does not know {request.method} {request.path}")
+        raise RestFailure(
+            404, "notFound", f"the stand-in does not know {request.method} {request.path}"
+        )
 
     def _list_datasets(self, request: Request) -> dict[str, Any]:
-        return {"kind": "bigquery#datasetList", "datasets": [self._dataset(name) for name in sorted(self._warehouse.datasets)]}
+        return {
+            "kind": "bigquery#datasetList",
+            "datasets": [self._dataset(name) for name in sorted(self._warehouse.datasets)],
+        }
 
     def _insert_dataset(self, request: Request) -> dict[str, Any]:
         name = request.body["datasetReference"]["datasetId"]
         kept = {key: request.body[key] for key in ("description", "labels") if key in request.body}
-        self._warehouse.create_dataset(name, {"location": request.body.get("location", "US"), **kept})
+        self._warehouse.create_dataset(
+            name, {"location": request.body.get("location", "US"), **kept}
+        )
         return self._dataset(name)
 
     def _get_dataset(self, request: Request, dataset: str) -> dict[str, Any]:
@@ -83,8 +123,14 @@ class RestApi:
     def _delete_dataset(self, request: Request, dataset: str) -> dict[str, Any]:
         self._dataset(dataset)
         with self._warehouse.writing:
-            if request.query.get("deleteContents") != "true" and any(key[0] == dataset for key in self._warehouse.tables):
-                raise RestFailure(400, "resourceInUse", f"Dataset {self._warehouse.project}:{dataset} is still in use")
+            if request.query.get("deleteContents") != "true" and any(
+                key[0] == dataset for key in self._warehouse.tables
+            ):
+                raise RestFailure(
+                    400,
+                    "resourceInUse",
+                    f"Dataset {self._warehouse.project}:{dataset} is still in use",
+                )
             self._warehouse.drop_dataset(dataset)
         return {}
 
@@ -97,7 +143,11 @@ class RestApi:
         return {"kind": "bigquery#tableList", "tables": found, "totalItems": len(names), **more}
 
     def _insert_table(self, request: Request, dataset: str) -> dict[str, Any]:
-        return self._table(insert_table(self._warehouse, dataset, request.body["tableReference"]["tableId"], request.body))
+        return self._table(
+            insert_table(
+                self._warehouse, dataset, request.body["tableReference"]["tableId"], request.body
+            )
+        )
 
     def _get_table(self, request: Request, dataset: str, table: str) -> dict[str, Any]:
         return self._table(self._warehouse.table(dataset, table))
@@ -117,14 +167,17 @@ class RestApi:
             raise invalid(f"Cannot list a table of type VIEW: {dataset}.{table}")
         selected = request.query.get("selectedFields")
         wanted = {name.lower() for name in selected.split(",")} if selected else None
-        fields = [field for field in found.fields if wanted is None or field["name"].lower() in wanted]
+        fields = [
+            field for field in found.fields if wanted is None or field["name"].lower() in wanted
+        ]
         columns = ", ".join(f'"{field["name"]}"' for field in fields)
         with self._warehouse.cursor() as cursor:
             cursor.begin()
             total = cursor.execute(f"SELECT COUNT(*) FROM {found.sql_name}").fetchall()[0][0]
             start, end = page_bounds(total, request.query)
             rows = cursor.execute(
-                f"SELECT {columns} FROM {found.sql_name} ORDER BY rowid LIMIT {max(end - start, 0)} OFFSET {start}"
+                f"SELECT {columns} FROM {found.sql_name} ORDER BY rowid LIMIT {max(end - start, 0)}"
+                f" OFFSET {start}"
             ).fetchall()
         more = {"pageToken": str(end)} if end < total else {}
         encoded = encode_rows(rows, fields, int64_timestamps(dict(request.query)))
@@ -137,7 +190,10 @@ class RestApi:
         return job_resource(self._jobs.get(job), self._warehouse.project)
 
     def _cancel_job(self, request: Request, job: str) -> dict[str, Any]:
-        return {"kind": "bigquery#jobCancelResponse", "job": job_resource(self._jobs.get(job), self._warehouse.project)}
+        return {
+            "kind": "bigquery#jobCancelResponse",
+            "job": job_resource(self._jobs.get(job), self._warehouse.project),
+        }
 
     def _query(self, request: Request) -> dict[str, Any]:
         return query_results(self._jobs.query(request.body), self._warehouse.project, request.body)
@@ -150,16 +206,34 @@ class RestApi:
         if resource is None:
             raise not_found(f"Dataset {self._warehouse.project}:{name}")
         reference = {"projectId": self._warehouse.project, "datasetId": name}
-        return {"kind": "bigquery#dataset", "id": f"{self._warehouse.project}:{name}", "datasetReference": reference, **resource}
+        return {
+            "kind": "bigquery#dataset",
+            "id": f"{self._warehouse.project}:{name}",
+            "datasetReference": reference,
+            **resource,
+        }
 
     def _summary(self, table: Table) -> dict[str, Any]:
-        reference = {"projectId": self._warehouse.project, "datasetId": table.dataset, "tableId": table.name}
+        reference = {
+            "projectId": self._warehouse.project,
+            "datasetId": table.dataset,
+            "tableId": table.name,
+        }
         identity = f"{self._warehouse.project}:{table.dataset}.{table.name}"
         kind = "VIEW" if table.view_query is not None else "TABLE"
-        return {**table.resource, "kind": "bigquery#table", "id": identity, "tableReference": reference, "type": kind}
+        return {
+            **table.resource,
+            "kind": "bigquery#table",
+            "id": identity,
+            "tableReference": reference,
+            "type": kind,
+        }
 
     def _table(self, table: Table) -> dict[str, Any]:
-        resource = {**self._summary(table), "location": self._warehouse.datasets[table.dataset].get("location", "US")}
+        resource = {
+            **self._summary(table),
+            "location": self._warehouse.datasets[table.dataset].get("location", "US"),
+        }
         resource["etag"] = f"{table.version}.{table.schema_version}.{resource['lastModifiedTime']}"
         if table.view_query is None:
             with self._warehouse.cursor() as cursor:

@@ -1,6 +1,7 @@
 """Jobs and pages of their results as REST resources.
 
-Sources: https://cloud.google.com/bigquery/docs/reference/rest/v2/Job and .../rest/v2/jobs/getQueryResults
+Sources: https://cloud.google.com/bigquery/docs/reference/rest/v2/Job and
+.../rest/v2/jobs/getQueryResults
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ def job_resource(job: Job, project: str) -> dict[str, Any]:
         if key not in ("requestId", "maxResults", "timeoutMs", "formatOptions")
     }
     if job.outcome is not None and job.outcome.fields:
-        # Results stand in an anonymous table; only its name is told, pages come from getQueryResults.
-        query.setdefault("destinationTable", {"projectId": project, "datasetId": "_anonymous", "tableId": f"anon_{job.job_id}"})
+        # Results stand in an anonymous table; only its name is told, pages come from
+        # getQueryResults.
+        query.setdefault(
+            "destinationTable",
+            {"projectId": project, "datasetId": "_anonymous", "tableId": f"anon_{job.job_id}"},
+        )
     status: dict[str, Any] = {"state": "DONE"}
     if job.failure is not None:
         status |= {"errorResult": job.failure.error(), "errors": [job.failure.error()]}
@@ -42,15 +47,26 @@ def job_resource(job: Job, project: str) -> dict[str, Any]:
 
 
 def _statistics(job: Job) -> dict[str, Any]:
-    statistics: dict[str, Any] = {name: str(int(at.timestamp() * 1000)) for name, at in _times(job).items()}
+    statistics: dict[str, Any] = {
+        name: str(int(at.timestamp() * 1000)) for name, at in _times(job).items()
+    }
     outcome = job.outcome
     if outcome is None:
         return statistics
     processed, billed = str(outcome.bytes_processed), str(outcome.bytes_billed)
-    query: dict[str, Any] = {"statementType": outcome.kind, "totalBytesProcessed": processed, "totalBytesBilled": billed, "cacheHit": False}
+    query: dict[str, Any] = {
+        "statementType": outcome.kind,
+        "totalBytesProcessed": processed,
+        "totalBytesBilled": billed,
+        "cacheHit": False,
+    }
     if outcome.affected is not None:
         query["numDmlAffectedRows"] = str(outcome.affected)
-        counts = {"INSERT": "insertedRowCount", "UPDATE": "updatedRowCount", "DELETE": "deletedRowCount"}
+        counts = {
+            "INSERT": "insertedRowCount",
+            "UPDATE": "updatedRowCount",
+            "DELETE": "deletedRowCount",
+        }
         if outcome.kind in counts:
             query["dmlStats"] = {counts[outcome.kind]: str(outcome.affected)}
     if outcome.fields:
@@ -63,7 +79,9 @@ def _times(job: Job) -> dict[str, Any]:
 
 
 def query_results(job: Job, project: str, options: dict[str, Any]) -> dict[str, Any]:
-    """jobs.query and jobs.getQueryResults. options: maxResults, pageToken, startIndex, int64 timestamps. Raises RestFailure of a failed job."""
+    """jobs.query and jobs.getQueryResults. options: maxResults, pageToken, startIndex, int64
+    timestamps. Raises RestFailure of a failed job.
+    """
     outcome = job.result()
     resource: dict[str, Any] = {
         "kind": "bigquery#getQueryResultsResponse",
@@ -79,13 +97,19 @@ def query_results(job: Job, project: str, options: dict[str, Any]) -> dict[str, 
         resource["numDmlAffectedRows"] = str(outcome.affected)
         resource["totalRows"] = "0"
     elif outcome.fields:
-        resource |= {"schema": {"fields": outcome.fields}, "totalRows": str(len(outcome.rows)), **_page(outcome, options)}
+        resource |= {
+            "schema": {"fields": outcome.fields},
+            "totalRows": str(len(outcome.rows)),
+            **_page(outcome, options),
+        }
     return resource
 
 
 def _page(outcome: Outcome, options: dict[str, Any]) -> dict[str, Any]:
     start, end = page_bounds(len(outcome.rows), options)
-    page: dict[str, Any] = {"rows": encode_rows(outcome.rows[start:end], outcome.fields, int64_timestamps(options))}
+    page: dict[str, Any] = {
+        "rows": encode_rows(outcome.rows[start:end], outcome.fields, int64_timestamps(options))
+    }
     if end < len(outcome.rows):
         page["pageToken"] = str(end)
     return page
@@ -103,7 +127,9 @@ def page_bounds(total: int, options: dict[str, Any]) -> tuple[int, int]:
 
 def int64_timestamps(options: dict[str, Any]) -> bool:
     nested = options.get("formatOptions") or {}
-    return (options.get("formatOptions.useInt64Timestamp") or nested.get("useInt64Timestamp")) in _TRUE
+    return (
+        options.get("formatOptions.useInt64Timestamp") or nested.get("useInt64Timestamp")
+    ) in _TRUE
 
 
 def _reference(job: Job, project: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Query jobs: a job id is used once and for ever, a requestId for fifteen minutes.
 
-Sources: https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/insert (jobReference.jobId, 409 duplicate) and .../jobs/query (requestId).
+Sources: https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/insert (jobReference.jobId,
+409 duplicate) and .../jobs/query (requestId).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from tests.bigquery_stand_in.warehouse import Warehouse
 
 @dataclass
 class Job:
-    """A finished job: statements run while the call that starts them waits. One of outcome and failure is set."""
+    """A finished job: statements run while the call that starts them waits. One of outcome and
+    failure is set.
+    """
 
     job_id: str
     configuration: dict[str, Any]
@@ -43,9 +46,11 @@ class Job:
 
 
 class Jobs:
-    """Thread safe. An id is taken before the job runs, so of two equal ones at the same time one is refused.
+    """Thread safe. An id is taken before the job runs, so of two equal ones at the same time one is
+    refused.
 
-    Running a job is a call of its own for the fault plan, `jobs.run`: a fault there is a failed job, whose id is used up, not a failed call.
+    Running a job is a call of its own for the fault plan, `jobs.run`: a fault there is a failed
+    job, whose id is used up, not a failed call.
     """
 
     def __init__(self, warehouse: Warehouse, statements: Statements, faults: FaultPlan) -> None:
@@ -57,7 +62,9 @@ class Jobs:
         self._lock = threading.Lock()
 
     def insert(self, body: dict[str, Any]) -> Job:
-        """jobs.insert. A statement that fails makes a failed job, whose id is used up all the same. Raises RestFailure (duplicate)."""
+        """jobs.insert. A statement that fails makes a failed job, whose id is used up all the same.
+        Raises RestFailure (duplicate).
+        """
         configuration = body.get("configuration") or {}
         if "query" not in configuration:
             raise invalid("the stand-in runs query jobs only")
@@ -76,7 +83,13 @@ class Jobs:
         configuration = {"query": body, "dryRun": body.get("dryRun", False)}
         job = self._new(None, configuration, body.get("location"))
         if request_id := body.get("requestId"):
-            key = json.dumps([request_id, *(body.get(name) for name in ("query", "queryParameters", "defaultDataset"))], sort_keys=True)
+            key = json.dumps(
+                [
+                    request_id,
+                    *(body.get(name) for name in ("query", "queryParameters", "defaultDataset")),
+                ],
+                sort_keys=True,
+            )
             with self._lock:
                 known = self._requests.get(key)
                 if known is not None and job.started - known.started < limits.REQUEST_ID_LIFETIME:
@@ -120,7 +133,9 @@ class Jobs:
             if rule.kind is Kind.HOOK:
                 rule.function(call)
             elif rule.kind is Kind.FAIL:
-                raise RestFailure(rule.code if isinstance(rule.code, int) else 503, rule.reason, rule.message)
+                raise RestFailure(
+                    rule.code if isinstance(rule.code, int) else 503, rule.reason, rule.message
+                )
 
 
 def _query(configuration: dict[str, Any]) -> Query:

@@ -31,9 +31,13 @@ class Parameter:
 
 
 def read_parameters(resources: list[dict[str, Any]]) -> list[Parameter]:
-    """Positional ones get the names that `named_positional_parameters` gives to their marks. Raises RestFailure."""
+    """Positional ones get the names that `named_positional_parameters` gives to their marks. Raises
+    RestFailure.
+    """
     if len(resources) > MAX_PARAMETERS:
-        raise invalid(f"Too many query parameters: {len(resources)}, at most {MAX_PARAMETERS} are allowed")
+        raise invalid(
+            f"Too many query parameters: {len(resources)}, at most {MAX_PARAMETERS} are allowed"
+        )
     found = []
     for position, resource in enumerate(resources):
         name = resource.get("name") or f"_{position}"
@@ -65,7 +69,11 @@ def _value(field: Field, resource: dict[str, Any]) -> Any:
         return [_value(single, one) for one in resource.get("arrayValues") or []]
     if field["type"] == "RECORD":
         values = resource.get("structValues")
-        return None if values is None else {of["name"]: _value(of, values.get(of["name"]) or {}) for of in field["fields"]}
+        return (
+            None
+            if values is None
+            else {of["name"]: _value(of, values.get(of["name"]) or {}) for of in field["fields"]}
+        )
     text = resource.get("value")
     return None if text is None else _CONVERTERS[field["type"]](str(text))
 
@@ -88,7 +96,11 @@ _EXACT = Context(prec=100)
 
 def _numeric(text: str) -> Decimal:
     value = Decimal(text)
-    if not value.is_finite() or abs(value) >= Decimal(10) ** 29 or value.normalize(_EXACT).as_tuple().exponent < -9:
+    if (
+        not value.is_finite()
+        or abs(value) >= Decimal(10) ** 29
+        or value.normalize(_EXACT).as_tuple().exponent < -9
+    ):
         raise ValueError(f"{text} is not a NUMERIC")
     return value
 

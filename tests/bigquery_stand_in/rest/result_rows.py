@@ -1,6 +1,7 @@
 """Rows in the JSON of REST: {"f": [{"v": ...}]}, every scalar a string.
 
-Source: https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/list and .../rest/v2/DataFormatOptions
+Source: https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/list and
+.../rest/v2/DataFormatOptions
 """
 
 from __future__ import annotations
@@ -18,12 +19,19 @@ from tests.bigquery_stand_in.fields import Field
 _EPOCH = datetime(1970, 1, 1)
 
 
-def encode_rows(rows: Sequence[Sequence[Any]], fields: list[Field], int64_timestamps: bool) -> list[dict[str, Any]]:
+def encode_rows(
+    rows: Sequence[Sequence[Any]], fields: list[Field], int64_timestamps: bool
+) -> list[dict[str, Any]]:
     return [_record(row, fields, int64_timestamps) for row in rows]
 
 
 def _record(values: Sequence[Any], fields: list[Field], int64_timestamps: bool) -> dict[str, Any]:
-    return {"f": [{"v": _value(value, field, int64_timestamps)} for value, field in zip(values, fields, strict=True)]}
+    return {
+        "f": [
+            {"v": _value(value, field, int64_timestamps)}
+            for value, field in zip(values, fields, strict=True)
+        ]
+    }
 
 
 def _value(value: Any, field: Field, int64_timestamps: bool) -> Any:
@@ -34,7 +42,11 @@ def _value(value: Any, field: Field, int64_timestamps: bool) -> Any:
         return None
     match field["type"]:
         case "RECORD":
-            return _record([value[child["name"]] for child in field["fields"]], field["fields"], int64_timestamps)
+            return _record(
+                [value[child["name"]] for child in field["fields"]],
+                field["fields"],
+                int64_timestamps,
+            )
         case "INTEGER":
             if not -(1 << 63) <= value < 1 << 63:
                 raise invalid_query(f"int64 overflow: {value}")

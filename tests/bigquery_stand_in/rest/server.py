@@ -40,7 +40,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: RestServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # one packet for headers and body: else each answer waits for a delayed acknowledgement
+    wbufsize = (
+        -1
+    )  # one packet for headers and body: else each answer waits for a delayed acknowledgement
 
     def do_GET(self) -> None:
         self._serve()
@@ -68,7 +70,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(socket.SHUT_RDWR)
             return
         except Exception as error:  # a bug of the stand-in must reach the test as an answer, not as a hanging client
-            status, resource = 501, RestFailure(501, "notImplemented", f"the stand-in failed: {type(error).__name__}: {error}").resource()
+            status, resource = (
+                501,
+                RestFailure(
+                    501, "notImplemented", f"the stand-in failed: {type(error).__name__}: {error}"
+                ).resource(),
+            )
         body = json.dumps(resource).encode() if resource else b""
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=UTF-8")
@@ -95,10 +102,16 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         content = self.rfile.read(length) if length else b""
         if length > MAX_REQUEST_BYTES:
-            raise RestFailure(413, "requestTooLarge", f"Request payload size exceeds the limit: {MAX_REQUEST_BYTES} bytes.")
+            raise RestFailure(
+                413,
+                "requestTooLarge",
+                f"Request payload size exceeds the limit: {MAX_REQUEST_BYTES} bytes.",
+            )
         url = urlsplit(self.path)
         path = url.path.removeprefix(_PREFIX)
-        return Request(self.command, path, dict(parse_qsl(url.query)), json.loads(content) if content else {})
+        return Request(
+            self.command, path, dict(parse_qsl(url.query)), json.loads(content) if content else {}
+        )
 
     def _before(self, call: Call, rules: list[Rule]) -> None:
         for rule in rules:

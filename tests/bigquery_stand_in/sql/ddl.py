@@ -47,7 +47,12 @@ def _typed(name: str, kind: exp.DataType) -> Field:
     if kind.this is _KIND.ARRAY:
         return {**_typed(name, kind.expressions[0]), "mode": "REPEATED"}
     if kind.this is _KIND.STRUCT:
-        return {"name": name, "type": "RECORD", "mode": "NULLABLE", "fields": [column_field(child) for child in kind.expressions]}
+        return {
+            "name": name,
+            "type": "RECORD",
+            "mode": "NULLABLE",
+            "fields": [column_field(child) for child in kind.expressions],
+        }
     known = _TYPES.get(kind.this)
     if known is None:
         raise invalid_query(f"the stand-in has no type {kind.sql('bigquery')} (column {name})")
@@ -71,7 +76,9 @@ def table_resource(create: exp.Create) -> dict[str, Any]:
 def _partition_column(expression: exp.Expression) -> str:
     column = expression if isinstance(expression, exp.Column) else expression.find(exp.Column)
     if column is None:
-        raise invalid_query("PARTITION BY must be on a column, DATE(column) or TIMESTAMP_TRUNC(column, DAY)")
+        raise invalid_query(
+            "PARTITION BY must be on a column, DATE(column) or TIMESTAMP_TRUNC(column, DAY)"
+        )
     return str(column.name)
 
 

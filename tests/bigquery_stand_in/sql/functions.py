@@ -1,4 +1,5 @@
-"""Functions of GoogleSQL that the stand-in knows to mean the same on DuckDB, or rewrites; any other name is refused.
+"""Functions of GoogleSQL that the stand-in knows to mean the same on DuckDB, or rewrites; any other
+name is refused.
 
 Source: https://cloud.google.com/bigquery/docs/reference/standard-sql/functions-all
 """

@@ -1,7 +1,9 @@
-"""GoogleSQL as sqlglot parses it, and only that: what is not BigQuery's SQL must not reach DuckDB and succeed there.
+"""GoogleSQL as sqlglot parses it, and only that: what is not BigQuery's SQL must not reach DuckDB
+and succeed there.
 
-sqlglot is lenient: it reads other dialects' syntax under any name. So tokens and functions that GoogleSQL lacks are refused here.
-Source: https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax
+sqlglot is lenient: it reads other dialects' syntax under any name. So tokens and functions that
+GoogleSQL lacks are refused here. Source:
+https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from tests.bigquery_stand_in.errors import RestFailure, invalid_query
 from tests.bigquery_stand_in.limits import MAX_QUERY_BYTES
 from tests.bigquery_stand_in.sql.functions import FUNCTIONS
 
-# The generator warns about clauses that DuckDB has no use for (PARTITION BY, OPTIONS); they are read from the tree instead.
+# The generator warns about clauses that DuckDB has no use for (PARTITION BY, OPTIONS); they are
+# read from the tree instead.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _FOREIGN_TOKENS: Final = {
@@ -46,7 +49,9 @@ UNION UNNEST USING WHEN WHERE WINDOW WITH WITHIN
 """
 
 _RESERVED: Final = frozenset(_KEYWORDS.split())
-"""No name without backticks: https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#reserved_keywords."""
+"""No name without backticks:
+https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#reserved_keywords.
+"""
 
 STATEMENTS: Final = (
     exp.Query,
@@ -62,12 +67,19 @@ STATEMENTS: Final = (
 
 
 def parse(sql: str) -> exp.Expression:
-    """The one statement of the text. Raises RestFailure (invalidQuery) for anything else; scripts are not supported."""
+    """The one statement of the text. Raises RestFailure (invalidQuery) for anything else; scripts
+    are not supported.
+    """
     if len(sql.encode()) > MAX_QUERY_BYTES:
-        raise invalid_query(f"The query is too large. The maximum standard SQL query length is {MAX_QUERY_BYTES >> 10}K characters.")
+        raise invalid_query(
+            "The query is too large. The maximum standard SQL query length is"
+            f" {MAX_QUERY_BYTES >> 10}K characters."
+        )
     try:
         tokens = BigQuery().tokenize(sql)
-        statements = [statement for statement in sqlglot.parse(sql, read="bigquery") if statement is not None]
+        statements = [
+            statement for statement in sqlglot.parse(sql, read="bigquery") if statement is not None
+        ]
     except (SqlglotError, RecursionError) as error:
         raise invalid_query(f"Syntax error: {error}") from error
     if len(statements) != 1:
@@ -81,13 +93,18 @@ def parse(sql: str) -> exp.Expression:
         if token.token_type == TokenType.VAR and token.text.startswith("$"):
             raise invalid_query("Syntax error: Illegal input character $")
         if token.token_type in _FOREIGN_TOKENS:
-            raise invalid_query(f"Syntax error: {_FOREIGN_TOKENS[token.token_type]} is not GoogleSQL (line {token.line})")
+            raise invalid_query(
+                f"Syntax error: {_FOREIGN_TOKENS[token.token_type]} is not GoogleSQL (line"
+                f" {token.line})"
+            )
     (statement,) = statements
     if not isinstance(statement, STATEMENTS):
         raise invalid_query(f"Statement not supported by the stand-in: {type(statement).__name__}")
     _check(statement, tokens)
     if isinstance(statement, exp.Delete) and statement.args.get("tables"):
-        statement.set("this", statement.args["tables"][0])  # DELETE without FROM, which DuckDB does not know
+        statement.set(
+            "this", statement.args["tables"][0]
+        )  # DELETE without FROM, which DuckDB does not know
         statement.set("tables", None)
     return statement
 
@@ -98,7 +115,11 @@ def _check(statement: exp.Expression, tokens: list[Token]) -> None:
     if isinstance(statement, exp.Insert) and statement.args.get("by_name"):
         raise invalid_query("Syntax error: INSERT BY NAME is not GoogleSQL")
     for identifier in statement.find_all(exp.Identifier):
-        if not identifier.quoted and identifier.name.upper() in _RESERVED and not _follows_a_dot(identifier):
+        if (
+            not identifier.quoted
+            and identifier.name.upper() in _RESERVED
+            and not _follows_a_dot(identifier)
+        ):
             raise invalid_query(f"Syntax error: Unexpected keyword {identifier.name.upper()}")
     for name in _called(tokens):
         if name.upper() not in FUNCTIONS:
@@ -109,13 +130,19 @@ def _check(statement: exp.Expression, tokens: list[Token]) -> None:
 
 
 def _follows_a_dot(identifier: exp.Identifier) -> bool:
-    """Keywords are allowed there (https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#path_expressions)."""
+    """Keywords are allowed there
+    (https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#path_expressions).
+    """
     column = identifier.parent
-    return isinstance(column, exp.Dot) or (isinstance(column, exp.Column) and identifier.arg_key == "this" and bool(column.table))
+    return isinstance(column, exp.Dot) or (
+        isinstance(column, exp.Column) and identifier.arg_key == "this" and bool(column.table)
+    )
 
 
 def _called(tokens: list[Token]) -> Iterator[str]:
-    """Names before a parenthesis, unless they name a table: sqlglot's tree does not keep under which name a function was called."""
+    """Names before a parenthesis, unless they name a table: sqlglot's tree does not keep under
+    which name a function was called.
+    """
     for position, (token, following) in enumerate(pairwise(tokens)):
         if token.token_type != TokenType.VAR or following.token_type != TokenType.L_PAREN:
             continue
@@ -135,7 +162,9 @@ _CLAUSES: Final = {"VALUES", "OPTIONS", "USING", "EXCEPT", "REPLACE"}
 def named_positional_parameters(sql: str) -> str:
     """Each ? of the text as @_0, @_1, ...: sqlglot's tree does not keep their order."""
     try:
-        marks = [token for token in BigQuery().tokenize(sql) if token.token_type == TokenType.PLACEHOLDER]
+        marks = [
+            token for token in BigQuery().tokenize(sql) if token.token_type == TokenType.PLACEHOLDER
+        ]
     except SqlglotError as error:
         raise invalid_query(f"Syntax error: {error}") from error
     for number, mark in reversed(list(enumerate(marks))):
@@ -149,7 +178,8 @@ def referenced_tables(statement: exp.Expression) -> list[exp.Table]:
     return [
         table
         for table in statement.find_all(exp.Table)
-        if isinstance(table.this, exp.Identifier) and not (not table.args.get("db") and table.name.lower() in ctes)
+        if isinstance(table.this, exp.Identifier)
+        and not (not table.args.get("db") and table.name.lower() in ctes)
     ]
 
 
@@ -158,8 +188,16 @@ def resolve(table: exp.Table, project: str, default_dataset: str | None) -> tupl
     parts = [part.name for part in table.parts]
     if len(parts) == 1:
         if default_dataset is None:
-            raise RestFailure(400, "invalid", f'Table "{parts[0]}" must be qualified with a dataset (e.g. dataset.table).')
+            raise RestFailure(
+                400,
+                "invalid",
+                f'Table "{parts[0]}" must be qualified with a dataset (e.g. dataset.table).',
+            )
         return default_dataset, parts[0]
     if len(parts) == 3 and parts[0] != project:
-        raise RestFailure(403, "accessDenied", f"Access Denied: Project {parts[0]}: the stand-in has project {project} only")
+        raise RestFailure(
+            403,
+            "accessDenied",
+            f"Access Denied: Project {parts[0]}: the stand-in has project {project} only",
+        )
     return parts[-2], parts[-1]

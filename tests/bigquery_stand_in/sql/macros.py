@@ -1,7 +1,7 @@
 """Functions of GoogleSQL that DuckDB lacks or that mean something else there, as macros of DuckDB.
 
-The overloads by type are what sqlglot alone cannot give: SUBSTR of BYTES and of STRING are one name in GoogleSQL.
-Source: https://cloud.google.com/bigquery/docs/reference/standard-sql/functions-all
+The overloads by type are what sqlglot alone cannot give: SUBSTR of BYTES and of STRING are one name
+in GoogleSQL. Source: https://cloud.google.com/bigquery/docs/reference/standard-sql/functions-all
 """
 
 from typing import Final
@@ -32,9 +32,13 @@ MACROS: Final = (
         WHEN typeof(x) = 'DOUBLE' THEN regexp_replace(x::VARCHAR, '\\.0$', '')
         ELSE x::VARCHAR END""",
     "CREATE OR REPLACE MACRO main.bq_bytes(x VARCHAR) AS encode(x), (x BLOB) AS x",
-    "CREATE OR REPLACE MACRO main.bq_divide(x, y) AS CASE WHEN y = 0 THEN error('division by zero: ' || x || ' / ' || y) ELSE x / y END",
-    "CREATE OR REPLACE MACRO main.bq_unix_seconds(x) AS CAST(floor(epoch_us(x) / 1000000) AS BIGINT)",
-    "CREATE OR REPLACE MACRO main.bq_timestamp_seconds(x) AS make_timestamp(CAST(x AS BIGINT) * 1000000)",
-    "CREATE OR REPLACE MACRO main.bq_timestamp_millis(x) AS make_timestamp(CAST(x AS BIGINT) * 1000)",
+    "CREATE OR REPLACE MACRO main.bq_divide(x, y) AS CASE WHEN y = 0 THEN error('division by zero:"
+    " ' || x || ' / ' || y) ELSE x / y END",
+    "CREATE OR REPLACE MACRO main.bq_unix_seconds(x) AS CAST(floor(epoch_us(x) / 1000000) AS"
+    " BIGINT)",
+    "CREATE OR REPLACE MACRO main.bq_timestamp_seconds(x) AS make_timestamp(CAST(x AS BIGINT) *"
+    " 1000000)",
+    "CREATE OR REPLACE MACRO main.bq_timestamp_millis(x) AS make_timestamp(CAST(x AS BIGINT) *"
+    " 1000)",
     "CREATE OR REPLACE MACRO main.bq_timestamp_micros(x) AS make_timestamp(CAST(x AS BIGINT))",
 )

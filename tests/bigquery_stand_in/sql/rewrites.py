@@ -1,4 +1,6 @@
-"""Where GoogleSQL and sqlglot's DuckDB differ in meaning: small rewrites of the tree, one function each."""
+"""Where GoogleSQL and sqlglot's DuckDB differ in meaning: small rewrites of the tree, one function
+each.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def function(name: str, *arguments: Any) -> exp.Anonymous:
 def rewrite(tree: exp.Expression, now: datetime) -> exp.Expression:
     """now: what CURRENT_TIMESTAMP and CURRENT_DATE mean, so that queries follow the injected clock."""
     for change in _CHANGES:
-        # From the leaves up: `transform` of sqlglot leaves out what is below a node that it has replaced.
+        # From the leaves up: `transform` of sqlglot leaves out what is below a node that it has
+        # replaced.
         for node in reversed(list(tree.dfs())):
             changed = change(node, now)
             if node is tree:
@@ -41,12 +44,19 @@ def rewrite(tree: exp.Expression, now: datetime) -> exp.Expression:
 
 def _times(node: exp.Expression, now: datetime) -> exp.Expression:
     if isinstance(node, exp.CurrentTimestamp):
-        return exp.Cast(this=exp.Literal.string(now.strftime("%Y-%m-%d %H:%M:%S.%f")), to=_NAIVE.copy())
+        return exp.Cast(
+            this=exp.Literal.string(now.strftime("%Y-%m-%d %H:%M:%S.%f")), to=_NAIVE.copy()
+        )
     if isinstance(node, exp.CurrentDate):
-        return exp.Cast(this=exp.Literal.string(now.strftime("%Y-%m-%d")), to=exp.DataType.build("DATE"))
+        return exp.Cast(
+            this=exp.Literal.string(now.strftime("%Y-%m-%d")), to=exp.DataType.build("DATE")
+        )
     if isinstance(node, exp.TimestampDiff):
-        # TIMESTAMP_DIFF counts whole intervals; DuckDB's date_diff, which sqlglot takes, counts the borders between.
-        return function("date_sub", exp.Literal.string(node.text("unit").lower()), node.expression, node.this)
+        # TIMESTAMP_DIFF counts whole intervals; DuckDB's date_diff, which sqlglot takes, counts the
+        # borders between.
+        return function(
+            "date_sub", exp.Literal.string(node.text("unit").lower()), node.expression, node.this
+        )
     if isinstance(node, exp.UnixSeconds):
         return function("bq_unix_seconds", node.this)
     if isinstance(node, exp.UnixToTime):
@@ -78,14 +88,23 @@ def _types(node: exp.Expression, now: datetime) -> exp.Expression:
     if isinstance(node, exp.DataType):
         if node.this in _TIMES:
             return _NAIVE.copy()
-        if node.this in (_TYPE.DECIMAL, _TYPE.BIGDECIMAL) and (node.this is _TYPE.BIGDECIMAL or not node.expressions):
+        if node.this in (_TYPE.DECIMAL, _TYPE.BIGDECIMAL) and (
+            node.this is _TYPE.BIGDECIMAL or not node.expressions
+        ):
             return _NUMERIC.copy()
     return node
 
 
 def _strings(node: exp.Expression, now: datetime) -> exp.Expression:
     if isinstance(node, exp.Substring):
-        return function("bq_substr", *(part for part in (node.this, node.args.get("start"), node.args.get("length")) if part is not None))
+        return function(
+            "bq_substr",
+            *(
+                part
+                for part in (node.this, node.args.get("start"), node.args.get("length"))
+                if part is not None
+            ),
+        )
     if isinstance(node, exp.Left):
         return function("bq_left", node.this, node.expression)
     if isinstance(node, exp.Right):
@@ -105,8 +124,12 @@ def _strings(node: exp.Expression, now: datetime) -> exp.Expression:
 
 def _format(node: exp.Format) -> exp.Expression:
     pattern = node.this
-    if not isinstance(pattern, exp.Literal) or not re.fullmatch(r"(?:[^%]|%%|%0?\d*[dsxX]|%(?:\.\d+)?f)*", pattern.this):
-        raise invalid_query("the stand-in knows FORMAT with %s, %d, %x, %f and a constant pattern only")
+    if not isinstance(pattern, exp.Literal) or not re.fullmatch(
+        r"(?:[^%]|%%|%0?\d*[dsxX]|%(?:\.\d+)?f)*", pattern.this
+    ):
+        raise invalid_query(
+            "the stand-in knows FORMAT with %s, %d, %x, %f and a constant pattern only"
+        )
     return function("printf", pattern, *node.expressions)
 
 
@@ -115,10 +138,17 @@ def _aggregates(node: exp.Expression, now: datetime) -> exp.Expression:
         inner = node.this
         if isinstance(inner, exp.Limit):
             limit = inner.expression
-            return function("list_slice", exp.ArrayAgg(this=inner.this), exp.Literal.number(1), limit)
+            return function(
+                "list_slice", exp.ArrayAgg(this=inner.this), exp.Literal.number(1), limit
+            )
     if isinstance(node, exp.IgnoreNulls) and isinstance(node.this, exp.ArrayAgg):
         value = node.this.find(exp.Column, exp.Literal) or node.this.this
-        return exp.Filter(this=node.this, expression=exp.Where(this=exp.Not(this=exp.Is(this=value.copy(), expression=exp.Null()))))
+        return exp.Filter(
+            this=node.this,
+            expression=exp.Where(
+                this=exp.Not(this=exp.Is(this=value.copy(), expression=exp.Null()))
+            ),
+        )
     if isinstance(node, exp.SafeFunc):
         return function("TRY", node.this)
     if isinstance(node, exp.Div) and not isinstance(node.parent, exp.If | exp.SafeDivide):
@@ -129,10 +159,15 @@ def _aggregates(node: exp.Expression, now: datetime) -> exp.Expression:
 def _updates(node: exp.Expression, now: datetime) -> exp.Expression:
     """UPDATE t SET t.x = ...: DuckDB wants the bare name."""
     if isinstance(node, exp.Update):
-        changed = node.this if isinstance(node.this, exp.Table) else node.find_ancestor(exp.Merge).this
+        changed = (
+            node.this if isinstance(node.this, exp.Table) else node.find_ancestor(exp.Merge).this
+        )
         for assignment in node.expressions:
             target = assignment.this
-            if isinstance(target, exp.Column) and target.table.lower() in (changed.alias.lower(), changed.name.lower()):
+            if isinstance(target, exp.Column) and target.table.lower() in (
+                changed.alias.lower(),
+                changed.name.lower(),
+            ):
                 target.set("table", None)
     return node
 
@@ -144,8 +179,14 @@ _WIDENED_PARENTS: Final = (
 
 
 def _literals(node: exp.Expression, now: datetime) -> exp.Expression:
-    """INT64 is the only integer type of GoogleSQL: DuckDB's literals are 32 bits wide and 2000000000 * 2 would overflow."""
-    if not isinstance(node, exp.Literal) or node.is_string or isinstance(node.parent, exp.DataTypeParam):
+    """INT64 is the only integer type of GoogleSQL: DuckDB's literals are 32 bits wide and
+    2000000000 * 2 would overflow.
+    """
+    if (
+        not isinstance(node, exp.Literal)
+        or node.is_string
+        or isinstance(node.parent, exp.DataTypeParam)
+    ):
         return node
     projected = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
     if node.is_int and (projected or isinstance(node.parent, _WIDENED_PARENTS)):

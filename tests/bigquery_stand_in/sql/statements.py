@@ -35,7 +35,9 @@ class Query:
 
 @dataclass
 class Outcome:
-    """What a statement has answered: rows with their fields, or affected rows; kind is BigQuery's statementType."""
+    """What a statement has answered: rows with their fields, or affected rows; kind is BigQuery's
+    statementType.
+    """
 
     kind: str
     fields: list[Field] = field(default_factory=list)
@@ -46,7 +48,9 @@ class Outcome:
 
 
 class Statements:
-    """dml_on_fresh_rows: allow UPDATE, DELETE, MERGE and TRUNCATE on tables that the Write API wrote to within the last 30 minutes."""
+    """dml_on_fresh_rows: allow UPDATE, DELETE, MERGE and TRUNCATE on tables that the Write API
+    wrote to within the last 30 minutes.
+    """
 
     def __init__(self, warehouse: Warehouse, dml_on_fresh_rows: bool = False) -> None:
         self._warehouse = warehouse
@@ -75,19 +79,32 @@ class Statements:
         with self._warehouse.cursor() as cursor:
             outcome = self._measured(cursor, "SELECT", transpiled, query)
             if query.dry_run:
-                _fields(cursor, f"SELECT * FROM ({transpiled.sql}) LIMIT 0", _values(transpiled, query), outcome)
+                _fields(
+                    cursor,
+                    f"SELECT * FROM ({transpiled.sql}) LIMIT 0",
+                    _values(transpiled, query),
+                    outcome,
+                )
                 return outcome
             _fields(cursor, transpiled.sql, _values(transpiled, query), outcome)
             outcome.rows = cursor.fetchall()
         return outcome
 
-    def _change_rows(self, statement: exp.Expression, transpiler: Transpiler, query: Query) -> Outcome:
-        target = statement.find(exp.Table) if isinstance(statement, exp.TruncateTable) else statement.this
+    def _change_rows(
+        self, statement: exp.Expression, transpiler: Transpiler, query: Query
+    ) -> Outcome:
+        target = (
+            statement.find(exp.Table)
+            if isinstance(statement, exp.TruncateTable)
+            else statement.this
+        )
         target = target.this if isinstance(target, exp.Schema) else target
         table = transpiler.table(target)
         if table.view_query is not None:
             raise invalid_query(f"{table.name} is a view: its rows cannot be changed")
-        kind = {"TruncateTable": "TRUNCATE_TABLE"}.get(type(statement).__name__, type(statement).__name__.upper())
+        kind = {"TruncateTable": "TRUNCATE_TABLE"}.get(
+            type(statement).__name__, type(statement).__name__.upper()
+        )
         if kind != "INSERT":
             self._check_fresh_rows(table, kind)
         transpiled = transpiler.transpile(statement)
@@ -98,22 +115,37 @@ class Statements:
                 return outcome
             if isinstance(statement, exp.Insert):
                 self._check_inserted(cursor, statement, transpiler, table, query)
-            before = cursor.execute(f"SELECT COUNT(*) FROM {table.sql_name}").fetchall()[0][0] if kind == "TRUNCATE_TABLE" else 0
+            before = (
+                cursor.execute(f"SELECT COUNT(*) FROM {table.sql_name}").fetchall()[0][0]
+                if kind == "TRUNCATE_TABLE"
+                else 0
+            )
             ((affected,),) = cursor.execute(transpiled.sql, _values(transpiled, query)).fetchall()
         table.version += 1
         outcome.affected = int(before if kind == "TRUNCATE_TABLE" else affected)
         return outcome
 
     def _check_inserted(
-        self, cursor: duckdb.DuckDBPyConnection, insert: exp.Insert, transpiler: Transpiler, table: Table, query: Query
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        insert: exp.Insert,
+        transpiler: Transpiler,
+        table: Table,
+        query: Query,
     ) -> None:
         """INSERT with a query; of VALUES each row is checked by DuckDB alone."""
         if not isinstance(insert.expression, exp.Query):
             return
-        named = [column.name.lower() for column in insert.this.expressions] if isinstance(insert.this, exp.Schema) else None
+        named = (
+            [column.name.lower() for column in insert.this.expressions]
+            if isinstance(insert.this, exp.Schema)
+            else None
+        )
         known = {known["name"].lower(): known for known in table.fields}
         if named is not None and (unknown := [name for name in named if name not in known]):
-            raise invalid_query(f"Column {unknown[0]} is not present in table {table.dataset}.{table.name}")
+            raise invalid_query(
+                f"Column {unknown[0]} is not present in table {table.dataset}.{table.name}"
+            )
         select = transpiler.transpile(insert.expression)
         cursor.execute(f"SELECT * FROM ({select.sql}) LIMIT 0", _values(select, query))
         check_columns(cursor.description or (), [known[name] for name in named or known])
@@ -122,7 +154,9 @@ class Statements:
         kind = create.args["kind"].upper()
         node = create.this.this if isinstance(create.this, exp.Schema) else create.this
         dataset, name = resolve(node, self._warehouse.project, query.default_dataset)
-        outcome = Outcome(f"CREATE_{kind}" + ("_AS_SELECT" if kind == "TABLE" and create.expression else ""))
+        outcome = Outcome(
+            f"CREATE_{kind}" + ("_AS_SELECT" if kind == "TABLE" and create.expression else "")
+        )
         if dataset not in self._warehouse.datasets:
             raise not_found(f"Dataset {self._warehouse.project}:{dataset}")
         existing = self._warehouse.tables.get((dataset, name))
@@ -132,11 +166,18 @@ class Statements:
             raise duplicate(f"Table {self._warehouse.project}:{dataset}.{name}")
         resource, transpiled = table_resource(create), None
         if isinstance(create.this, exp.Schema):
-            resource["schema"] = {"fields": [column_field(column) for column in create.this.expressions]}
+            resource["schema"] = {
+                "fields": [column_field(column) for column in create.this.expressions]
+            }
         if create.expression:
             transpiled = transpiler.transpile(create.expression)
             with self._warehouse.cursor() as cursor:
-                _fields(cursor, f"SELECT * FROM ({transpiled.sql}) LIMIT 0", _values(transpiled, query), outcome)
+                _fields(
+                    cursor,
+                    f"SELECT * FROM ({transpiled.sql}) LIMIT 0",
+                    _values(transpiled, query),
+                    outcome,
+                )
                 if "schema" in resource:
                     check_columns(cursor.description or (), resource["schema"]["fields"])
             resource.setdefault("schema", {"fields": outcome.fields})
@@ -147,13 +188,17 @@ class Statements:
         with self._warehouse.transaction() as cursor:
             if transpiled is not None:
                 outcome.bytes_processed = bytes_read(cursor, transpiled.tables, transpiled.columns)
-                outcome.bytes_billed = check_bytes_billed(outcome.bytes_processed, len(transpiled.tables), query.maximum_bytes_billed)
+                outcome.bytes_billed = check_bytes_billed(
+                    outcome.bytes_processed, len(transpiled.tables), query.maximum_bytes_billed
+                )
             if query.dry_run:
                 return outcome
             if existing is not None and kind == "TABLE":
                 cursor.execute(f"DROP TABLE {existing.sql_name}")
             values = _values(transpiled, query) if transpiled else {}
-            self._warehouse.create_table(cursor, table, transpiled.sql if transpiled else None, values)
+            self._warehouse.create_table(
+                cursor, table, transpiled.sql if transpiled else None, values
+            )
         self._warehouse.register(table)
         return outcome
 
@@ -184,22 +229,39 @@ class Statements:
 
     def _check_fresh_rows(self, table: Table, kind: str) -> None:
         streamed = table.last_streamed
-        if streamed is None or self._dml_on_fresh_rows or self._warehouse.clock() - streamed >= limits.DML_AFTER_STREAMING:
+        if (
+            streamed is None
+            or self._dml_on_fresh_rows
+            or self._warehouse.clock() - streamed >= limits.DML_AFTER_STREAMING
+        ):
             return
         raise invalid_query(
-            f"{kind} statement over table {table.dataset}.{table.name} would affect rows in the streaming buffer, which is not supported"
+            f"{kind} statement over table {table.dataset}.{table.name} would affect rows in the"
+            " streaming buffer, which is not supported"
         )
 
-    def _measured(self, cursor: duckdb.DuckDBPyConnection, kind: str, transpiled: Transpiled, query: Query) -> Outcome:
+    def _measured(
+        self, cursor: duckdb.DuckDBPyConnection, kind: str, transpiled: Transpiled, query: Query
+    ) -> Outcome:
         read = bytes_read(cursor, transpiled.tables, transpiled.columns)
         tables = len({table.sql_name for table in transpiled.tables})
-        return Outcome(kind, bytes_processed=read, bytes_billed=check_bytes_billed(read, tables, query.maximum_bytes_billed))
+        return Outcome(
+            kind,
+            bytes_processed=read,
+            bytes_billed=check_bytes_billed(read, tables, query.maximum_bytes_billed),
+        )
 
 
 def _values(transpiled: Transpiled, query: Query) -> dict[str, Any]:
-    return {parameter.name: parameter.value for parameter in query.parameters if parameter.name in transpiled.parameters}
+    return {
+        parameter.name: parameter.value
+        for parameter in query.parameters
+        if parameter.name in transpiled.parameters
+    }
 
 
-def _fields(cursor: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any], outcome: Outcome) -> None:
+def _fields(
+    cursor: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any], outcome: Outcome
+) -> None:
     cursor.execute(sql, values)
     outcome.fields = [from_duckdb(column[0], column[1]) for column in cursor.description or ()]

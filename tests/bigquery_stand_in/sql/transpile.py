@@ -1,4 +1,6 @@
-"""A parsed statement of GoogleSQL as DuckDB's SQL: names of tables, views, parameters, and the rewrites."""
+"""A parsed statement of GoogleSQL as DuckDB's SQL: names of tables, views, parameters, and the
+rewrites.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _MAX_VIEW_DEPTH = 16
 
 @dataclass(frozen=True)
 class Transpiled:
-    """sql: for DuckDB; tables: what is read, the tables behind views included; parameters: the names that the text uses."""
+    """sql: for DuckDB; tables: what is read, the tables behind views included; parameters: the
+    names that the text uses.
+    """
 
     sql: str
     tables: list[Table]
@@ -31,7 +35,12 @@ class Transpiled:
 class Transpiler:
     """For one statement with its parameters and default dataset."""
 
-    def __init__(self, warehouse: Warehouse, default_dataset: str | None, parameters: Iterable[Parameter] = ()) -> None:
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        default_dataset: str | None,
+        parameters: Iterable[Parameter] = (),
+    ) -> None:
         self._warehouse = warehouse
         self._default_dataset = default_dataset
         self._parameters = {parameter.name.lower(): parameter for parameter in parameters}
@@ -56,7 +65,9 @@ class Transpiler:
         """The table that the statement changes."""
         return self._warehouse.table(*resolve(node, self._warehouse.project, self._default_dataset))
 
-    def _bind_tables(self, tree: exp.Expression, default_dataset: str | None, depth: int) -> list[Table]:
+    def _bind_tables(
+        self, tree: exp.Expression, default_dataset: str | None, depth: int
+    ) -> list[Table]:
         if depth > _MAX_VIEW_DEPTH:
             raise invalid_query("views are nested too deeply")
         found: list[Table] = []
@@ -71,10 +82,18 @@ class Transpiler:
                 if not node.alias and isinstance(node.parent, exp.From | exp.Join):
                     node.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
             else:
-                # Read where it is used, not as DuckDB's view, so that CURRENT_DATE() in it follows the clock.
+                # Read where it is used, not as DuckDB's view, so that CURRENT_DATE() in it follows
+                # the clock.
                 query = parse(table.view_query)
                 found += self._bind_tables(query, dataset, depth + 1)
-                node.replace(exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(node.alias or name, quoted=True))))
+                node.replace(
+                    exp.Subquery(
+                        this=query,
+                        alias=exp.TableAlias(
+                            this=exp.to_identifier(node.alias or name, quoted=True)
+                        ),
+                    )
+                )
         return found
 
     def _bind_parameters(self, tree: exp.Expression) -> frozenset[str]:
@@ -84,13 +103,18 @@ class Transpiler:
             if parameter is None:
                 raise invalid_query(f"Query parameter '{node.name}' not found")
             used.add(parameter.name)
-            typed = exp.Cast(this=exp.Parameter(this=exp.var(parameter.name)), to=exp.DataType.build(parameter.sql_type, dialect="duckdb"))
+            typed = exp.Cast(
+                this=exp.Parameter(this=exp.var(parameter.name)),
+                to=exp.DataType.build(parameter.sql_type, dialect="duckdb"),
+            )
             node.replace(typed)
         return frozenset(used)
 
 
 def _named_columns(tree: exp.Expression) -> frozenset[str] | None:
-    """Lower-case names that occur in the statement; None when there is a star, which reads every column."""
+    """Lower-case names that occur in the statement; None when there is a star, which reads every
+    column.
+    """
     for star in tree.find_all(exp.Star):
         if not isinstance(star.parent, exp.Count):
             return None

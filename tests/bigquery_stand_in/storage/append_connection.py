@@ -11,7 +11,13 @@ from google.cloud.bigquery_storage_v1 import types
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.errors import StorageFailure
 from tests.bigquery_stand_in.fields import storage_schema
-from tests.bigquery_stand_in.storage.arrow_rows import check_schema, malformed, normalized, read_batch, read_schema
+from tests.bigquery_stand_in.storage.arrow_rows import (
+    check_schema,
+    malformed,
+    normalized,
+    read_batch,
+    read_schema,
+)
 from tests.bigquery_stand_in.storage.names import check_stream_name, default_stream_table
 from tests.bigquery_stand_in.storage.write_stream import WriteStream
 from tests.bigquery_stand_in.storage.write_streams import WriteStreams
@@ -22,13 +28,20 @@ _ROW_ERROR = types.RowError.pb()
 
 
 class AppendConnection:
-    """limits.WRITE_API_RPC, AppendRowsRequest: stream and schema come with the first request and hold until others are sent.
+    """limits.WRITE_API_RPC, AppendRowsRequest: stream and schema come with the first request and
+    hold until others are sent.
 
-    The default stream may change its table within one connection; a connection to an application-created stream is for that stream alone.
-    discard_rows: rows are counted, not decoded, checked or kept.
+    The default stream may change its table within one connection; a connection to an
+    application-created stream is for that stream alone. discard_rows: rows are counted, not
+    decoded, checked or kept.
     """
 
-    def __init__(self, streams: WriteStreams, max_bytes: int = limits.MAX_APPEND_BYTES, discard_rows: bool = False) -> None:
+    def __init__(
+        self,
+        streams: WriteStreams,
+        max_bytes: int = limits.MAX_APPEND_BYTES,
+        discard_rows: bool = False,
+    ) -> None:
         self._streams = streams
         self._max_bytes = max_bytes
         self._discard_rows = discard_rows
@@ -43,12 +56,20 @@ class AppendConnection:
         return self._name
 
     def append(self, request: Any) -> Any:
-        """The answer to a request that is accepted. Raises StorageFailure for any other; then nothing of it is written."""
+        """The answer to a request that is accepted. Raises StorageFailure for any other; then
+        nothing of it is written.
+        """
         if request.ByteSize() > self._max_bytes:
-            raise malformed(f"AppendRows request too large: {request.ByteSize()} limit {self._max_bytes}")
+            raise malformed(
+                f"AppendRows request too large: {request.ByteSize()} limit {self._max_bytes}"
+            )
         self._direct(request)
         if request.WhichOneof("rows") == "proto_rows":
-            raise StorageFailure(grpc.StatusCode.UNIMPLEMENTED, "the stand-in takes Arrow rows only", ends_connection=True)
+            raise StorageFailure(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "the stand-in takes Arrow rows only",
+                ends_connection=True,
+            )
         if self._schema is None:
             raise StorageFailure(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -70,17 +91,24 @@ class AppendConnection:
         name = request.write_stream or self._name
         if not name:
             raise StorageFailure(
-                grpc.StatusCode.INVALID_ARGUMENT, "the first request of a connection must carry write_stream", ends_connection=True
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "the first request of a connection must carry write_stream",
+                ends_connection=True,
             )
         if name != self._name:
             check_stream_name(name)
             if self._name and not (default_stream_table(name) and default_stream_table(self._name)):
                 raise StorageFailure(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"this connection appends to {self._name}, not to {name}", ends_connection=True
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"this connection appends to {self._name}, not to {name}",
+                    ends_connection=True,
                 )
             self._name, self._schema, self._checked, self._told_schema = name, None, None, None
         if request.arrow_rows.writer_schema.serialized_schema:
-            self._schema, self._checked = read_schema(request.arrow_rows.writer_schema.serialized_schema), None
+            self._schema, self._checked = (
+                read_schema(request.arrow_rows.writer_schema.serialized_schema),
+                None,
+            )
 
     def _append(self, request: Any, batch: pa.RecordBatch) -> Any:
         response = _RESPONSE(write_stream=self._name)
@@ -98,7 +126,9 @@ class AppendConnection:
             offset = request.offset.value if request.HasField("offset") else None
             if offset is None or offset == stream.next_offset:
                 stream.check_append(offset)
-            rows: pa.RecordBatch | int = batch.num_rows if self._discard_rows else self._rows(batch, table)
+            rows: pa.RecordBatch | int = (
+                batch.num_rows if self._discard_rows else self._rows(batch, table)
+            )
             response.append_result.offset.value = self._streams.append(stream, offset, rows)
         self._tell_schema(table, response)
         return response
@@ -107,7 +137,11 @@ class AppendConnection:
         if self._stream is None:
             self._stream, stream.connection = stream, self
         elif stream.connection is not self:
-            raise StorageFailure(grpc.StatusCode.ABORTED, f"another connection to {self._name} has been opened", ends_connection=True)
+            raise StorageFailure(
+                grpc.StatusCode.ABORTED,
+                f"another connection to {self._name} has been opened",
+                ends_connection=True,
+            )
         return stream
 
     def _rows(self, batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
@@ -118,7 +152,9 @@ class AppendConnection:
         return normalized(batch, table.fields)
 
     def _tell_schema(self, table: Table, response: Any) -> None:
-        """limits.WRITE_API: "if the underlying table schema changes while the client is streaming, the API notifies the client"."""
+        """limits.WRITE_API: "if the underlying table schema changes while the client is streaming,
+        the API notifies the client".
+        """
         if self._told_schema is not None and self._told_schema != table.schema_version:
             response.updated_schema.CopyFrom(storage_schema(table.fields))
         self._told_schema = table.schema_version
@@ -128,5 +164,7 @@ def refusal(failure: StorageFailure, stream: str, with_details: bool) -> Any:
     """The in-band answer (limits.WRITE_API_RPC, AppendRowsResponse.error): the connection goes on."""
     response = _RESPONSE(write_stream=stream)
     response.error.CopyFrom(failure.status(with_details))
-    response.row_errors.extend(_ROW_ERROR(index=index, code=1, message=message) for index, message in failure.row_errors)
+    response.row_errors.extend(
+        _ROW_ERROR(index=index, code=1, message=message) for index, message in failure.row_errors
+    )
     return response

@@ -1,7 +1,10 @@
-"""Rows of an append: from Arrow to columns of the table, or the reasons why the service would refuse them.
+"""Rows of an append: from Arrow to columns of the table, or the reasons why the service would
+refuse them.
 
-Source: https://cloud.google.com/bigquery/docs/supported-data-types#supported-apache-arrow-data-types. That table says "is_signed = false" for
-INTEGER; both signs are taken here, because an INTEGER column could not be written otherwise.
+Source:
+https://cloud.google.com/bigquery/docs/supported-data-types#supported-apache-arrow-data-types. That
+table says "is_signed = false" for INTEGER; both signs are taken here, because an INTEGER column
+could not be written otherwise.
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ def malformed(message: str) -> StorageFailure:
 
 
 def check_schema(schema: pa.Schema, fields: list[Field], table: str) -> None:
-    """Once per connection and change of the table: unknown columns and types that do not fit make every append fail."""
+    """Once per connection and change of the table: unknown columns and types that do not fit make
+    every append fail.
+    """
     known = {field["name"].lower(): field for field in fields}
     extra = [name for name in schema.names if name.lower() not in known]
     if extra:
@@ -58,7 +63,9 @@ def check_schema(schema: pa.Schema, fields: list[Field], table: str) -> None:
 
 
 def normalized(batch: pa.RecordBatch, fields: list[Field]) -> pa.RecordBatch:
-    """All columns of the table in its order, with one Arrow type per column type. Raises StorageFailure with the row errors."""
+    """All columns of the table in its order, with one Arrow type per column type. Raises
+    StorageFailure with the row errors.
+    """
     errors: RowErrors = {}
     given = {name.lower(): position for position, name in enumerate(batch.schema.names)}
     columns, names = [], []
@@ -86,7 +93,9 @@ def _column(column: pa.Array, field: Field, path: str, errors: RowErrors) -> pa.
         if field["mode"] == "REQUIRED":
             _report(errors, missing, f"Field {path}: REQUIRED, but the value is missing or NULL")
         if field["mode"] == "REPEATED":
-            _report(errors, missing, f"Field {path}: a NULL array must be represented by an empty list")
+            _report(
+                errors, missing, f"Field {path}: a NULL array must be represented by an empty list"
+            )
     if field["mode"] != "REPEATED":
         return _values(column, field, path, errors)
     single = {**field, "mode": "NULLABLE"}
@@ -112,12 +121,18 @@ def _values(column: pa.Array, field: Field, path: str, errors: RowErrors) -> pa.
         for child in field["fields"]:
             name = names.get(child["name"].lower())
             inner: RowErrors = {}
-            values = pc.struct_field(column, name) if name else pa.nulls(len(column), arrow_values.target_type(child))
+            values = (
+                pc.struct_field(column, name)
+                if name
+                else pa.nulls(len(column), arrow_values.target_type(child))
+            )
             children.append(_column(values, child, f"{path}.{child['name']}", inner))
             for index, message in inner.items():
                 if column[index].is_valid:  # the fields of a record that is NULL are not missing
                     errors.setdefault(index, message)
-        return pa.StructArray.from_arrays(children, [child["name"] for child in field["fields"]], mask=column.is_null())
+        return pa.StructArray.from_arrays(
+            children, [child["name"] for child in field["fields"]], mask=column.is_null()
+        )
     converted, found = arrow_values.convert(column, field)
     for index, message in found.items():
         errors.setdefault(index, f"Field {path}: {message}")

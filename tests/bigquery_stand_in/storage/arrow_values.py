@@ -28,7 +28,9 @@ _FIRST_MICROSECOND: Final = -62_135_596_800_000_000
 _LAST_MICROSECOND: Final = 253_402_300_799_999_999
 _FIRST_DAY: Final = -719_162
 _LAST_DAY: Final = 2_932_896
-"""0001-01-01 to 9999-12-31: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#timestamp_type"""
+"""0001-01-01 to 9999-12-31:
+https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#timestamp_type
+"""
 
 
 def target_type(field: Field) -> pa.DataType:
@@ -56,7 +58,11 @@ def mismatch(kind: pa.DataType, field: Field, path: str = "") -> str | None:
             if reason := mismatch(child.type, known[child.name.lower()], f"{name}."):
                 return reason
         return None
-    return None if _accepts(field["type"], kind) else f"field {name} is {field['type']} and does not take the Arrow type {kind}"
+    return (
+        None
+        if _accepts(field["type"], kind)
+        else f"field {name} is {field['type']} and does not take the Arrow type {kind}"
+    )
 
 
 def _accepts(kind: str, arrow: pa.DataType) -> bool:
@@ -92,7 +98,9 @@ def _one_by_one(column: pa.Array, target: pa.DataType) -> dict[int, str]:
     """Slow, and only for a batch that is refused: which values make the conversion fail."""
     found = {}
     for index in range(len(column)):
-        one = pa.concat_arrays([column.slice(index, 1)])  # a copy: a slice would be validated with its neighbours
+        one = pa.concat_arrays(
+            [column.slice(index, 1)]
+        )  # a copy: a slice would be validated with its neighbours
         try:
             one.validate(full=True)
             one.cast(target)
@@ -108,13 +116,20 @@ def _out_of_range(column: pa.Array, field: Field) -> dict[int, str]:
         case "DATE":
             return _outside(column.cast(pa.int32()), _FIRST_DAY, _LAST_DAY)
         case "JSON":
-            return {index: "invalid JSON" for index, text in enumerate(column.to_pylist()) if text is not None and not _is_json(text)}
+            return {
+                index: "invalid JSON"
+                for index, text in enumerate(column.to_pylist())
+                if text is not None and not _is_json(text)
+            }
     return {}
 
 
 def _outside(numbers: pa.Array, first: int, last: int) -> dict[int, str]:
     bad = pc.fill_null(pc.or_(pc.less(numbers, first), pc.greater(numbers, last)), False)
-    return {int(index): "out of the range 0001-01-01 to 9999-12-31" for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False))}
+    return {
+        int(index): "out of the range 0001-01-01 to 9999-12-31"
+        for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+    }
 
 
 def _is_json(text: str) -> bool:

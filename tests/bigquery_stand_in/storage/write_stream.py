@@ -20,11 +20,13 @@ StreamType = types.WriteStream.Type
 
 @dataclass
 class WriteStream:
-    """kind: PENDING, COMMITTED or BUFFERED. next_offset: rows accepted; flushed: rows visible (BUFFERED).
+    """kind: PENDING, COMMITTED or BUFFERED. next_offset: rows accepted; flushed: rows visible
+    (BUFFERED).
 
-    waiting: rows that no query sees yet. fingerprints: a hash per row ever accepted, for the strict mode.
-    connection: the one connection that may append (limits.WRITE_API_PRACTICES: "only a single active connection on application-created
-    streams"). The service does not say which of two wins; here the newer, because a client must get on after a broken connection.
+    waiting: rows that no query sees yet. fingerprints: a hash per row ever accepted, for the strict
+    mode. connection: the one connection that may append (limits.WRITE_API_PRACTICES: "only a single
+    active connection on application-created streams"). The service does not say which of two wins;
+    here the newer, because a client must get on after a broken connection.
     """
 
     name: str
@@ -42,7 +44,9 @@ class WriteStream:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def is_gone(self, now: datetime) -> bool:
-        """Whether the service has forgotten the stream (limits.WRITE_API). A committed stream is remembered: see `forget_stream`."""
+        """Whether the service has forgotten the stream (limits.WRITE_API). A committed stream is
+        remembered: see `forget_stream`.
+        """
         if self.kind == StreamType.COMMITTED:
             return now - self.last_append > limits.COMMITTED_IDLE
         if self.kind == StreamType.BUFFERED:
@@ -54,21 +58,37 @@ class WriteStream:
         return now - self.created > limits.PENDING_UNTIL_FINALIZED
 
     def check_append(self, offset: int | None) -> None:
-        """The rule of offsets (limits.WRITE_API_RPC, AppendRowsRequest.offset). A finalized stream says so whatever the offset."""
+        """The rule of offsets (limits.WRITE_API_RPC, AppendRowsRequest.offset). A finalized stream
+        says so whatever the offset.
+        """
         if self.finalized is not None:
-            raise self.failure(grpc.StatusCode.INVALID_ARGUMENT, StorageErrorCode.STREAM_FINALIZED, "Stream is finalized")
+            raise self.failure(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                StorageErrorCode.STREAM_FINALIZED,
+                "Stream is finalized",
+            )
         if offset is None or offset == self.next_offset:
             return
         expected = f"expected offset {self.next_offset}, received {offset}"
         if offset < self.next_offset:
             raise self.failure(
-                grpc.StatusCode.ALREADY_EXISTS, StorageErrorCode.OFFSET_ALREADY_EXISTS, f"The offset is within stream, {expected}"
+                grpc.StatusCode.ALREADY_EXISTS,
+                StorageErrorCode.OFFSET_ALREADY_EXISTS,
+                f"The offset is within stream, {expected}",
             )
-        raise self.failure(grpc.StatusCode.OUT_OF_RANGE, StorageErrorCode.OFFSET_OUT_OF_RANGE, f"The offset is beyond stream, {expected}")
+        raise self.failure(
+            grpc.StatusCode.OUT_OF_RANGE,
+            StorageErrorCode.OFFSET_OUT_OF_RANGE,
+            f"The offset is beyond stream, {expected}",
+        )
 
     def differs(self, offset: int, rows: NDArray[np.uint64]) -> bool:
         """Strict mode: whether other rows than these were accepted at a known offset."""
-        known = np.concatenate(self.fingerprints)[offset : offset + len(rows)] if self.fingerprints else rows[:0]
+        known = (
+            np.concatenate(self.fingerprints)[offset : offset + len(rows)]
+            if self.fingerprints
+            else rows[:0]
+        )
         return not np.array_equal(known, rows[: len(known)])
 
     def accept(self, rows: int, fingerprints: NDArray[np.uint64] | None, now: datetime) -> int:
@@ -80,5 +100,9 @@ class WriteStream:
             self.fingerprints.append(fingerprints)
         return offset
 
-    def failure(self, code: grpc.StatusCode, storage_code: StorageErrorCode, message: str) -> StorageFailure:
-        return StorageFailure(code, f"{message}. Entity: {self.name}", storage_code=storage_code, entity=self.name)
+    def failure(
+        self, code: grpc.StatusCode, storage_code: StorageErrorCode, message: str
+    ) -> StorageFailure:
+        return StorageFailure(
+            code, f"{message}. Entity: {self.name}", storage_code=storage_code, entity=self.name
+        )

@@ -1,4 +1,6 @@
-"""The destinations that the streaming protocol is tested on. A further one needs an entry here, and runs every test of tests/**/test_stream*.py."""
+"""The destinations that the streaming protocol is tested on. A further one needs an entry here, and
+runs every test of tests/**/test_stream*.py.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class _DuckDB(DuckDBDestination):
 
 
 class _BigQuery(BigQueryDestination):
-    def __init__(self, settings: BigQuerySettings, stand_in: BigQueryStandIn, opened: ExitStack) -> None:
+    def __init__(
+        self, settings: BigQuerySettings, stand_in: BigQueryStandIn, opened: ExitStack
+    ) -> None:
         super().__init__(settings)
         self.stand_in = stand_in
         self._opened = opened
@@ -41,7 +45,9 @@ class _BigQuery(BigQueryDestination):
         return self.stand_in.sql(sql)
 
     def apart(self) -> BigQueryDestination:
-        """To be opened: it has connections of its own, and has created none of the streams that others made."""
+        """To be opened: it has connections of its own, and has created none of the streams that
+        others made.
+        """
         return BigQueryDestination(self.settings)
 
     def of_another_process(self) -> BigQueryDestination:
@@ -60,7 +66,10 @@ def duckdb_destination(folder: Path) -> Iterator[Any]:
 def bigquery_destination(_folder: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, BigQueryStandIn("payments-test", "d") as stand_in:
         patch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-        endpoints = {"api_endpoint": stand_in.rest_endpoint, "storage_endpoint": stand_in.storage_endpoint}
+        endpoints = {
+            "api_endpoint": stand_in.rest_endpoint,
+            "storage_endpoint": stand_in.storage_endpoint,
+        }
         settings = BigQuerySettings("payments-test", "d", **endpoints)
         with ExitStack() as opened:
             one = opened.enter_context(_BigQuery(settings, stand_in, opened))
@@ -70,7 +79,10 @@ def bigquery_destination(_folder: Path) -> Iterator[Any]:
         assert stand_in.violations == []
 
 
-DESTINATIONS: dict[str, Callable[[Path], AbstractContextManager[Any]]] = {"duckdb": duckdb_destination, "bigquery": bigquery_destination}
+DESTINATIONS: dict[str, Callable[[Path], AbstractContextManager[Any]]] = {
+    "duckdb": duckdb_destination,
+    "bigquery": bigquery_destination,
+}
 """Name -> an open destination of its own with its tables, in an empty folder."""
 
 

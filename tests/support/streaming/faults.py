@@ -1,4 +1,6 @@
-"""Destinations for tests that fail as they are told: each fault has the name of what happens on a bad day."""
+"""Destinations for tests that fail as they are told: each fault has the name of what happens on a
+bad day.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Kill:
 
 @dataclass
 class Network:
-    """Appends on their way. Those of a killed process may still arrive, later, in their order per stream."""
+    """Appends on their way. Those of a killed process may still arrive, later, in their order per
+    stream.
+    """
 
     under_way: list[Callable[[], Any]] = field(default_factory=list)
 
@@ -71,8 +75,10 @@ class Delayed:
 
 @dataclass
 class UnreliableDestination:
-    """The destination as one process sees it. kill: where this process ends. lost_answers: sends (by number) whose answer is lost: they are
-    retried by the client, and come back as OffsetAlreadyExists."""
+    """The destination as one process sees it. kill: where this process ends. lost_answers: sends
+    (by number) whose answer is lost: they are retried by the client, and come back as
+    OffsetAlreadyExists.
+    """
 
     real: Any
     network: Network = field(default_factory=Network)
@@ -116,7 +122,9 @@ class UnreliableDestination:
         return rows
 
     def rows_above(self, shards: int, floors: Any, oldest: int | None) -> pa.Table:
-        found: pa.Table = self._step("rows_above", lambda: self.real.rows_above(shards, floors, oldest))
+        found: pa.Table = self._step(
+            "rows_above", lambda: self.real.rows_above(shards, floors, oldest)
+        )
         if self.hidden_looks and found.num_rows:
             self.hidden_looks -= 1
             return found.slice(0, found.num_rows - 1)

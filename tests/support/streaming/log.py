@@ -1,4 +1,6 @@
-"""Kafka for tests of streaming: lists of records per partition, and a source with its watermark. Times in microseconds."""
+"""Kafka for tests of streaming: lists of records per partition, and a source with its watermark.
+Times in microseconds.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,17 @@ from transforms.stream.gaps import Gap
 TOPIC = "payments"
 HORIZON = 5 * MINUTE
 SCHEMA = load_schema(None)
-_PAYMENTS = pa.schema([field for field in payment_columns(SCHEMA.arrow_fields()) if field.name != "ingest_time"])
+_PAYMENTS = pa.schema(
+    [field for field in payment_columns(SCHEMA.arrow_fields()) if field.name != "ingest_time"]
+)
 _REJECTED = pa.schema([field for field in REJECTED_SCHEMA if field.name != "ingest_time"])
 
 
 @dataclass(frozen=True)
 class Sent:
-    """key: transaction_id, None for a record that cannot be decoded. gap: the offset holds no record, or does not any more."""
+    """key: transaction_id, None for a record that cannot be decoded. gap: the offset holds no
+    record, or does not any more.
+    """
 
     key: str | None
     time: int
@@ -35,7 +41,9 @@ class Sent:
 
 @dataclass
 class Source:
-    """The position and watermark of every partition. watermark: None before the first record that was on time."""
+    """The position and watermark of every partition. watermark: None before the first record that
+    was on time.
+    """
 
     log: list[list[Sent]]
     positions: dict[int, int] = field(default_factory=dict)
@@ -48,7 +56,9 @@ class Source:
         return len(self.log[partition]) - self.positions.get(partition, 0)
 
     def read(self, partition: int, records: int) -> Iterator[DecodedBlock | Gap]:
-        """The next offsets, in order: blocks of records, each judged by the watermark before it, and the gaps between them."""
+        """The next offsets, in order: blocks of records, each judged by the watermark before it,
+        and the gaps between them.
+        """
         start = self.positions.get(partition, 0)
         chunk = self.log[partition][start : start + records]
         self.positions[partition] = start + len(chunk)
@@ -63,11 +73,20 @@ class Source:
         good = [(offset, one) for offset, one in entries if one.key is not None]
         bad = [_bad_row(partition, offset, one) for offset, one in entries if one.key is None]
         watermark = self.watermarks.get(partition)
-        late = [(offset, one) for offset, one in good if watermark is not None and one.time < watermark]
+        late = [
+            (offset, one) for offset, one in good if watermark is not None and one.time < watermark
+        ]
         good = [(offset, one) for offset, one in good if watermark is None or one.time >= watermark]
-        marks = [one.time - HORIZON for _, one in good] + [mark for mark in [watermark] if mark is not None]
+        marks = [one.time - HORIZON for _, one in good] + [
+            mark for mark in [watermark] if mark is not None
+        ]
         self.watermarks[partition] = max(marks, default=None)
-        moved = rejected_rows(_payments(partition, late), [LATE] * len(late), ["late"] * len(late), [b"{}"] * len(late))
+        moved = rejected_rows(
+            _payments(partition, late),
+            [LATE] * len(late),
+            ["late"] * len(late),
+            [b"{}"] * len(late),
+        )
         rejected = pa.concat_batches([pa.RecordBatch.from_pylist(bad, schema=_REJECTED), moved])
         return DecodedBlock(_payments(partition, good), np.arange(len(good)), rejected)
 

@@ -1,4 +1,6 @@
-"""A runner as Flink is one, as a plain loop: checkpoints of positions and state between bundles, kills, restores, zombies."""
+"""A runner as Flink is one, as a plain loop: checkpoints of positions and state between bundles,
+kills, restores, zombies.
+"""
 
 from __future__ import annotations
 
@@ -72,28 +74,46 @@ def state_settings(shards: int, **changes: Any) -> StateSettings:
 
 
 class Attempt:
-    """One life of a job: its processes share `processes` memories, and each has the shards of its number."""
+    """One life of a job: its processes share `processes` memories, and each has the shards of its
+    number.
+    """
 
-    def __init__(self, destination: UnreliableDestination, settings: StreamSettings, start: Checkpoint, processes: int = 1) -> None:
+    def __init__(
+        self,
+        destination: UnreliableDestination,
+        settings: StreamSettings,
+        start: Checkpoint,
+        processes: int = 1,
+    ) -> None:
         self.destination = destination
         self.settings = settings
         self.now = start.copy()
         self._memories: list[ProcessMemory[Any]] = [ProcessMemory() for _ in range(processes)]
 
     def bundle(self, reads: Sequence[tuple[int, int]]) -> None:
-        """Reads (partition, records) one after the other. Raises what the protocol raises; then nothing of the bundle counts."""
+        """Reads (partition, records) one after the other. Raises what the protocol raises; then
+        nothing of the bundle counts.
+        """
         after = self.now.copy()
-        items = [item for partition, records in reads for item in after.source.read(partition, records)]
+        items = [
+            item for partition, records in reads for item in after.source.read(partition, records)
+        ]
         self._run(after, items)
         self.now = after
 
     def _run(self, after: Checkpoint, items: list[DecodedBlock | Gap]) -> None:
         shards = self.settings.state.shards
-        elements = [item if isinstance(item, Gap) else list(split_by_shard(item, shards)) for item in items]
+        elements = [
+            item if isinstance(item, Gap) else list(split_by_shard(item, shards)) for item in items
+        ]
         gaps = [(item, dict[int, Any]()) for item in elements if isinstance(item, Gap)]
         met = {shard for item in elements if not isinstance(item, Gap) for shard, _ in item}
         watermark = after.source.minimum()
-        timers = {shard for shard in range(shards) if shard in after.cells} if watermark is not None else set()
+        timers = (
+            {shard for shard in range(shards) if shard in after.cells}
+            if watermark is not None
+            else set()
+        )
         needed = set(range(shards)) if gaps else met | timers
         totals: list[pa.RecordBatch] = []
         for number, memory in enumerate(self._memories):
@@ -101,7 +121,13 @@ class Attempt:
             if mine:
                 totals += self._row_shards(after, memory, mine, elements, gaps, watermark)
         if totals or watermark is not None:
-            shard = TotalsShard(self.destination, self.settings.job, _cells(after, TOTALS_SHARD), self._memories[0], self.settings.patience)
+            shard = TotalsShard(
+                self.destination,
+                self.settings.job,
+                _cells(after, TOTALS_SHARD),
+                self._memories[0],
+                self.settings.patience,
+            )
             for batch in totals:
                 shard.add(batch)
             if watermark is not None:
@@ -109,13 +135,26 @@ class Attempt:
             shard.finish()
         if gaps:
             cells = _cells(after, GAPS_SHARD)
-            last = GapsShard(self.destination, self.settings.job, shards, cells, self._memories[-1], self.settings.patience)
+            last = GapsShard(
+                self.destination,
+                self.settings.job,
+                shards,
+                cells,
+                self._memories[-1],
+                self.settings.patience,
+            )
             for gap, present in gaps:
                 last.add(gap, present)
             last.finish()
 
     def _row_shards(
-        self, after: Checkpoint, memory: ProcessMemory[Any], mine: list[int], elements: list[Any], gaps: list[Any], watermark: int | None
+        self,
+        after: Checkpoint,
+        memory: ProcessMemory[Any],
+        mine: list[int],
+        elements: list[Any],
+        gaps: list[Any],
+        watermark: int | None,
     ) -> list[pa.RecordBatch]:
         bundle = StreamBundle(self.destination, self.settings, memory)
         bundle.open({shard: _cells(after, shard) for shard in mine})
@@ -123,7 +162,9 @@ class Attempt:
             if isinstance(item, Gap):
                 found = next(present for gap, present in gaps if gap is item)
                 for shard in mine:
-                    found[shard] = bundle.pass_gap(shard, item.topic, item.partition, item.first, item.last)
+                    found[shard] = bundle.pass_gap(
+                        shard, item.topic, item.partition, item.first, item.last
+                    )
             else:
                 for shard, batch in item:
                     if shard in mine:
@@ -144,7 +185,9 @@ def _cells(after: Checkpoint, shard: int) -> DictCells:
 class Cluster:
     """A destination, a log, and the attempts at reading the one into the other."""
 
-    def __init__(self, destination: Any, log: list[list[Sent]], shards: int = 2, processes: int = 1) -> None:
+    def __init__(
+        self, destination: Any, log: list[list[Sent]], shards: int = 2, processes: int = 1
+    ) -> None:
         self.real = destination
         self.log = log
         self.shards = shards
@@ -160,28 +203,59 @@ class Cluster:
         return self.job
 
     def settings(self, cold_start: Any = None) -> StreamSettings:
-        return StreamSettings(self.job, state_settings(self.shards), "amount", "currency", cold_start, PATIENCE, lambda: NOW_US)
+        return StreamSettings(
+            self.job,
+            state_settings(self.shards),
+            "amount",
+            "currency",
+            cold_start,
+            PATIENCE,
+            lambda: NOW_US,
+        )
 
     def nothing(self) -> Checkpoint:
         return Checkpoint(Source(self.log))
 
     def adopt(self, through: Any = None) -> tuple[Checkpoint, ColdStart]:
-        """A new job without a checkpoint: where it begins, and what its shards load. through: the destination as this driver sees it."""
+        """A new job without a checkpoint: where it begins, and what its shards load. through: the
+        destination as this driver sees it.
+        """
         begins = {(TOPIC, partition): 0 for partition in range(len(self.log))}
-        found = adopt(through or self.real.of_another_process(), self.job, self.shards, begins, HORIZON, ("amount", "currency"), PATIENCE)
+        found = adopt(
+            through or self.real.of_another_process(),
+            self.job,
+            self.shards,
+            begins,
+            HORIZON,
+            ("amount", "currency"),
+            PATIENCE,
+        )
         positions = {partition: offset for (_, partition), offset in found.positions.items()}
         watermarks = {partition: mark for (_, partition), mark in found.watermarks.items()}
         cold_start = ColdStart(self.real, secrets.token_hex(8), found.lowest_watermark_us, 0)
         return Checkpoint(Source(self.log, positions, watermarks)), cold_start
 
-    def start(self, checkpoint: Checkpoint, *, kill: Kill | None = None, cold_start: Any = None, **faults: Any) -> Attempt:
-        destination = UnreliableDestination(self.real.of_another_process(), self.network, kill, **faults)
+    def start(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        kill: Kill | None = None,
+        cold_start: Any = None,
+        **faults: Any,
+    ) -> Attempt:
+        destination = UnreliableDestination(
+            self.real.of_another_process(), self.network, kill, **faults
+        )
         return Attempt(destination, self.settings(cold_start), checkpoint, self.processes)
 
 
 def read_to_the_end(attempt: Attempt, at_once: int = 3) -> None:
     """Every partition in turn, so many records a bundle; then the watermark closes every window."""
-    while left := [partition for partition in range(len(attempt.now.source.log)) if attempt.now.source.left(partition)]:
+    while left := [
+        partition
+        for partition in range(len(attempt.now.source.log))
+        if attempt.now.source.left(partition)
+    ]:
         attempt.bundle([(partition, at_once) for partition in left])
     for partition in range(len(attempt.now.source.log)):
         attempt.now.source.idle(partition, FOR_EVER)

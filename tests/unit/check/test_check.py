@@ -1,4 +1,6 @@
-"""Whoever deletes, doubles, moves or alters a row by hand, in any table, is found out; what no check protects is listed, and true."""
+"""Whoever deletes, doubles, moves or alters a row by hand, in any table, is found out; what no
+check protects is listed, and true.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ import pytest
 from pipeline.check.command import UNPROTECTED_COLUMNS, check, check_command
 from pipeline.check.result import FAILED, NOTED, CheckResult
 from pipeline.run import commit as commit_step
-from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, payment, run, use
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MARKER,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    config,
+    payment,
+    run,
+    use,
+)
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
@@ -43,8 +55,25 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fill(kafka: InMemoryKafka, path: Path) -> None:
     kafka.create("payments", 2)
     late = payment("late", NOW_US - 2 * HOUR_US)
-    kafka.send("payments", 0, payment("a"), payment("b", currency="USD"), payment("a"), MARKER, MARKER, b"broken", payment("c"))
-    kafka.send("payments", 1, payment("d"), payment("b", currency="USD"), None, payment("e", NOW_US - MINUTE_US))
+    kafka.send(
+        "payments",
+        0,
+        payment("a"),
+        payment("b", currency="USD"),
+        payment("a"),
+        MARKER,
+        MARKER,
+        b"broken",
+        payment("c"),
+    )
+    kafka.send(
+        "payments",
+        1,
+        payment("d"),
+        payment("b", currency="USD"),
+        None,
+        payment("e", NOW_US - MINUTE_US),
+    )
     run(config(path))
     kafka.send("payments", 0, payment("a"), payment("f"), late, MARKER)
     kafka.send("payments", 1, payment("f"), payment("g", currency="USD"), b"[]", payment("d"))
@@ -68,7 +97,9 @@ def failed(path: Path) -> set[str]:
 def tamper(path: Path, *statements: str) -> None:
     with duckdb.connect(str(path)) as connection:
         for statement in statements:
-            assert connection.execute(statement).fetchone() != (0,), f"nothing was altered by {statement}"
+            assert connection.execute(statement).fetchone() != (0,), (
+                f"nothing was altered by {statement}"
+            )
 
 
 def one(table: str, column: str = "kafka_offset") -> str:
@@ -79,71 +110,131 @@ def one(table: str, column: str = "kafka_offset") -> str:
 def test_untouched_tables_pass_every_check(untouched: Path) -> None:
     found = results(untouched)
     assert not [result for result in found if result.status == FAILED]
-    assert {CHAIN, TWICE, MISSING, IN_GAP, UNREAD, DELIVERED, BY_RUN, SUMS, DISTINCT} <= {result.name for result in found}
+    assert {CHAIN, TWICE, MISSING, IN_GAP, UNREAD, DELIVERED, BY_RUN, SUMS, DISTINCT} <= {
+        result.name for result in found
+    }
 
 
 # What a check must say at least; others may fail too.
 TAMPERING = {
-    **{f"delete from {table}": ((f"DELETE FROM {table} WHERE {one(table)}",), {MISSING, DELIVERED, BY_RUN, SUMS}) for table in ROW_TABLES},
     **{
-        f"double in {table}": ((f"INSERT INTO {table} SELECT * FROM {table} WHERE {one(table)}",), {TWICE, DELIVERED, BY_RUN, SUMS})
+        f"delete from {table}": (
+            (f"DELETE FROM {table} WHERE {one(table)}",),
+            {MISSING, DELIVERED, BY_RUN, SUMS},
+        )
+        for table in ROW_TABLES
+    },
+    **{
+        f"double in {table}": (
+            (f"INSERT INTO {table} SELECT * FROM {table} WHERE {one(table)}",),
+            {TWICE, DELIVERED, BY_RUN, SUMS},
+        )
         for table in ROW_TABLES
     },
     **{
         f"move from {source} to {target}": (
-            (f"INSERT INTO {target} SELECT * FROM {source} WHERE {one(source)}", f"DELETE FROM {source} WHERE {one(source)}"),
+            (
+                f"INSERT INTO {target} SELECT * FROM {source} WHERE {one(source)}",
+                f"DELETE FROM {source} WHERE {one(source)}",
+            ),
             {BY_RUN, SUMS},
         )
         for source, target in ((PAYMENTS, DUPLICATES), (DUPLICATES, PAYMENTS))
     },
     "move from payments to rejected": (
         (
-            f"INSERT INTO {REJECTED} SELECT 'late', 'x', NULL, transaction_id, event_time, kafka_topic, kafka_partition, kafka_offset,"
+            f"INSERT INTO {REJECTED} SELECT 'late', 'x', NULL, transaction_id, event_time,"
+            " kafka_topic, kafka_partition, kafka_offset,"
             f" kafka_timestamp, ingest_time FROM {PAYMENTS} WHERE transaction_id = 'c'",
             f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'",
         ),
         {BY_RUN, SUMS},
     ),
     **{
-        f"offset in {table}": ((f"UPDATE {table} SET kafka_offset = 1000 WHERE {one(table)}",), {MISSING, UNREAD, DELIVERED})
+        f"offset in {table}": (
+            (f"UPDATE {table} SET kafka_offset = 1000 WHERE {one(table)}",),
+            {MISSING, UNREAD, DELIVERED},
+        )
         for table in ROW_TABLES
     },
     **{
-        f"partition in {table}": ((f"UPDATE {table} SET kafka_partition = 7 WHERE {one(table)}",), {MISSING, UNREAD, DELIVERED})
+        f"partition in {table}": (
+            (f"UPDATE {table} SET kafka_partition = 7 WHERE {one(table)}",),
+            {MISSING, UNREAD, DELIVERED},
+        )
         for table in ROW_TABLES
     },
     **{
-        f"topic in {table}": ((f"UPDATE {table} SET kafka_topic = 'other' WHERE {one(table)}",), {MISSING, UNREAD, DELIVERED})
+        f"topic in {table}": (
+            (f"UPDATE {table} SET kafka_topic = 'other' WHERE {one(table)}",),
+            {MISSING, UNREAD, DELIVERED},
+        )
         for table in ROW_TABLES
     },
     **{
-        f"id in {table}": ((f"UPDATE {table} SET transaction_id = 'z' WHERE {one(table, 'transaction_id')}",), {SUMS})
-        for table in ROW_TABLES
-    },
-    **{
-        f"event time in {table}": (
-            (f"UPDATE {table} SET event_time = event_time + INTERVAL 1 MINUTE WHERE {one(table, 'event_time')}",),
+        f"id in {table}": (
+            (f"UPDATE {table} SET transaction_id = 'z' WHERE {one(table, 'transaction_id')}",),
             {SUMS},
         )
         for table in ROW_TABLES
     },
     **{
-        f"amount in {table}": ((f"UPDATE {table} SET amount = amount + 0.000000001 WHERE {one(table)}",), {SUMS})
+        f"event time in {table}": (
+            (
+                f"UPDATE {table} SET event_time = event_time + INTERVAL 1 MINUTE WHERE"
+                f" {one(table, 'event_time')}",
+            ),
+            {SUMS},
+        )
+        for table in ROW_TABLES
+    },
+    **{
+        f"amount in {table}": (
+            (f"UPDATE {table} SET amount = amount + 0.000000001 WHERE {one(table)}",),
+            {SUMS},
+        )
         for table in (PAYMENTS, DUPLICATES)
     },
-    **{f"currency in {table}": ((f"UPDATE {table} SET currency = 'CHF' WHERE {one(table)}",), {SUMS}) for table in (PAYMENTS, DUPLICATES)},
+    **{
+        f"currency in {table}": (
+            (f"UPDATE {table} SET currency = 'CHF' WHERE {one(table)}",),
+            {SUMS},
+        )
+        for table in (PAYMENTS, DUPLICATES)
+    },
     "an id accepted twice": (
         (f"UPDATE {PAYMENTS} SET transaction_id = 'a' WHERE transaction_id = 'c'",),
         {SUMS, DISTINCT},
     ),
     "delete a gap": ((f"DELETE FROM {GAPS} WHERE {one(GAPS, 'first_offset')}",), {MISSING, BY_RUN}),
-    "double a gap": ((f"INSERT INTO {GAPS} SELECT * FROM {GAPS} WHERE {one(GAPS, 'first_offset')}",), {IN_GAP, BY_RUN}),
-    "invent a gap": ((f"INSERT INTO {GAPS} VALUES ('payments', 1, 2, 2, 'no_record')",), {IN_GAP, BY_RUN}),
-    "gap: first offset": ((f"UPDATE {GAPS} SET first_offset = first_offset - 1 WHERE {one(GAPS, 'first_offset')}",), {IN_GAP}),
-    "gap: last offset": ((f"UPDATE {GAPS} SET last_offset = first_offset WHERE last_offset > first_offset",), {MISSING}),
-    "gap: beyond the log": ((f"UPDATE {GAPS} SET last_offset = 1000 WHERE last_offset = 10",), {UNREAD}),
-    "gap: partition": ((f"UPDATE {GAPS} SET kafka_partition = 1 WHERE {one(GAPS, 'first_offset')}",), {MISSING}),
-    "gap: topic": ((f"UPDATE {GAPS} SET kafka_topic = 'other' WHERE {one(GAPS, 'first_offset')}",), {MISSING}),
+    "double a gap": (
+        (f"INSERT INTO {GAPS} SELECT * FROM {GAPS} WHERE {one(GAPS, 'first_offset')}",),
+        {IN_GAP, BY_RUN},
+    ),
+    "invent a gap": (
+        (f"INSERT INTO {GAPS} VALUES ('payments', 1, 2, 2, 'no_record')",),
+        {IN_GAP, BY_RUN},
+    ),
+    "gap: first offset": (
+        (f"UPDATE {GAPS} SET first_offset = first_offset - 1 WHERE {one(GAPS, 'first_offset')}",),
+        {IN_GAP},
+    ),
+    "gap: last offset": (
+        (f"UPDATE {GAPS} SET last_offset = first_offset WHERE last_offset > first_offset",),
+        {MISSING},
+    ),
+    "gap: beyond the log": (
+        (f"UPDATE {GAPS} SET last_offset = 1000 WHERE last_offset = 10",),
+        {UNREAD},
+    ),
+    "gap: partition": (
+        (f"UPDATE {GAPS} SET kafka_partition = 1 WHERE {one(GAPS, 'first_offset')}",),
+        {MISSING},
+    ),
+    "gap: topic": (
+        (f"UPDATE {GAPS} SET kafka_topic = 'other' WHERE {one(GAPS, 'first_offset')}",),
+        {MISSING},
+    ),
     "hide a payment behind a gap": (
         (
             f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'",
@@ -152,17 +243,46 @@ TAMPERING = {
         {DELIVERED, BY_RUN, SUMS},
     ),
     "delete a total": ((f"DELETE FROM {TOTALS} WHERE {one(TOTALS, 'records')}",), {SUMS}),
-    "double a total": ((f"INSERT INTO {TOTALS} SELECT * FROM {TOTALS} WHERE {one(TOTALS, 'records')}",), {SUMS}),
-    "total: window": ((f"UPDATE {TOTALS} SET window_start = window_start + INTERVAL 1 DAY WHERE {one(TOTALS, 'records')}",), {SUMS}),
-    "total: outcome": ((f"UPDATE {TOTALS} SET outcome = 'duplicate' WHERE outcome = 'accepted'",), {SUMS}),
-    "total: currency": ((f"UPDATE {TOTALS} SET currency = 'CHF' WHERE {one(TOTALS, 'currency')}",), {SUMS}),
-    "total: records": ((f"UPDATE {TOTALS} SET records = records + 1 WHERE {one(TOTALS, 'records')}",), {SUMS}),
-    "total: amount": ((f"UPDATE {TOTALS} SET amount = amount + 1 WHERE {one(TOTALS, 'amount')}",), {SUMS}),
-    "total: checksum": ((f"UPDATE {TOTALS} SET checksum = checksum # 1 WHERE {one(TOTALS, 'records')}".replace("# 1", "+ 1"),), {SUMS}),
+    "double a total": (
+        (f"INSERT INTO {TOTALS} SELECT * FROM {TOTALS} WHERE {one(TOTALS, 'records')}",),
+        {SUMS},
+    ),
+    "total: window": (
+        (
+            f"UPDATE {TOTALS} SET window_start = window_start + INTERVAL 1 DAY WHERE"
+            f" {one(TOTALS, 'records')}",
+        ),
+        {SUMS},
+    ),
+    "total: outcome": (
+        (f"UPDATE {TOTALS} SET outcome = 'duplicate' WHERE outcome = 'accepted'",),
+        {SUMS},
+    ),
+    "total: currency": (
+        (f"UPDATE {TOTALS} SET currency = 'CHF' WHERE {one(TOTALS, 'currency')}",),
+        {SUMS},
+    ),
+    "total: records": (
+        (f"UPDATE {TOTALS} SET records = records + 1 WHERE {one(TOTALS, 'records')}",),
+        {SUMS},
+    ),
+    "total: amount": (
+        (f"UPDATE {TOTALS} SET amount = amount + 1 WHERE {one(TOTALS, 'amount')}",),
+        {SUMS},
+    ),
+    "total: checksum": (
+        (
+            f"UPDATE {TOTALS} SET checksum = checksum # 1 WHERE {one(TOTALS, 'records')}".replace(
+                "# 1", "+ 1"
+            ),
+        ),
+        {SUMS},
+    ),
     "delete the last run": (
         (
             f"DELETE FROM {RUNS} WHERE successor IS NULL",
-            f"UPDATE {RUNS} SET successor = NULL WHERE successor NOT IN (SELECT run_id FROM {RUNS})",
+            f"UPDATE {RUNS} SET successor = NULL WHERE successor NOT IN (SELECT run_id FROM"
+            f" {RUNS})",
         ),
         {UNREAD},
     ),
@@ -171,11 +291,25 @@ TAMPERING = {
         {CHAIN},
     ),
     "run: id": ((f"UPDATE {RUNS} SET run_id = 'other' WHERE predecessor = 'genesis'",), {CHAIN}),
-    "run: predecessor": ((f"UPDATE {RUNS} SET predecessor = 'other' WHERE successor IS NULL",), {CHAIN}),
-    "run: successor": ((f"UPDATE {RUNS} SET successor = NULL WHERE predecessor = 'genesis'",), {CHAIN}),
-    "run: what was not loaded": ((f"UPDATE {RUNS} SET lowest_watermark = lowest_watermark + 7200000000 WHERE successor IS NULL",), {CHAIN}),
+    "run: predecessor": (
+        (f"UPDATE {RUNS} SET predecessor = 'other' WHERE successor IS NULL",),
+        {CHAIN},
+    ),
+    "run: successor": (
+        (f"UPDATE {RUNS} SET successor = NULL WHERE predecessor = 'genesis'",),
+        {CHAIN},
+    ),
+    "run: what was not loaded": (
+        (
+            f"UPDATE {RUNS} SET lowest_watermark = lowest_watermark + 7200000000 WHERE successor IS"
+            " NULL",
+        ),
+        {CHAIN},
+    ),
     "run: horizon": (
-        (f'UPDATE {RUNS} SET settings = json_merge_patch(settings, $${{"dedup_horizon_us": 60000000}}$$) WHERE successor IS NULL',),
+        (
+            f'UPDATE {RUNS} SET settings = json_merge_patch(settings, $${{"dedup_horizon_us": 60000000}}$$) WHERE successor IS NULL',
+        ),
         {CHAIN},
     ),
     "run: cluster": ((f"UPDATE {RUNS} SET cluster_id = 'other' WHERE successor IS NULL",), {CHAIN}),
@@ -188,7 +322,11 @@ def test_tampering_is_found_out(path: Path, name: str) -> None:
     tamper(path, *statements)
     found = failed(path)
     assert expected <= found
-    proofs = [result for result in results(path) if result.status == FAILED and result.name in expected and result.name != CHAIN]
+    proofs = [
+        result
+        for result in results(path)
+        if result.status == FAILED and result.name in expected and result.name != CHAIN
+    ]
     assert all(result.proof for result in proofs), "a failed check shows the rows that prove it"
 
 
@@ -210,12 +348,27 @@ NEW_VALUE = {
 
 @pytest.mark.parametrize("name", NEW_VALUE)
 def test_an_altered_partition_of_the_last_run_is_found_out(path: Path, name: str) -> None:
-    fields = ("topic", "partition", "topic_id", "from_offset", "to_offset", "records", "gap_offsets", "coordinate_hash", "start_watermark")
+    fields = (
+        "topic",
+        "partition",
+        "topic_id",
+        "from_offset",
+        "to_offset",
+        "records",
+        "gap_offsets",
+        "coordinate_hash",
+        "start_watermark",
+    )
     fields += ("watermark", "position_since")
     packed = ", ".join(
-        f'"{field}" := {NEW_VALUE[name] if field == name.partition(",")[0] else f"part.{chr(34)}{field}{chr(34)}"}' for field in fields
+        f'"{field}" := {NEW_VALUE[name] if field == name.partition(",")[0] else f"part.{chr(34)}{field}{chr(34)}"}'
+        for field in fields
     )
-    tamper(path, f"UPDATE {RUNS} SET partitions = list_transform(partitions, lambda part: struct_pack({packed})) WHERE successor IS NULL")
+    tamper(
+        path,
+        f"UPDATE {RUNS} SET partitions = list_transform(partitions, lambda part:"
+        f" struct_pack({packed})) WHERE successor IS NULL",
+    )
     assert failed(path)
 
 
@@ -232,13 +385,32 @@ def test_a_status_that_was_set_back_reports_the_run_as_in_flight(path: Path) -> 
     assert "run in flight" in {result.name for result in results(path) if result.status == NOTED}
 
 
-@pytest.mark.parametrize("table,column", [(table, column) for table, columns in UNPROTECTED_COLUMNS.items() for column in columns])
-def test_the_columns_that_no_check_protects_are_the_listed_ones(path: Path, table: str, column: str) -> None:
+@pytest.mark.parametrize(
+    "table,column",
+    [(table, column) for table, columns in UNPROTECTED_COLUMNS.items() for column in columns],
+)
+def test_the_columns_that_no_check_protects_are_the_listed_ones(
+    path: Path, table: str, column: str
+) -> None:
     with duckdb.connect(str(path)) as connection:
-        kind = dict(connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {table})").fetchall())[column]
-        value = {"VARCHAR": "'other'", "TIMESTAMP": "TIMESTAMP '2020-01-01'", "BLOB": "'\\x00'::BLOB", "BIGINT": "1"}[kind]
-        # Rows without an event time are counted in the minute of their Kafka timestamp: of those alone it is protected.
-        condition = " WHERE event_time IS NOT NULL" if (table, column) == (REJECTED, "kafka_timestamp") else ""
+        kind = dict(
+            connection.execute(
+                f"SELECT column_name, column_type FROM (DESCRIBE {table})"
+            ).fetchall()
+        )[column]
+        value = {
+            "VARCHAR": "'other'",
+            "TIMESTAMP": "TIMESTAMP '2020-01-01'",
+            "BLOB": "'\\x00'::BLOB",
+            "BIGINT": "1",
+        }[kind]
+        # Rows without an event time are counted in the minute of their Kafka timestamp: of those
+        # alone it is protected.
+        condition = (
+            " WHERE event_time IS NOT NULL"
+            if (table, column) == (REJECTED, "kafka_timestamp")
+            else ""
+        )
         connection.execute(f"UPDATE {table} SET {column} = {value}{condition}")
     assert failed(path) == set()
 
@@ -246,25 +418,68 @@ def test_the_columns_that_no_check_protects_are_the_listed_ones(path: Path, tabl
 def test_every_column_is_either_protected_or_listed(path: Path) -> None:
     """Protected by a case above: the name of the column, or what it is called there."""
     protected = {
-        PAYMENTS: {"transaction_id", "event_time", "amount", "currency", "kafka_topic", "kafka_partition", "kafka_offset"},
-        DUPLICATES: {"transaction_id", "event_time", "amount", "currency", "kafka_topic", "kafka_partition", "kafka_offset"},
-        REJECTED: {"transaction_id", "event_time", "kafka_topic", "kafka_partition", "kafka_offset"},
+        PAYMENTS: {
+            "transaction_id",
+            "event_time",
+            "amount",
+            "currency",
+            "kafka_topic",
+            "kafka_partition",
+            "kafka_offset",
+        },
+        DUPLICATES: {
+            "transaction_id",
+            "event_time",
+            "amount",
+            "currency",
+            "kafka_topic",
+            "kafka_partition",
+            "kafka_offset",
+        },
+        REJECTED: {
+            "transaction_id",
+            "event_time",
+            "kafka_topic",
+            "kafka_partition",
+            "kafka_offset",
+        },
         GAPS: {"kafka_topic", "kafka_partition", "first_offset", "last_offset"},
         TOTALS: {"window_start", "outcome", "currency", "records", "amount", "checksum"},
-        RUNS: {"run_id", "predecessor", "successor", "status", "cluster_id", "partitions", "tables", "lowest_watermark", "settings"},
+        RUNS: {
+            "run_id",
+            "predecessor",
+            "successor",
+            "status",
+            "cluster_id",
+            "partitions",
+            "tables",
+            "lowest_watermark",
+            "settings",
+        },
     }
     with duckdb.connect(str(path)) as connection:
         for table, columns in protected.items():
-            there = {name for (name,) in connection.execute(f"SELECT column_name FROM (DESCRIBE {table})").fetchall()}
+            there = {
+                name
+                for (name,) in connection.execute(
+                    f"SELECT column_name FROM (DESCRIBE {table})"
+                ).fetchall()
+            }
             assert there == columns | set(UNPROTECTED_COLUMNS.get(table, ()))
 
 
 def test_repeats_within_the_horizon_are_not_excused_by_the_ones_beyond_it(path: Path) -> None:
-    tamper(path, f"UPDATE {RUNS} SET lowest_watermark = lowest_watermark + 7200000000", f"INSERT INTO {PAYMENTS} SELECT * FROM {PAYMENTS}")
+    tamper(
+        path,
+        f"UPDATE {RUNS} SET lowest_watermark = lowest_watermark + 7200000000",
+        f"INSERT INTO {PAYMENTS} SELECT * FROM {PAYMENTS}",
+    )
     assert DISTINCT in failed(path)
 
 
-def test_a_run_in_flight_is_reported_and_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_flight_is_reported_and_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, kafka = tmp_path / "payments.duckdb", InMemoryKafka()
     use(kafka, monkeypatch)
     fill(kafka, path)
@@ -302,7 +517,9 @@ def command(path: Path, *arguments: str) -> int:
     return check_command([f"--destination=duckdb:{path}", *arguments])
 
 
-def test_the_command_prints_a_table_and_exits_1_when_a_check_fails(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_and_exits_1_when_a_check_fails(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(path, "--max_duplicate_rate=1") == 0
     printed = capsys.readouterr().out
     assert "passed  no coordinate missing" in printed and "FAILED" not in printed
@@ -359,7 +576,9 @@ def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing.duckdb").exists()
 
 
-def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_apart(path: Path) -> None:
+def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_apart(
+    path: Path,
+) -> None:
     with DuckDBDestination(str(path)) as destination:
         assert mark_unobserved(destination, "amount", "currency") == []
     tamper(path, f"DELETE FROM {TOTALS} WHERE outcome = 'accepted' AND {one(TOTALS, 'records')}")
@@ -368,7 +587,19 @@ def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_a
         (window,) = mark_unobserved(destination, "amount", "currency")
         assert mark_unobserved(destination, "amount", "currency") == [], "marked once"
     assert failed(path) == set()
-    (noted,) = [result for result in results(path) if result.name == "windows that nobody observed as a whole"]
-    assert (noted.status, noted.figure[:9], noted.proof[0]["window_start"]) == (NOTED, "1 windows", window)
-    tamper(path, f"UPDATE {TOTALS} SET records = records + 1 WHERE outcome <> 'unobserved' AND window_start <> '{window}'")
+    (noted,) = [
+        result
+        for result in results(path)
+        if result.name == "windows that nobody observed as a whole"
+    ]
+    assert (noted.status, noted.figure[:9], noted.proof[0]["window_start"]) == (
+        NOTED,
+        "1 windows",
+        window,
+    )
+    tamper(
+        path,
+        f"UPDATE {TOTALS} SET records = records + 1 WHERE outcome <> 'unobserved' AND window_start"
+        f" <> '{window}'",
+    )
     assert failed(path) == {SUMS}, "the other windows are checked as before"

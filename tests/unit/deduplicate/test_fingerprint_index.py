@@ -4,10 +4,11 @@ from hypothesis import strategies as st
 
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 
-# Few distinct prefixes and suffixes, so that ids share their first 8 bytes and differ only in the last 2.
-fingerprint = st.tuples(st.sampled_from([b"\x00" * 8, b"\x00" * 7 + b"\x01", b"\xff" * 8]), st.integers(0, 5)).map(
-    lambda parts: parts[0] + parts[1].to_bytes(2, "big")
-)
+# Few distinct prefixes and suffixes, so that ids share their first 8 bytes and differ only in the
+# last 2.
+fingerprint = st.tuples(
+    st.sampled_from([b"\x00" * 8, b"\x00" * 7 + b"\x01", b"\xff" * 8]), st.integers(0, 5)
+).map(lambda parts: parts[0] + parts[1].to_bytes(2, "big"))
 entry = st.tuples(fingerprint, st.integers(-3, 20))
 step = st.one_of(st.lists(entry, max_size=12), st.integers(-4, 21))
 
@@ -25,11 +26,16 @@ def test_it_knows_what_a_dict_knows_after_any_order_of_adds_and_expiries(steps, 
             floor = max(floor, one)
         else:
             alive = [(key, bucket) for key, bucket in one if bucket > floor]
-            index.add(as_rows([key for key, _ in alive]), np.array([bucket for _, bucket in alive], dtype=np.int32))
+            index.add(
+                as_rows([key for key, _ in alive]),
+                np.array([bucket for _, bucket in alive], dtype=np.int32),
+            )
             for key, bucket in alive:
                 expected[key] = max(bucket, expected.get(key, NO_BUCKET))
         expected = {key: bucket for key, bucket in expected.items() if bucket > floor}
-    assert index.buckets_of(as_rows(asked)).tolist() == [expected.get(key, NO_BUCKET) for key in asked]
+    assert index.buckets_of(as_rows(asked)).tolist() == [
+        expected.get(key, NO_BUCKET) for key in asked
+    ]
 
 
 def test_merged_runs_keep_one_entry_an_id():

@@ -17,7 +17,9 @@ def load(tmp_path: Path, text: str) -> ConsumerConfig:
 
 
 def test_names_and_values_reach_librdkafka(tmp_path: Path) -> None:
-    config = load(tmp_path, "# comment\n! comment\n\n client.id = a=b \nsecurity.protocol=plaintext\n")
+    config = load(
+        tmp_path, "# comment\n! comment\n\n client.id = a=b \nsecurity.protocol=plaintext\n"
+    )
     assert config == {
         "client.id": "a=b",
         "security.protocol": "plaintext",
@@ -40,7 +42,9 @@ def test_names_and_values_reach_librdkafka(tmp_path: Path) -> None:
         ("partition.assignment.strategy", "range"),
     ],
 )
-def test_what_would_break_the_guarantee_is_refused_with_the_reason(tmp_path: Path, key: str, value: str) -> None:
+def test_what_would_break_the_guarantee_is_refused_with_the_reason(
+    tmp_path: Path, key: str, value: str
+) -> None:
     with pytest.raises(UsageError, match=f"{key}={value} may not be set: .+ Remove the line."):
         load(tmp_path, f"{key}={value}\n")
 
@@ -62,7 +66,15 @@ def test_a_wrong_line_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key"]
+    "key",
+    [
+        "sasl.password",
+        "ssl.key.password",
+        "ssl.key.pem",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.config",
+        "ssl.key",
+    ],
 )
 def test_secrets_are_never_printed(key: str) -> None:
     config = ConsumerConfig({key: "s3cret", "sasl.username": "me"})
@@ -71,21 +83,36 @@ def test_secrets_are_never_printed(key: str) -> None:
         assert "'sasl.username': 'me'" in text
 
 
-def test_secrets_of_a_run_are_in_neither_its_configuration_nor_beams_options(tmp_path: Path) -> None:
+def test_secrets_of_a_run_are_in_neither_its_configuration_nor_beams_options(
+    tmp_path: Path,
+) -> None:
     from pipeline.options.run_config import run_config
 
     file = tmp_path / "consumer.properties"
     file.write_text("sasl.username=me\nsasl.password=s3cret\n")
-    config = run_config(["--bootstrap_servers=b:1", "--topic=t", "--destination=duckdb:x", f"--consumer_config={file}"])
+    config = run_config(
+        [
+            "--bootstrap_servers=b:1",
+            "--topic=t",
+            "--destination=duckdb:x",
+            f"--consumer_config={file}",
+        ]
+    )
     assert config.consumer_config["sasl.password"] == "s3cret"
     assert "s3cret" not in repr(config)
     assert "s3cret" not in str(config.beam_options.get_all_options())
 
 
 def test_a_broker_that_refuses_connections_at_once_is_waited_for_as_long_as_a_silent_one() -> None:
-    """What counts is time, not tries: a broker that drops connections fails every request in a moment."""
+    """What counts is time, not tries: a broker that drops connections fails every request in a
+    moment.
+    """
     ticks = iter(range(0, 1000, 25))
-    admin = KafkaAdmin({"bootstrap.servers": "127.0.0.1:1", "group.id": "g"}, patience_seconds=60, clock=lambda: next(ticks))
+    admin = KafkaAdmin(
+        {"bootstrap.servers": "127.0.0.1:1", "group.id": "g"},
+        patience_seconds=60,
+        clock=lambda: next(ticks),
+    )
     tries = []
 
     def refused(_seconds: float) -> None:

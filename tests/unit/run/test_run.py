@@ -6,7 +6,18 @@ from pipeline.check.command import check
 from pipeline.options.config import EARLIEST, LATEST, Start
 from pipeline.run import commit as commit_step
 from pipeline.run import prepare as prepare_step
-from tests.support.in_memory_kafka import HOUR_US, MARKER, MINUTE_US, NOW_US, InMemoryKafka, config, kafka, payment, run, table
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MARKER,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    config,
+    kafka,
+    payment,
+    run,
+    table,
+)
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
@@ -30,10 +41,16 @@ def ids(path: Path, sql: str = IDS) -> list[str]:
 
 def failures(path: Path) -> list[str]:
     with DuckDBDestination(str(path)) as destination:
-        return [result.name for result in check(destination, None, 100.0, 400) if result.status == "FAILED"]
+        return [
+            result.name
+            for result in check(destination, None, 100.0, 400)
+            if result.status == "FAILED"
+        ]
 
 
-def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(kafka: InMemoryKafka, path: Path) -> None:
+def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 2)
     kafka.send("payments", 0, payment("a"), payment("b"), b"broken", MARKER, payment("a"))
     kafka.send("payments", 1, payment("b"), None)
@@ -41,7 +58,9 @@ def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(kafka: In
     assert ids(path) == ["a", "b"]
     assert ids(path, COPIES) == ["a", "b"]
     assert table(path, REASONS) == [("invalid_json", 2), ("null_value", 1)]
-    assert table(path, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [(3, 3, "no_record")]
+    assert table(path, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [
+        (3, 3, "no_record")
+    ]
     assert record.status == COMMITTED
     assert kafka.told == {("payments", 0): 5, ("payments", 1): 2}
     assert run(config(path)) == []
@@ -49,7 +68,9 @@ def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(kafka: In
 
 
 @pytest.mark.parametrize("layout", ["sharded", "per_key"])
-def test_copies_are_known_across_transactions_runs_shards_and_layouts(kafka: InMemoryKafka, path: Path, layout: str) -> None:
+def test_copies_are_known_across_transactions_runs_shards_and_layouts(
+    kafka: InMemoryKafka, path: Path, layout: str
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, *(payment(f"id-{number}") for number in range(10)))
     assert len(run(config(path, max_records_per_run=4, dedup_layout=layout))) == 3
@@ -60,22 +81,29 @@ def test_copies_are_known_across_transactions_runs_shards_and_layouts(kafka: InM
     assert failures(path) == []
 
 
-def test_late_is_judged_by_the_watermark_of_earlier_runs_only(kafka: InMemoryKafka, path: Path) -> None:
+def test_late_is_judged_by_the_watermark_of_earlier_runs_only(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 2)
     old = NOW_US - 2 * HOUR_US
     kafka.send("payments", 0, payment("new"), payment("old", old))
     run(config(path))
     kafka.send("payments", 0, payment("older", old))
-    # The second partition is met with nothing read of it so far: it starts at the carried minimum, not at the clock.
+    # The second partition is met with nothing read of it so far: it starts at the carried minimum,
+    # not at the clock.
     kafka.send("payments", 1, payment("elsewhere", old), payment("edge", NOW_US - HOUR_US))
     run(config(path))
     assert ids(path) == ["edge", "new", "old"]
     assert table(path, REASONS) == [("late", 0), ("late", 2)]
-    assert table(path, "SELECT payload FROM rejected_records WHERE kafka_offset = 2") == [(payment("older", old),)]
+    assert table(path, "SELECT payload FROM rejected_records WHERE kafka_offset = 2") == [
+        (payment("older", old),)
+    ]
     assert failures(path) == []
 
 
-def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(kafka: InMemoryKafka, path: Path) -> None:
+def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 1)
     first = NOW_US - 3 * HOUR_US
     kafka.send("payments", 0, payment("early", first))
@@ -91,13 +119,21 @@ def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(kafka:
         results = {result.name: result for result in check(destination, None, 100.0, 400)}
     assert all(result.status != "FAILED" for result in results.values())
     (repeat,) = results["ids that came again beyond the dedup horizon"].proof
-    assert (repeat["transaction_id"], repeat["kafka_offset"], repeat["seconds_apart"]) == ("early", 2, 3 * 3600)
+    assert (repeat["transaction_id"], repeat["kafka_offset"], repeat["seconds_apart"]) == (
+        "early",
+        2,
+        3 * 3600,
+    )
 
 
 def test_extra_retention_keeps_ids_that_much_longer(kafka: InMemoryKafka, path: Path) -> None:
     kafka.create("payments", 1)
     long = config(path, extra_retention_us=3 * HOUR_US)
-    for values in ([payment("early", NOW_US - 3 * HOUR_US)], [payment("mover")], [payment("early")]):
+    for values in (
+        [payment("early", NOW_US - 3 * HOUR_US)],
+        [payment("mover")],
+        [payment("early")],
+    ):
         kafka.send("payments", 0, *values)
         run(long)
     assert ids(path) == ["early", "mover"]
@@ -107,14 +143,22 @@ def test_extra_retention_keeps_ids_that_much_longer(kafka: InMemoryKafka, path: 
 def test_future_is_judged_by_the_plan_and_by_kafka(kafka: InMemoryKafka, path: Path) -> None:
     kafka.create("payments", 1)
     edge = NOW_US + 5 * MINUTE_US
-    kafka.send("payments", 0, payment("edge", edge), payment("beyond", edge + 1), timestamp_us=NOW_US + HOUR_US)
+    kafka.send(
+        "payments",
+        0,
+        payment("edge", edge),
+        payment("beyond", edge + 1),
+        timestamp_us=NOW_US + HOUR_US,
+    )
     kafka.send("payments", 0, payment("kafka was earlier", NOW_US), timestamp_us=NOW_US - HOUR_US)
     run(config(path))
     assert ids(path) == ["edge"]
     assert table(path, REASONS) == [("future_event_time", 1), ("future_event_time", 2)]
 
 
-def test_an_idle_partition_follows_the_clock_once_two_answers_of_the_broker_agree(kafka: InMemoryKafka, path: Path) -> None:
+def test_an_idle_partition_follows_the_clock_once_two_answers_of_the_broker_agree(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 2)
     kafka.send("payments", 0, payment("a"))
     kafka.send("payments", 1, payment("b"))
@@ -124,13 +168,17 @@ def test_an_idle_partition_follows_the_clock_once_two_answers_of_the_broker_agre
     (record,) = run(config(path), now_us=later)
     marks = {part.partition: part.watermark for part in record.partitions}
     assert marks == {0: later - HOUR_US, 1: later - HOUR_US}
-    assert record.lowest_watermark == NOW_US - HOUR_US, "partition 0 was not idle, and judged by what it had seen"
+    assert record.lowest_watermark == NOW_US - HOUR_US, (
+        "partition 0 was not idle, and judged by what it had seen"
+    )
     kafka.send("payments", 0, payment("d", later), timestamp_us=later)
     (never,) = run(config(path, idle_timeout_us=None), now_us=later + 10 * HOUR_US)
     assert {part.partition: part.watermark for part in never.partitions} == marks
 
 
-def test_start_is_resolved_once_and_what_comes_later_is_read_from_its_beginning(kafka: InMemoryKafka, path: Path) -> None:
+def test_start_is_resolved_once_and_what_comes_later_is_read_from_its_beginning(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("before"))
     latest = config(path, start=Start(LATEST))
@@ -145,7 +193,9 @@ def test_start_is_resolved_once_and_what_comes_later_is_read_from_its_beginning(
     assert failures(path) == []
 
 
-def test_a_topic_that_is_not_named_any_more_keeps_its_position(kafka: InMemoryKafka, path: Path) -> None:
+def test_a_topic_that_is_not_named_any_more_keeps_its_position(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 1)
     kafka.create("refunds", 1)
     kafka.send("payments", 0, payment("a"))
@@ -160,7 +210,9 @@ def test_a_topic_that_is_not_named_any_more_keeps_its_position(kafka: InMemoryKa
     assert failures(path) == []
 
 
-def test_deleted_offsets_stop_the_run_or_are_recorded_as_lost(kafka: InMemoryKafka, path: Path) -> None:
+def test_deleted_offsets_stop_the_run_or_are_recorded_as_lost(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"), payment("b"), payment("c"))
     run(config(path, max_records_per_run=1))
@@ -170,7 +222,9 @@ def test_deleted_offsets_stop_the_run_or_are_recorded_as_lost(kafka: InMemoryKaf
         run(config(path))
     run(config(path, on_data_loss="accept"))
     assert ids(path) == ["a", "b", "c", "e"]
-    assert table(path, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [(3, 3, "deleted")]
+    assert table(path, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [
+        (3, 3, "deleted")
+    ]
     assert failures(path) == []
 
 
@@ -180,7 +234,9 @@ def test_what_would_repeat_or_lose_coordinates_is_refused(kafka: InMemoryKafka, 
     kafka.send("payments", 1, payment("b"))
     run(config(path))
     kafka.cluster = "cluster-2"
-    with pytest.raises(GuaranteeError, match="cluster-2, but this destination was filled from cluster-1"):
+    with pytest.raises(
+        GuaranteeError, match="cluster-2, but this destination was filled from cluster-1"
+    ):
         run(config(path))
     kafka.cluster = "cluster-1"
     kafka.topics["payments"].topic_id = "another"
@@ -196,13 +252,21 @@ def test_what_would_repeat_or_lose_coordinates_is_refused(kafka: InMemoryKafka, 
         run(config(path))
 
 
-def test_between_runs_the_horizon_may_grow_only_and_the_key_may_not_change(kafka: InMemoryKafka, path: Path) -> None:
+def test_between_runs_the_horizon_may_grow_only_and_the_key_may_not_change(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a", NOW_US - 90 * MINUTE_US), payment("b"))
     run(config(path))
-    with pytest.raises(GuaranteeError, match="--dedup_horizon=30m, but this destination was filled with --dedup_horizon=1h"):
+    with pytest.raises(
+        GuaranteeError,
+        match="--dedup_horizon=30m, but this destination was filled with --dedup_horizon=1h",
+    ):
         run(config(path, dedup_horizon_us=HOUR_US // 2))
-    with pytest.raises(GuaranteeError, match="--dedup_key=payer_id, but this destination was filled with --dedup_key=transaction_id"):
+    with pytest.raises(
+        GuaranteeError,
+        match="--dedup_key=payer_id, but this destination was filled with --dedup_key=transaction_id",
+    ):
         run(config(path, schema=renamed_key()))
     kafka.send("payments", 0, payment("a", NOW_US - 90 * MINUTE_US), payment("b"))
     run(config(path, dedup_horizon_us=2 * HOUR_US))
@@ -231,14 +295,20 @@ def test_rows_without_a_ledger_are_refused(kafka: InMemoryKafka, path: Path) -> 
         run(config(path))
 
 
-def test_the_first_run_leaves_a_genesis_record_even_when_there_is_nothing_to_read(kafka: InMemoryKafka, path: Path) -> None:
+def test_the_first_run_leaves_a_genesis_record_even_when_there_is_nothing_to_read(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 1)
     assert run(config(path, start=Start(EARLIEST))) == []
     assert table(path, "SELECT run_id, status FROM pipeline_runs") == [(GENESIS, COMMITTED)]
 
 
-def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(kafka: InMemoryKafka, path: Path, monkeypatch) -> None:
-    """The other run starts and ends between this one's step 3 and step 4; both are in this process, below DuckDB's lock."""
+def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(
+    kafka: InMemoryKafka, path: Path, monkeypatch
+) -> None:
+    """The other run starts and ends between this one's step 3 and step 4; both are in this process,
+    below DuckDB's lock.
+    """
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"), payment("b"), payment("a"))
     original, other = prepare_step.make_record, []
@@ -246,7 +316,8 @@ def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(kafka: 
     def overtaken(*arguments):  # type: ignore[no-untyped-def]
         record = original(*arguments)
         monkeypatch.setattr(prepare_step, "make_record", original)
-        # The other run may not remove this one's streams as left behind: this is the worst case, where both reach the claim.
+        # The other run may not remove this one's streams as left behind: this is the worst case,
+        # where both reach the claim.
         with monkeypatch.context() as patch:
             patch.setattr(DuckDBDestination, "discard_streams", lambda *_, **__: 0)
             other.extend(run(config(path)))
@@ -261,7 +332,9 @@ def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(kafka: 
     assert failures(path) == []
 
 
-def test_a_run_whose_streams_were_removed_by_another_one_stops(kafka: InMemoryKafka, path: Path, monkeypatch) -> None:
+def test_a_run_whose_streams_were_removed_by_another_one_stops(
+    kafka: InMemoryKafka, path: Path, monkeypatch
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"))
     original = prepare_step.finalize_and_prove
@@ -278,7 +351,9 @@ def test_a_run_whose_streams_were_removed_by_another_one_stops(kafka: InMemoryKa
     assert failures(path) == []
 
 
-def test_an_interrupt_while_a_run_becomes_visible_waits_until_it_is(kafka: InMemoryKafka, path: Path, monkeypatch) -> None:
+def test_an_interrupt_while_a_run_becomes_visible_waits_until_it_is(
+    kafka: InMemoryKafka, path: Path, monkeypatch
+) -> None:
     import os
     import signal
 
@@ -300,15 +375,25 @@ def test_an_interrupt_while_a_run_becomes_visible_waits_until_it_is(kafka: InMem
     assert ids(path) == ["a", "b"]
 
 
-def test_named_records_go_to_the_rejected_ones_and_nothing_else_does(kafka: InMemoryKafka, path: Path) -> None:
+def test_named_records_go_to_the_rejected_ones_and_nothing_else_does(
+    kafka: InMemoryKafka, path: Path
+) -> None:
     kafka.create("payments", 2)
     kafka.send("payments", 0, payment("a"), payment("b"), payment("a"))
     kafka.send("payments", 1, payment("c"), payment("d"))
     run(config(path, reject_records={("payments", 0): (1,), ("payments", 1): (0,)}))
     assert (ids(path), ids(path, COPIES)) == (["a", "d"], ["a"])
-    rejected = table(path, "SELECT reason, kafka_partition, kafka_offset, payload FROM rejected_records ORDER BY ALL")
-    assert rejected == [("refused_by_destination", 0, 1, payment("b")), ("refused_by_destination", 1, 0, payment("c"))]
+    rejected = table(
+        path,
+        "SELECT reason, kafka_partition, kafka_offset, payload FROM rejected_records ORDER BY ALL",
+    )
+    assert rejected == [
+        ("refused_by_destination", 0, 1, payment("b")),
+        ("refused_by_destination", 1, 0, payment("c")),
+    ]
     assert failures(path) == []
     for coordinate in (("payments", 0), 2), (("payments", 0), 7), (("refunds", 0), 0):
-        with pytest.raises(GuaranteeError, match=r"--reject_records=\w+:0:\d: this run reads offsets"):
+        with pytest.raises(
+            GuaranteeError, match=r"--reject_records=\w+:0:\d: this run reads offsets"
+        ):
             run(config(path, reject_records={coordinate[0]: (coordinate[1],)}))

@@ -23,7 +23,9 @@ def rows(*offsets: int) -> pa.RecordBatch:
 
 
 class ScriptedStream:
-    """Answers each wait as told: None acknowledges, a number is an offset of its own, an exception refuses. Writes down what happens."""
+    """Answers each wait as told: None acknowledges, a number is an offset of its own, an exception
+    refuses. Writes down what happens.
+    """
 
     def __init__(self, *answers: Any, visible: int = 0) -> None:
         self.answers = deque(answers)
@@ -66,9 +68,15 @@ def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
 def test_several_appends_are_under_way_in_order_and_no_more_than_the_bound() -> None:
     stream = ScriptedStream()
     one = send_all(stream, *[rows(offset) for offset in range(APPENDS_UNDER_WAY + 2)])
-    assert [event[0] for event in stream.events] == ["send"] * (APPENDS_UNDER_WAY + 1) + ["wait", "send", "wait"]
+    assert [event[0] for event in stream.events] == ["send"] * (APPENDS_UNDER_WAY + 1) + [
+        "wait",
+        "send",
+        "wait",
+    ]
     one.settle(one.added)
-    assert [event[2] for event in stream.events if event[0] == "wait"] == list(range(APPENDS_UNDER_WAY + 2))
+    assert [event[2] for event in stream.events if event[0] == "wait"] == list(
+        range(APPENDS_UNDER_WAY + 2)
+    )
     assert one.acknowledged == APPENDS_UNDER_WAY + 2
 
 
@@ -87,16 +95,27 @@ def test_an_append_at_a_known_offset_is_success_when_one_query_shows_every_row()
     assert stream.events[-1] == ("prove", PAYMENTS, 2)
 
 
-@pytest.mark.parametrize("answer", [OffsetAlreadyExists("s", "before"), DifferentRows("s", "others")])
-def test_an_append_at_a_known_offset_that_is_not_proven_stops_and_names_its_coordinates(answer: Exception) -> None:
+@pytest.mark.parametrize(
+    "answer", [OffsetAlreadyExists("s", "before"), DifferentRows("s", "others")]
+)
+def test_an_append_at_a_known_offset_that_is_not_proven_stops_and_names_its_coordinates(
+    answer: Exception,
+) -> None:
     stream = ScriptedStream(answer, visible=1)
     one = send_all(stream, rows(7, 8))
-    with pytest.raises(GuaranteeError, match="stream s, stream offsets 0 to 1, payment_transactions payments:0:7 to payments:0:8"):
+    with pytest.raises(
+        GuaranteeError,
+        match="stream s, stream offsets 0 to 1, payment_transactions payments:0:7 to payments:0:8",
+    ):
         one.settle(2)
 
 
-def test_out_of_range_sends_everything_again_from_the_first_append_that_is_not_acknowledged() -> None:
-    stream = ScriptedStream(None, OffsetOutOfRange("s", "missing"), None, OffsetOutOfRange("s", "missing"))
+def test_out_of_range_sends_everything_again_from_the_first_append_that_is_not_acknowledged() -> (
+    None
+):
+    stream = ScriptedStream(
+        None, OffsetOutOfRange("s", "missing"), None, OffsetOutOfRange("s", "missing")
+    )
     one = send_all(stream, rows(0), rows(1), rows(2))
     one.settle(3)
     assert [event[2] for event in stream.events if event[0] == "send"] == [0, 1, 2, 1, 2, 2]
@@ -113,7 +132,9 @@ def test_out_of_range_that_stays_stops_after_a_bounded_wait() -> None:
 
 def test_an_answer_with_another_offset_stops() -> None:
     one = send_all(ScriptedStream(5), rows(0))
-    with pytest.raises(GuaranteeError, match="acknowledged up to stream offset 5 where 1 was expected"):
+    with pytest.raises(
+        GuaranteeError, match="acknowledged up to stream offset 5 where 1 was expected"
+    ):
         one.settle(1)
 
 
@@ -153,7 +174,9 @@ def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged
     assert order.index(("wait", PAYMENTS)) < order.index(("send", DUPLICATES))
 
 
-def test_a_full_batch_of_duplicates_waits_for_its_payments_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_batch_of_duplicates_waits_for_its_payments_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("transforms.stream.append.APPEND_BYTES", 1)
     stream = ScriptedStream(StreamFinalized("s", "closed"))
     shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.patience)  # type: ignore[arg-type]

@@ -29,14 +29,20 @@ class Written:
         return self
 
     def add(self, tables: dict[str, pa.RecordBatch]) -> None:
-        self.tables += [(table, offset) for table, rows in tables.items() for offset in rows.column("kafka_offset").to_pylist()]
+        self.tables += [
+            (table, offset)
+            for table, rows in tables.items()
+            for offset in rows.column("kafka_offset").to_pylist()
+        ]
 
     def settle(self) -> dict[str, int]:
         return dict.fromkeys(ROW_TABLES, 9)
 
 
 class NoTotals:
-    def present_totals(self, ranges: Sequence[tuple[str, int, int, int]], amount: str | None, currency: str | None) -> pa.RecordBatch:
+    def present_totals(
+        self, ranges: Sequence[tuple[str, int, int, int]], amount: str | None, currency: str | None
+    ) -> pa.RecordBatch:
         raise AssertionError(f"asked for {ranges}")
 
 
@@ -75,7 +81,10 @@ def test_a_present_payment_makes_its_id_known_before_the_first_verdict() -> None
 
 def test_a_present_duplicate_or_rejected_record_alone_makes_no_id_known() -> None:
     shard = recovered(present((DUPLICATES, Payment("a", 0, 5)), (REJECTED, Payment("b", 0, 6))))
-    assert verdicts(shard, Payment("a", 0, 3, partition=1), Payment("b", 0, 4, partition=1)) == [(PAYMENTS, 3), (PAYMENTS, 4)]
+    assert verdicts(shard, Payment("a", 0, 3, partition=1), Payment("b", 0, 4, partition=1)) == [
+        (PAYMENTS, 3),
+        (PAYMENTS, 4),
+    ]
 
 
 def test_a_present_duplicate_keeps_its_id_for_as_long_as_its_event_time_says() -> None:
@@ -89,23 +98,44 @@ def test_a_present_duplicate_keeps_its_id_for_as_long_as_its_event_time_says() -
 
 def test_present_records_are_not_written_again_and_the_state_counts_what_is_left() -> None:
     cells = DictCells()
-    shard = recovered(present((PAYMENTS, Payment("a", 0, 5)), (DUPLICATES, Payment("a", 0, 7)), (PAYMENTS, Payment("b", 0, 8))), cells)
-    assert verdicts(shard, Payment("a", 0, 5), Payment("c", 0, 6), Payment("a", 0, 7)) == [(PAYMENTS, 6)]
+    shard = recovered(
+        present(
+            (PAYMENTS, Payment("a", 0, 5)),
+            (DUPLICATES, Payment("a", 0, 7)),
+            (PAYMENTS, Payment("b", 0, 8)),
+        ),
+        cells,
+    )
+    assert verdicts(shard, Payment("a", 0, 5), Payment("c", 0, 6), Payment("a", 0, 7)) == [
+        (PAYMENTS, 6)
+    ]
     shard.finish()
     progress = OpenShard(0, state_settings(1), cells, None).start().progress
     assert progress is not None
-    assert (progress.offsets, progress.present) == ({"payments": {0: 7}}, {PAYMENTS: 1, DUPLICATES: 0, REJECTED: 0})
+    assert (progress.offsets, progress.present) == (
+        {"payments": {0: 7}},
+        {PAYMENTS: 1, DUPLICATES: 0, REJECTED: 0},
+    )
 
 
 def test_the_live_ids_of_the_state_are_those_of_the_tables_and_the_bundle() -> None:
     cells = DictCells()
-    shard = recovered(present((PAYMENTS, Payment("a", 0, 5)), (DUPLICATES, Payment("a", MINUTE, 6))), cells)
+    shard = recovered(
+        present((PAYMENTS, Payment("a", 0, 5)), (DUPLICATES, Payment("a", MINUTE, 6))), cells
+    )
     verdicts(shard, Payment("b", 2 * MINUTE, 7, partition=1), Payment("a", 0, 8, partition=1))
     assert shard.next_expiry() == 2 * MINUTE
     shard.finish()
     again = OpenShard(0, state_settings(1), cells, None)
     nothing = present()
-    again.take_over(Recovered(0, Progress(2, "m", {"payments": {0: 8}}, {}, {}), {table: table for table in ROW_TABLES}, nothing))
+    again.take_over(
+        Recovered(
+            0,
+            Progress(2, "m", {"payments": {0: 8}}, {}, {}),
+            {table: table for table in ROW_TABLES},
+            nothing,
+        )
+    )
     assert verdicts(again, Payment("a", 0, 9), Payment("b", 0, 10), Payment("c", 0, 11)) == [
         (PAYMENTS, 11),
         (DUPLICATES, 9),
@@ -116,5 +146,8 @@ def test_the_live_ids_of_the_state_are_those_of_the_tables_and_the_bundle() -> N
 def test_what_a_shard_may_have_forgotten_is_rejected_as_late_and_counted() -> None:
     shard = recovered(present())
     shard.expire(5 * MINUTE)
-    assert verdicts(shard, Payment("a", 0, 1), Payment("a", 5 * MINUTE, 2)) == [(PAYMENTS, 2), (REJECTED, 1)]
+    assert verdicts(shard, Payment("a", 0, 1), Payment("a", 5 * MINUTE, 2)) == [
+        (PAYMENTS, 2),
+        (REJECTED, 1),
+    ]
     assert shard.late_behind_expiry == 1

@@ -14,7 +14,12 @@ from transforms.destinations.contract.shard_ledger import Epoch, Progress, Shard
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS
 from transforms.stream.gaps import Gap, GapsHead
-from transforms.stream.state import StateSettings, StreamHead, decode_stream_head, encode_stream_head
+from transforms.stream.state import (
+    StateSettings,
+    StreamHead,
+    decode_stream_head,
+    encode_stream_head,
+)
 from transforms.stream.totals import Owed, TotalsHead
 
 PROGRESS = Progress(3, "ab", {"t": {0: 7}}, {PAYMENTS: 5}, {PAYMENTS: 2})
@@ -38,19 +43,42 @@ def test_the_head_of_a_row_shard() -> None:
 
 def test_the_heads_of_the_totals_and_gaps_shards() -> None:
     totals = TotalsHead(
-        b"\x01", PROGRESS, "s", [((60, "accepted", "EUR"), Owed(1, Decimal("1.50"), 9)), ((60, "rejected", None), Owed(-1, None, 3))]
+        b"\x01",
+        PROGRESS,
+        "s",
+        [
+            ((60, "accepted", "EUR"), Owed(1, Decimal("1.50"), 9)),
+            ((60, "rejected", None), Owed(-1, None, 3)),
+        ],
     )
     encoded = msgspec.msgpack.encode(totals)
-    assert msgspec.msgpack.decode(encoded)[3] == [[[60, "accepted", "EUR"], [1, "1.50", 9]], [[60, "rejected", None], [-1, None, 3]]]
+    assert msgspec.msgpack.decode(encoded)[3] == [
+        [[60, "accepted", "EUR"], [1, "1.50", 9]],
+        [[60, "rejected", None], [-1, None, 3]],
+    ]
     assert msgspec.msgpack.decode(encoded, type=TotalsHead) == totals
     gaps = GapsHead(b"\x01", PROGRESS, "s", [Gap("t", 0, 3, 4, "no_record")])
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(gaps))[3] == [["t", 0, 3, 4, "no_record"]]
 
 
 def test_a_row_of_the_ledger() -> None:
-    assert ShardRow.__struct_fields__ == ("shard", "job_id", "generation", "nonce", "epochs", "base", "latest")
-    assert msgspec.json.encode([Epoch(1, "n", {PAYMENTS: "s"}, {})]) == b'[[1,"n",{"payment_transactions":"s"},{}]]'
-    assert msgspec.json.encode(PROGRESS) == b'[3,"ab",{"t":{"0":7}},{"payment_transactions":5},{"payment_transactions":2}]'
+    assert ShardRow.__struct_fields__ == (
+        "shard",
+        "job_id",
+        "generation",
+        "nonce",
+        "epochs",
+        "base",
+        "latest",
+    )
+    assert (
+        msgspec.json.encode([Epoch(1, "n", {PAYMENTS: "s"}, {})])
+        == b'[[1,"n",{"payment_transactions":"s"},{}]]'
+    )
+    assert (
+        msgspec.json.encode(PROGRESS)
+        == b'[3,"ab",{"t":{"0":7}},{"payment_transactions":5},{"payment_transactions":2}]'
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,11 +91,15 @@ def test_a_row_of_the_ledger() -> None:
 )  # fmt: skip
 def test_a_checkpoint_made_under_other_settings_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(GuaranteeError, match=next(iter(change))):
-        decode_stream_head(encode_stream_head(head(state_settings(4))), state_settings(**{"shards": 4, **change}))
+        decode_stream_head(
+            encode_stream_head(head(state_settings(4))), state_settings(**{"shards": 4, **change})
+        )
 
 
 def test_a_longer_horizon_is_taken_over_and_remembered() -> None:
     longer = state_settings(4, dedup_horizon_us=600_000_000, extra_retention_us=5)
-    encoded = encode_stream_head(decode_stream_head(encode_stream_head(head(state_settings(4))), longer))
+    encoded = encode_stream_head(
+        decode_stream_head(encode_stream_head(head(state_settings(4))), longer)
+    )
     with pytest.raises(GuaranteeError, match="extra_retention_us was 5 and would shrink to 0"):
         decode_stream_head(encoded, state_settings(4, dedup_horizon_us=600_000_000))

@@ -1,9 +1,10 @@
-"""What each answer of the Storage Write API means for us: one table, with the reason beside each decision.
+"""What each answer of the Storage Write API means for us: one table, with the reason beside each
+decision.
 
-A StorageError in the details decides; where the service leaves the details out, the gRPC code does, and a code that may mean several
-things stops: an unknown answer is never taken for success.
-Source: https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerror and, for what may
-be tried again, https://cloud.google.com/bigquery/docs/write-api#error_handling.
+A StorageError in the details decides; where the service leaves the details out, the gRPC code does,
+and a code that may mean several things stops: an unknown answer is never taken for success. Source:
+https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerror
+and, for what may be tried again, https://cloud.google.com/bigquery/docs/write-api#error_handling.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Meaning(Enum):
     OK = "done"
     TRY_AGAIN = "passing: the same call again, on a new connection, may succeed"
     SLOW_DOWN = "a quota is used up for a while"
-    SCHEMA_IS_OLD = "the service does not see a new column yet: a new connection will, after minutes"
+    SCHEMA_IS_OLD = (
+        "the service does not see a new column yet: a new connection will, after minutes"
+    )
     ALREADY_EXISTS = "the offset lies before the end of the stream"
     OUT_OF_RANGE = "an earlier append is missing"
     FINALIZED = "somebody closed the stream"
@@ -43,7 +46,8 @@ class Meaning(Enum):
     STOP = "nothing that we know how to mend"
 
 
-# STORAGE_ERROR_CODE_UNSPECIFIED and the codes of customer-managed keys are not here: they fall through to STOP.
+# STORAGE_ERROR_CODE_UNSPECIFIED and the codes of customer-managed keys are not here: they fall
+# through to STOP.
 _BY_STORAGE_CODE: Final = {
     _StorageCode.TABLE_NOT_FOUND: Meaning.NO_TABLE,  # dropped while we write: nothing to retry, nothing to create behind the user's back
     _StorageCode.STREAM_ALREADY_COMMITTED: Meaning.ALREADY_COMMITTED,  # success for a retried commit of a fixed group only
@@ -56,8 +60,9 @@ _BY_STORAGE_CODE: Final = {
     _StorageCode.OFFSET_OUT_OF_RANGE: Meaning.OUT_OF_RANGE,  # sent again from the first unacknowledged append, a few times
 }
 
-# Codes that are not here mean STOP. FAILED_PRECONDITION and INVALID_ARGUMENT are among them: without details they may say that the
-# stream is finalized, that rows do not fit or that the request is malformed.
+# Codes that are not here mean STOP. FAILED_PRECONDITION and INVALID_ARGUMENT are among them:
+# without details they may say that the stream is finalized, that rows do not fit or that the
+# request is malformed.
 _BY_CODE: Final = {
     code_pb2.OK: Meaning.OK,
     code_pb2.ALREADY_EXISTS: Meaning.ALREADY_EXISTS,
@@ -79,7 +84,9 @@ RETRIED: Final = (Meaning.TRY_AGAIN, Meaning.SLOW_DOWN, Meaning.SCHEMA_IS_OLD)
 
 @dataclass(frozen=True)
 class Answer:
-    """row_errors: (index in the append, message) of the rows that were refused. in_detail: told by a StorageError, not by a bare code."""
+    """row_errors: (index in the append, message) of the rows that were refused. in_detail: told by
+    a StorageError, not by a bare code.
+    """
 
     meaning: Meaning
     text: str
@@ -104,7 +111,9 @@ def of_error(error: grpc.RpcError | GoogleAPICallError) -> Answer:
     call = error.errors[0] if isinstance(error, GoogleAPICallError) and error.errors else error
     try:
         status = rpc_status.from_call(call) if isinstance(call, grpc.Call) else None
-    except ValueError:  # the trailer and the status disagree, as behind some proxies: the code alone is left
+    except (
+        ValueError
+    ):  # the trailer and the status disagree, as behind some proxies: the code alone is left
         status = None
     if status is not None:
         return of_status(status)
@@ -122,11 +131,16 @@ def of_status(status: status_pb2.Status) -> Answer:
             found = _STORAGE_ERROR()
             detail.Unpack(found)
             return of_storage_error(found, status)
-    return Answer(_BY_CODE.get(status.code, Meaning.STOP), f"{code_pb2.Code.Name(status.code)}: {status.message}")
+    return Answer(
+        _BY_CODE.get(status.code, Meaning.STOP),
+        f"{code_pb2.Code.Name(status.code)}: {status.message}",
+    )
 
 
 def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Answer:
-    """Of a StorageError; one whose code we do not know is judged by the status around it, and never as OK."""
+    """Of a StorageError; one whose code we do not know is judged by the status around it, and never
+    as OK.
+    """
     code = found.code if found.code in _StorageCode._value2member_map_ else 0
     meaning = _BY_STORAGE_CODE.get(_StorageCode(code))
     if meaning is None:
@@ -136,12 +150,20 @@ def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Ans
 
 
 def of_commit(errors: Sequence[Any]) -> Answer:
-    """Of the stream errors of one BatchCommitWriteStreamsResponse: the group was committed as a whole, now or earlier, or not at all.
+    """Of the stream errors of one BatchCommitWriteStreamsResponse: the group was committed as a
+    whole, now or earlier, or not at all.
 
-    One stream that is committed already says so of all, because groups are fixed in the run record; others of it may have expired since.
+    One stream that is committed already says so of all, because groups are fixed in the run record;
+    others of it may have expired since.
     """
     answers = [of_storage_error(error) for error in errors]
-    for meaning in (Meaning.ALREADY_COMMITTED, Meaning.NOT_FOUND, Meaning.NOT_FINALIZED, Meaning.WRONG_KIND, Meaning.NO_TABLE):
+    for meaning in (
+        Meaning.ALREADY_COMMITTED,
+        Meaning.NOT_FOUND,
+        Meaning.NOT_FINALIZED,
+        Meaning.WRONG_KIND,
+        Meaning.NO_TABLE,
+    ):
         for answer in answers:
             if answer.meaning is meaning:
                 return answer

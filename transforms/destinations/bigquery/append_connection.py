@@ -1,4 +1,6 @@
-"""One AppendRows connection: appends of one write stream, several under way, acknowledged in order, sent again when the connection breaks."""
+"""One AppendRows connection: appends of one write stream, several under way, acknowledged in order,
+sent again when the connection breaks.
+"""
 
 from __future__ import annotations
 
@@ -76,14 +78,22 @@ class Append:
 
 
 class AppendConnection:
-    """Used by one thread. The service answers in the order of the requests, so what waits longest is what the next answer is about.
+    """Used by one thread. The service answers in the order of the requests, so what waits longest
+    is what the next answer is about.
 
-    created_here: the stream was created by this very attempt, so that nobody else can have written to it: then OFFSET_ALREADY_EXISTS for an
-    append that was sent before is its lost acknowledgement. Elsewhere it is told to whoever waits for that append, who has to prove it; what
-    is behind it goes on either way.
+    created_here: the stream was created by this very attempt, so that nobody else can have written
+    to it: then OFFSET_ALREADY_EXISTS for an append that was sent before is its lost
+    acknowledgement. Elsewhere it is told to whoever waits for that append, who has to prove it;
+    what is behind it goes on either way.
     """
 
-    def __init__(self, append_rows: Call, stream: str, created_here: bool, new_patience: Callable[[], Patience] = Patience) -> None:
+    def __init__(
+        self,
+        append_rows: Call,
+        stream: str,
+        created_here: bool,
+        new_patience: Callable[[], Patience] = Patience,
+    ) -> None:
         self._append_rows = append_rows
         self._stream = stream
         self._created_here = created_here
@@ -106,8 +116,17 @@ class AppendConnection:
         """Raises RowsRefused for a row that fits no request."""
         append = Append(self, offset, rows)
         if len(append.serialized) > MAX_ROW_BYTES:
-            text = f"takes {len(append.serialized):,} bytes, and a request at most {MAX_ROW_BYTES:,}"
-            raise RowsRefused(rows, Answer(Meaning.ROWS_REFUSED, text, tuple((index, text) for index in range(rows.num_rows))))
+            text = (
+                f"takes {len(append.serialized):,} bytes, and a request at most {MAX_ROW_BYTES:,}"
+            )
+            raise RowsRefused(
+                rows,
+                Answer(
+                    Meaning.ROWS_REFUSED,
+                    text,
+                    tuple((index, text) for index in range(rows.num_rows)),
+                ),
+            )
         self._waiting.append(append)
         if self._call is None:
             self._open()
@@ -123,11 +142,15 @@ class AppendConnection:
             self._call = None
 
     def give_up(self, why: str) -> None:
-        """Ends the connection for good: whoever still waits for an append is told that nobody will learn what became of it."""
+        """Ends the connection for good: whoever still waits for an append is told that nobody will
+        learn what became of it.
+        """
         self._end(StreamError(self._stream, why))
 
     def read_answer(self) -> None:
-        """Takes one answer, about the append that waits longest; or a broken connection, and sends everything that waits again."""
+        """Takes one answer, about the append that waits longest; or a broken connection, and sends
+        everything that waits again.
+        """
         head = self._waiting[0]
         try:
             response = self._next()
@@ -142,8 +165,9 @@ class AppendConnection:
             if not is_lost_acknowledgement:
                 head.error = _error(self._stream, head, answer)
             self._settled()
-            # An error names no offset: on a new connection none can be left over that would be taken for the next append's. And a connection
-            # that it has ended would give the same answer for ever.
+            # An error names no offset: on a new connection none can be left over that would be
+            # taken for the next append's. And a connection that it has ended would give the same
+            # answer for ever.
             if is_lost_acknowledgement or response is None:
                 self._go_on()
         elif self._may_try_again(answer):
@@ -152,20 +176,29 @@ class AppendConnection:
             self._failed(head, answer)
 
     def _answers(self, response: Any, head: Append) -> bool:
-        """Whether the answer is about the head. One about what is acknowledged already was given twice; anything else is a broken service."""
-        offset = response.append_result.offset.value if response.append_result.HasField("offset") else None
+        """Whether the answer is about the head. One about what is acknowledged already was given
+        twice; anything else is a broken service.
+        """
+        offset = (
+            response.append_result.offset.value
+            if response.append_result.HasField("offset")
+            else None
+        )
         if offset is not None and offset < head.offset:
             return False
         if offset != head.offset:
             self.close()
             raise GuaranteeError(
-                f"write stream {self._stream}: BigQuery acknowledged stream offset {offset} where {head.offset} was expected. Nothing of this run is"
+                f"write stream {self._stream}: BigQuery acknowledged stream offset {offset} where"
+                f" {head.offset} was expected. Nothing of this run is"
                 " visible; run again, and report this line if it repeats."
             )
         return True
 
     def _may_try_again(self, answer: Answer) -> bool:
-        """Time counts from the first failure since something was acknowledged: a connection may have been idle for long before."""
+        """Time counts from the first failure since something was acknowledged: a connection may
+        have been idle for long before.
+        """
         if self._patience is None:
             self._patience = self._new_patience()
         return self._patience.allows(answer)
@@ -194,8 +227,12 @@ class AppendConnection:
     def _open(self) -> None:
         self.close()
         self._requests = SimpleQueue()
-        # The service routes a connection by this header (https://google.aip.dev/client-libraries/4222).
-        self._call = self._append_rows(_taken_from(self._requests), metadata=(("x-goog-request-params", f"write_stream={self._stream}"),))
+        # The service routes a connection by this header
+        # (https://google.aip.dev/client-libraries/4222).
+        self._call = self._append_rows(
+            _taken_from(self._requests),
+            metadata=(("x-goog-request-params", f"write_stream={self._stream}"),),
+        )
         for index, append in enumerate(self._waiting):
             self._put(append, with_schema=index == 0)
 
@@ -203,14 +240,18 @@ class AppendConnection:
         request = _REQUEST()
         if with_schema:
             request.write_stream = self._stream
-            request.arrow_rows.writer_schema.serialized_schema = serialize_schema(append.rows.schema)
+            request.arrow_rows.writer_schema.serialized_schema = serialize_schema(
+                append.rows.schema
+            )
         request.offset.value = append.offset
         request.arrow_rows.rows.serialized_record_batch = append.serialized
         append.sends += 1
         self._requests.put(request)
 
     def _next(self) -> Any:
-        """The next answer. Raises grpc.RpcError when the connection breaks, or nothing comes for too long."""
+        """The next answer. Raises grpc.RpcError when the connection breaks, or nothing comes for
+        too long.
+        """
         call = self._call
         too_long = threading.Timer(ANSWER_SECONDS, call.cancel)
         too_long.daemon = True
@@ -260,7 +301,9 @@ def _error(stream: str, append: Append, answer: Answer) -> Exception:
     if answer.meaning is Meaning.ROWS_REFUSED:
         return RowsRefused(append.rows, answer)
     if answer.meaning is Meaning.STOP and append.rows.num_rows == 1:
-        return RowsRefused(append.rows, Answer(Meaning.ROWS_REFUSED, answer.text, ((0, answer.text),)))
+        return RowsRefused(
+            append.rows, Answer(Meaning.ROWS_REFUSED, answer.text, ((0, answer.text),))
+        )
     if answer.meaning in _ERRORS:
         return _ERRORS[answer.meaning](stream, f"offset {append.offset}: {answer.text}")
     try:
@@ -268,5 +311,6 @@ def _error(stream: str, append: Append, answer: Answer) -> Exception:
     except GuaranteeError as final:
         return final
     return GuaranteeError(
-        f"write stream {stream}: an append at offset {append.offset} was refused ({answer.text}). Nothing of it is written."
+        f"write stream {stream}: an append at offset {append.offset} was refused ({answer.text})."
+        " Nothing of it is written."
     )

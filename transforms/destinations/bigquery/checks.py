@@ -1,10 +1,19 @@
-"""The questions of check_queries.py in GoogleSQL. What they share with other questions is in bigquery_sql.py."""
+"""The questions of check_queries.py in GoogleSQL. What they share with other questions is in
+bigquery_sql.py.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
-from transforms.destinations.bigquery.sql import Name, block_of, in_range, offset_runs, ranges_of_runs, rows_of_tables
+from transforms.destinations.bigquery.sql import (
+    Name,
+    block_of,
+    in_range,
+    offset_runs,
+    ranges_of_runs,
+    rows_of_tables,
+)
 from transforms.destinations.bigquery.totals import checksum, totals_of_rows
 from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED
@@ -40,7 +49,8 @@ def _within(column: str) -> str:
 def _copies_of_repeated_ids(name: Name) -> str:
     """One day's bounds leave out no partition here: the other payments of an id may lie on any day."""
     copies = " UNION ALL ".join(
-        f"SELECT {str(table == PAYMENTS).upper()} AS is_payment, transaction_id, UNIX_MICROS(event_time) AS event_time_us, kafka_topic,"
+        f"SELECT {str(table == PAYMENTS).upper()} AS is_payment, transaction_id,"
+        " UNIX_MICROS(event_time) AS event_time_us, kafka_topic,"
         f" kafka_partition, kafka_offset FROM {name(table)}"
         for table in (PAYMENTS, DUPLICATES)
     )
@@ -68,7 +78,8 @@ FROM expected FULL JOIN found USING (run_id, table_name) WHERE expected.n IS DIS
 
 def _highest_event_times(name: Name) -> str:
     rows = " UNION ALL ".join(
-        f"SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {name(table)}" for table in (PAYMENTS, DUPLICATES)
+        f"SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {name(table)}"
+        for table in (PAYMENTS, DUPLICATES)
     )
     return f"""
 WITH {_committed_blocks(name)}
@@ -77,7 +88,8 @@ FROM ({rows}) AS r JOIN blocks AS f ON {_in_block("r", "f")} GROUP BY f.run_id, 
 
 
 def _committed_blocks(name: Name) -> str:
-    """Two tables for WITH. `blocks` has the ranges of COMMITTED runs once for each block of offsets that they touch.
+    """Two tables for WITH. `blocks` has the ranges of COMMITTED runs once for each block of offsets
+    that they touch.
 
     Joined by the partition alone, every row would be compared with every run of its partition.
     """
@@ -91,8 +103,12 @@ def _in_block(row: str, span: str) -> str:
     return f"{block_of(f'{row}.kafka_offset')} = {span}.block AND {in_range(row, span)}"
 
 
-def _totals_differences(name: Name, amount_column: str | None, currency_column: str | None, with_run_in_flight: bool) -> str:
-    """Both sides are put below each other and grouped, since a FULL JOIN needs equalities and a currency may be NULL."""
+def _totals_differences(
+    name: Name, amount_column: str | None, currency_column: str | None, with_run_in_flight: bool
+) -> str:
+    """Both sides are put below each other and grouped, since a FULL JOIN needs equalities and a
+    currency may be NULL.
+    """
     source = partial(_every_row if with_run_in_flight else _not_in_flight, name)
     return f"""
 WITH found AS ({totals_of_rows(source, amount_column, currency_column)}), told AS (

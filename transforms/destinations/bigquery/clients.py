@@ -1,4 +1,6 @@
-"""The clients of one process: made once for each BigQuery that it talks to, kept across bundles, closed when the process ends."""
+"""The clients of one process: made once for each BigQuery that it talks to, kept across bundles,
+closed when the process ends.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,17 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
-from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import (
+    BigQueryWriteGrpcTransport,
+)
 
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.model.errors import GuaranteeError
 
-_SCOPES: Final = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
+_SCOPES: Final = (
+    "https://www.googleapis.com/auth/bigquery",
+    "https://www.googleapis.com/auth/cloud-platform",
+)
 # Channels with equal options share a connection unless told not to.
 _APPEND_CHANNEL: Final = [
     ("grpc.max_send_message_length", -1),
@@ -34,7 +41,9 @@ _GUARD: Final = threading.Lock()
 
 @dataclass(frozen=True)
 class Clients:
-    """rest: tables, views, queries. write: streams. new_channel: for appends, so that no other call waits behind them."""
+    """rest: tables, views, queries. write: streams. new_channel: for appends, so that no other call
+    waits behind them.
+    """
 
     rest: bigquery.Client
     write: BigQueryWriteClient
@@ -77,28 +86,39 @@ def _connect(settings: BigQuerySettings) -> Clients:
 
         write = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=new_channel()))
     else:
-        write = BigQueryWriteClient(credentials=credentials, client_options=ClientOptions(api_endpoint=settings.storage_endpoint))
+        write = BigQueryWriteClient(
+            credentials=credentials,
+            client_options=ClientOptions(api_endpoint=settings.storage_endpoint),
+        )
         host = settings.storage_endpoint or BigQueryWriteClient.DEFAULT_ENDPOINT
 
         def new_channel() -> grpc.Channel:
-            return BigQueryWriteGrpcTransport.create_channel(host, credentials=credentials, scopes=_SCOPES, options=_APPEND_CHANNEL)
+            return BigQueryWriteGrpcTransport.create_channel(
+                host, credentials=credentials, scopes=_SCOPES, options=_APPEND_CHANNEL
+            )
 
     return Clients(rest, write, new_channel)
 
 
 def _credentials(settings: BigQuerySettings) -> Credentials:
-    """Application default credentials, with their quota project; as another account where --impersonate_service_account says so."""
+    """Application default credentials, with their quota project; as another account where
+    --impersonate_service_account says so.
+    """
     try:
         found: Any
         found, _ = google.auth.default(scopes=_SCOPES)
     except DefaultCredentialsError as error:
         raise GuaranteeError(
-            "BigQuery: no credentials were found. Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key"
-            " file (https://cloud.google.com/docs/authentication/application-default-credentials). Nothing was read."
+            "BigQuery: no credentials were found. Run `gcloud auth application-default login`, or"
+            " set GOOGLE_APPLICATION_CREDENTIALS to a key"
+            " file (https://cloud.google.com/docs/authentication/application-default-credentials)."
+            " Nothing was read."
         ) from error
     if settings.impersonate is None:
         credentials: Credentials = found
         return credentials
     *delegates, target = [account.strip() for account in settings.impersonate.split(",")]
-    impersonated: Credentials = impersonated_credentials.Credentials(found, target, list(_SCOPES), delegates=delegates)
+    impersonated: Credentials = impersonated_credentials.Credentials(
+        found, target, list(_SCOPES), delegates=delegates
+    )
     return impersonated

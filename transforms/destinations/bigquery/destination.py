@@ -1,4 +1,6 @@
-"""BigQuery as a destination: the write-stream contract on the Storage Write API, the ledger by DML, everything else by SQL."""
+"""BigQuery as a destination: the write-stream contract on the Storage Write API, the ledger by DML,
+everything else by SQL.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class BigQueryDestination:
-    """Picklable: only the settings travel. `with destination:` is one bundle's, or the driver's, own set of connections."""
+    """Picklable: only the settings travel. `with destination:` is one bundle's, or the driver's,
+    own set of connections.
+    """
 
     def __init__(self, settings: BigQuerySettings) -> None:
         self.settings = settings
@@ -52,10 +56,16 @@ class BigQueryDestination:
         if self._users == 1:
             clients = clients_of(self.settings)
             self._streams = BigQueryStreams(clients)
-            self._queries = Queries(clients.rest, f"{self.settings.project}.{self.settings.dataset}", self.settings.max_bytes_billed)
+            self._queries = Queries(
+                clients.rest,
+                f"{self.settings.project}.{self.settings.dataset}",
+                self.settings.max_bytes_billed,
+            )
             self._tables = BigQueryTables(clients.rest, self._queries, self.settings)
             self._ledger = BigQueryLedger(self._queries, self.settings.table(RUNS))
-            self._shard_ledger = BigQueryShardLedger(self._queries, self.settings.table(SHARD_LEDGER))
+            self._shard_ledger = BigQueryShardLedger(
+                self._queries, self.settings.table(SHARD_LEDGER)
+            )
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -63,7 +73,9 @@ class BigQueryDestination:
         if self._users == 0:
             self._streams.close()
             if self._queries.jobs:
-                _LOG.info("BigQuery: %d jobs read %d bytes", self._queries.jobs, self._queries.bytes_read)
+                _LOG.info(
+                    "BigQuery: %d jobs read %d bytes", self._queries.jobs, self._queries.bytes_read
+                )
 
     @property
     def name(self) -> str:
@@ -86,17 +98,25 @@ class BigQueryDestination:
         return self._queries.bytes_read
 
     def create_tables(self, schema: PaymentSchema) -> None:
-        """Tables and views that are missing, as the settings allow. Raises GuaranteeError where an existing table does not fit."""
+        """Tables and views that are missing, as the settings allow. Raises GuaranteeError where an
+        existing table does not fit.
+        """
         self._tables.prepare(schema)
 
     def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
-        """(what was looked at, what was found). Raises GuaranteeError where a run would be refused, or a role is missing.
+        """(what was looked at, what was found). Raises GuaranteeError where a run would be refused,
+        or a role is missing.
 
-        Changes no table. Whether streams may be created is tried with an empty one, which is never committed.
+        Changes no table. Whether streams may be created is tried with an empty one, which is never
+        committed.
         """
         compared = self._tables.compare(schema)
         names = [shape.name for shape in compared.missing] + ([] if compared.has_ledger else [RUNS])
-        found = "all fit the schema" if not names else f"not there yet, the first run creates them: {', '.join(names)}"
+        found = (
+            "all fit the schema"
+            if not names
+            else f"not there yet, the first run creates them: {', '.join(names)}"
+        )
         if compared.additions:
             found += f"; --update_schema adds columns to {', '.join(compared.additions)}"
         yield f"tables in {self.name}", found
@@ -121,17 +141,27 @@ class BigQueryDestination:
         return bigquery_checks(self.settings.table)
 
     def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
-        """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in payment_transactions that this watermark has not expired."""
+        """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in
+        payment_transactions that this watermark has not expired.
+        """
         return live_ids(self.query, self.settings.table, expired_before, extra_retention)
 
-    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+    def present_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
         return bigquery_present.present_offsets(self.query, self.settings.table, ranges)
 
-    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
+    def present_gaps(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[Position, Sequence[tuple[int, int]]]:
         return bigquery_present.present_gaps(self.query, self.settings.table, ranges)
 
-    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
-        return bigquery_present.present_totals(self.query, self.settings.table, ranges, amount_column, currency_column)
+    def present_totals(
+        self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
+    ) -> pa.RecordBatch:
+        return bigquery_present.present_totals(
+            self.query, self.settings.table, ranges, amount_column, currency_column
+        )
 
     def count_rows(self) -> int:
         return bigquery_present.count_rows(self.query, self.settings.table)
@@ -157,27 +187,36 @@ class BigQueryDestination:
         self._streams.commit(self.settings.table_path(table), streams)
 
     def discard_streams(self, keep: Collection[str]) -> int:
-        """Nothing to do: BigQuery lists no streams, and forgets those that nobody finalizes or commits."""
+        """Nothing to do: BigQuery lists no streams, and forgets those that nobody finalizes or
+        commits.
+        """
         return 0
 
     # The ledger.
 
     def read_runs(self) -> list[RunRecord]:
-        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is broken."""
+        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
+        broken.
+        """
         return self._ledger.read_runs()
 
     def claim_run(self, record: RunRecord) -> bool:
-        """Follows the record's predecessor and writes the whole record, atomically. False: somebody else has followed it already."""
+        """Follows the record's predecessor and writes the whole record, atomically. False: somebody
+        else has followed it already.
+        """
         return self._ledger.claim(record)
 
     def mark_run(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
         self._ledger.mark(run_id, status)
 
-    # Streaming: transforms/destinations/contract/shard_ledger.py and transforms/stream/present_rows.py are the contract.
+    # Streaming: transforms/destinations/contract/shard_ledger.py and
+    # transforms/stream/present_rows.py are the contract.
 
     def create_shard_ledger(self, shards: int) -> None:
-        self._tables.create_with_rows(SHARD_LEDGER, create_statement(self.settings.table(SHARD_LEDGER), shards))
+        self._tables.create_with_rows(
+            SHARD_LEDGER, create_statement(self.settings.table(SHARD_LEDGER), shards)
+        )
         self._shard_ledger.require_shards(shards)
 
     def begin_job(self, job_id: str, follows: int) -> Job:
@@ -189,26 +228,40 @@ class BigQueryDestination:
     def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         return self._shard_ledger.swap(job, seen, rows)
 
-    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
-        return bigquery_present_rows.rows_above(self._queries.query, self.settings.table, shards, floors, oldest_event_time_us)
+    def rows_above(
+        self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+    ) -> pa.Table:
+        return bigquery_present_rows.rows_above(
+            self._queries.query, self.settings.table, shards, floors, oldest_event_time_us
+        )
 
     def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
-        return bigquery_present_rows.count_above(self._queries.query, self.settings.table, shards, floors)
+        return bigquery_present_rows.count_above(
+            self._queries.query, self.settings.table, shards, floors
+        )
 
     def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         return bigquery_present_rows.first_missing(self._queries.query, self.settings.table, begins)
 
-    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-        return bigquery_present_rows.highest_event_times(self._queries.query, self.settings.table, ends)
+    def highest_event_times(
+        self, ends: Mapping[tuple[str, int], int]
+    ) -> dict[tuple[str, int], int]:
+        return bigquery_present_rows.highest_event_times(
+            self._queries.query, self.settings.table, ends
+        )
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        return bigquery_present_rows.totals_since(self._queries.query, self.settings.table, epoch, stream_offset)
+        return bigquery_present_rows.totals_since(
+            self._queries.query, self.settings.table, epoch, stream_offset
+        )
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
         return bigquery_present_rows.gaps_above(self._queries.query, self.settings.table, offsets)
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        return bigquery_present_rows.count_present(self._queries.query, self.settings.table, table, rows)
+        return bigquery_present_rows.count_present(
+            self._queries.query, self.settings.table, table, rows
+        )
 
     # Reports, until the driver has read them.
 

@@ -5,28 +5,43 @@ from __future__ import annotations
 from typing import Final
 
 MAX_APPEND_BYTES: Final = 8 << 20
-"""Rows in one AppendRows request. The service takes 20 MB (https://cloud.google.com/bigquery/quotas#write-api-limits) and has said 10 MB
-for years; requests above 1 MB are efficient (https://cloud.google.com/bigquery/docs/write-api-best-practices#prefer_larger_requests)."""
+"""Rows in one AppendRows request. The service takes 20 MB
+(https://cloud.google.com/bigquery/quotas#write-api-limits) and has said 10 MB for years; requests
+above 1 MB are efficient
+(https://cloud.google.com/bigquery/docs/write-api-best-practices#prefer_larger_requests).
+"""
 
 MAX_RECORD_BYTES: Final = 8 << 20
 """A rejected record keeps its bytes, so together with its other columns it has to fit one request."""
 
 MAX_STREAMS_PER_COMMIT: Final = 10_000
-"""Streams in one BatchCommitWriteStreams request, all of one table (https://cloud.google.com/bigquery/quotas#write-api-limits)."""
+"""Streams in one BatchCommitWriteStreams request, all of one table
+(https://cloud.google.com/bigquery/quotas#write-api-limits).
+"""
 
 CREATE_STREAMS_PER_HOUR: Final = 10_000
-"""CreateWriteStream requests an hour, per project and region (https://cloud.google.com/bigquery/quotas#createwritestream)."""
+"""CreateWriteStream requests an hour, per project and region
+(https://cloud.google.com/bigquery/quotas#createwritestream).
+"""
 
 MAX_ROW_BYTES: Final = 19_000_000
-"""One row alone in a request may be larger than other appends, up to what the service takes (see MAX_APPEND_BYTES)."""
+"""One row alone in a request may be larger than other appends, up to what the service takes (see
+MAX_APPEND_BYTES).
+"""
 
 MAX_BYTES_UNDER_WAY: Final = 64 << 20
-"""Rows that wait for their acknowledgement in one bundle, over all its streams. Each is in memory twice, as columns and as a message."""
+"""Rows that wait for their acknowledgement in one bundle, over all its streams. Each is in memory
+twice, as columns and as a message.
+"""
 
 MAX_CONNECTIONS: Final = 64
-"""AppendRows connections at one moment over one channel. An HTTP/2 connection of the service carries about 100 streams, and the next one waits
-for ever (https://github.com/googleapis/nodejs-bigquery-storage/issues/423)."""
+"""AppendRows connections at one moment over one channel. An HTTP/2 connection of the service
+carries about 100 streams, and the next one waits for ever
+(https://github.com/googleapis/nodejs-bigquery-storage/issues/423).
+"""
 
 ANSWER_SECONDS: Final = 120.0
-"""How long an append may stay unanswered before its connection counts as broken. The service answers within seconds; above 40 to 50 new
-streams a second it takes more than 25 s (https://cloud.google.com/bigquery/docs/write-api-best-practices#limit_the_rate_of_stream_creation)."""
+"""How long an append may stay unanswered before its connection counts as broken. The service
+answers within seconds; above 40 to 50 new streams a second it takes more than 25 s
+(https://cloud.google.com/bigquery/docs/write-api-best-practices#limit_the_rate_of_stream_creation).
+"""

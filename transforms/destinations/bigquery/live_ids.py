@@ -1,8 +1,10 @@
-"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over it and `duplicate_transactions`.
+"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over
+it and `duplicate_transactions`.
 
-The tables are partitioned by event time, so only what the watermark has not expired is read. An id whose payment is older than that, while a
-later duplicate of it is not, is known all the same: such ids, if there are any, are looked up by name, in the day before first, where nearly
-all of them lie, and only the rest in all days before; the tables are clustered by the id.
+The tables are partitioned by event time, so only what the watermark has not expired is read. An id
+whose payment is older than that, while a later duplicate of it is not, is known all the same: such
+ids, if there are any, are looked up by name, in the day before first, where nearly all of them lie,
+and only the rest in all days before; the tables are clustered by the id.
 """
 
 from __future__ import annotations
@@ -22,41 +24,63 @@ from transforms.model.tables import DUPLICATES, EARLIEST_US, PAYMENTS
 _DAY_US: Final = 86_400_000_000
 
 _LOOKUP_BYTES: Final = 5_000_000
-"""A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids travel in it as JSON."""
+"""A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids
+travel in it as JSON.
+"""
 
 
-def live_ids(query: Query, name: Name, expired_before: int | None, extra_retention: int) -> pa.Table:
-    """Columns `fingerprint` (10 bytes) and `bucket` (int64), as transforms/deduplicate/known_ids.py takes them.
+def live_ids(
+    query: Query, name: Name, expired_before: int | None, extra_retention: int
+) -> pa.Table:
+    """Columns `fingerprint` (10 bytes) and `bucket` (int64), as transforms/deduplicate/known_ids.py
+    takes them.
 
-    expired_before: watermark in microseconds, None for all ids; extra_retention: microseconds; bucket: minute of the latest event time.
+    expired_before: watermark in microseconds, None for all ids; extra_retention: microseconds;
+    bucket: minute of the latest event time.
     """
-    oldest = EARLIEST_US if expired_before is None else max(EARLIEST_US, first_live_time(expired_before, extra_retention))
+    oldest = (
+        EARLIEST_US
+        if expired_before is None
+        else max(EARLIEST_US, first_live_time(expired_before, extra_retention))
+    )
     found = query(_packed_ids(name), {"oldest": oldest})
     packed = [blob or b"" for blob in found.column("fingerprints").to_pylist()]
     ids_in_row = np.array([len(blob) // FINGERPRINT_BYTES for blob in packed], dtype=np.int64)
     buckets = np.repeat(found.column("bucket").to_numpy(), ids_in_row)
     unpaid = {
         transaction_id: bucket
-        for bucket, ids in zip(found.column("bucket").to_pylist(), found.column("unpaid").to_pylist(), strict=True)
+        for bucket, ids in zip(
+            found.column("bucket").to_pylist(), found.column("unpaid").to_pylist(), strict=True
+        )
         for transaction_id in ids or ()
     }
     paid_before = list(_paid_before(query, name, oldest, list(unpaid)))
     packed.append(fingerprints_of(pa.array(paid_before, pa.string())).tobytes())
-    buckets = np.concatenate([buckets, np.array([unpaid[transaction_id] for transaction_id in paid_before], dtype=np.int64)])
-    fingerprints = pa.Array.from_buffers(FINGERPRINT, len(buckets), [None, pa.py_buffer(b"".join(packed))])
+    buckets = np.concatenate(
+        [
+            buckets,
+            np.array([unpaid[transaction_id] for transaction_id in paid_before], dtype=np.int64),
+        ]
+    )
+    fingerprints = pa.Array.from_buffers(
+        FINGERPRINT, len(buckets), [None, pa.py_buffer(b"".join(packed))]
+    )
     return pa.table({"fingerprint": fingerprints, "bucket": buckets})
 
 
 def _packed_ids(name: Name) -> str:
-    """Rows of a bucket and the first 4 bits of the fingerprint: `fingerprints`, 10 bytes for each id with a payment in sight, and `unpaid`,
-    the ids without.
+    """Rows of a bucket and the first 4 bits of the fingerprint: `fingerprints`, 10 bytes for each
+    id with a payment in sight, and `unpaid`, the ids without.
 
-    An answer of 36 million rows of one id each would be 2 GB of JSON; this is 0.5 GB. The 4 bits keep one row small: a response holds at most
-    10 MB (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query), and 600,000 ids in a minute are 8 MB in base64 together, but
+    An answer of 36 million rows of one id each would be 2 GB of JSON; this is 0.5 GB. The 4 bits
+    keep one row small: a response holds at most
+    10 MB (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query), and 600,000 ids in
+       a minute are 8 MB in base64 together, but
     0.5 MB a row.
     """
     seen = " UNION ALL ".join(
-        f"SELECT transaction_id, event_time, {str(table == PAYMENTS).upper()} AS is_payment FROM {name(table)}"
+        f"SELECT transaction_id, event_time, {str(table == PAYMENTS).upper()} AS is_payment FROM"
+        f" {name(table)}"
         " WHERE event_time >= TIMESTAMP_MICROS(@oldest)"
         for table in (PAYMENTS, DUPLICATES)
     )
@@ -82,14 +106,20 @@ WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@
         until = oldest
         for since in (max(EARLIEST_US, oldest - _DAY_US), EARLIEST_US):
             if missing and since < until:
-                found = query(sql, {"since": since, "oldest": until, "ids": sorted(missing)}).column("transaction_id").to_pylist()
+                found = (
+                    query(sql, {"since": since, "oldest": until, "ids": sorted(missing)})
+                    .column("transaction_id")
+                    .to_pylist()
+                )
                 missing -= set(found)
                 yield from found
             until = since
 
 
 def _by_size(ids: list[str]) -> Iterator[list[str]]:
-    """Groups that fit a request each; JSON writes up to 6 bytes for one of a character, and BigQuery some 60 around each value."""
+    """Groups that fit a request each; JSON writes up to 6 bytes for one of a character, and
+    BigQuery some 60 around each value.
+    """
     group: list[str] = []
     size = 0
     for one in ids:

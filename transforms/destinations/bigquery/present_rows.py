@@ -1,7 +1,9 @@
-"""What of a shard is in the tables, in GoogleSQL: the rule of transforms/model/fingerprints.py a second time. One query a question.
+"""What of a shard is in the tables, in GoogleSQL: the rule of transforms/model/fingerprints.py a
+second time. One query a question.
 
-The payment tables are partitioned by event time, so what recovery asks is bounded by it. `rejected_records` is partitioned by the time of its
-writing, which tells nothing about offsets: its coordinates and ids are read as a whole, and so are all coordinates by adopt, which is rare.
+The payment tables are partitioned by event time, so what recovery asks is bounded by it.
+`rejected_records` is partitioned by the time of its writing, which tells nothing about offsets: its
+coordinates and ids are read as a whole, and so are all coordinates by adopt, which is rare.
 """
 
 from __future__ import annotations
@@ -19,7 +21,16 @@ from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_S
 from transforms.destinations.contract.shard_ledger import Offsets
 from transforms.destinations.contract.visible_rows import single_number
 from transforms.model.fingerprints import FINGERPRINT_BYTES
-from transforms.model.tables import DUPLICATES, EARLIEST_US, GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, TOTALS, TOTALS_TABLE_SCHEMA
+from transforms.model.tables import (
+    DUPLICATES,
+    EARLIEST_US,
+    GAPS,
+    GAPS_SCHEMA,
+    PAYMENTS,
+    REJECTED,
+    TOTALS,
+    TOTALS_TABLE_SCHEMA,
+)
 
 Ask: TypeAlias = Callable[[str, Sequence[Parameter]], pa.Table]
 """Text and parameters -> answer: Queries.query."""
@@ -27,21 +38,39 @@ Ask: TypeAlias = Callable[[str, Sequence[Parameter]], pa.Table]
 _FLOOR: Final = {"shard": "INT64", "topic": "STRING", "partition": "INT64", "above": "INT64"}
 _BOUND: Final = {"topic": "STRING", "partition": "INT64", "bound": "INT64"}
 _KEY_TYPES: Final = {"kafka_topic": "STRING"}
-_PARTITIONED_BY: Final = {PAYMENTS: "event_time", DUPLICATES: "event_time", REJECTED: "ingest_time", TOTALS: "window_start"}
+_PARTITIONED_BY: Final = {
+    PAYMENTS: "event_time",
+    DUPLICATES: "event_time",
+    REJECTED: "ingest_time",
+    TOTALS: "window_start",
+}
 
 
-def rows_above(ask: Ask, name: Name, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+def rows_above(
+    ask: Ask,
+    name: Name,
+    shards: int,
+    floors: Sequence[ShardFloor],
+    oldest_event_time_us: int | None,
+) -> pa.Table:
     found = ask(_rows_above(name), _parameters(shards, floors, oldest_event_time_us))
     return found.select(PRESENT_SCHEMA.names).cast(PRESENT_SCHEMA)
 
 
-def count_above(ask: Ask, name: Name, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+def count_above(
+    ask: Ask, name: Name, shards: int, floors: Sequence[ShardFloor]
+) -> dict[tuple[int, str], int]:
     sql = f"SELECT shard, table_name, COUNT(*) AS n FROM ({_rows_above(name)}) GROUP BY shard, table_name"
-    return {(row["shard"], row["table_name"]): row["n"] for row in ask(sql, _parameters(shards, floors, None)).to_pylist()}
+    return {
+        (row["shard"], row["table_name"]): row["n"]
+        for row in ask(sql, _parameters(shards, floors, None)).to_pylist()
+    }
 
 
 def _rows_above(name: Name) -> str:
-    """Columns of PRESENT_SCHEMA. The offsets' lowest bound per partition comes first: hashing is what costs."""
+    """Columns of PRESENT_SCHEMA. The offsets' lowest bound per partition comes first: hashing is
+    what costs.
+    """
     return f"""WITH recent AS (
     SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset, r.event_time_us, SHA256(r.hashed) AS digest
     FROM ({_hashed_rows(name)}) AS r
@@ -62,8 +91,10 @@ WHERE s.shard IN UNNEST(@wanted) AND (f.above IS NULL OR s.kafka_offset > f.abov
 def _hashed_rows(name: Name) -> str:
     """Coordinates with the text whose hash is the row's shard and fingerprint."""
     payments = (
-        f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset, transaction_id AS hashed,"
-        f" UNIX_MICROS(event_time) AS event_time_us FROM {name(table)} WHERE event_time >= TIMESTAMP_MICROS(@oldest)"
+        f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset,"
+        " transaction_id AS hashed,"
+        f" UNIX_MICROS(event_time) AS event_time_us FROM {name(table)} WHERE event_time >="
+        " TIMESTAMP_MICROS(@oldest)"
         for table in (PAYMENTS, DUPLICATES)
     )
     coordinate = "CONCAT(kafka_topic, ':', CAST(kafka_partition AS STRING), ':', CAST(kafka_offset AS STRING))"
@@ -72,11 +103,25 @@ def _hashed_rows(name: Name) -> str:
     return " UNION ALL ".join([*payments, rejected])
 
 
-def _parameters(shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> list[Parameter]:
+def _parameters(
+    shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+) -> list[Parameter]:
     """A partition that only some of the shards know counts from its beginning for the others."""
-    partitions = sorted({(topic, partition) for floor in floors for topic, known in floor.offsets.items() for partition in known})
+    partitions = sorted(
+        {
+            (topic, partition)
+            for floor in floors
+            for topic, known in floor.offsets.items()
+            for partition in known
+        }
+    )
     rows = [
-        {"shard": floor.shard, "topic": topic, "partition": partition, "above": floor.offsets.get(topic, {}).get(partition, -1)}
+        {
+            "shard": floor.shard,
+            "topic": topic,
+            "partition": partition,
+            "above": floor.offsets.get(topic, {}).get(partition, -1),
+        }
         for floor in floors
         for topic, partition in partitions
     ]
@@ -90,15 +135,29 @@ def _parameters(shards: int, floors: Sequence[ShardFloor], oldest_event_time_us:
 
 
 def count_present(ask: Ask, name: Name, table: str, rows: pa.RecordBatch) -> int:
-    """Partitions without any of the rows are not read: a row that is there has the partition's column of the one that was sent."""
+    """Partitions without any of the rows are not read: a row that is there has the partition's
+    column of the one that was sent.
+    """
     keys = KEY_COLUMNS[table]
-    wanted = array_of_structs("wanted", {key: _KEY_TYPES.get(key, "INT64") for key in keys}, rows.select(list(keys)).to_pylist())
+    wanted = array_of_structs(
+        "wanted",
+        {key: _KEY_TYPES.get(key, "INT64") for key in keys},
+        rows.select(list(keys)).to_pylist(),
+    )
     conditions = [f"r.{key} = w.{key}" for key in keys]
     bounds: list[Parameter] = []
     if (column := _PARTITIONED_BY.get(table)) and column in rows.schema.names:
-        ends = pc.min_max(rows.column(column).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())).as_py()
-        conditions += [f"r.{column} >= TIMESTAMP_MICROS(@earliest)", f"r.{column} <= TIMESTAMP_MICROS(@latest)"]
-        bounds = [ScalarQueryParameter("earliest", "INT64", ends["min"]), ScalarQueryParameter("latest", "INT64", ends["max"])]
+        ends = pc.min_max(
+            rows.column(column).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        ).as_py()
+        conditions += [
+            f"r.{column} >= TIMESTAMP_MICROS(@earliest)",
+            f"r.{column} <= TIMESTAMP_MICROS(@latest)",
+        ]
+        bounds = [
+            ScalarQueryParameter("earliest", "INT64", ends["min"]),
+            ScalarQueryParameter("latest", "INT64", ends["max"]),
+        ]
     sql = f"""SELECT COUNT(*) AS n FROM UNNEST(@wanted) AS w
 WHERE EXISTS (SELECT 1 FROM {name(table)} AS r WHERE {" AND ".join(conditions)})"""
     return single_number(ask(sql, [wanted, *bounds]))
@@ -107,20 +166,31 @@ WHERE EXISTS (SELECT 1 FROM {name(table)} AS r WHERE {" AND ".join(conditions)})
 def totals_since(ask: Ask, name: Name, epoch: int, stream_offset: int) -> pa.Table:
     sql = f"""SELECT {", ".join(TOTALS_TABLE_SCHEMA.names)} FROM {name(TOTALS)}
 WHERE stream_epoch > @epoch OR (stream_epoch = @epoch AND stream_offset >= @stream_offset)"""
-    parameters = [ScalarQueryParameter("epoch", "INT64", epoch), ScalarQueryParameter("stream_offset", "INT64", stream_offset)]
+    parameters = [
+        ScalarQueryParameter("epoch", "INT64", epoch),
+        ScalarQueryParameter("stream_offset", "INT64", stream_offset),
+    ]
     return ask(sql, parameters).cast(TOTALS_TABLE_SCHEMA)
 
 
 def gaps_above(ask: Ask, name: Name, offsets: Offsets) -> pa.Table:
-    bounds = {(topic, partition): offset for topic, known in offsets.items() for partition, offset in known.items()}
+    bounds = {
+        (topic, partition): offset
+        for topic, known in offsets.items()
+        for partition, offset in known.items()
+    }
     sql = f"""SELECT {", ".join(f"g.{column}" for column in GAPS_SCHEMA.names)} FROM {name(GAPS)} AS g
 LEFT JOIN (SELECT topic, `partition`, bound FROM UNNEST(@bounds)) AS b ON g.kafka_topic = b.topic AND g.kafka_partition = b.`partition`
 WHERE b.bound IS NULL OR g.first_offset > b.bound"""
     return ask(sql, [_bounds(bounds)]).cast(GAPS_SCHEMA)
 
 
-def first_missing(ask: Ask, name: Name, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-    """Rows are made runs of offsets first, block by block: a sort of all rows of a partition would be one worker's."""
+def first_missing(
+    ask: Ask, name: Name, begins: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
+    """Rows are made runs of offsets first, block by block: a sort of all rows of a partition would
+    be one worker's.
+    """
     rows = f"""(SELECT r.kafka_topic, r.kafka_partition, r.kafka_offset FROM ({rows_of_tables(name)}) AS r
     JOIN UNNEST(@bounds) AS b ON {_IN_PARTITION} WHERE r.kafka_offset >= b.bound)"""
     sql = f"""WITH spans AS (
@@ -139,9 +209,12 @@ GROUP BY kafka_topic, kafka_partition"""
     return _by_partition(ask(sql, [_bounds(begins)]))
 
 
-def highest_event_times(ask: Ask, name: Name, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+def highest_event_times(
+    ask: Ask, name: Name, ends: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
     both = " UNION ALL ".join(
-        f"SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {name(table)}" for table in (PAYMENTS, DUPLICATES)
+        f"SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {name(table)}"
+        for table in (PAYMENTS, DUPLICATES)
     )
     sql = f"""SELECT r.kafka_topic, r.kafka_partition, UNIX_MICROS(MAX(r.event_time)) AS value FROM ({both}) AS r
 JOIN UNNEST(@bounds) AS b ON {_IN_PARTITION} WHERE r.kafka_offset < b.bound GROUP BY r.kafka_topic, r.kafka_partition"""
@@ -152,7 +225,10 @@ _IN_PARTITION: Final = "r.kafka_topic = b.topic AND r.kafka_partition = b.`parti
 
 
 def _bounds(at: Mapping[tuple[str, int], int]) -> Parameter:
-    rows = [{"topic": topic, "partition": partition, "bound": offset} for (topic, partition), offset in at.items()]
+    rows = [
+        {"topic": topic, "partition": partition, "bound": offset}
+        for (topic, partition), offset in at.items()
+    ]
     return array_of_structs("bounds", _BOUND, rows)
 
 

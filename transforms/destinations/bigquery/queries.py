@@ -1,4 +1,5 @@
-"""Queries and statements of BigQuery. A statement is a job with an id of our own, so that a lost answer is read back instead of done twice.
+"""Queries and statements of BigQuery. A statement is a job with an id of our own, so that a lost
+answer is read back instead of done twice.
 
 A job id is unique in its project: a second insert is answered 409
 (https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid).
@@ -17,7 +18,15 @@ from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import requests
-from google.api_core.exceptions import BadRequest, Conflict, Forbidden, GoogleAPICallError, NotFound, RetryError, ServerError
+from google.api_core.exceptions import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    GoogleAPICallError,
+    NotFound,
+    RetryError,
+    ServerError,
+)
 from google.api_core.retry import exponential_sleep_generator
 from google.auth.exceptions import RefreshError
 from google.cloud import bigquery
@@ -42,7 +51,8 @@ _TYPES: Final[dict[type, str]] = {
 _TRIES: Final = 10
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
 """Two statements have changed one row; or 20 wait for their turn on one table already
-(https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency)."""
+(https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency).
+"""
 
 _TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
 
@@ -62,7 +72,8 @@ def fresh_job_id(what: str) -> str:
 class Queries:
     """dataset: PROJECT.DATASET; jobs run where it is, unless the client has a location of its own.
 
-    max_bytes_billed: of one query; one that would read more fails before it reads anything, and costs nothing.
+    max_bytes_billed: of one query; one that would read more fails before it reads anything, and
+    costs nothing.
     """
 
     def __init__(self, client: bigquery.Client, dataset: str, max_bytes_billed: int) -> None:
@@ -78,21 +89,33 @@ class Queries:
         """The answer of a SELECT. parameters: values by name, or BigQuery's own parameter objects."""
         with _explained(self._max_bytes_billed):
             config, where = self._config(parameters), self._where()
-            job = self._client.query(sql, job_config=config, location=where, retry=_retry(), job_retry=DEFAULT_JOB_RETRY)
+            job = self._client.query(
+                sql, job_config=config, location=where, retry=_retry(), job_retry=DEFAULT_JOB_RETRY
+            )
             rows = job.result(retry=_retry())
             found: pa.Table = rows.to_arrow(create_bqstorage_client=False)
         self._count(job)
         return found
 
-    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], job_id: str) -> int:
-        """Affected rows of a DML statement, 0 of any other. The same `job_id` again has no further effect, and answers alike.
+    def execute(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], job_id: str
+    ) -> int:
+        """Affected rows of a DML statement, 0 of any other. The same `job_id` again has no further
+        effect, and answers alike.
 
         Raises ConcurrentUpdate; then the job id is used up.
         """
         with _explained(self._max_bytes_billed):
             config, where = self._config(parameters), self._where()
             try:
-                job = self._client.query(sql, job_config=config, job_id=job_id, location=where, retry=_retry(), job_retry=None)
+                job = self._client.query(
+                    sql,
+                    job_config=config,
+                    job_id=job_id,
+                    location=where,
+                    retry=_retry(),
+                    job_retry=None,
+                )
             except Conflict:
                 # Outside of the US and the EU a job is found by its id and location only.
                 job = self._client.get_job(job_id, location=where, retry=_retry())
@@ -106,13 +129,19 @@ class Queries:
             self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
         return self._location
 
-    def change(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str) -> int | None:
-        """Affected rows of a DML statement that may meet others on its table; None when every try did, and nothing was changed.
+    def change(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str
+    ) -> int | None:
+        """Affected rows of a DML statement that may meet others on its table; None when every try
+        did, and nothing was changed.
 
-        A lost answer is read back by the job's id; a job that failed for another one's sake had no effect, and is tried again under another id,
-        after a pause with jitter. what: part of the ids.
+        A lost answer is read back by the job's id; a job that failed for another one's sake had no
+        effect, and is tried again under another id, after a pause with jitter. what: part of the
+        ids.
         """
-        pauses = exponential_sleep_generator(bigquery_retry.FIRST_DELAY_SECONDS, bigquery_retry.LONGEST_DELAY_SECONDS)
+        pauses = exponential_sleep_generator(
+            bigquery_retry.FIRST_DELAY_SECONDS, bigquery_retry.LONGEST_DELAY_SECONDS
+        )
         for _ in range(_TRIES):
             try:
                 return self.execute(sql, parameters, fresh_job_id(what))
@@ -120,9 +149,19 @@ class Queries:
                 time.sleep(next(pauses))
         return None
 
-    def _config(self, parameters: Mapping[str, Any] | Sequence[Parameter]) -> bigquery.QueryJobConfig:
-        named = [_parameter(*one) for one in parameters.items()] if isinstance(parameters, Mapping) else list(parameters)
-        return bigquery.QueryJobConfig(query_parameters=named, maximum_bytes_billed=self._max_bytes_billed, use_legacy_sql=False)
+    def _config(
+        self, parameters: Mapping[str, Any] | Sequence[Parameter]
+    ) -> bigquery.QueryJobConfig:
+        named = (
+            [_parameter(*one) for one in parameters.items()]
+            if isinstance(parameters, Mapping)
+            else list(parameters)
+        )
+        return bigquery.QueryJobConfig(
+            query_parameters=named,
+            maximum_bytes_billed=self._max_bytes_billed,
+            use_legacy_sql=False,
+        )
 
     def _count(self, job: Any) -> None:
         with self._guard:
@@ -132,7 +171,9 @@ class Queries:
 
 def _retry() -> Any:
     """The library's rules of what may be tried again, with our delays."""
-    return DEFAULT_RETRY.with_delay(initial=bigquery_retry.FIRST_DELAY_SECONDS, maximum=bigquery_retry.LONGEST_DELAY_SECONDS)
+    return DEFAULT_RETRY.with_delay(
+        initial=bigquery_retry.FIRST_DELAY_SECONDS, maximum=bigquery_retry.LONGEST_DELAY_SECONDS
+    )
 
 
 @contextmanager
@@ -143,23 +184,36 @@ def _explained(max_bytes_billed: int) -> Iterator[None]:
     except (BadRequest, Forbidden, NotFound) as error:
         if any(text in str(error).lower() for text in _CONCURRENT):
             raise ConcurrentUpdate(str(error)) from error
-        raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
+        raise GuaranteeError(
+            f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}"
+        ) from error
     except RefreshError as error:
         raise bigquery_retry.refused_credentials(error) from error
     except ServerError as error:
         if _reason(error) == _TOO_MANY_BYTES:  # the library makes a server's error of it
-            raise GuaranteeError(f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}") from error
+            raise GuaranteeError(
+                f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}"
+            ) from error
         raise _no_answer(error) from error
     except (RetryError, requests.exceptions.RequestException) as error:
         raise _no_answer(error) from error
 
 
 def _no_answer(error: Exception) -> GuaranteeError:
-    return GuaranteeError(f"BigQuery did not answer a query ({error}). What is committed is correct; run again.")
+    return GuaranteeError(
+        f"BigQuery did not answer a query ({error}). What is committed is correct; run again."
+    )
 
 
 def _reason(error: GoogleAPICallError) -> str | None:
-    return next((detail["reason"] for detail in error.errors if isinstance(detail, dict) and "reason" in detail), None)
+    return next(
+        (
+            detail["reason"]
+            for detail in error.errors
+            if isinstance(detail, dict) and "reason" in detail
+        ),
+        None,
+    )
 
 
 def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
@@ -172,5 +226,9 @@ def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
 
 def _parameter(name: str, value: Any) -> Parameter:
     if isinstance(value, (list, tuple)):
-        return bigquery.ArrayQueryParameter(name, _TYPES[type(value[0])] if value else "STRING", list(value))
-    return bigquery.ScalarQueryParameter(name, "STRING" if value is None else _TYPES[type(value)], value)
+        return bigquery.ArrayQueryParameter(
+            name, _TYPES[type(value[0])] if value else "STRING", list(value)
+        )
+    return bigquery.ScalarQueryParameter(
+        name, "STRING" if value is None else _TYPES[type(value)], value
+    )

@@ -1,4 +1,6 @@
-"""Reports of a run in BigQuery, until the driver has read them: a set is there as a whole or not at all."""
+"""Reports of a run in BigQuery, until the driver has read them: a set is there as a whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,23 @@ def save(destination: Destination, run_id: str, attempt: str, reports: list[byte
     ]
     writer = TableWriter(destination, REPORTS)
     for number, piece, content in pieces:
-        row = {"run_id": run_id, "attempt": attempt, "pieces": len(pieces), "report": number, "piece": piece, "content": content}
+        row = {
+            "run_id": run_id,
+            "attempt": attempt,
+            "pieces": len(pieces),
+            "report": number,
+            "piece": piece,
+            "content": content,
+        }
         writer.add(pa.RecordBatch.from_pylist([row], schema=REPORTS_SCHEMA))
     writer.flush()
     written = writer.written()
     if written is None:
         return
     destination.finalize_stream(written.stream)
-    with suppress(StreamAlreadyCommitted):  # nobody else knows this stream: the answer to the first try was lost
+    with suppress(
+        StreamAlreadyCommitted
+    ):  # nobody else knows this stream: the answer to the first try was lost
         destination.commit_streams(REPORTS, [written.stream])
 
 
@@ -55,4 +66,6 @@ ORDER BY attempt, report, piece"""
         reports = sets.setdefault(row["attempt"], {})
         reports[row["report"]] = reports.get(row["report"], b"") + row["content"]
         left[row["attempt"]] = left.get(row["attempt"], row["pieces"]) - 1
-    return {attempt: list(reports.values()) for attempt, reports in sets.items() if left[attempt] == 0}
+    return {
+        attempt: list(reports.values()) for attempt, reports in sets.items() if left[attempt] == 0
+    }

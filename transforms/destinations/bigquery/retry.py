@@ -17,12 +17,15 @@ from transforms.model.errors import GuaranteeError
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
 DEADLINE_SECONDS: Final = 600.0
-"""For one call with all its tries: longer than what the service needs for a restart or for noticing a new column, and an end all the same."""
+"""For one call with all its tries: longer than what the service needs for a restart or for noticing
+a new column, and an end all the same.
+"""
 
 OUT_OF_RANGE_TRIES: Final = 3
 
 ROLES: Final = (
-    "The account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
+    "The account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the"
+    " project"
     " (https://cloud.google.com/bigquery/docs/access-control)."
 )
 
@@ -32,7 +35,11 @@ _T = TypeVar("_T")
 class Patience:
     """How long one call is tried. clock and sleep in seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._clock = clock
         self._sleep = sleep
         self._ends = clock() + DEADLINE_SECONDS
@@ -55,7 +62,8 @@ class Patience:
 
 
 def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
-    """The call's result, or the answer that ended it. Calls given here have the same effect however often they are made.
+    """The call's result, or the answer that ended it. Calls given here have the same effect however
+    often they are made.
 
     Raises GuaranteeError where a role is missing, or no try succeeded in time.
     """
@@ -74,7 +82,8 @@ def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
 
 def refused_credentials(error: Exception) -> GuaranteeError:
     return GuaranteeError(
-        f"BigQuery: the credentials are refused ({error}). Renew them with `gcloud auth application-default login`, or correct the key file or"
+        f"BigQuery: the credentials are refused ({error}). Renew them with `gcloud auth"
+        " application-default login`, or correct the key file or"
         " the impersonated account. What is committed is correct."
     )
 
@@ -85,9 +94,16 @@ def raise_if_final(what: str, answer: Answer) -> None:
         raise GuaranteeError(f"BigQuery refuses {what} ({answer.text}). {ROLES}")
     if answer.meaning in RETRIED:
         raise GuaranteeError(
-            f"BigQuery: {what} did not succeed within {DEADLINE_SECONDS:.0f} s ({answer.text}). What is committed is correct; run again."
+            f"BigQuery: {what} did not succeed within {DEADLINE_SECONDS:.0f} s ({answer.text})."
+            " What is committed is correct; run again."
         )
     if answer.meaning is Meaning.NO_TABLE:
-        raise GuaranteeError(f"BigQuery: {what}: {answer.text}. Somebody has dropped the table; restore it, or use a new destination.")
+        raise GuaranteeError(
+            f"BigQuery: {what}: {answer.text}. Somebody has dropped the table; restore it, or use a"
+            " new destination."
+        )
     if answer.meaning is Meaning.STOP:
-        raise GuaranteeError(f"BigQuery: {what} failed ({answer.text}). What is committed is correct; report this line if it repeats.")
+        raise GuaranteeError(
+            f"BigQuery: {what} failed ({answer.text}). What is committed is correct; report this"
+            " line if it repeats."
+        )

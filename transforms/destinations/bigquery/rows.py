@@ -1,4 +1,5 @@
-"""Rows as BigQuery takes them: Arrow record batches, without a Python object per row; and what it says of rows that it refuses.
+"""Rows as BigQuery takes them: Arrow record batches, without a Python object per row; and what it
+says of rows that it refuses.
 
 Types: https://cloud.google.com/bigquery/docs/supported-data-types#supported_apache_arrow_data_types
 """
@@ -28,7 +29,9 @@ def serialize_schema(schema: pa.Schema) -> bytes:
 
 @lru_cache(maxsize=32)
 def _wire_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(field.name, _wire_type(field.type), field.nullable) for field in schema])
+    return pa.schema(
+        [pa.field(field.name, _wire_type(field.type), field.nullable) for field in schema]
+    )
 
 
 def _wire_type(kind: pa.DataType) -> pa.DataType:
@@ -37,7 +40,9 @@ def _wire_type(kind: pa.DataType) -> pa.DataType:
 
 
 class RowsRefused(GuaranteeError):
-    """BigQuery does not take some rows, although the decoder did: exit 3, with what to do. Nothing of the append was written."""
+    """BigQuery does not take some rows, although the decoder did: exit 3, with what to do. Nothing
+    of the append was written.
+    """
 
     def __init__(self, rows: pa.RecordBatch, answer: Answer) -> None:
         refused = [(_coordinate(rows, index), message) for index, message in answer.row_errors]
@@ -51,11 +56,17 @@ class RowsRefused(GuaranteeError):
             advice = f"run again with --reject_records={flag}: exactly those records then go to rejected_records (refused_by_destination)."
         else:
             advice = "report this line: these rows are the pipeline's own."
-        super().__init__(f"BigQuery refuses rows that the decoder let through: {listed}{more}. Nothing of them is visible; {advice}")
+        super().__init__(
+            f"BigQuery refuses rows that the decoder let through: {listed}{more}. Nothing of them"
+            f" is visible; {advice}"
+        )
 
 
 def _coordinate(rows: pa.RecordBatch, index: int) -> str | None:
     """topic:partition:offset of a row of the three tables of records."""
     if "kafka_offset" not in rows.schema.names or not 0 <= index < rows.num_rows:
         return None
-    return ":".join(str(rows.column(name)[index].as_py()) for name in ("kafka_topic", "kafka_partition", "kafka_offset"))
+    return ":".join(
+        str(rows.column(name)[index].as_py())
+        for name in ("kafka_topic", "kafka_partition", "kafka_offset")
+    )

@@ -1,9 +1,11 @@
 """`pipeline_runs` in BigQuery: the chain of run records, by DML only.
 
-The table is created together with its first row, the root, by one CREATE TABLE AS SELECT: of two such statements one fails, so there is one
-root. Every claim is one MERGE that changes the predecessor's row and inserts the new record. Two MERGE statements that change one row
-conflict under snapshot isolation: one of them has its effect, the other sees it or fails
-(https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts). Plain INSERT statements never conflict, so there is none.
+The table is created together with its first row, the root, by one CREATE TABLE AS SELECT: of two
+such statements one fails, so there is one root. Every claim is one MERGE that changes the
+predecessor's row and inserts the new record. Two MERGE statements that change one row conflict
+under snapshot isolation: one of them has its effect, the other sees it or fails
+(https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts). Plain
+INSERT statements never conflict, so there is none.
 """
 
 from __future__ import annotations
@@ -24,12 +26,20 @@ from google.cloud.bigquery import (
 )
 
 from transforms.destinations.bigquery.queries import Parameter, Queries
-from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, TableProgress, in_order
+from transforms.destinations.contract.run_ledger import (
+    ABORTED,
+    PREPARED,
+    RunRecord,
+    TableProgress,
+    in_order,
+)
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
 ROOT: Final = "root"
-"""run_id of the first row: it is no run, only what genesis follows, so that genesis is claimed like every other record."""
+"""run_id of the first row: it is no run, only what genesis follows, so that genesis is claimed like
+every other record.
+"""
 
 _PARTITION: Final = {
     "topic": "STRING",
@@ -51,7 +61,9 @@ _COLUMNS: Final = {
     "status": "STRING NOT NULL",
     "plan_time": "TIMESTAMP NOT NULL",
     "cluster_id": "STRING",
-    "partitions": "ARRAY<STRUCT<" + ", ".join(f"`{name}` {kind}" for name, kind in _PARTITION.items()) + ">>",
+    "partitions": "ARRAY<STRUCT<"
+    + ", ".join(f"`{name}` {kind}" for name, kind in _PARTITION.items())
+    + ">>",
     "tables": "ARRAY<STRUCT<`table` STRING, `rows` INT64, commit_groups ARRAY<STRUCT<streams ARRAY<STRING>>>>>",
     "lowest_watermark": "INT64",
     "live_ids": "INT64",
@@ -64,8 +76,15 @@ _COLUMNS: Final = {
 def create_statement(table: str) -> str:
     """DDL with the root row in it. `table`: full name, quoted."""
     columns = ",\n    ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-    root = {"run_id": f"'{ROOT}'", "status": "'COMMITTED'", "plan_time": "TIMESTAMP '1970-01-01 00:00:00+00'"}
-    nothing = {name: f"CAST({'[]' if kind.startswith('ARRAY') else 'NULL'} AS {kind})" for name, kind in _COLUMNS.items()}
+    root = {
+        "run_id": f"'{ROOT}'",
+        "status": "'COMMITTED'",
+        "plan_time": "TIMESTAMP '1970-01-01 00:00:00+00'",
+    }
+    nothing = {
+        name: f"CAST({'[]' if kind.startswith('ARRAY') else 'NULL'} AS {kind})"
+        for name, kind in _COLUMNS.items()
+    }
     values = ", ".join(f"{value} AS {name}" for name, value in {**nothing, **root}.items())
     return f"CREATE TABLE {table} (\n    {columns})\nOPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"
 
@@ -78,46 +97,70 @@ class BigQueryLedger:
         self._table = table
 
     def read_runs(self) -> list[RunRecord]:
-        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is broken."""
+        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
+        broken.
+        """
         columns = "UNIX_MICROS(plan_time) AS plan_time, TO_JSON_STRING(settings) AS settings"
-        found = self._queries.query(f"SELECT * EXCEPT (plan_time, settings), {columns} FROM {self._table}").to_pylist()
+        found = self._queries.query(
+            f"SELECT * EXCEPT (plan_time, settings), {columns} FROM {self._table}"
+        ).to_pylist()
         return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
 
     def claim(self, record: RunRecord) -> bool:
-        """Follows the predecessor and writes the whole record, by one statement. False: somebody else has followed it already.
+        """Follows the predecessor and writes the whole record, by one statement. False: somebody
+        else has followed it already.
 
-        A repair ends the run that it repairs by the same statement. A lost answer is read back by the job's id.
+        A repair ends the run that it repairs by the same statement. A lost answer is read back by
+        the job's id.
         """
         predecessor = record.predecessor or ROOT
         assert record.repairs in (None, predecessor), "a repair follows the run that it repairs"
         changed = self._queries.change(self._claim_sql(), _parameters(record, predecessor), "claim")
         if changed not in (None, 0, 2):
-            raise GuaranteeError(f"{RUNS}: the claim of {predecessor} changed {changed} rows, not 2. Run `check`, restore the ledger.")
+            raise GuaranteeError(
+                f"{RUNS}: the claim of {predecessor} changed {changed} rows, not 2. Run `check`,"
+                " restore the ledger."
+            )
         return changed == 2 or self._is_there(record, predecessor)
 
     def _is_there(self, record: RunRecord, predecessor: str) -> bool:
-        """Whether a claim that changed nothing found its own work done. Raises GuaranteeError for a ledger that nobody can follow."""
+        """Whether a claim that changed nothing found its own work done. Raises GuaranteeError for a
+        ledger that nobody can follow.
+        """
         found = self._queries.query(
             f"SELECT run_id FROM {self._table} WHERE run_id IN (@run_id, @predecessor)",
             {"run_id": record.run_id, "predecessor": predecessor},
         ).column(0)
         if predecessor not in found.to_pylist():
             raise GuaranteeError(
-                f"{RUNS} has no row {predecessor}, which this run is to follow. If the table was created by hand, add its first row: INSERT INTO"
-                f" {self._table} (run_id, status, plan_time) VALUES ('{ROOT}', 'COMMITTED', TIMESTAMP '1970-01-01 00:00:00+00'). Else run `check`,"
+                f"{RUNS} has no row {predecessor}, which this run is to follow. If the table was"
+                " created by hand, add its first row: INSERT INTO"
+                f" {self._table} (run_id, status, plan_time) VALUES ('{ROOT}', 'COMMITTED',"
+                " TIMESTAMP '1970-01-01 00:00:00+00'). Else run `check`,"
                 " and restore the ledger."
             )
         # Genesis has the same name in every claim of it, so its name proves nothing.
         return record.predecessor is not None and record.run_id in found.to_pylist()
 
     def mark(self, run_id: str, status: str) -> None:
-        """PREPARED -> COMMITTED or ABORTED; the same status again is success. Raises GuaranteeError for any other change."""
+        """PREPARED -> COMMITTED or ABORTED; the same status again is success. Raises GuaranteeError
+        for any other change.
+        """
         sql = f"UPDATE {self._table} SET status = @status WHERE run_id = @run_id AND status = '{PREPARED}'"
         if self._queries.change(sql, {"status": status, "run_id": run_id}, "mark"):
             return
-        found = self._queries.query(f"SELECT status FROM {self._table} WHERE run_id = @run_id", {"run_id": run_id}).column(0).to_pylist()
+        found = (
+            self._queries.query(
+                f"SELECT status FROM {self._table} WHERE run_id = @run_id", {"run_id": run_id}
+            )
+            .column(0)
+            .to_pylist()
+        )
         if found != [status]:
-            raise GuaranteeError(f"{RUNS}: run {run_id} is {found[0] if found else 'not there'}, so it cannot become {status}.")
+            raise GuaranteeError(
+                f"{RUNS}: run {run_id} is {found[0] if found else 'not there'}, so it cannot become"
+                f" {status}."
+            )
 
     def _claim_sql(self) -> str:
         names = ", ".join(_COLUMNS)
@@ -132,39 +175,59 @@ WHEN MATCHED THEN UPDATE SET successor = @run_id, status = IF(@repairs IS NULL, 
 WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"""
 
 
-_VALUES: Final = {"successor": "NULL", "plan_time": "TIMESTAMP_MICROS(@plan_time)", "settings": "PARSE_JSON(@settings)"}
+_VALUES: Final = {
+    "successor": "NULL",
+    "plan_time": "TIMESTAMP_MICROS(@plan_time)",
+    "settings": "PARSE_JSON(@settings)",
+}
 
 
 def _parameters(record: RunRecord, predecessor: str) -> list[Parameter]:
     text = {name: getattr(record, name) for name in ("run_id", "status", "cluster_id", "repairs")}
-    numbers = {name: getattr(record, name) for name in ("plan_time", "lowest_watermark", "live_ids", "state_bytes")}
+    numbers = {
+        name: getattr(record, name)
+        for name in ("plan_time", "lowest_watermark", "live_ids", "state_bytes")
+    }
     return [
         ScalarQueryParameter("predecessor", "STRING", predecessor),
         *(ScalarQueryParameter(name, "STRING", value) for name, value in text.items()),
         *(ScalarQueryParameter(name, "INT64", value) for name, value in numbers.items()),
         ScalarQueryParameter("settings", "STRING", json.dumps(record.settings, sort_keys=True)),
-        ArrayQueryParameter("partitions", _PARTITION_TYPE, [_partition(msgspec.to_builtins(part)) for part in record.partitions]),
+        ArrayQueryParameter(
+            "partitions",
+            _PARTITION_TYPE,
+            [_partition(msgspec.to_builtins(part)) for part in record.partitions],
+        ),
         ArrayQueryParameter("tables", _TABLE_TYPE, [_table(table) for table in record.tables]),
     ]
 
 
-_STREAMS_TYPE: Final = StructQueryParameterType(ArrayQueryParameterType(ScalarQueryParameterType("STRING"), name="streams"))
+_STREAMS_TYPE: Final = StructQueryParameterType(
+    ArrayQueryParameterType(ScalarQueryParameterType("STRING"), name="streams")
+)
 _TABLE_TYPE: Final = StructQueryParameterType(
     ScalarQueryParameterType("STRING", name="table"),
     ScalarQueryParameterType("INT64", name="rows"),
     ArrayQueryParameterType(_STREAMS_TYPE, name="commit_groups"),
 )
-_PARTITION_TYPE: Final = StructQueryParameterType(*(ScalarQueryParameterType(kind, name=name) for name, kind in _PARTITION.items()))
+_PARTITION_TYPE: Final = StructQueryParameterType(
+    *(ScalarQueryParameterType(kind, name=name) for name, kind in _PARTITION.items())
+)
 
 
 def _partition(part: Mapping[str, Any]) -> StructQueryParameter:
     """The hash has 64 bits without a sign, which only NUMERIC holds."""
     values = {**part, "coordinate_hash": Decimal(part["coordinate_hash"])}
-    return StructQueryParameter(None, *(ScalarQueryParameter(name, kind, values[name]) for name, kind in _PARTITION.items()))
+    return StructQueryParameter(
+        None, *(ScalarQueryParameter(name, kind, values[name]) for name, kind in _PARTITION.items())
+    )
 
 
 def _table(table: TableProgress) -> StructQueryParameter:
-    groups = [StructQueryParameter(None, ArrayQueryParameter("streams", "STRING", group)) for group in table.commit_groups]
+    groups = [
+        StructQueryParameter(None, ArrayQueryParameter("streams", "STRING", group))
+        for group in table.commit_groups
+    ]
     return StructQueryParameter(
         None,
         ScalarQueryParameter("table", "STRING", table.table),
@@ -174,9 +237,21 @@ def _table(table: TableProgress) -> StructQueryParameter:
 
 
 def to_record(row: Mapping[str, Any]) -> RunRecord:
-    """A row of the table; a missing array reads as an empty one. BigQuery has no array of arrays, so a group of streams is a struct there."""
+    """A row of the table; a missing array reads as an empty one. BigQuery has no array of arrays,
+    so a group of streams is a struct there.
+    """
     predecessor = None if row["predecessor"] == ROOT else row["predecessor"]
-    partitions = [{**part, "coordinate_hash": int(part["coordinate_hash"])} for part in row["partitions"]]
-    tables = [{**table, "commit_groups": [group["streams"] for group in table["commit_groups"]]} for table in row["tables"]]
-    changed = {"predecessor": predecessor, "partitions": partitions, "tables": tables, "settings": json.loads(row["settings"])}
+    partitions = [
+        {**part, "coordinate_hash": int(part["coordinate_hash"])} for part in row["partitions"]
+    ]
+    tables = [
+        {**table, "commit_groups": [group["streams"] for group in table["commit_groups"]]}
+        for table in row["tables"]
+    ]
+    changed = {
+        "predecessor": predecessor,
+        "partitions": partitions,
+        "tables": tables,
+        "settings": json.loads(row["settings"]),
+    }
     return msgspec.convert({**row, **changed}, RunRecord)

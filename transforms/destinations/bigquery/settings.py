@@ -1,4 +1,6 @@
-"""Which BigQuery, and what may be done there: everything that a worker needs to open the destination, and nothing else."""
+"""Which BigQuery, and what may be done there: everything that a worker needs to open the
+destination, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ IF_NEEDED: Final = "if_needed"
 NEVER: Final = "never"
 
 _PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
-"""Six to 30 lower-case letters, digits and hyphens (https://cloud.google.com/resource-manager/docs/creating-managing-projects); older ones
-have a domain in front."""
+"""Six to 30 lower-case letters, digits and hyphens
+(https://cloud.google.com/resource-manager/docs/creating-managing-projects); older ones have a
+domain in front.
+"""
 
 _DATASET: Final = re.compile(r"\w{1,1024}", re.ASCII)
 _PREFIX: Final = re.compile(r"\w{0,100}", re.ASCII)
@@ -23,11 +27,13 @@ _PREFIX: Final = re.compile(r"\w{0,100}", re.ASCII)
 
 @dataclass(frozen=True)
 class BigQuerySettings:
-    """location: of jobs and of a dataset's streams, None for BigQuery's own choice. prefix: in front of every table's name.
+    """location: of jobs and of a dataset's streams, None for BigQuery's own choice. prefix: in
+    front of every table's name.
 
-    create_tables: IF_NEEDED or NEVER. update_schema: whether new nullable columns are added to existing tables.
-    max_bytes_billed: per query. api_endpoint: URL, storage_endpoint: HOST:PORT; None for Google's. impersonate: a service account, or several
-    separated by commas, the last one being the one that acts.
+    create_tables: IF_NEEDED or NEVER. update_schema: whether new nullable columns are added to
+    existing tables. max_bytes_billed: per query. api_endpoint: URL, storage_endpoint: HOST:PORT;
+    None for Google's. impersonate: a service account, or several separated by commas, the last one
+    being the one that acts.
     """
 
     project: str
@@ -45,26 +51,37 @@ class BigQuerySettings:
         """Raises UsageError naming the flag."""
         if not _PROJECT.fullmatch(self.project) or not _DATASET.fullmatch(self.dataset):
             raise UsageError(
-                f"--destination=bigquery:{self.project}.{self.dataset}: must be bigquery:PROJECT.DATASET, a project id and a dataset of letters,"
+                f"--destination=bigquery:{self.project}.{self.dataset}: must be"
+                " bigquery:PROJECT.DATASET, a project id and a dataset of letters,"
                 " digits and underscores."
             )
         if not _PREFIX.fullmatch(self.prefix):
-            raise UsageError(f"--table_prefix={self.prefix}: up to 100 letters, digits and underscores.")
+            raise UsageError(
+                f"--table_prefix={self.prefix}: up to 100 letters, digits and underscores."
+            )
         if self.create_tables not in (IF_NEEDED, NEVER):
-            raise UsageError(f"--create_tables={self.create_tables}: allowed are {IF_NEEDED} and {NEVER}.")
+            raise UsageError(
+                f"--create_tables={self.create_tables}: allowed are {IF_NEEDED} and {NEVER}."
+            )
         if (self.api_endpoint is None) != (self.storage_endpoint is None):
-            raise UsageError("--bigquery_api_endpoint and --bigquery_storage_endpoint lead to one service: give both, or none.")
+            raise UsageError(
+                "--bigquery_api_endpoint and --bigquery_storage_endpoint lead to one service: give"
+                " both, or none."
+            )
         if self.api_endpoint is not None:
             _check_api_endpoint(self.api_endpoint)
             if self.is_local != is_loopback(self.api_endpoint):
                 raise UsageError(
-                    f"--bigquery_api_endpoint={self.api_endpoint} and --bigquery_storage_endpoint={self.storage_endpoint}: one is on this machine,"
+                    f"--bigquery_api_endpoint={self.api_endpoint} and"
+                    f" --bigquery_storage_endpoint={self.storage_endpoint}: one is on this machine,"
                     " the other is not. Credentials are sent to both or to none."
                 )
 
     @property
     def is_local(self) -> bool:
-        """A stand-in or emulator on this machine: plaintext, and no credentials are looked for or sent."""
+        """A stand-in or emulator on this machine: plaintext, and no credentials are looked for or
+        sent.
+        """
         return self.storage_endpoint is not None and is_loopback(f"//{self.storage_endpoint}")
 
     def table(self, name: str) -> str:
@@ -99,8 +116,12 @@ def _check_api_endpoint(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "http" and not is_loopback(url):
         raise UsageError(
-            f"--bigquery_api_endpoint={url}: plaintext is allowed only to this machine (127.0.0.1, ::1, localhost), else credentials and payments"
+            f"--bigquery_api_endpoint={url}: plaintext is allowed only to this machine (127.0.0.1,"
+            " ::1, localhost), else credentials and payments"
             " could be read on the way. Use https."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--bigquery_api_endpoint={url}: must be a URL such as https://bigquery.googleapis.com or http://127.0.0.1:9050.")
+        raise UsageError(
+            f"--bigquery_api_endpoint={url}: must be a URL such as https://bigquery.googleapis.com"
+            " or http://127.0.0.1:9050."
+        )

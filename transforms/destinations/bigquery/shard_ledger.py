@@ -1,13 +1,18 @@
-"""`shard_ledger` in BigQuery: which streams may hold rows of a shard, by DML only. transforms/destinations/contract/shard_ledger.py is the contract.
+"""`shard_ledger` in BigQuery: which streams may hold rows of a shard, by DML only.
+transforms/destinations/contract/shard_ledger.py is the contract.
 
-The table is created together with all its rows by one CREATE TABLE AS SELECT: of two such statements one fails, because the table is there, so
-nobody ever sees it half filled. Every change is one UPDATE, and one DML statement is a transaction of its own: it changes all its rows or, when
-it fails, none (https://cloud.google.com/bigquery/docs/data-manipulation-language). Two UPDATE statements that change one row conflict under
-snapshot isolation: one has its effect, the other is run again by BigQuery on what the first has left, or fails with no effect
-(https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts). So an UPDATE that compares nonces has its effect on
-the very rows that it compared. Plain INSERT statements never conflict, so there is none.
+The table is created together with all its rows by one CREATE TABLE AS SELECT: of two such
+statements one fails, because the table is there, so nobody ever sees it half filled. Every change
+is one UPDATE, and one DML statement is a transaction of its own: it changes all its rows or, when
+it fails, none (https://cloud.google.com/bigquery/docs/data-manipulation-language). Two UPDATE
+statements that change one row conflict under snapshot isolation: one has its effect, the other is
+run again by BigQuery on what the first has left, or fails with no effect
+(https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts). So an
+UPDATE that compares nonces has its effect on the very rows that it compared. Plain INSERT
+statements never conflict, so there is none.
 
-Lists and counts are JSON in STRING columns: nobody but the pipeline reads them, and the comparison of two ledgers is one of texts.
+Lists and counts are JSON in STRING columns: nobody but the pipeline reads them, and the comparison
+of two ledgers is one of texts.
 """
 
 from __future__ import annotations
@@ -20,7 +25,16 @@ from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
 from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.sql import array_of_structs
-from transforms.destinations.contract.shard_ledger import GAPS_SHARD, NOTHING, SHARD_LEDGER, TOTALS_SHARD, Epoch, Job, Progress, ShardRow
+from transforms.destinations.contract.shard_ledger import (
+    GAPS_SHARD,
+    NOTHING,
+    SHARD_LEDGER,
+    TOTALS_SHARD,
+    Epoch,
+    Job,
+    Progress,
+    ShardRow,
+)
 from transforms.model.errors import GuaranteeError
 
 _COLUMNS: Final = {
@@ -36,7 +50,9 @@ _COLUMNS: Final = {
 _CHANGE: Final = {
     "shard": "INT64", "seen": "STRING", "nonce": "STRING", "epoch": "INT64", "epochs": "STRING", "base": "STRING", "latest": "STRING",
 }  # fmt: skip
-_CHANGED: Final = ", ".join(f"{name} = c.{name}" for name in ("nonce", "epoch", "epochs", "base", "latest"))
+_CHANGED: Final = ", ".join(
+    f"{name} = c.{name}" for name in ("nonce", "epoch", "epochs", "base", "latest")
+)
 
 
 def create_statement(table: str, shards: int) -> str:
@@ -59,22 +75,30 @@ class BigQueryShardLedger:
 
     def require_shards(self, shards: int) -> None:
         """Raises GuaranteeError when the table was created for another number of shards."""
-        found = sorted(self._queries.query(f"SELECT shard FROM {self._table}").column("shard").to_pylist())
+        found = sorted(
+            self._queries.query(f"SELECT shard FROM {self._table}").column("shard").to_pylist()
+        )
         if found != _all_shards(shards):
             raise GuaranteeError(
-                f"--shards={shards}: {SHARD_LEDGER} of this destination has {len(found) - 2} shards. An id would meet a shard that does not know"
+                f"--shards={shards}: {SHARD_LEDGER} of this destination has {len(found) - 2}"
+                " shards. An id would meet a shard that does not know"
                 f" it; use --shards={len(found) - 2}."
             )
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        """One UPDATE of all rows. What it found is read back: another job's UPDATE, or an earlier one of this job whose answer was lost."""
+        """One UPDATE of all rows. What it found is read back: another job's UPDATE, or an earlier
+        one of this job whose answer was lost.
+        """
         sql = f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1 WHERE generation = @follows"
         self._queries.change(sql, {"job_id": job_id, "follows": follows}, "begin-job")
-        found = self._queries.query(f"SELECT DISTINCT job_id, generation FROM {self._table}").to_pylist()
+        found = self._queries.query(
+            f"SELECT DISTINCT job_id, generation FROM {self._table}"
+        ).to_pylist()
         stamps = sorted((row["job_id"], row["generation"]) for row in found)
         if stamps != [(job_id, follows + 1)]:
             raise GuaranteeError(
-                f"{SHARD_LEDGER}: job {job_id} was to follow generation {follows}, but the rows are stamped {stamps}: another job has begun."
+                f"{SHARD_LEDGER}: job {job_id} was to follow generation {follows}, but the rows are"
+                f" stamped {stamps}: another job has begun."
                 " Only one may write; stop the other one, and start again from its last checkpoint."
             )
         return Job(job_id, follows + 1)
@@ -82,24 +106,34 @@ class BigQueryShardLedger:
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
         """In the order of `shards`. Raises GuaranteeError when one has no row."""
         sql = f"SELECT shard, job_id, generation, nonce, epochs, base, latest FROM {self._table} WHERE shard IN UNNEST(@shards)"
-        rows = self._queries.query(sql, [ArrayQueryParameter("shards", "INT64", list(shards))]).to_pylist()
+        rows = self._queries.query(
+            sql, [ArrayQueryParameter("shards", "INT64", list(shards))]
+        ).to_pylist()
         found = {row["shard"]: _row(row) for row in rows}
         if missing := [shard for shard in shards if shard not in found]:
-            raise GuaranteeError(f"{SHARD_LEDGER} has no row for shard(s) {missing}: it was not created for this number of shards.")
+            raise GuaranteeError(
+                f"{SHARD_LEDGER} has no row for shard(s) {missing}: it was not created for this"
+                " number of shards."
+            )
         return [found[shard] for shard in shards]
 
     def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
-        """All rows or none, by one UPDATE whose condition counts the rows that are as they were seen.
+        """All rows or none, by one UPDATE whose condition counts the rows that are as they were
+        seen.
 
-        A lost answer is read back by the job's id. False also when every try met a change by somebody else. Raises GuaranteeError when
-        BigQuery does not answer: then the nonces tell, at the next recovery.
+        A lost answer is read back by the job's id. False also when every try met a change by
+        somebody else. Raises GuaranteeError when BigQuery does not answer: then the nonces tell, at
+        the next recovery.
         """
         if not rows:
             return True
-        changed = self._queries.change(self._swap_sql(), _parameters(job, seen, rows), "swap-shards")
+        changed = self._queries.change(
+            self._swap_sql(), _parameters(job, seen, rows), "swap-shards"
+        )
         if changed not in (None, 0, len(rows)):
             raise GuaranteeError(
-                f"{SHARD_LEDGER}: a change of {len(rows)} rows changed {changed}: a shard has two rows. Restore the ledger."
+                f"{SHARD_LEDGER}: a change of {len(rows)} rows changed {changed}: a shard has two"
+                " rows. Restore the ledger."
             )
         return bool(changed)
 
@@ -118,7 +152,9 @@ def _all_shards(shards: int) -> list[int]:
     return sorted([GAPS_SHARD, TOTALS_SHARD, *range(shards)])
 
 
-def _parameters(job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> list[ScalarQueryParameter | ArrayQueryParameter]:
+def _parameters(
+    job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]
+) -> list[ScalarQueryParameter | ArrayQueryParameter]:
     changes = [
         {
             "shard": row.shard, "seen": before.nonce, "nonce": row.nonce, "epoch": len(row.epochs),

@@ -1,4 +1,6 @@
-"""Write streams of BigQuery: create, append, finalize, commit. transforms/destinations/contract/write_streams.py is the contract."""
+"""Write streams of BigQuery: create, append, finalize, commit.
+transforms/destinations/contract/write_streams.py is the contract.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,31 @@ import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_commit
-from transforms.destinations.bigquery.append_connection import Append, AppendConnection, append_rows_of
+from transforms.destinations.bigquery.append_connection import (
+    Append,
+    AppendConnection,
+    append_rows_of,
+)
 from transforms.destinations.bigquery.clients import Clients
-from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_BYTES_UNDER_WAY, MAX_CONNECTIONS, MAX_STREAMS_PER_COMMIT
+from transforms.destinations.bigquery.limits import (
+    ANSWER_SECONDS,
+    MAX_BYTES_UNDER_WAY,
+    MAX_CONNECTIONS,
+    MAX_STREAMS_PER_COMMIT,
+)
 from transforms.destinations.bigquery.retry import patiently
-from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, StreamNotFinalized, StreamNotFound
+from transforms.destinations.contract.write_streams import (
+    StreamAlreadyCommitted,
+    StreamNotFinalized,
+    StreamNotFound,
+)
 from transforms.model.errors import GuaranteeError
 
 
 class BigQueryStreams:
-    """The streams that one bundle, or the driver, works with. Used by one thread. Names are resource names."""
+    """The streams that one bundle, or the driver, works with. Used by one thread. Names are
+    resource names.
+    """
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -34,19 +51,27 @@ class BigQueryStreams:
         wanted = types.WriteStream(type_=types.WriteStream.Type[kind])
         found = patiently(
             f"a write stream into {table_path}",
-            lambda: self._clients.write.create_write_stream(parent=table_path, write_stream=wanted, retry=None, timeout=ANSWER_SECONDS),
+            lambda: self._clients.write.create_write_stream(
+                parent=table_path, write_stream=wanted, retry=None, timeout=ANSWER_SECONDS
+            ),
         )
         if isinstance(found, Answer):
-            raise GuaranteeError(f"BigQuery: no write stream into {table_path} ({found.text}). Does the table exist?")
+            raise GuaranteeError(
+                f"BigQuery: no write stream into {table_path} ({found.text}). Does the table exist?"
+            )
         self._created.add(found.name)
         return str(found.name)
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Append:
-        """Settles older appends where too many bytes are under way; whoever waits for those is told what became of them."""
+        """Settles older appends where too many bytes are under way; whoever waits for those is told
+        what became of them.
+        """
         append = self._connection(stream).send(offset, rows)
         self._under_way.append(append)
         self._bytes_under_way += append.nbytes
-        while self._under_way and (self._under_way[0].is_done or self._bytes_under_way > MAX_BYTES_UNDER_WAY):
+        while self._under_way and (
+            self._under_way[0].is_done or self._bytes_under_way > MAX_BYTES_UNDER_WAY
+        ):
             oldest = self._under_way.popleft()
             self._bytes_under_way -= oldest.nbytes
             oldest.settle()
@@ -55,11 +80,16 @@ class BigQueryStreams:
     def finalize(self, stream: str) -> int:
         """Raises StreamNotFound."""
         if stream in self._connections:
-            # A bundle that has failed may have left appends under way: the number of rows tells what became of them.
-            self._connections.pop(stream).give_up("an append was under way when this process finalized the stream")
+            # A bundle that has failed may have left appends under way: the number of rows tells
+            # what became of them.
+            self._connections.pop(stream).give_up(
+                "an append was under way when this process finalized the stream"
+            )
         found = patiently(
             f"finalizing write stream {stream}",
-            lambda: self._clients.write.finalize_write_stream(name=stream, retry=None, timeout=ANSWER_SECONDS),
+            lambda: self._clients.write.finalize_write_stream(
+                name=stream, retry=None, timeout=ANSWER_SECONDS
+            ),
         )
         if isinstance(found, Answer):
             if found.meaning is Meaning.NOT_FOUND:
@@ -68,15 +98,26 @@ class BigQueryStreams:
         return int(found.row_count)
 
     def commit(self, table_path: str, streams: list[str]) -> None:
-        """Raises StreamNotFound, StreamNotFinalized, StreamAlreadyCommitted; ValueError for streams of another table or kind."""
-        if foreign := [stream for stream in streams if not stream.startswith(f"{table_path}/streams/")]:
-            raise ValueError(f"stream {foreign[0]} is not one of {table_path}; only its PENDING streams can be committed to it")
+        """Raises StreamNotFound, StreamNotFinalized, StreamAlreadyCommitted; ValueError for streams
+        of another table or kind.
+        """
+        if foreign := [
+            stream for stream in streams if not stream.startswith(f"{table_path}/streams/")
+        ]:
+            raise ValueError(
+                f"stream {foreign[0]} is not one of {table_path}; only its PENDING streams can be"
+                " committed to it"
+            )
         if len(streams) > MAX_STREAMS_PER_COMMIT:
-            raise ValueError(f"{len(streams)} streams in one commit; BigQuery takes {MAX_STREAMS_PER_COMMIT}")
+            raise ValueError(
+                f"{len(streams)} streams in one commit; BigQuery takes {MAX_STREAMS_PER_COMMIT}"
+            )
         found = patiently(
             f"committing {len(streams)} write streams to {table_path}",
             lambda: self._clients.write.batch_commit_write_streams(
-                types.BatchCommitWriteStreamsRequest(parent=table_path, write_streams=streams), retry=None, timeout=ANSWER_SECONDS
+                types.BatchCommitWriteStreamsRequest(parent=table_path, write_streams=streams),
+                retry=None,
+                timeout=ANSWER_SECONDS,
             ),
         )
         if not isinstance(found, Answer):
@@ -86,37 +127,60 @@ class BigQueryStreams:
         named = streams[0] if len(streams) == 1 else f"{streams[0]} (one of {len(streams)})"
         if found.meaning is Meaning.ALREADY_COMMITTED:
             raise StreamAlreadyCommitted(named, found.text)
-        if found.meaning is Meaning.NOT_FOUND and found.in_detail and (gone := self._first_gone(streams)):
+        if (
+            found.meaning is Meaning.NOT_FOUND
+            and found.in_detail
+            and (gone := self._first_gone(streams))
+        ):
             raise StreamNotFound(gone, found.text)
         if found.meaning is Meaning.NOT_FINALIZED:
             raise StreamNotFinalized(named, found.text)
         if found.meaning is Meaning.WRONG_KIND:
-            raise ValueError(f"{named}: only PENDING streams of {table_path} can be committed to it ({found.text})")
-        raise GuaranteeError(f"BigQuery: the commit of {named} to {table_path} failed ({found.text}). The next run finishes it.")
+            raise ValueError(
+                f"{named}: only PENDING streams of {table_path} can be committed to it"
+                f" ({found.text})"
+            )
+        raise GuaranteeError(
+            f"BigQuery: the commit of {named} to {table_path} failed ({found.text}). The next run"
+            " finishes it."
+        )
 
     def _first_gone(self, streams: list[str]) -> str | None:
-        """A second answer to the same question. Whoever believes that streams have expired writes their rows again, so one answer is too little."""
+        """A second answer to the same question. Whoever believes that streams have expired writes
+        their rows again, so one answer is too little.
+        """
         for stream in streams:
-            look = partial(self._clients.write.get_write_stream, name=stream, retry=None, timeout=ANSWER_SECONDS)
+            look = partial(
+                self._clients.write.get_write_stream,
+                name=stream,
+                retry=None,
+                timeout=ANSWER_SECONDS,
+            )
             found = patiently(f"looking for write stream {stream}", look)
             if isinstance(found, Answer) and found.meaning is Meaning.NOT_FOUND:
                 return stream
         return None
 
     def _connection(self, stream: str) -> AppendConnection:
-        """The stream's own, opened again if it was closed to make room: a channel carries about 100 of them."""
+        """The stream's own, opened again if it was closed to make room: a channel carries about 100
+        of them.
+        """
         if self._channel is None:
             self._channel = self._clients.new_channel()
             self._append_rows = append_rows_of(self._channel)
         if stream not in self._connections:
-            self._connections[stream] = AppendConnection(self._append_rows, stream, stream in self._created)
+            self._connections[stream] = AppendConnection(
+                self._append_rows, stream, stream in self._created
+            )
         connection = self._connections[stream]
         if not connection.is_open:
             open_ones = [other for other in self._connections.values() if other.is_open]
             for oldest in open_ones[: len(open_ones) - MAX_CONNECTIONS + 1]:
                 oldest.settle()
                 oldest.close()
-        self._connections[stream] = self._connections.pop(stream)  # the order is that of the last use
+        self._connections[stream] = self._connections.pop(
+            stream
+        )  # the order is that of the last use
         return connection
 
     def close(self) -> None:

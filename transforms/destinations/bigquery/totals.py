@@ -1,7 +1,10 @@
-"""Control totals computed from the tables, in GoogleSQL: the rule of transforms/model/totals.py once more.
+"""Control totals computed from the tables, in GoogleSQL: the rule of transforms/model/totals.py
+once more.
 
-Sums are BIGNUMERIC, 76 digits: a sum of 60-bit numbers leaves INT64 after eight rows, and amounts that somebody has altered may leave NUMERIC
-(https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types). A check must say so, not fail.
+Sums are BIGNUMERIC, 76 digits: a sum of 60-bit numbers leaves INT64 after eight rows, and amounts
+that somebody has altered may leave NUMERIC
+(https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types). A check
+must say so, not fail.
 """
 
 from __future__ import annotations
@@ -16,15 +19,20 @@ from transforms.model.totals import OUTCOME_OF_TABLE
 _MODULUS: Final = f"CAST({1 << 60} AS BIGNUMERIC)"
 
 
-def totals_of_rows(source: Callable[[str], str], amount_column: str | None, currency_column: str | None) -> str:
+def totals_of_rows(
+    source: Callable[[str], str], amount_column: str | None, currency_column: str | None
+) -> str:
     """A SELECT with the columns of `control_totals`; `amount` is BIGNUMERIC.
 
     source: table name -> what follows FROM, where the table has the alias r.
     """
-    amount = f"CAST(r.`{amount_column}` AS BIGNUMERIC)" if amount_column else "CAST(NULL AS BIGNUMERIC)"
+    amount = (
+        f"CAST(r.`{amount_column}` AS BIGNUMERIC)" if amount_column else "CAST(NULL AS BIGNUMERIC)"
+    )
     currency = f"r.`{currency_column}`" if currency_column else "CAST(NULL AS STRING)"
     payments = [
-        f"SELECT r.event_time AS moment, '{OUTCOME_OF_TABLE[table]}' AS outcome, {currency} AS currency, {amount} AS amount,"
+        f"SELECT r.event_time AS moment, '{OUTCOME_OF_TABLE[table]}' AS outcome, {currency} AS"
+        f" currency, {amount} AS amount,"
         f" r.transaction_id AS hashed FROM {source(table)}"
         for table in (PAYMENTS, DUPLICATES)
     ]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from transforms.destinations.bigquery.settings import BigQuerySettings
-from transforms.model.tables import AUDIT_VIEW, COVERAGE_VIEW, DUPLICATES, GAPS, PAYMENTS, ROW_TABLES
+from transforms.model.tables import (
+    AUDIT_VIEW,
+    COVERAGE_VIEW,
+    DUPLICATES,
+    GAPS,
+    PAYMENTS,
+    ROW_TABLES,
+)
 
 
 def views(settings: BigQuerySettings) -> dict[str, str]:
     """Name -> SELECT."""
     coordinates = " UNION ALL ".join(
-        f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {settings.table(table)}" for table in ROW_TABLES
+        f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {settings.table(table)}"
+        for table in ROW_TABLES
     )
     return {
         AUDIT_VIEW: f"""SELECT p.transaction_id, p.event_time AS first_occurrence_time, IFNULL(d.copies, 0) AS dup_count

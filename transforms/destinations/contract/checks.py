@@ -1,7 +1,9 @@
-"""What `check` and the summary of a run ask a destination: questions with one meaning, and one text per SQL dialect.
+"""What `check` and the summary of a run ask a destination: questions with one meaning, and one text
+per SQL dialect.
 
-The texts are in duckdb_checks.py and bigquery_checks.py. Where an answer must be judged by the ledger, the question is only for the rows:
-the judgement is Python, written once (pipeline/check/coordinates.py, pipeline/check/repeats.py).
+The texts are in duckdb_checks.py and bigquery_checks.py. Where an answer must be judged by the
+ledger, the question is only for the rows: the judgement is Python, written once
+(pipeline/check/coordinates.py, pipeline/check/repeats.py).
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import pyarrow as pa
 from transforms.model.tables import EARLIEST_US, LATEST_US
 
 OFFSETS_PER_BLOCK: Final = 1 << 16
-"""Offsets are looked at in blocks of this size, so that no sort and no join ever holds a whole partition at once, and many workers share it.
-The price is one more row of `coordinate_runs` for every 65,536 offsets."""
+"""Offsets are looked at in blocks of this size, so that no sort and no join ever holds a whole
+partition at once, and many workers share it. The price is one more row of `coordinate_runs` for
+every 65,536 offsets.
+"""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -25,57 +29,80 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class CheckQueries:
-    """Texts for `destination.query(text, parameters)`; a parameter `date` is written $date in DuckDB and @date in BigQuery.
+    """Texts for `destination.query(text, parameters)`; a parameter `date` is written $date in
+    DuckDB and @date in BigQuery.
 
-    "The three tables" are payments, duplicates and rejected records. Times are microseconds since 1970 wherever they are numbers. Rows come
-    in no particular order, unless it is said.
+    "The three tables" are payments, duplicates and rejected records. Times are microseconds since
+    1970 wherever they are numbers. Rows come in no particular order, unless it is said.
     """
 
     distinct_ids: str
-    """Parameters `time_bounds(day)`. One row: `uniq` ids and `total` rows of the payments whose event time is within the bounds."""
+    """Parameters `time_bounds(day)`. One row: `uniq` ids and `total` rows of the payments whose
+    event time is within the bounds.
+    """
 
     duplicate_rate: str
-    """Parameters `time_bounds(day)`. One row: `average` of dup_count in `deduplication_audit`, by the time of the first occurrence."""
+    """Parameters `time_bounds(day)`. One row: `average` of dup_count in `deduplication_audit`, by
+    the time of the first occurrence.
+    """
 
     copies_of_repeated_ids: str
-    """Parameters `time_bounds(day)`. Every row of payments and duplicates whose id has several payments, at least one of them within the
-    bounds: `is_payment`, `transaction_id`, `event_time_us`, `kafka_topic`, `kafka_partition`, `kafka_offset`."""
+    """Parameters `time_bounds(day)`. Every row of payments and duplicates whose id has several
+    payments, at least one of them within the bounds: `is_payment`, `transaction_id`,
+    `event_time_us`, `kafka_topic`, `kafka_partition`, `kafka_offset`.
+    """
 
     coordinate_runs: str
-    """Runs of offsets without a hole over the three tables together: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`, and
-    `n`, the rows there: more than last - first + 1 exactly if a coordinate repeats. A run ends at a block's border (OFFSETS_PER_BLOCK)."""
+    """Runs of offsets without a hole over the three tables together: `kafka_topic`,
+    `kafka_partition`, `first_offset`, `last_offset`, and `n`, the rows there: more than last -
+    first + 1 exactly if a coordinate repeats. A run ends at a block's border (OFFSETS_PER_BLOCK).
+    """
 
     repeated_coordinates: str
-    """Coordinates with more than one row in the three tables: `kafka_topic`, `kafka_partition`, `kafka_offset`, `n`, and `tables`, the
-    names of the tables that hold the rows, one for each row, sorted."""
+    """Coordinates with more than one row in the three tables: `kafka_topic`, `kafka_partition`,
+    `kafka_offset`, `n`, and `tables`, the names of the tables that hold the rows, one for each row,
+    sorted.
+    """
 
     gaps: str
     """The rows of `offset_gaps`: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`."""
 
     rows_by_run: str
-    """COMMITTED runs and tables (the three, and the gaps) whose number of rows is not what the ledger says: `run_id`, `table_name`,
-    `rows_in_ledger`, `rows_in_table`, NULL for none; sorted by the first two. A row belongs to the run in whose range its coordinate lies."""
+    """COMMITTED runs and tables (the three, and the gaps) whose number of rows is not what the
+    ledger says: `run_id`, `table_name`, `rows_in_ledger`, `rows_in_table`, NULL for none; sorted by
+    the first two. A row belongs to the run in whose range its coordinate lies.
+    """
 
     highest_event_times: str
-    """For each COMMITTED run and partition with a payment or duplicate: `run_id`, `kafka_topic`, `kafka_partition`, `highest_us`, the latest
-    event time over both tables. A row belongs to the run in whose range its coordinate lies."""
+    """For each COMMITTED run and partition with a payment or duplicate: `run_id`, `kafka_topic`,
+    `kafka_partition`, `highest_us`, the latest event time over both tables. A row belongs to the
+    run in whose range its coordinate lies.
+    """
 
     reasons: str
-    """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times: `reason`, and their number `n`."""
+    """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times:
+    `reason`, and their number `n`.
+    """
 
     unobserved_windows: str
-    """Windows that are marked as having no complete totals: `window_start`, as `totals_differences` writes it, each once."""
+    """Windows that are marked as having no complete totals: `window_start`, as `totals_differences`
+    writes it, each once.
+    """
 
     totals_differences: Callable[[str | None, str | None, bool], str]
-    """Called with the amount's and the currency's column (None where the schema has none), and whether a PREPARED run counts. The text's
-    rows: windows whose totals are not what the three tables add up to, sorted: `window_start` as text, `outcome`, `currency`,
-    `records_in_totals`, `records_in_tables`, `amount_in_totals`, `amount_in_tables`, `same_ids`."""
+    """Called with the amount's and the currency's column (None where the schema has none), and
+    whether a PREPARED run counts. The text's rows: windows whose totals are not what the three
+    tables add up to, sorted: `window_start` as text, `outcome`, `currency`, `records_in_totals`,
+    `records_in_tables`, `amount_in_totals`, `amount_in_tables`, `same_ids`.
+    """
 
 
 def time_bounds(day: str | None) -> dict[str, Any]:
-    """Parameters `first_time` and `last_time`, inclusive: one day (YYYY-MM-DD, UTC), or for None all times that a table can hold.
+    """Parameters `first_time` and `last_time`, inclusive: one day (YYYY-MM-DD, UTC), or for None
+    all times that a table can hold.
 
-    Bounds always, and never `date IS NULL OR ...`: a comparison of the bare column is what lets BigQuery leave out partitions.
+    Bounds always, and never `date IS NULL OR ...`: a comparison of the bare column is what lets
+    BigQuery leave out partitions.
     """
     if day is None:
         return {"first_time": EARLIEST_US, "last_time": LATEST_US}
@@ -85,7 +112,9 @@ def time_bounds(day: str | None) -> dict[str, Any]:
 
 
 def ingest_times(plan_times: Sequence[int]) -> dict[str, Any]:
-    """Parameters `times`, and `first_time` and `last_time` around them, for the sake of partitions. plan_times: microseconds, not empty."""
+    """Parameters `times`, and `first_time` and `last_time` around them, for the sake of partitions.
+    plan_times: microseconds, not empty.
+    """
     return {"times": list(plan_times), "first_time": min(plan_times), "last_time": max(plan_times)}
 
 

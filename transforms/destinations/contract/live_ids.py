@@ -15,4 +15,6 @@ class IdSource(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
-        """Columns `fingerprint` (10 bytes) and `bucket` (int64); times in microseconds. See the destination."""
+        """Columns `fingerprint` (10 bytes) and `bucket` (int64); times in microseconds. See the
+        destination.
+        """

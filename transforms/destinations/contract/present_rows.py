@@ -34,7 +34,9 @@ PRESENT_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class ShardFloor:
-    """Where the rows of a shard begin to be of interest: above `offsets`; a partition that is not in it counts from its beginning."""
+    """Where the rows of a shard begin to be of interest: above `offsets`; a partition that is not
+    in it counts from its beginning.
+    """
 
     shard: int
     offsets: Offsets
@@ -43,21 +45,34 @@ class ShardFloor:
 class PresentSource(Protocol):
     """A destination that can say what of a shard is in its tables."""
 
-    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
-        """Rows of the three tables that belong to one of the `floors`' shards (of `shards`) and lie above its offsets; PRESENT_SCHEMA.
+    def rows_above(
+        self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+    ) -> pa.Table:
+        """Rows of the three tables that belong to one of the `floors`' shards (of `shards`) and lie
+        above its offsets; PRESENT_SCHEMA.
 
-        One query, whatever the number of shards. oldest_event_time_us bounds the two payment tables, which are partitioned by it; None: no
-        bound. The shard of a row is computed from its `transaction_id`, or from its coordinate where it has none (transforms/model/fingerprints.py).
+        One query, whatever the number of shards. oldest_event_time_us bounds the two payment
+        tables, which are partitioned by it; None: no bound. The shard of a row is computed from its
+        `transaction_id`, or from its coordinate where it has none
+        (transforms/model/fingerprints.py).
         """
 
     def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
-        """(shard, table) -> number of the rows that `rows_above` would return without a bound; absent where there are none."""
+        """(shard, table) -> number of the rows that `rows_above` would return without a bound;
+        absent where there are none.
+        """
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
         """How many of `rows` have a row with the same KEY_COLUMNS in `table`."""
 
     def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> the first offset from its begin on that is in none of the three tables and in no gap."""
+        """(topic, partition) -> the first offset from its begin on that is in none of the three
+        tables and in no gap.
+        """
 
-    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> highest event time (microseconds) of payments and duplicates below its end; absent where there are none."""
+    def highest_event_times(
+        self, ends: Mapping[tuple[str, int], int]
+    ) -> dict[tuple[str, int], int]:
+        """(topic, partition) -> highest event time (microseconds) of payments and duplicates below
+        its end; absent where there are none.
+        """

@@ -15,11 +15,15 @@ COMMITTED: Final = "COMMITTED"
 ABORTED: Final = "ABORTED"
 
 GENESIS: Final = "genesis"
-"""run_id of the first record: it holds `--start` resolved to numbers, and only one process can write it."""
+"""run_id of the first record: it holds `--start` resolved to numbers, and only one process can
+write it.
+"""
 
 
 class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did in one partition. Carried forward unchanged (from = to, records = 0) where it read nothing."""
+    """What a run did in one partition. Carried forward unchanged (from = to, records = 0) where it
+    read nothing.
+    """
 
     topic: str
     partition: int
@@ -39,7 +43,9 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     watermark: int | None
     """Microseconds since 1970 after the run: max(start watermark, highest event time - horizon)."""
     position_since: int
-    """Plan time (microseconds) of the first run that recorded this to_offset. While it is still the log's end, nothing has arrived since."""
+    """Plan time (microseconds) of the first run that recorded this to_offset. While it is still the
+    log's end, nothing has arrived since.
+    """
 
 
 class TableProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +54,9 @@ class TableProgress(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     rows: int
     commit_groups: list[list[str]]
-    """Streams that are committed together, at most 10,000 a group; fixed here, since a group that holds a committed stream commits nothing."""
+    """Streams that are committed together, at most 10,000 a group; fixed here, since a group that
+    holds a committed stream commits nothing.
+    """
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +73,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Everything ever read into this destination, also of topics that this run did not name."""
     tables: list[TableProgress]
     lowest_watermark: int | None
-    """Microseconds since 1970: the lowest start watermark of what the run read. Ids that it had expired were not loaded; None: all were."""
+    """Microseconds since 1970: the lowest start watermark of what the run read. Ids that it had
+    expired were not loaded; None: all were.
+    """
     live_ids: int
     state_bytes: int
     settings: dict[str, object]
@@ -80,7 +90,8 @@ def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """rows: with run_id, predecessor and successor. The first one has no predecessor, the last one no successor.
+    """rows: with run_id, predecessor and successor. The first one has no predecessor, the last one
+    no successor.
 
     Raises GuaranteeError when a record is missing or stands outside of the chain.
     """
@@ -92,10 +103,12 @@ def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         successor, at = at["successor"], following.get(at["run_id"])
         if successor != (at["run_id"] if at else None):
             raise GuaranteeError(
-                f"{RUNS}: the chain breaks behind {chain[-1]['run_id']}: its successor {successor} is not the record that follows it."
+                f"{RUNS}: the chain breaks behind {chain[-1]['run_id']}: its successor {successor}"
+                " is not the record that follows it."
             )
     if len(chain) != len(rows):
         raise GuaranteeError(
-            f"{RUNS}: {len(rows)} records, but the chain from its beginning holds {len(chain)}. Run `check`, restore the ledger."
+            f"{RUNS}: {len(rows)} records, but the chain from its beginning holds {len(chain)}. Run"
+            " `check`, restore the ledger."
         )
     return chain

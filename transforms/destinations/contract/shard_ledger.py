@@ -1,17 +1,21 @@
 """The ledger of streaming: which write streams may hold rows of a shard, and who may open new ones.
 
-One row per shard, created before the first job and never deleted. It changes by one statement only, an UPDATE that compares the row's nonce
-and job and sets the whole row, for several shards at once; the number of affected rows tells whether it happened. So the rows of a shard
-have one total order of writers, the *epochs*: whoever wants to write registers fresh streams as the next epoch, then finalizes those of
-all older epochs, and a superseded writer finds every stream closed that it could register.
+One row per shard, created before the first job and never deleted. It changes by one statement only,
+an UPDATE that compares the row's nonce and job and sets the whole row, for several shards at once;
+the number of affected rows tells whether it happened. So the rows of a shard have one total order
+of writers, the *epochs*: whoever wants to write registers fresh streams as the next epoch, then
+finalizes those of all older epochs, and a superseded writer finds every stream closed that it could
+register.
 
-Two jobs never take turns. A job takes its *generation* once, before it is submitted, by `begin_job`: a compare-and-set of the generation
-that it follows, which stamps job id and generation on every row. From then on a change by any other job is refused, for good: generations
-only rise, workers carry the stamp that their job was submitted with and cannot ask for another one. Processes of one job (restarts, a worker
-believed dead) share the stamp; among them the epochs decide.
+Two jobs never take turns. A job takes its *generation* once, before it is submitted, by
+`begin_job`: a compare-and-set of the generation that it follows, which stamps job id and generation
+on every row. From then on a change by any other job is refused, for good: generations only rise,
+workers carry the stamp that their job was submitted with and cannot ask for another one. Processes
+of one job (restarts, a worker believed dead) share the stamp; among them the epochs decide.
 
-What BigQuery makes atomic: one UPDATE ... FROM over literal rows, with its affected rows; two mutating DML statements on one table
-conflict under snapshot isolation, and one of them is refused. Plain INSERTs never conflict, so nothing here relies on one after `create`.
+What BigQuery makes atomic: one UPDATE ... FROM over literal rows, with its affected rows; two
+mutating DML statements on one table conflict under snapshot isolation, and one of them is refused.
+Plain INSERTs never conflict, so nothing here relies on one after `create`.
 """
 
 from __future__ import annotations
@@ -34,7 +38,9 @@ Offsets = dict[str, dict[int, int]]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """The stamp. job_id: chosen anew for every submission. generation: its place in the order of all jobs on this destination, from 1."""
+    """The stamp. job_id: chosen anew for every submission. generation: its place in the order of
+    all jobs on this destination, from 1.
+    """
 
     job_id: str
     generation: int
@@ -43,9 +49,9 @@ class Job(msgspec.Struct, frozen=True):
 class Epoch(msgspec.Struct, frozen=True, array_like=True):
     """One claim of one shard.
 
-    streams: table -> stream while the epoch is open, empty once it is closed.
-    rows: table -> rows that finalize counted; a table is absent before the epoch is closed, and None when its stream had expired: nobody
-    can write to it any more, but nobody knows how many rows it took.
+    streams: table -> stream while the epoch is open, empty once it is closed. rows: table -> rows
+    that finalize counted; a table is absent before the epoch is closed, and None when its stream
+    had expired: nobody can write to it any more, but nobody knows how many rows it took.
     """
 
     number: int
@@ -55,11 +61,13 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(msgspec.Struct, array_like=True):
-    """How far a shard has come, in numbers that can be compared with the tables. Held by its state, and by the ledger.
+    """How far a shard has come, in numbers that can be compared with the tables. Held by its state,
+    and by the ledger.
 
-    epoch, nonce: the claim under which it came so far; 0 and "" before the first.
-    offsets: highest Kafka offset seen; every record of the shard at or below it is in the tables. next_offsets: table -> next stream
-    offset in the streams of the epoch. present: table -> rows above `offsets` that recovery found and the replay has not yet passed.
+    epoch, nonce: the claim under which it came so far; 0 and "" before the first. offsets: highest
+    Kafka offset seen; every record of the shard at or below it is in the tables. next_offsets:
+    table -> next stream offset in the streams of the epoch. present: table -> rows above `offsets`
+    that recovery found and the replay has not yet passed.
     """
 
     epoch: int
@@ -72,10 +80,11 @@ class Progress(msgspec.Struct, array_like=True):
 class ShardRow(msgspec.Struct, frozen=True):
     """One row of the ledger.
 
-    epochs: all that were ever claimed, oldest first; open ones have streams. An older checkpoint may need the counts of any of them.
-    base: what a shard without state starts from; set when a job begins without a checkpoint, and by nothing else: an older checkpoint may
-    hold no state of a shard that a newer one has. latest: the progress of the latest recovery, from which the next adopt counts; rows below
-    it may have been deleted since.
+    epochs: all that were ever claimed, oldest first; open ones have streams. An older checkpoint
+    may need the counts of any of them. base: what a shard without state starts from; set when a job
+    begins without a checkpoint, and by nothing else: an older checkpoint may hold no state of a
+    shard that a newer one has. latest: the progress of the latest recovery, from which the next
+    adopt counts; rows below it may have been deleted since.
     """
 
     shard: int
@@ -92,11 +101,22 @@ class ShardRow(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, nonce=nonce, epochs=[*self.epochs, epoch])
 
     def close(
-        self, rows: Mapping[int, Mapping[str, int | None]], *, base: Progress | None = None, latest: Progress | None = None
+        self,
+        rows: Mapping[int, Mapping[str, int | None]],
+        *,
+        base: Progress | None = None,
+        latest: Progress | None = None,
     ) -> ShardRow:
-        """The row with these epochs closed. rows: epoch -> table -> what finalize counted. base, latest: None leaves what is there."""
-        epochs = [Epoch(one.number, one.nonce, {}, dict(rows[one.number])) if one.number in rows else one for one in self.epochs]
-        return msgspec.structs.replace(self, epochs=epochs, base=base or self.base, latest=latest or self.latest)
+        """The row with these epochs closed. rows: epoch -> table -> what finalize counted. base,
+        latest: None leaves what is there.
+        """
+        epochs = [
+            Epoch(one.number, one.nonce, {}, dict(rows[one.number])) if one.number in rows else one
+            for one in self.epochs
+        ]
+        return msgspec.structs.replace(
+            self, epochs=epochs, base=base or self.base, latest=latest or self.latest
+        )
 
     def older_open_epochs(self) -> list[Epoch]:
         """Epochs before the last that still have streams."""
@@ -110,24 +130,29 @@ class ShardLedger(Protocol):
     """What a destination offers for streaming besides write streams."""
 
     def create_shard_ledger(self, shards: int) -> None:
-        """One row per shard 0..shards-1, TOTALS_SHARD and GAPS_SHARD, with epoch 0; nothing if they are there.
+        """One row per shard 0..shards-1, TOTALS_SHARD and GAPS_SHARD, with epoch 0; nothing if they
+        are there.
 
-        Called before the first job only, by one process. Raises GuaranteeError for another number of shards: an id would meet a shard that
-        does not know it.
+        Called before the first job only, by one process. Raises GuaranteeError for another number
+        of shards: an id would meet a shard that does not know it.
         """
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        """Stamps every row with `job_id` and generation `follows` + 1, in one statement. From here on every other job is refused.
+        """Stamps every row with `job_id` and generation `follows` + 1, in one statement. From here
+        on every other job is refused.
 
-        follows: the generation that the rows carry (0 before the first job). The same call again is success, so a lost answer is asked for
-        again. Raises GuaranteeError when the rows carry another generation: another job has begun.
+        follows: the generation that the rows carry (0 before the first job). The same call again is
+        success, so a lost answer is asked for again. Raises GuaranteeError when the rows carry
+        another generation: another job has begun.
         """
 
     def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
         """In the order of `shards`. Raises GuaranteeError when one has no row."""
 
     def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
-        """Sets all `rows`, if every row in the ledger still has the nonce of `seen` and the stamp of `job`; else sets none of them.
+        """Sets all `rows`, if every row in the ledger still has the nonce of `seen` and the stamp
+        of `job`; else sets none of them.
 
-        One atomic statement. False: nothing was changed by this call; the answer to an earlier one may have been lost, so read again.
+        One atomic statement. False: nothing was changed by this call; the answer to an earlier one
+        may have been lost, so read again.
         """

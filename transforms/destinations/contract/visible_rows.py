@@ -1,4 +1,6 @@
-"""What every destination does alike for a repair (pipeline/run/repair.py, VisibleRows): parameters in, answers out. SQL is each dialect's own."""
+"""What every destination does alike for a repair (pipeline/run/repair.py, VisibleRows): parameters
+in, answers out. SQL is each dialect's own.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +17,58 @@ from transforms.model.tables import ROW_TABLES, TOTALS_SCHEMA
 
 
 def range_parameters(ranges: Sequence[OffsetRange]) -> dict[str, Any]:
-    """Four lists of one length, which a query puts together again: `topics`, `partitions`, `from_offsets`, `to_offsets`."""
+    """Four lists of one length, which a query puts together again: `topics`, `partitions`,
+    `from_offsets`, `to_offsets`.
+    """
     names = ("topics", "partitions", "from_offsets", "to_offsets")
     return {name: [where[index] for where in ranges] for index, name in enumerate(names)}
 
 
-def offsets_by_table(runs: pa.Table, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+def offsets_by_table(
+    runs: pa.Table, ranges: Sequence[OffsetRange]
+) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
     """Per partition of a range and per table of records the sorted offsets, each once.
 
-    runs: `table_name`, `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset` of runs without a hole, within the ranges.
+    runs: `table_name`, `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset` of runs
+    without a hole, within the ranges.
     """
     none = np.empty(0, dtype=np.int64)
     found = {where[:2]: dict.fromkeys(ROW_TABLES, none) for where in ranges}
-    for (table, *position), rows in sorted_groups(runs, ("table_name", "kafka_topic", "kafka_partition"), "first_offset"):
+    for (table, *position), rows in sorted_groups(
+        runs, ("table_name", "kafka_topic", "kafka_partition"), "first_offset"
+    ):
         first, last = (rows.column(name).to_numpy() for name in ("first_offset", "last_offset"))
         found[position[0], position[1]][table] = expand_runs(first, last)
     return found
 
 
-def gaps_by_partition(gaps: pa.Table, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
-    """Per partition of a range the (first, last) of its gaps, sorted. gaps: columns as in `offset_gaps`, within the ranges."""
+def gaps_by_partition(
+    gaps: pa.Table, ranges: Sequence[OffsetRange]
+) -> Mapping[Position, Sequence[tuple[int, int]]]:
+    """Per partition of a range the (first, last) of its gaps, sorted. gaps: columns as in
+    `offset_gaps`, within the ranges.
+    """
     found: dict[Position, Sequence[tuple[int, int]]] = {where[:2]: () for where in ranges}
-    for (topic, partition), rows in sorted_groups(gaps, ("kafka_topic", "kafka_partition"), "first_offset"):
-        found[topic, partition] = list(zip(*(rows.column(name).to_pylist() for name in ("first_offset", "last_offset")), strict=True))
+    for (topic, partition), rows in sorted_groups(
+        gaps, ("kafka_topic", "kafka_partition"), "first_offset"
+    ):
+        found[topic, partition] = list(
+            zip(
+                *(rows.column(name).to_pylist() for name in ("first_offset", "last_offset")),
+                strict=True,
+            )
+        )
     return found
 
 
 def totals_batch(found: pa.Table) -> pa.RecordBatch:
     """Rows of `control_totals`, which may be none, with exactly its columns."""
     return pa.RecordBatch.from_arrays(
-        [column.combine_chunks() for column in found.select(TOTALS_SCHEMA.names).cast(TOTALS_SCHEMA).columns], schema=TOTALS_SCHEMA
+        [
+            column.combine_chunks()
+            for column in found.select(TOTALS_SCHEMA.names).cast(TOTALS_SCHEMA).columns
+        ],
+        schema=TOTALS_SCHEMA,
     )
 
 
@@ -54,18 +78,30 @@ def single_number(found: pa.Table) -> int:
 
 
 class VisibleRows(Protocol):
-    """What a destination can tell of the rows that are visible. Ranges are not empty, and at most one for each partition.
+    """What a destination can tell of the rows that are visible. Ranges are not empty, and at most
+    one for each partition.
 
-    All at once: the tables are not sorted by coordinates, so each question reads their coordinates as a whole.
+    All at once: the tables are not sorted by coordinates, so each question reads their coordinates
+    as a whole.
     """
 
-    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
-        """Per partition of a range and table of records the sorted offsets in the range that have a row there, each once."""
+    def present_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+        """Per partition of a range and table of records the sorted offsets in the range that have a
+        row there, each once.
+        """
 
-    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
-        """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it, sorted."""
+    def present_gaps(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[Position, Sequence[tuple[int, int]]]:
+        """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it,
+        sorted.
+        """
 
-    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+    def present_totals(
+        self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
+    ) -> pa.RecordBatch:
         """Rows of `control_totals`, as the visible rows of the ranges add up to them."""
 
     def count_rows(self) -> int:

@@ -1,8 +1,11 @@
-"""The one contract behind every destination: write streams, as BigQuery's Storage Write API has them.
+"""The one contract behind every destination: write streams, as BigQuery's Storage Write API has
+them.
 
-Create a stream, append batches at given offsets, finalize, commit. What each call promises, and what its errors prove, is written
-here once; `tests/unit/destinations/contract/write_streams.py` states it as tests that every destination passes.
-Source: https://cloud.google.com/bigquery/docs/write-api and `google.cloud.bigquery.storage.v1.BigQueryWrite`.
+Create a stream, append batches at given offsets, finalize, commit. What each call promises, and
+what its errors prove, is written here once; `tests/unit/destinations/contract/write_streams.py`
+states it as tests that every destination passes. Source:
+https://cloud.google.com/bigquery/docs/write-api and
+`google.cloud.bigquery.storage.v1.BigQueryWrite`.
 """
 
 from __future__ import annotations
@@ -63,7 +66,9 @@ class Acknowledgement(Protocol):
     """An append that is under way."""
 
     def wait(self) -> int:
-        """The offset behind the rows, once they are durable. Raises what the append was refused with; see WriteStreams.send."""
+        """The offset behind the rows, once they are durable. Raises what the append was refused
+        with; see WriteStreams.send.
+        """
 
 
 @dataclass(frozen=True)
@@ -80,22 +85,29 @@ class WriteStreams(Protocol):
     """Write streams of one destination. Calls may come from several threads, one thread per stream."""
 
     def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
-        """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM. Its name is unique for ever."""
+        """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM. Its name is unique
+        for ever.
+        """
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
-        """Adds `rows` at `offset` of the stream. Several may be under way, in the order of their offsets; none counts before its `wait`.
+        """Adds `rows` at `offset` of the stream. Several may be under way, in the order of their
+        offsets; none counts before its `wait`.
 
-        Durable when acknowledged; visible then in a COMMITTED stream, after the commit in a PENDING one. `send` or `wait` raises
-        OffsetAlreadyExists (DifferentRows where the destination can tell), OffsetOutOfRange, StreamFinalized, StreamNotFound; then nothing was
-        written by this append.
+        Durable when acknowledged; visible then in a COMMITTED stream, after the commit in a PENDING
+        one. `send` or `wait` raises OffsetAlreadyExists (DifferentRows where the destination can
+        tell), OffsetOutOfRange, StreamFinalized, StreamNotFound; then nothing was written by this
+        append.
         """
 
     def finalize_stream(self, stream: str) -> int:
-        """Closes the stream for appends and returns its number of rows. Idempotent. Raises StreamNotFound."""
+        """Closes the stream for appends and returns its number of rows. Idempotent. Raises
+        StreamNotFound.
+        """
 
     def commit_streams(self, table: str, streams: list[str]) -> None:
         """Makes all rows of all PENDING `streams` visible in `table` at once, or none.
 
-        Raises StreamNotFound, StreamNotFinalized, or StreamAlreadyCommitted; then nothing was committed by this call. Groups are fixed in
-        the run record, so StreamAlreadyCommitted on one stream means that the whole group is.
+        Raises StreamNotFound, StreamNotFinalized, or StreamAlreadyCommitted; then nothing was
+        committed by this call. Groups are fixed in the run record, so StreamAlreadyCommitted on one
+        stream means that the whole group is.
         """

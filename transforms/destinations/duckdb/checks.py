@@ -7,7 +7,16 @@ from typing import Final
 from transforms.destinations.contract.checks import OFFSETS_PER_BLOCK, CheckQueries
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED
 from transforms.destinations.duckdb.totals import totals_of_rows
-from transforms.model.tables import AUDIT_VIEW, DUPLICATES, GAPS, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
+from transforms.model.tables import (
+    AUDIT_VIEW,
+    DUPLICATES,
+    GAPS,
+    PAYMENTS,
+    REJECTED,
+    ROW_TABLES,
+    RUNS,
+    TOTALS,
+)
 from transforms.model.totals import UNOBSERVED
 
 
@@ -26,21 +35,25 @@ def _not_in_flight(table: str) -> str:
 
 
 ROWS: Final = " UNION ALL ".join(
-    f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES
+    f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset FROM {table}"
+    for table in ROW_TABLES
 )
 """All rows of the three tables, with the name of the table."""
 
 _COPIES: Final = " UNION ALL ".join(
-    f"SELECT {table == PAYMENTS} AS is_payment, transaction_id, epoch_us(event_time) AS event_time_us, kafka_topic, kafka_partition,"
+    f"SELECT {table == PAYMENTS} AS is_payment, transaction_id, epoch_us(event_time) AS"
+    " event_time_us, kafka_topic, kafka_partition,"
     f" kafka_offset FROM {table} WHERE transaction_id IN (FROM repeated)"
     for table in (PAYMENTS, DUPLICATES)
 )
 
 
 def offset_runs(rows: str, keys: str) -> str:
-    """Runs without a hole for each value of the columns `keys`: those, `first_offset`, `last_offset`, and `n` rows.
+    """Runs without a hole for each value of the columns `keys`: those, `first_offset`,
+    `last_offset`, and `n` rows.
 
-    rows: what stands in FROM. DENSE_RANK gives a repeated offset its number once, so that it is part of its run.
+    rows: what stands in FROM. DENSE_RANK gives a repeated offset its number once, so that it is
+    part of its run.
     """
     return f"""SELECT {keys}, MIN(kafka_offset) AS first_offset, MAX(kafka_offset) AS last_offset, COUNT(*) AS n FROM (
         SELECT {keys}, kafka_offset, kafka_offset // {OFFSETS_PER_BLOCK} AS block, kafka_offset - DENSE_RANK() OVER (
@@ -76,8 +89,14 @@ WHERE r.kafka_offset < g.to_offset GROUP BY ALL
 """
 
 
-def _totals_differences(amount_column: str | None, currency_column: str | None, with_run_in_flight: bool) -> str:
-    found = totals_of_rows((lambda table: table) if with_run_in_flight else _not_in_flight, amount_column, currency_column)
+def _totals_differences(
+    amount_column: str | None, currency_column: str | None, with_run_in_flight: bool
+) -> str:
+    found = totals_of_rows(
+        (lambda table: table) if with_run_in_flight else _not_in_flight,
+        amount_column,
+        currency_column,
+    )
     return f"""
 WITH found AS ({found}), told AS (
     SELECT window_start, outcome, currency, SUM(records) AS records, SUM(amount) AS amount, SUM(checksum) % (1::HUGEINT << 60) AS checksum

@@ -1,4 +1,6 @@
-"""The embedded destination: one DuckDB file behind the write-stream contract, no stronger than that contract."""
+"""The embedded destination: one DuckDB file behind the write-stream contract, no stronger than that
+contract.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ _T = TypeVar("_T")
 
 
 class DuckDBDestination:
-    """Picklable: only the path travels. `with destination:` opens the file while it is needed; every other call needs it open."""
+    """Picklable: only the path travels. `with destination:` opens the file while it is needed;
+    every other call needs it open.
+    """
 
     checks = DUCKDB_CHECKS
 
@@ -76,13 +80,22 @@ class DuckDBDestination:
         return None
 
     def create_tables(self, schema: PaymentSchema) -> None:
-        """Tables and views that are missing, and new nullable columns. Raises GuaranteeError where an existing table differs."""
+        """Tables and views that are missing, and new nullable columns. Raises GuaranteeError where
+        an existing table differs.
+        """
         create_tables(self._cursor(), schema.arrow_fields())
 
     def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
-        """(what was looked at, what was found). Raises GuaranteeError where a run would be refused. Changes nothing."""
+        """(what was looked at, what was found). Raises GuaranteeError where a run would be refused.
+        Changes nothing.
+        """
         check_tables(self._cursor(), schema.arrow_fields())
-        yield "tables", "all fit the schema" if self.has_tables() else "not there yet: the first run creates them"
+        yield (
+            "tables",
+            "all fit the schema"
+            if self.has_tables()
+            else "not there yet: the first run creates them",
+        )
 
     def has_tables(self) -> bool:
         """False for a file that no run has written to."""
@@ -90,7 +103,10 @@ class DuckDBDestination:
 
     def is_empty(self) -> bool:
         """No row in any of the three tables of records."""
-        return not any(self._cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ROW_TABLES)
+        return not any(
+            self._cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+            for table in ROW_TABLES
+        )
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         return self._cursor().sql(sql, params=parameters or {}).to_arrow_table()
@@ -102,7 +118,9 @@ class DuckDBDestination:
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
         encoded = duckdb_streams.EncodedRows(rows)
-        return Acknowledged(self._atomically(lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded)))
+        return Acknowledged(
+            self._atomically(lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded))
+        )
 
     def finalize_stream(self, stream: str) -> int:
         return self._atomically(lambda cursor: duckdb_streams.finalize(cursor, stream))
@@ -111,46 +129,60 @@ class DuckDBDestination:
         self._atomically(lambda cursor: duckdb_streams.commit(cursor, table, streams))
 
     def discard_streams(self, keep: Collection[str]) -> int:
-        """Removes PENDING streams that are not committed and not in `keep`, with their rows; how many."""
+        """Removes PENDING streams that are not committed and not in `keep`, with their rows; how
+        many.
+        """
         return self._atomically(lambda cursor: duckdb_streams.discard(cursor, keep))
 
     # The ledger.
 
     def read_runs(self) -> list[RunRecord]:
-        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is broken."""
+        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
+        broken.
+        """
         return duckdb_ledger.read_runs(self._cursor())
 
     def claim_run(self, record: RunRecord) -> bool:
-        """Follows the record's predecessor and writes the whole record, atomically. False: somebody else has followed it already."""
+        """Follows the record's predecessor and writes the whole record, atomically. False: somebody
+        else has followed it already.
+        """
         try:
             return self._atomically(lambda cursor: duckdb_ledger.claim(cursor, record))
         except (duckdb.TransactionException, duckdb.ConstraintException):
-            # Two claims met: DuckDB lets one through and refuses the other when it writes or commits.
+            # Two claims met: DuckDB lets one through and refuses the other when it writes or
+            # commits.
             return False
 
     def mark_run(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
         self._atomically(lambda cursor: duckdb_ledger.mark(cursor, run_id, status))
 
-    # Streaming: transforms/destinations/contract/shard_ledger.py and transforms/stream/present_rows.py are the contract.
+    # Streaming: transforms/destinations/contract/shard_ledger.py and
+    # transforms/stream/present_rows.py are the contract.
 
     def create_shard_ledger(self, shards: int) -> None:
         self._atomically(lambda cursor: duckdb_shard_ledger.create(cursor, shards))
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        return self._atomically(lambda cursor: duckdb_shard_ledger.begin_job(cursor, job_id, follows))
+        return self._atomically(
+            lambda cursor: duckdb_shard_ledger.begin_job(cursor, job_id, follows)
+        )
 
     def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
         return duckdb_shard_ledger.read(self._cursor(), shards)
 
     def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         try:
-            return self._atomically(lambda cursor: duckdb_shard_ledger.swap(cursor, job, seen, rows))
+            return self._atomically(
+                lambda cursor: duckdb_shard_ledger.swap(cursor, job, seen, rows)
+            )
         except duckdb.TransactionException:
             # Two changes of one row met: DuckDB lets one through and refuses the other.
             return False
 
-    def rows_above(self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+    def rows_above(
+        self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+    ) -> pa.Table:
         return duckdb_present_rows.rows_above(self._cursor(), shards, floors, oldest_event_time_us)
 
     def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
@@ -159,7 +191,9 @@ class DuckDBDestination:
     def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         return duckdb_present_rows.first_missing(self._cursor(), begins)
 
-    def highest_event_times(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    def highest_event_times(
+        self, ends: Mapping[tuple[str, int], int]
+    ) -> dict[tuple[str, int], int]:
         return duckdb_present_rows.highest_event_times(self._cursor(), ends)
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
@@ -174,35 +208,51 @@ class DuckDBDestination:
     # Reports, until the driver has read them.
 
     def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
-        self._cursor().execute(f"INSERT INTO {REPORTS} VALUES (?, ?, ?)", [run_id, attempt, reports])
+        self._cursor().execute(
+            f"INSERT INTO {REPORTS} VALUES (?, ?, ?)", [run_id, attempt, reports]
+        )
 
     def read_reports(self, run_id: str) -> dict[str, list[bytes]]:
         """Attempt -> its complete set."""
-        rows = self._cursor().execute(f"SELECT attempt, reports FROM {REPORTS} WHERE run_id = ?", [run_id]).fetchall()
+        rows = (
+            self._cursor()
+            .execute(f"SELECT attempt, reports FROM {REPORTS} WHERE run_id = ?", [run_id])
+            .fetchall()
+        )
         return {attempt: list(reports) for attempt, reports in rows}
 
     def discard_reports(self, keep_run_id: str | None) -> None:
-        self._cursor().execute(f"DELETE FROM {REPORTS} WHERE run_id IS DISTINCT FROM ?", [keep_run_id])
+        self._cursor().execute(
+            f"DELETE FROM {REPORTS} WHERE run_id IS DISTINCT FROM ?", [keep_run_id]
+        )
 
     # What the tables know.
 
     def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
-        """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in payment_transactions that this watermark has not expired.
+        """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in
+        payment_transactions that this watermark has not expired.
 
-        expired_before: microseconds, None for all ids; bucket: minute of the latest event time over payments and duplicates.
+        expired_before: microseconds, None for all ids; bucket: minute of the latest event time over
+        payments and duplicates.
         """
         table = self.query(LIVE_IDS, live_ids_parameters(expired_before, extra_retention))
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(pa.binary(10)))
 
     # What a repair asks: pipeline/run/repair.py, VisibleRows.
 
-    def present_offsets(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+    def present_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
         return duckdb_present.present_offsets(self.query, ranges)
 
-    def present_gaps(self, ranges: Sequence[OffsetRange]) -> Mapping[Position, Sequence[tuple[int, int]]]:
+    def present_gaps(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[Position, Sequence[tuple[int, int]]]:
         return duckdb_present.present_gaps(self.query, ranges)
 
-    def present_totals(self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None) -> pa.RecordBatch:
+    def present_totals(
+        self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
+    ) -> pa.RecordBatch:
         return duckdb_present.present_totals(self.query, ranges, amount_column, currency_column)
 
     def count_rows(self) -> int:

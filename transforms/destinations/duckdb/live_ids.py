@@ -1,4 +1,5 @@
-"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over it and `duplicate_transactions`.
+"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over
+it and `duplicate_transactions`.
 
 A duplicate or a rejected row alone makes no id known: its payment may not be visible yet.
 """
@@ -27,4 +28,8 @@ _EVERYTHING: Final = -(1 << 62)
 
 
 def live_ids_parameters(expired_before: int | None, extra_retention: int) -> dict[str, Any]:
-    return {"oldest": _EVERYTHING if expired_before is None else first_live_time(expired_before, extra_retention)}
+    return {
+        "oldest": _EVERYTHING
+        if expired_before is None
+        else first_live_time(expired_before, extra_retention)
+    }

@@ -1,4 +1,6 @@
-"""What of a shard is in the tables, in DuckDB's SQL: the rule of transforms/model/fingerprints.py a second time."""
+"""What of a shard is in the tables, in DuckDB's SQL: the rule of transforms/model/fingerprints.py a
+second time.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,20 @@ import pyarrow as pa
 
 from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
 from transforms.destinations.contract.shard_ledger import Offsets
-from transforms.model.tables import DUPLICATES, GAPS, GAPS_SCHEMA, PAYMENTS, REJECTED, ROW_TABLES, TOTALS, TOTALS_TABLE_SCHEMA
+from transforms.model.tables import (
+    DUPLICATES,
+    GAPS,
+    GAPS_SCHEMA,
+    PAYMENTS,
+    REJECTED,
+    ROW_TABLES,
+    TOTALS,
+    TOTALS_TABLE_SCHEMA,
+)
 
 _PAYMENT_ROWS: Final = " UNION ALL ".join(
-    f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset, transaction_id AS hashed, epoch_us(event_time) AS event_time_us"
+    f"SELECT '{table}' AS table_name, kafka_topic, kafka_partition, kafka_offset, transaction_id AS"
+    " hashed, epoch_us(event_time) AS event_time_us"
     f" FROM {table} WHERE epoch_us(event_time) >= $oldest"
     for table in (PAYMENTS, DUPLICATES)
 )
@@ -35,32 +47,64 @@ FROM sharded s LEFT JOIN _floors f ON f.shard = s.shard AND f.kafka_topic = s.ka
 WHERE s.shard IN (SELECT unnest($wanted::INTEGER[])) AND (f.above IS NULL OR kafka_offset > f.above)
 """
 _COUNT_ABOVE: Final = f"SELECT shard, table_name, COUNT(*) FROM ({_ROWS_ABOVE}) GROUP BY ALL"
-_FLOORS: Final = pa.schema([("shard", pa.int32()), ("kafka_topic", pa.string()), ("kafka_partition", pa.int32()), ("above", pa.int64())])
+_FLOORS: Final = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("kafka_topic", pa.string()),
+        ("kafka_partition", pa.int32()),
+        ("above", pa.int64()),
+    ]
+)
 _EVERYTHING: Final = -(1 << 62)
 
 
-def rows_above(cursor: duckdb.DuckDBPyConnection, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> pa.Table:
+def rows_above(
+    cursor: duckdb.DuckDBPyConnection,
+    shards: int,
+    floors: Sequence[ShardFloor],
+    oldest_event_time_us: int | None,
+) -> pa.Table:
     with _registered(cursor, floors):
-        return cursor.sql(_ROWS_ABOVE, params=_parameters(shards, floors, oldest_event_time_us)).to_arrow_table().cast(PRESENT_SCHEMA)
+        return (
+            cursor.sql(_ROWS_ABOVE, params=_parameters(shards, floors, oldest_event_time_us))
+            .to_arrow_table()
+            .cast(PRESENT_SCHEMA)
+        )
 
 
-def count_above(cursor: duckdb.DuckDBPyConnection, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+def count_above(
+    cursor: duckdb.DuckDBPyConnection, shards: int, floors: Sequence[ShardFloor]
+) -> dict[tuple[int, str], int]:
     with _registered(cursor, floors):
         found = cursor.execute(_COUNT_ABOVE, _parameters(shards, floors, None)).fetchall()
     return {(shard, table): count for shard, table, count in found}
 
 
-def _parameters(shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None) -> dict[str, Any]:
+def _parameters(
+    shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+) -> dict[str, Any]:
     oldest = _EVERYTHING if oldest_event_time_us is None else oldest_event_time_us
     return {"shards": shards, "oldest": oldest, "wanted": [floor.shard for floor in floors]}
 
 
 @contextmanager
 def _registered(cursor: duckdb.DuckDBPyConnection, floors: Sequence[ShardFloor]) -> Iterator[None]:
-    """`_floors` for the query. A partition that only some of the shards know counts from its beginning for the others."""
-    partitions = {(topic, partition) for floor in floors for topic, known in floor.offsets.items() for partition in known}
+    """`_floors` for the query. A partition that only some of the shards know counts from its
+    beginning for the others.
+    """
+    partitions = {
+        (topic, partition)
+        for floor in floors
+        for topic, known in floor.offsets.items()
+        for partition in known
+    }
     rows = [
-        {"shard": floor.shard, "kafka_topic": topic, "kafka_partition": partition, "above": floor.offsets.get(topic, {}).get(partition, -1)}
+        {
+            "shard": floor.shard,
+            "kafka_topic": topic,
+            "kafka_partition": partition,
+            "above": floor.offsets.get(topic, {}).get(partition, -1),
+        }
         for floor in floors
         for topic, partition in partitions
     ]
@@ -74,14 +118,17 @@ def _registered(cursor: duckdb.DuckDBPyConnection, floors: Sequence[ShardFloor])
 def count_present(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatch) -> int:
     keys = ", ".join(KEY_COLUMNS[table])
     cursor.register("_wanted", pa.Table.from_batches([rows.select(list(KEY_COLUMNS[table]))]))
-    ((found,),) = cursor.execute(f"SELECT COUNT(*) FROM _wanted WHERE ({keys}) IN (SELECT ({keys}) FROM {table})").fetchall()
+    ((found,),) = cursor.execute(
+        f"SELECT COUNT(*) FROM _wanted WHERE ({keys}) IN (SELECT ({keys}) FROM {table})"
+    ).fetchall()
     cursor.unregister("_wanted")
     return int(found)
 
 
 def totals_since(cursor: duckdb.DuckDBPyConnection, epoch: int, stream_offset: int) -> pa.Table:
     found = cursor.sql(
-        f"SELECT * FROM {TOTALS} WHERE stream_epoch > $epoch OR (stream_epoch = $epoch AND stream_offset >= $stream_offset)",
+        f"SELECT * FROM {TOTALS} WHERE stream_epoch > $epoch OR (stream_epoch = $epoch AND"
+        " stream_offset >= $stream_offset)",
         params={"epoch": epoch, "stream_offset": stream_offset},
     )
     return found.to_arrow_table().select(TOTALS_TABLE_SCHEMA.names).cast(TOTALS_TABLE_SCHEMA)
@@ -90,7 +137,8 @@ def totals_since(cursor: duckdb.DuckDBPyConnection, epoch: int, stream_offset: i
 def gaps_above(cursor: duckdb.DuckDBPyConnection, offsets: Offsets) -> pa.Table:
     with _registered(cursor, [ShardFloor(0, offsets)]):
         found = cursor.sql(
-            f"SELECT g.* FROM {GAPS} g LEFT JOIN _floors USING (kafka_topic, kafka_partition) WHERE above IS NULL OR first_offset > above"
+            f"SELECT g.* FROM {GAPS} g LEFT JOIN _floors USING (kafka_topic, kafka_partition) WHERE"
+            " above IS NULL OR first_offset > above"
         )
         return found.to_arrow_table().select(GAPS_SCHEMA.names).cast(GAPS_SCHEMA)
 
@@ -98,7 +146,8 @@ def gaps_above(cursor: duckdb.DuckDBPyConnection, offsets: Offsets) -> pa.Table:
 _COVERED: Final = " UNION ALL ".join(
     [
         *(
-            f"SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset, kafka_offset AS last_offset FROM {table}"
+            "SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset, kafka_offset AS"
+            f" last_offset FROM {table}"
             for table in ROW_TABLES
         ),
         f"SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM {GAPS}",
@@ -125,17 +174,28 @@ SELECT kafka_topic, kafka_partition, MAX(epoch_us(event_time)) FROM (
 """
 
 
-def first_missing(cursor: duckdb.DuckDBPyConnection, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+def first_missing(
+    cursor: duckdb.DuckDBPyConnection, begins: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
     return _per_partition(cursor, _FIRST_MISSING, begins)
 
 
-def highest_event_times(cursor: duckdb.DuckDBPyConnection, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+def highest_event_times(
+    cursor: duckdb.DuckDBPyConnection, ends: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
     return _per_partition(cursor, _HIGHEST, ends)
 
 
-def _per_partition(cursor: duckdb.DuckDBPyConnection, sql: str, at: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-    schema = pa.schema([("kafka_topic", pa.string()), ("kafka_partition", pa.int32()), ("bound", pa.int64())])
-    rows = [{"kafka_topic": topic, "kafka_partition": partition, "bound": offset} for (topic, partition), offset in at.items()]
+def _per_partition(
+    cursor: duckdb.DuckDBPyConnection, sql: str, at: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
+    schema = pa.schema(
+        [("kafka_topic", pa.string()), ("kafka_partition", pa.int32()), ("bound", pa.int64())]
+    )
+    rows = [
+        {"kafka_topic": topic, "kafka_partition": partition, "bound": offset}
+        for (topic, partition), offset in at.items()
+    ]
     cursor.register("_at", pa.Table.from_pylist(rows, schema=schema))
     found = cursor.execute(sql).fetchall()
     cursor.unregister("_at")

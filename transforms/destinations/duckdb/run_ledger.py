@@ -13,13 +13,16 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
 _COLUMNS: Final = (
-    "run_id, predecessor, successor, status, epoch_us(plan_time) AS plan_time, cluster_id, partitions, tables, lowest_watermark, live_ids, state_bytes,"
+    "run_id, predecessor, successor, status, epoch_us(plan_time) AS plan_time, cluster_id,"
+    " partitions, tables, lowest_watermark, live_ids, state_bytes,"
     " settings, repairs"
 )
 
 
 def read_runs(cursor: duckdb.DuckDBPyConnection) -> list[RunRecord]:
-    """In the order of the chain. Raises GuaranteeError when a record is missing or stands outside of it."""
+    """In the order of the chain. Raises GuaranteeError when a record is missing or stands outside
+    of it.
+    """
     result = cursor.execute(f"SELECT {_COLUMNS} FROM {RUNS}")
     names = [column[0] for column in result.description or []]
     rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
@@ -27,16 +30,20 @@ def read_runs(cursor: duckdb.DuckDBPyConnection) -> list[RunRecord]:
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
-    """Within the caller's transaction: compare-and-set of the predecessor's successor, and the insert.
+    """Within the caller's transaction: compare-and-set of the predecessor's successor, and the
+    insert.
 
-    A repair ends the run that it repairs in the same transaction: between the two its rows would belong to nobody.
+    A repair ends the run that it repairs in the same transaction: between the two its rows would
+    belong to nobody.
     """
     if record.predecessor is None:
         if cursor.execute(f"SELECT 1 FROM {RUNS} LIMIT 1").fetchone():
             return False
     else:
         changed = cursor.execute(
-            f"UPDATE {RUNS} SET successor = ? WHERE run_id = ? AND successor IS NULL RETURNING run_id", [record.run_id, record.predecessor]
+            f"UPDATE {RUNS} SET successor = ? WHERE run_id = ? AND successor IS NULL RETURNING"
+            " run_id",
+            [record.run_id, record.predecessor],
         ).fetchall()
         if len(changed) != 1:
             return False
@@ -67,7 +74,10 @@ def mark(cursor: duckdb.DuckDBPyConnection, run_id: str, status: str) -> None:
     if found == (status,):
         return
     if found != (PREPARED,):
-        raise GuaranteeError(f"{RUNS}: run {run_id} is {found[0] if found else 'not there'}, so it cannot become {status}.")
+        raise GuaranteeError(
+            f"{RUNS}: run {run_id} is {found[0] if found else 'not there'}, so it cannot become"
+            f" {status}."
+        )
     cursor.execute(f"UPDATE {RUNS} SET status = ? WHERE run_id = ?", [status, run_id])
 
 

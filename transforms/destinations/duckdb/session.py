@@ -1,4 +1,6 @@
-"""One open DuckDB file per process, only while somebody needs it: DuckDB locks the file against every other process."""
+"""One open DuckDB file per process, only while somebody needs it: DuckDB locks the file against
+every other process.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ from transforms.model.errors import GuaranteeError, UsageError
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
-    # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default, 80 % of the machine, is not ours to take.
+    # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default,
+    # 80 % of the machine, is not ours to take.
     "memory_limit": "1GB",
     "preserve_insertion_order": "false",
-    # Pending rows are written, read once and deleted: a checkpoint in between (the default is every 16 MB) would write them twice.
+    # Pending rows are written, read once and deleted: a checkpoint in between (the default is every
+    # 16 MB) would write them twice.
     "wal_autocheckpoint": "1GB",
 }
 
@@ -27,9 +31,13 @@ _GUARD: Final = threading.RLock()
 
 
 def acquire(
-    path: str, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    path: str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> duckdb.DuckDBPyConnection:
-    """The process's connection to `path`, counted. Raises GuaranteeError when another process holds the file for too long."""
+    """The process's connection to `path`, counted. Raises GuaranteeError when another process holds
+    the file for too long.
+    """
     real = os.path.realpath(path)
     with _GUARD:
         connection, users = _OPEN.get(real, (None, 0))
@@ -51,7 +59,9 @@ def release(path: str) -> None:
         connection.close()
 
 
-def _connect(path: str, clock: Callable[[], float], sleep: Callable[[float], None]) -> duckdb.DuckDBPyConnection:
+def _connect(
+    path: str, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> duckdb.DuckDBPyConnection:
     deadline = clock() + LOCK_WAIT_SECONDS
     while True:
         try:
@@ -59,12 +69,14 @@ def _connect(path: str, clock: Callable[[], float], sleep: Callable[[float], Non
         except duckdb.IOException as error:
             if "lock" not in str(error).lower():
                 raise UsageError(
-                    f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error}). Give the path of a file that run has written to, or of"
+                    f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error})."
+                    " Give the path of a file that run has written to, or of"
                     " one that does not exist yet in a folder that can be written to."
                 ) from error
             if clock() >= deadline:
                 raise GuaranteeError(
-                    f"--destination=duckdb:{path}: another process has the file open ({error}). Only one can write to a DuckDB file;"
+                    f"--destination=duckdb:{path}: another process has the file open ({error})."
+                    " Only one can write to a DuckDB file;"
                     " wait for it to end, or close it, and start again."
                 ) from error
             sleep(_RETRY_SECONDS)

@@ -1,8 +1,9 @@
-"""Write streams as tables of DuckDB. Each function is one step of the contract, within the caller's transaction.
+"""Write streams as tables of DuckDB. Each function is one step of the contract, within the caller's
+transaction.
 
-Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written by one transaction; commit moves them
-table by table. Rows of a COMMITTED stream go into their table by that transaction. A digest per append makes other bytes at a known offset
-an error.
+Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written
+by one transaction; commit moves them table by table. Rows of a COMMITTED stream go into their table
+by that transaction. A digest per append makes other bytes at a known offset an error.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def create(cursor: duckdb.DuckDBPyConnection, table: str, kind: str) -> str:
 
 def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
     """Removes PENDING streams that are not committed and not in `keep`, with their rows; how many."""
-    found = cursor.execute(f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'").fetchall()
+    found = cursor.execute(
+        f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'"
+    ).fetchall()
     gone = [stream for (stream,) in found if stream not in keep]
     for table in (APPENDS, STREAMS):
         cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [gone])
@@ -49,7 +52,9 @@ def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
 
 
 class EncodedRows:
-    """Rows as they wait for their commit. Encoding is apart from the append, so that no transaction is open meanwhile."""
+    """Rows as they wait for their commit. Encoding is apart from the append, so that no transaction
+    is open meanwhile.
+    """
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self.rows: int = rows.num_rows
@@ -60,13 +65,19 @@ class EncodedRows:
         return pa.ipc.open_stream(self.ipc)
 
 
-def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows) -> int:
+def append(
+    cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows
+) -> int:
     table, next_offset, state, kind = _stream(cursor, stream)
     if offset < next_offset:
-        known = cursor.execute(f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]).fetchone()
+        known = cursor.execute(
+            f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]
+        ).fetchone()
         if known != (encoded.digest,):
             raise DifferentRows(stream, f"offset {offset} holds other rows")
-        raise OffsetAlreadyExists(stream, f"offset {offset} was written before; the stream ends at {next_offset}")
+        raise OffsetAlreadyExists(
+            stream, f"offset {offset} was written before; the stream ends at {next_offset}"
+        )
     if state != _OPEN:
         raise StreamFinalized(stream, "it takes no more rows")
     if offset > next_offset:
@@ -74,8 +85,13 @@ def append(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded:
     waiting = encoded.ipc if kind == PENDING_STREAM else None
     if kind == COMMITTED_STREAM:
         _insert(cursor, table, encoded.reader())
-    cursor.execute(f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)", [stream, offset, encoded.rows, encoded.digest, waiting])
-    cursor.execute(f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream])
+    cursor.execute(
+        f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)",
+        [stream, offset, encoded.rows, encoded.digest, waiting],
+    )
+    cursor.execute(
+        f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream]
+    )
     return offset + encoded.rows
 
 
@@ -90,7 +106,10 @@ def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) ->
     for stream in streams:
         its_table, _, state, kind = _stream(cursor, stream)
         if (its_table, kind) != (table, PENDING_STREAM):
-            raise ValueError(f"stream {stream} is a {kind} stream of {its_table}; only PENDING streams of {table} can be committed to it")
+            raise ValueError(
+                f"stream {stream} is a {kind} stream of {its_table}; only PENDING streams of"
+                f" {table} can be committed to it"
+            )
         if state == _COMMITTED:
             raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
         if state != _FINALIZED:
@@ -98,7 +117,9 @@ def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) ->
     for page in _pages(cursor, streams):
         _insert(cursor, table, _rows_of(cursor, page))
     cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
-    cursor.execute(f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams])
+    cursor.execute(
+        f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams]
+    )
 
 
 def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchReader) -> None:
@@ -110,9 +131,12 @@ def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchR
 
 
 def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
-    """Streams that have rows, several to one INSERT: one for each would leave half-filled row groups and take twice as long."""
+    """Streams that have rows, several to one INSERT: one for each would leave half-filled row
+    groups and take twice as long.
+    """
     sizes = cursor.execute(
-        f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?)) GROUP BY stream ORDER BY stream",
+        f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?))"
+        " GROUP BY stream ORDER BY stream",
         [streams],
     ).fetchall()
     page: list[str] = []
@@ -129,22 +153,30 @@ def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[li
 
 def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.RecordBatchReader:
     """The rows of streams that have some, decompressed while they are read."""
-    blobs = cursor.execute(f"SELECT ipc FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams]).fetchall()
+    blobs = cursor.execute(
+        f"SELECT ipc FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams]
+    ).fetchall()
     with pa.ipc.open_stream(blobs[0][0]) as first:
         schema = first.schema
-    return pa.RecordBatchReader.from_batches(schema, (batch for (blob,) in blobs for batch in _from_ipc(blob)))
+    return pa.RecordBatchReader.from_batches(
+        schema, (batch for (blob,) in blobs for batch in _from_ipc(blob))
+    )
 
 
 def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, str, str]:
     """(table, next offset, state, kind)."""
-    found = cursor.execute(f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]).fetchall()
+    found = cursor.execute(
+        f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]
+    ).fetchall()
     if not found:
         raise StreamNotFound(stream, "there is no such stream")
     return (found[0][0], found[0][1], found[0][2], found[0][3])
 
 
 def _to_ipc(rows: pa.RecordBatch) -> bytes:
-    """Times lose their zone here: DuckDB's conversion from TIMESTAMPTZ would follow the session's zone."""
+    """Times lose their zone here: DuckDB's conversion from TIMESTAMPTZ would follow the session's
+    zone.
+    """
     columns = [_without_zone(column) for column in rows.columns]
     plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
     sink = pa.BufferOutputStream()

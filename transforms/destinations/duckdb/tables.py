@@ -39,18 +39,25 @@ RUNS_DDL: Final = f"""CREATE TABLE IF NOT EXISTS {RUNS} (
     live_ids BIGINT, state_bytes BIGINT, settings JSON, repairs VARCHAR)"""
 
 _INTERNAL_DDL: Final = (
-    f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY, table_name VARCHAR NOT NULL, next_offset BIGINT NOT NULL,"
+    f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY, table_name VARCHAR NOT"
+    " NULL, next_offset BIGINT NOT NULL,"
     " state VARCHAR NOT NULL, kind VARCHAR NOT NULL)",
-    f"CREATE TABLE IF NOT EXISTS {APPENDS} (stream VARCHAR NOT NULL, stream_offset BIGINT NOT NULL, row_count BIGINT NOT NULL,"
+    f"CREATE TABLE IF NOT EXISTS {APPENDS} (stream VARCHAR NOT NULL, stream_offset BIGINT NOT NULL,"
+    " row_count BIGINT NOT NULL,"
     " digest BLOB NOT NULL, ipc BLOB)",
-    f"CREATE TABLE IF NOT EXISTS {REPORTS} (run_id VARCHAR NOT NULL, attempt VARCHAR NOT NULL, reports BLOB[] NOT NULL)",
+    f"CREATE TABLE IF NOT EXISTS {REPORTS} (run_id VARCHAR NOT NULL, attempt VARCHAR NOT NULL,"
+    " reports BLOB[] NOT NULL)",
 )
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's type for an Arrow type. Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE() follow the session's zone."""
+    """DuckDB's type for an Arrow type. Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE()
+    follow the session's zone.
+    """
     if pa.types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in kind) + ")"
+        return (
+            "STRUCT(" + ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in kind) + ")"
+        )
     if pa.types.is_list(kind):
         return sql_type(kind.value_type) + "[]"
     return _TYPES[kind]
@@ -70,7 +77,9 @@ _TYPES: Final = {
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
-    """Creates what is missing and adds new nullable columns, in one transaction. Raises GuaranteeError for any other difference."""
+    """Creates what is missing and adds new nullable columns, in one transaction. Raises
+    GuaranteeError for any other difference.
+    """
     schemas = _schemas(payment_fields)
     connection.begin()
     try:
@@ -80,7 +89,9 @@ def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa
                 connection.execute(f"CREATE TABLE {table} ({', '.join(map(_column, schema))})")
                 continue
             for field in additions(table, schema, existing[table]):
-                connection.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}')
+                connection.execute(
+                    f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}'
+                )
         for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
             connection.execute(statement)
         connection.commit()
@@ -99,7 +110,13 @@ def check_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.
 
 def _schemas(payment_fields: list[pa.Field]) -> dict[str, pa.Schema]:
     payments = payment_columns(payment_fields)
-    return {PAYMENTS: payments, DUPLICATES: payments, REJECTED: REJECTED_SCHEMA, GAPS: GAPS_SCHEMA, TOTALS: TOTALS_TABLE_SCHEMA}
+    return {
+        PAYMENTS: payments,
+        DUPLICATES: payments,
+        REJECTED: REJECTED_SCHEMA,
+        GAPS: GAPS_SCHEMA,
+        TOTALS: TOTALS_TABLE_SCHEMA,
+    }
 
 
 def has_tables(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -113,7 +130,8 @@ def _column(field: pa.Field) -> str:
 
 def _existing_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
     rows: Sequence[tuple[str, str, str]] = connection.execute(
-        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal AND schema_name = 'main' ORDER BY column_index"
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal AND"
+        " schema_name = 'main' ORDER BY column_index"
     ).fetchall()
     tables: dict[str, dict[str, str]] = {}
     for table, column, kind in rows:
@@ -122,24 +140,29 @@ def _existing_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[s
 
 
 def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa.Field]:
-    """Columns that an existing table lacks and may gain. columns: name -> type. Raises GuaranteeError for any other difference."""
+    """Columns that an existing table lacks and may gain. columns: name -> type. Raises
+    GuaranteeError for any other difference.
+    """
     missing = []
     for field in schema:
         wanted = sql_type(field.type)
         if field.name not in columns:
             if not field.nullable:
                 raise GuaranteeError(
-                    f"table {table} has no column {field.name} ({wanted}, REQUIRED), and rows without it may exist. Make it NULLABLE, or use"
+                    f"table {table} has no column {field.name} ({wanted}, REQUIRED), and rows"
+                    " without it may exist. Make it NULLABLE, or use"
                     " a new destination."
                 )
             missing.append(field)
         elif columns[field.name].replace('"', "") != wanted.replace('"', ""):
             raise GuaranteeError(
-                f"table {table}: column {field.name} is {columns[field.name]}, but the schema says {wanted}. Give it back its type in --schema,"
+                f"table {table}: column {field.name} is {columns[field.name]}, but the schema says"
+                f" {wanted}. Give it back its type in --schema,"
                 " or use a new destination."
             )
     if surplus := [name for name in columns if name not in schema.names]:
         raise GuaranteeError(
-            f"table {table} has the column(s) {', '.join(surplus)}, which --schema does not name. Columns may only be added: name them again."
+            f"table {table} has the column(s) {', '.join(surplus)}, which --schema does not name."
+            " Columns may only be added: name them again."
         )
     return missing

@@ -1,4 +1,6 @@
-"""Control totals computed from the tables, in DuckDB's SQL: the rule of transforms/model/totals.py a second time."""
+"""Control totals computed from the tables, in DuckDB's SQL: the rule of transforms/model/totals.py
+a second time.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,17 @@ from transforms.model.totals import OUTCOME_OF_TABLE
 _WINDOW: Final = f"make_timestamp({minute_start('time')}::BIGINT)"
 
 
-def totals_of_rows(source: Callable[[str], str], amount_column: str | None, currency_column: str | None) -> str:
-    """A SELECT with the columns of `control_totals`. source: table name -> what stands for it in FROM."""
+def totals_of_rows(
+    source: Callable[[str], str], amount_column: str | None, currency_column: str | None
+) -> str:
+    """A SELECT with the columns of `control_totals`. source: table name -> what stands for it in
+    FROM.
+    """
     amount = f'"{amount_column}"::DECIMAL(38,9)' if amount_column else "NULL::DECIMAL(38,9)"
     currency = f'"{currency_column}"' if currency_column else "NULL::VARCHAR"
     payments = [
-        f"SELECT event_time AS time, '{OUTCOME_OF_TABLE[table]}' AS outcome, {currency} AS currency, {amount} AS amount,"
+        f"SELECT event_time AS time, '{OUTCOME_OF_TABLE[table]}' AS outcome, {currency} AS"
+        f" currency, {amount} AS amount,"
         f" transaction_id AS hashed FROM {source(table)}"
         for table in (PAYMENTS, DUPLICATES)
     ]

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from transforms.model.tables import AUDIT_VIEW, COVERAGE_VIEW, DUPLICATES, GAPS, PAYMENTS, ROW_TABLES
+from transforms.model.tables import (
+    AUDIT_VIEW,
+    COVERAGE_VIEW,
+    DUPLICATES,
+    GAPS,
+    PAYMENTS,
+    ROW_TABLES,
+)
 
-_COORDINATES: Final = " UNION ALL ".join(f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES)
+_COORDINATES: Final = " UNION ALL ".join(
+    f"SELECT kafka_topic, kafka_partition, kafka_offset FROM {table}" for table in ROW_TABLES
+)
 
 _VIEWS: Final = (
     f"""CREATE OR REPLACE VIEW {AUDIT_VIEW} AS

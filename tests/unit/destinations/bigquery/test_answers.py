@@ -1,4 +1,6 @@
-"""Each answer of the Storage Write API, judged on its own: with its details, with the details missing, and as an exception."""
+"""Each answer of the Storage Write API, judged on its own: with its details, with the details
+missing, and as an exception.
+"""
 
 import grpc
 import pytest
@@ -8,8 +10,21 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, status_pb2
 
 from transforms.destinations.bigquery import retry as bigquery_retry
-from transforms.destinations.bigquery.answers import RETRIED, Answer, Meaning, of_commit, of_error, of_response, of_status
-from transforms.destinations.bigquery.retry import OUT_OF_RANGE_TRIES, Patience, patiently, raise_if_final
+from transforms.destinations.bigquery.answers import (
+    RETRIED,
+    Answer,
+    Meaning,
+    of_commit,
+    of_error,
+    of_response,
+    of_status,
+)
+from transforms.destinations.bigquery.retry import (
+    OUT_OF_RANGE_TRIES,
+    Patience,
+    patiently,
+    raise_if_final,
+)
 from transforms.model.errors import GuaranteeError
 
 Code = types.StorageError.StorageErrorCode
@@ -80,14 +95,18 @@ def test_a_storage_error_that_is_newer_than_this_code_stops() -> None:
 
 def test_only_a_result_is_success() -> None:
     assert of_response(RESPONSE(append_result={"offset": {"value": 3}})).meaning is Meaning.OK
-    assert of_response(RESPONSE(append_result={})).meaning is Meaning.OK, "that the offset is missing is found when it is compared"
+    assert of_response(RESPONSE(append_result={})).meaning is Meaning.OK, (
+        "that the offset is missing is found when it is compared"
+    )
     assert of_response(RESPONSE()).meaning is Meaning.STOP
 
 
 def test_row_errors_name_the_rows_whatever_the_code_around_them() -> None:
     for error in (status(code_pb2.INVALID_ARGUMENT), None):
         response = RESPONSE(error=error, row_errors=[{"index": 7, "message": "amount: too large"}])
-        assert of_response(response) == Answer(Meaning.ROWS_REFUSED, "as told" if error else "", ((7, "amount: too large"),))
+        assert of_response(response) == Answer(
+            Meaning.ROWS_REFUSED, "as told" if error else "", ((7, "amount: too large"),)
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +121,9 @@ def test_row_errors_name_the_rows_whatever_the_code_around_them() -> None:
         ([], Meaning.STOP),
     ],
 )
-def test_a_commit_is_judged_by_the_errors_of_its_streams(errors: list[Code], meaning: Meaning) -> None:
+def test_a_commit_is_judged_by_the_errors_of_its_streams(
+    errors: list[Code], meaning: Meaning
+) -> None:
     assert of_commit([STORAGE_ERROR(code=int(code)) for code in errors]).meaning is meaning
 
 
@@ -128,7 +149,9 @@ class ManualTime:
         return Patience(clock=lambda: self.now, sleep=self.sleep)
 
 
-@pytest.mark.parametrize("meaning", [meaning for meaning in Meaning if meaning not in (*RETRIED, Meaning.OUT_OF_RANGE)])
+@pytest.mark.parametrize(
+    "meaning", [meaning for meaning in Meaning if meaning not in (*RETRIED, Meaning.OUT_OF_RANGE)]
+)
 def test_what_cannot_succeed_is_never_tried_again(meaning: Meaning) -> None:
     time = ManualTime()
     assert not time.patience().allows(Answer(meaning, ""))
@@ -151,7 +174,9 @@ def test_what_passes_is_tried_until_the_deadline_and_then_told(meaning: Meaning)
 
 def test_a_missing_predecessor_is_waited_for_a_few_times() -> None:
     patience = ManualTime().patience()
-    allowed = [patience.allows(Answer(Meaning.OUT_OF_RANGE, "")) for _ in range(OUT_OF_RANGE_TRIES + 1)]
+    allowed = [
+        patience.allows(Answer(Meaning.OUT_OF_RANGE, "")) for _ in range(OUT_OF_RANGE_TRIES + 1)
+    ]
     assert allowed == [True] * OUT_OF_RANGE_TRIES + [False]
 
 

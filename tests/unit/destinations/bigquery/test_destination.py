@@ -27,7 +27,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
 
 
 def settings_of(stand_in: BigQueryStandIn, **changes: object) -> BigQuerySettings:
-    endpoints = {"api_endpoint": stand_in.rest_endpoint, "storage_endpoint": stand_in.storage_endpoint}
+    endpoints = {
+        "api_endpoint": stand_in.rest_endpoint,
+        "storage_endpoint": stand_in.storage_endpoint,
+    }
     return BigQuerySettings(**{"project": "payments-test", "dataset": "d", **endpoints, **changes})
 
 
@@ -47,10 +50,14 @@ class TestBigQuery(Contract, LedgerContract):
         return f"{destination.settings.table_path(GAPS)}/streams/none"
 
     def execute(self, destination: BigQueryDestination, sql: str) -> None:
-        destination._queries.execute(sql.replace(RUNS, destination.settings.table(RUNS)), (), fresh_job_id("test"))
+        destination._queries.execute(
+            sql.replace(RUNS, destination.settings.table(RUNS)), (), fresh_job_id("test")
+        )
 
 
-def test_jobs_run_where_the_dataset_is_and_are_found_there_again(stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
+def test_jobs_run_where_the_dataset_is_and_are_found_there_again(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
     """Outside of the US and the EU, a job is found by its id and location only."""
     seen = []
     stand_in.faults.hook("jobs.insert", lambda call: seen.append(str(call.request)), times=99)

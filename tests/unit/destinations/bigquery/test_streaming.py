@@ -40,7 +40,9 @@ class TestBigQueryPresentRows(PresentRowsContract):
     """`destination` is the module's."""
 
 
-def test_of_several_processes_that_claim_the_same_shards_at_once_exactly_one_succeeds(destination: BigQueryDestination) -> None:
+def test_of_several_processes_that_claim_the_same_shards_at_once_exactly_one_succeeds(
+    destination: BigQueryDestination,
+) -> None:
     destination.create_shard_ledger(2)
     job = destination.begin_job("job", 0)
     seen = destination.read_shards([0, 1])
@@ -60,7 +62,9 @@ def test_of_several_processes_that_claim_the_same_shards_at_once_exactly_one_suc
     assert [row.nonce for row in destination.read_shards([0, 1])] == won * 2
 
 
-def test_of_two_creators_one_meets_the_other_ones_table(stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
+def test_of_two_creators_one_meets_the_other_ones_table(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
     def first(_call: object) -> None:
         stand_in.faults.clear()
         with BigQueryDestination(destination.settings) as other:
@@ -68,7 +72,12 @@ def test_of_two_creators_one_meets_the_other_ones_table(stand_in: BigQueryStandI
 
     stand_in.faults.hook("jobs.run", first, when=lambda call: "CREATE TABLE" in str(call.request))
     destination.create_shard_ledger(2)
-    assert stand_in.sql(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard") == [(-2,), (-1,), (0,), (1,)]
+    assert stand_in.sql(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard") == [
+        (-2,),
+        (-1,),
+        (0,),
+        (1,),
+    ]
 
 
 def test_a_ledger_that_is_missing_is_named_where_no_table_may_be_created(
@@ -84,7 +93,9 @@ def test_a_ledger_that_is_missing_is_named_where_no_table_may_be_created(
         careful.create_shard_ledger(2)
 
 
-CONFLICT = "Could not serialize access to table payments-test:d.shard_ledger due to concurrent update"
+CONFLICT = (
+    "Could not serialize access to table payments-test:d.shard_ledger due to concurrent update"
+)
 QUEUE_IS_FULL = "Resources exceeded during query execution: Too many DML statements outstanding against table d.shard_ledger, limit is 20."
 
 
@@ -96,7 +107,9 @@ def test_a_change_that_meets_others_is_tried_again_under_another_job_id(
     rules = [stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3)]
     job = destination.begin_job("job", 0)
     seen = destination.read_shards([0, 1])
-    rules.append(stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3))
+    rules.append(
+        stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3)
+    )
     assert destination.swap_shards(job, seen, [claimed(row, "mine") for row in seen])
     assert [rule.hits for rule in rules] == [3, 3]
 
@@ -129,11 +142,16 @@ def test_a_change_whose_answer_was_lost_is_read_back_by_its_job_id_and_not_done_
 def test_a_recovery_and_a_proof_name_the_partition_column_of_the_payment_tables(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
-    """What is read is what is billed: without a bare comparison with the partition column, all days are."""
+    """What is read is what is billed: without a bare comparison with the partition column, all days
+    are.
+    """
     asked: list[str] = []
     stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
     destination.rows_above(4, [ShardFloor(0, {})], 0)
     rows = PresentRowsContract().one_block(destination)
     destination.count_present(PAYMENTS, rows[PAYMENTS])
     assert asked[0].count("event_time >= TIMESTAMP_MICROS(@oldest)") == 2
-    assert "r.event_time >= TIMESTAMP_MICROS(@earliest) AND r.event_time <= TIMESTAMP_MICROS(@latest)" in asked[1]
+    assert (
+        "r.event_time >= TIMESTAMP_MICROS(@earliest) AND r.event_time <= TIMESTAMP_MICROS(@latest)"
+        in asked[1]
+    )

@@ -1,4 +1,5 @@
-"""The decoder is at least as strict as BigQuery: what it lets through at the edge of each type, the table takes; what lies behind the edge it rejects.
+"""The decoder is at least as strict as BigQuery: what it lets through at the edge of each type, the
+table takes; what lies behind the edge it rejects.
 
 Types: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types.
 """
@@ -34,15 +35,39 @@ FIELDS: list[dict[str, Any]] = [
     {
         "name": "inner",
         "type": "RECORD",
-        "fields": [{"name": "name", "type": "STRING"}, {"name": "days", "type": "DATE", "mode": "REPEATED"}],
+        "fields": [
+            {"name": "name", "type": "STRING"},
+            {"name": "days", "type": "DATE", "mode": "REPEATED"},
+        ],
     },
-    {"name": "inners", "type": "RECORD", "mode": "REPEATED", "fields": [{"name": "money", "type": "NUMERIC", "mode": "REQUIRED"}]},
+    {
+        "name": "inners",
+        "type": "RECORD",
+        "mode": "REPEATED",
+        "fields": [{"name": "money", "type": "NUMERIC", "mode": "REQUIRED"}],
+    },
 ]
 
 TAKEN: dict[str, list[str]] = {
-    "text": ['""', '"\\u0000"', '"\\ud83d\\ude00"', '"\U0001f600"', '"\\uffff"', f'"{"x" * 100_000}"', "null"],
+    "text": [
+        '""',
+        '"\\u0000"',
+        '"\\ud83d\\ude00"',
+        '"\U0001f600"',
+        '"\\uffff"',
+        f'"{"x" * 100_000}"',
+        "null",
+    ],
     "whole": ["0", "-0", "9223372036854775807", "-9223372036854775808", "null"],
-    "real": ["0", "1", "1.7976931348623157e308", "-1.7976931348623157e308", "5e-324", "1e-400", "null"],
+    "real": [
+        "0",
+        "1",
+        "1.7976931348623157e308",
+        "-1.7976931348623157e308",
+        "5e-324",
+        "1e-400",
+        "null",
+    ],
     "yes": ["true", "false", "null"],
     "money": [
         "0",
@@ -62,9 +87,24 @@ TAKEN: dict[str, list[str]] = {
     ],
     "day": ['"0001-01-01"', '"9999-12-31"', '"2024-02-29"', "null"],
     "bytes": ['""', '"AA=="', '"/+8="', "null"],
-    "document": ["{}", "[]", "null", '"text"', "1", "true", '{"a":{"b":[1,2.5,null]}}', '{"deep":' + "[" * 100 + "]" * 100 + "}"],
+    "document": [
+        "{}",
+        "[]",
+        "null",
+        '"text"',
+        "1",
+        "true",
+        '{"a":{"b":[1,2.5,null]}}',
+        '{"deep":' + "[" * 100 + "]" * 100 + "}",
+    ],
     "many": ["[]", "null", '["a"]', '["", "\\u0000"]'],
-    "inner": ["null", "{}", '{"name":null,"days":[]}', '{"name":"a","days":["2024-02-29"]}', '{"days":null}'],
+    "inner": [
+        "null",
+        "{}",
+        '{"name":null,"days":[]}',
+        '{"name":"a","days":["2024-02-29"]}',
+        '{"days":null}',
+    ],
     "inners": ["[]", "null", '[{"money":"1"}]', '[{"money":1},{"money":0.000000001}]'],
 }
 REFUSED: dict[str, list[str]] = {
@@ -72,8 +112,22 @@ REFUSED: dict[str, list[str]] = {
     "whole": ["9223372036854775808", "-9223372036854775809", "1.0", "1e3", '"1"'],
     "real": ["1.8e308", '"1"', "NaN", '"NaN"', "Infinity"],
     "yes": ['"true"', "1"],
-    "money": ["1e29", "0.0000000001", '"NaN"', '"1e-10"', "100000000000000000000000000000", '"1_0"', '" 1"'],
-    "moment": ['"0000-12-31T00:00:00Z"', '"10000-01-01T00:00:00Z"', '"0001-01-01T00:00:00+00:01"', '"2023-02-29T00:00:00Z"', "1"],
+    "money": [
+        "1e29",
+        "0.0000000001",
+        '"NaN"',
+        '"1e-10"',
+        "100000000000000000000000000000",
+        '"1_0"',
+        '" 1"',
+    ],
+    "moment": [
+        '"0000-12-31T00:00:00Z"',
+        '"10000-01-01T00:00:00Z"',
+        '"0001-01-01T00:00:00+00:01"',
+        '"2023-02-29T00:00:00Z"',
+        "1",
+    ],
     "day": ['"0000-01-01"', '"2023-02-29"', '"10000-01-01"', '"2023-1-1"'],
     "bytes": ['"%"', "1"],
     "many": ['"a"', "[null]", "[1]"],
@@ -87,7 +141,11 @@ def message(number: int, name: str, value: str) -> bytes:
 
 
 def numbered(values: dict[str, list[str]]) -> list[bytes]:
-    return [message(number, name, value) for name, texts in values.items() for number, value in enumerate(texts)]
+    return [
+        message(number, name, value)
+        for name, texts in values.items()
+        for number, value in enumerate(texts)
+    ]
 
 
 @pytest.fixture
@@ -97,15 +155,19 @@ def settings(stand_in: BigQueryStandIn, tmp_path: Path) -> Any:
     return bigquery(stand_in, schema=load_schema(str(file)))
 
 
-def test_what_the_decoder_lets_through_the_table_takes(kafka: InMemoryKafka, stand_in: BigQueryStandIn, settings: Any) -> None:
+def test_what_the_decoder_lets_through_the_table_takes(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, settings: Any
+) -> None:
     kafka.create("payments", 1)
     kafka.send("payments", 0, *numbered(TAKEN))
     run(settings)
     assert stand_in.sql("SELECT transaction_id, reason, detail FROM rejected_records") == []
-    assert stand_in.sql("SELECT COUNT(*) FROM payment_transactions") == [(sum(map(len, TAKEN.values())),)]
-    assert stand_in.sql("SELECT money::VARCHAR FROM payment_transactions WHERE transaction_id = 'money-2'") == [
-        ("99999999999999999999999999999.999999999",)
+    assert stand_in.sql("SELECT COUNT(*) FROM payment_transactions") == [
+        (sum(map(len, TAKEN.values())),)
     ]
+    assert stand_in.sql(
+        "SELECT money::VARCHAR FROM payment_transactions WHERE transaction_id = 'money-2'"
+    ) == [("99999999999999999999999999999.999999999",)]
     assert failures(stand_in) == []
 
 
@@ -116,5 +178,7 @@ def test_what_lies_behind_the_edge_is_rejected_by_the_decoder_and_never_reaches_
     kafka.send("payments", 0, *numbered(REFUSED))
     run(settings)
     assert stand_in.sql("SELECT transaction_id FROM payment_transactions") == []
-    assert stand_in.sql("SELECT COUNT(*) FROM rejected_records") == [(sum(map(len, REFUSED.values())),)]
+    assert stand_in.sql("SELECT COUNT(*) FROM rejected_records") == [
+        (sum(map(len, REFUSED.values())),)
+    ]
     assert failures(stand_in) == []

@@ -1,4 +1,6 @@
-"""The contract of the ledger and of the reports as tests, for every destination; as in contract_write_streams.py."""
+"""The contract of the ledger and of the reports as tests, for every destination; as in
+contract_write_streams.py.
+"""
 
 import threading
 from typing import Any
@@ -6,7 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED, PartitionProgress, RunRecord, TableProgress
+from transforms.destinations.contract.run_ledger import (
+    ABORTED,
+    COMMITTED,
+    GENESIS,
+    PREPARED,
+    PartitionProgress,
+    RunRecord,
+    TableProgress,
+)
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS, RUNS
 
@@ -60,14 +70,18 @@ class LedgerContract:
         assert [run.run_id for run in destination.read_runs()] == [GENESIS, "run-1"]
 
     @pytest.mark.parametrize("predecessor", [None, GENESIS])
-    def test_of_many_threads_that_claim_at_once_exactly_one_succeeds(self, destination: Any, predecessor: str | None) -> None:
+    def test_of_many_threads_that_claim_at_once_exactly_one_succeeds(
+        self, destination: Any, predecessor: str | None
+    ) -> None:
         if predecessor:
             assert destination.claim_run(record(GENESIS, None, COMMITTED))
         ready, won = threading.Barrier(8), []
 
         def claim(number: int) -> None:
             ready.wait()
-            if destination.claim_run(record(f"run-{number}" if predecessor else GENESIS, predecessor)):
+            if destination.claim_run(
+                record(f"run-{number}" if predecessor else GENESIS, predecessor)
+            ):
                 won.append(number)
 
         threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
@@ -98,14 +112,28 @@ class LedgerContract:
     def test_a_repair_ends_what_it_repairs_by_the_same_statement(self, destination: Any) -> None:
         destination.claim_run(record(GENESIS, None, COMMITTED))
         destination.claim_run(record("run-1", GENESIS))
-        assert destination.claim_run(msgspec.structs.replace(record("run-2", "run-1"), repairs="run-1"))
-        assert [(run.run_id, run.status) for run in destination.read_runs()][1:] == [("run-1", ABORTED), ("run-2", PREPARED)]
+        assert destination.claim_run(
+            msgspec.structs.replace(record("run-2", "run-1"), repairs="run-1")
+        )
+        assert [(run.run_id, run.status) for run in destination.read_runs()][1:] == [
+            ("run-1", ABORTED),
+            ("run-2", PREPARED),
+        ]
 
     def test_a_record_of_many_partitions_and_streams_comes_back(self, destination: Any) -> None:
         genesis = record(GENESIS, None, COMMITTED)
-        parts = [msgspec.structs.replace(genesis.partitions[0], partition=number, topic_id=None) for number in range(300)]
-        table = TableProgress(table=PAYMENTS, rows=1, commit_groups=[[f"stream-{number}" for number in range(1000)], []])
-        big = msgspec.structs.replace(genesis, partitions=parts, tables=[table], settings={"text": "'quoted' \"twice\" \\ ü"})
+        parts = [
+            msgspec.structs.replace(genesis.partitions[0], partition=number, topic_id=None)
+            for number in range(300)
+        ]
+        table = TableProgress(
+            table=PAYMENTS,
+            rows=1,
+            commit_groups=[[f"stream-{number}" for number in range(1000)], []],
+        )
+        big = msgspec.structs.replace(
+            genesis, partitions=parts, tables=[table], settings={"text": "'quoted' \"twice\" \\ ü"}
+        )
         assert destination.claim_run(big)
         assert destination.read_runs() == [big]
 
@@ -113,5 +141,8 @@ class LedgerContract:
         destination.save_reports("run-1", "b", [b"1", b"2"])
         destination.save_reports("run-1", "a", [b"3"])
         found = destination.read_reports("run-1")
-        assert {attempt: sorted(reports) for attempt, reports in found.items()} == {"a": [b"3"], "b": [b"1", b"2"]}
+        assert {attempt: sorted(reports) for attempt, reports in found.items()} == {
+            "a": [b"3"],
+            "b": [b"1", b"2"],
+        }
         assert destination.read_reports("run-2") == {}

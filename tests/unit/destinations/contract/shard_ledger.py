@@ -1,4 +1,6 @@
-"""The contract of the shard ledger as tests: a destination passes them by giving `ShardLedgerContract` its fixture `destination`."""
+"""The contract of the shard ledger as tests: a destination passes them by giving
+`ShardLedgerContract` its fixture `destination`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from transforms.destinations.contract.shard_ledger import GAPS_SHARD, NOTHING, TOTALS_SHARD, Epoch, Job, Progress, ShardRow
+from transforms.destinations.contract.shard_ledger import (
+    GAPS_SHARD,
+    NOTHING,
+    TOTALS_SHARD,
+    Epoch,
+    Job,
+    Progress,
+    ShardRow,
+)
 from transforms.model.errors import GuaranteeError
 
 EVERYTHING = [*range(4), TOTALS_SHARD, GAPS_SHARD]
@@ -25,7 +35,9 @@ class ShardLedgerContract:
 
     def test_every_shard_has_its_row_from_the_beginning(self, ledger: Any) -> None:
         ledger.create_shard_ledger(4)
-        assert ledger.read_shards(EVERYTHING) == [ShardRow(shard, "", 0, "", [], NOTHING, NOTHING) for shard in EVERYTHING]
+        assert ledger.read_shards(EVERYTHING) == [
+            ShardRow(shard, "", 0, "", [], NOTHING, NOTHING) for shard in EVERYTHING
+        ]
         with pytest.raises(GuaranteeError, match="no row for shard"):
             ledger.read_shards([4])
 
@@ -33,7 +45,9 @@ class ShardLedgerContract:
         with pytest.raises(GuaranteeError, match="use --shards=4"):
             ledger.create_shard_ledger(5)
 
-    def test_a_claim_registers_the_streams_of_the_next_epoch_of_all_its_shards_at_once(self, ledger: Any) -> None:
+    def test_a_claim_registers_the_streams_of_the_next_epoch_of_all_its_shards_at_once(
+        self, ledger: Any
+    ) -> None:
         job = ledger.begin_job("job", 0)
         seen = ledger.read_shards([2, TOTALS_SHARD])
         assert ledger.swap_shards(job, seen, [claimed(row, "n1") for row in seen])
@@ -48,7 +62,9 @@ class ShardLedgerContract:
         assert not ledger.swap_shards(job, seen, [claimed(row, "mine") for row in seen])
         assert [row.nonce for row in ledger.read_shards([0, 1])] == ["other", ""]
 
-    def test_the_same_claim_again_changes_nothing_and_the_nonce_tells_whose_it_was(self, ledger: Any) -> None:
+    def test_the_same_claim_again_changes_nothing_and_the_nonce_tells_whose_it_was(
+        self, ledger: Any
+    ) -> None:
         job = ledger.begin_job("job", 0)
         seen = ledger.read_shards([0])
         rows = [claimed(seen[0], "mine")]
@@ -86,10 +102,14 @@ class ShardLedgerContract:
         assert ledger.begin_job("job", 0) == ledger.begin_job("job", 0) == Job("job", 1)
         with pytest.raises(GuaranteeError, match="another job has begun"):
             ledger.begin_job("rival", 0)
-        assert {(row.job_id, row.generation) for row in ledger.read_shards(EVERYTHING)} == {("job", 1)}
+        assert {(row.job_id, row.generation) for row in ledger.read_shards(EVERYTHING)} == {
+            ("job", 1)
+        }
 
     def test_a_job_cannot_write_under_the_generation_of_another(self, ledger: Any) -> None:
         ledger.begin_job("job", 0)
         seen = ledger.read_shards([0])
         for forged in (Job("job", 2), Job("other", 1)):
-            assert not ledger.swap_shards(forged, seen, [msgspec.structs.replace(claimed(seen[0], "x"))])
+            assert not ledger.swap_shards(
+                forged, seen, [msgspec.structs.replace(claimed(seen[0], "x"))]
+            )

@@ -1,4 +1,5 @@
-"""The contract of write streams as tests: a destination passes them by giving `Contract` its fixtures.
+"""The contract of write streams as tests: a destination passes them by giving `Contract` its
+fixtures.
 
 class TestMyDestination(Contract):
     @pytest.fixture
@@ -27,7 +28,13 @@ def rows(*offsets: int) -> pa.RecordBatch:
     """Rows of offset_gaps, the smallest table."""
     return pa.RecordBatch.from_pylist(
         [
-            {"kafka_topic": "t", "kafka_partition": 0, "first_offset": offset, "last_offset": offset, "cause": "no_record"}
+            {
+                "kafka_topic": "t",
+                "kafka_partition": 0,
+                "first_offset": offset,
+                "last_offset": offset,
+                "cause": "no_record",
+            }
             for offset in offsets
         ],
         schema=GAPS_SCHEMA,
@@ -36,7 +43,11 @@ def rows(*offsets: int) -> pa.RecordBatch:
 
 def visible(destination: Any) -> list[int]:
     name = destination.settings.table(GAPS) if hasattr(destination, "settings") else GAPS
-    return destination.query(f"SELECT first_offset FROM {name} ORDER BY first_offset").column(0).to_pylist()
+    return (
+        destination.query(f"SELECT first_offset FROM {name} ORDER BY first_offset")
+        .column(0)
+        .to_pylist()
+    )
 
 
 class Contract:
@@ -94,7 +105,10 @@ class Contract:
         destination.send(ready, 0, rows(1)).wait()
         destination.send(open_, 0, rows(2)).wait()
         destination.finalize_stream(ready)
-        for other, error in ((open_, StreamNotFinalized), (self.unknown_stream(destination), StreamNotFound)):
+        for other, error in (
+            (open_, StreamNotFinalized),
+            (self.unknown_stream(destination), StreamNotFound),
+        ):
             with pytest.raises(error):
                 destination.commit_streams(GAPS, [ready, other])
             assert visible(destination) == []
@@ -119,9 +133,14 @@ class Contract:
         destination.commit_streams(GAPS, [stream])
         assert visible(destination) == []
 
-    def test_rows_of_a_committed_stream_are_visible_when_they_are_acknowledged(self, destination: Any) -> None:
+    def test_rows_of_a_committed_stream_are_visible_when_they_are_acknowledged(
+        self, destination: Any
+    ) -> None:
         stream = destination.create_stream(GAPS, COMMITTED_STREAM)
-        first, second = destination.send(stream, 0, rows(1, 2)), destination.send(stream, 2, rows(3))
+        first, second = (
+            destination.send(stream, 0, rows(1, 2)),
+            destination.send(stream, 2, rows(3)),
+        )
         assert (first.wait(), second.wait()) == (2, 3)
         assert visible(destination) == [1, 2, 3]
         with pytest.raises(OffsetAlreadyExists):

@@ -40,7 +40,9 @@ class TestDuckDB(Contract, LedgerContract):
             yield one
 
 
-def test_other_rows_at_a_known_offset_are_an_error_of_their_own(destination: DuckDBDestination) -> None:
+def test_other_rows_at_a_known_offset_are_an_error_of_their_own(
+    destination: DuckDBDestination,
+) -> None:
     stream = destination.create_stream(GAPS)
     destination.send(stream, 0, rows(1, 2)).wait()
     with pytest.raises(DifferentRows):
@@ -91,7 +93,11 @@ def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_pa
     path = str(tmp_path / "test.duckdb")
     code = f"import duckdb, sys; c = duckdb.connect({path!r}); print('open', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
-        ending_with_this_process([sys.executable, "-c", code]), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ending_with_this_process([sys.executable, "-c", code]),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdin is not None and holder.stdout is not None
     assert holder.stdout.readline() == "open\n"
@@ -107,8 +113,12 @@ def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_pa
     release(path)
 
 
-def test_the_schema_may_gain_nullable_columns_and_nothing_else(destination: DuckDBDestination) -> None:
-    def with_column(schema: PaymentSchema, name: str, kind: str, mode: str = "NULLABLE") -> PaymentSchema:
+def test_the_schema_may_gain_nullable_columns_and_nothing_else(
+    destination: DuckDBDestination,
+) -> None:
+    def with_column(
+        schema: PaymentSchema, name: str, kind: str, mode: str = "NULLABLE"
+    ) -> PaymentSchema:
         return replace(schema, fields=(*schema.fields, SchemaField(name, name, kind, mode)))
 
     more = with_column(SCHEMA, "channel", "STRING")
@@ -118,7 +128,9 @@ def test_the_schema_may_gain_nullable_columns_and_nothing_else(destination: Duck
         destination.create_tables(SCHEMA)
     with pytest.raises(GuaranteeError, match="no column risk"):
         destination.create_tables(with_column(more, "risk", "INT64", "REQUIRED"))
-    with pytest.raises(GuaranteeError, match="column channel is VARCHAR, but the schema says BIGINT"):
+    with pytest.raises(
+        GuaranteeError, match="column channel is VARCHAR, but the schema says BIGINT"
+    ):
         destination.create_tables(with_column(SCHEMA, "channel", "INT64"))
 
 

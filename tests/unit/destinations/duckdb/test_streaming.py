@@ -25,7 +25,9 @@ class TestDuckDBPresentRows(PresentRowsContract):
     """`destination` is the module's."""
 
 
-def test_of_many_threads_that_claim_one_shard_at_once_exactly_one_succeeds(destination: DuckDBDestination) -> None:
+def test_of_many_threads_that_claim_one_shard_at_once_exactly_one_succeeds(
+    destination: DuckDBDestination,
+) -> None:
     destination.create_shard_ledger(2)
     job = destination.begin_job("job", 0)
     seen = destination.read_shards([0, 1])
