@@ -69,7 +69,7 @@ def main(rows: int) -> None:
 
 
 def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) -> None:
-    """As one shard of a run does: collected to appends, several under way, all acknowledged at the
+    """As one shard of a run does: collected to appends, several in flight, all acknowledged at the
     end.
     """
     writer = TableWriter(destination, PAYMENTS)

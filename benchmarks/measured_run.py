@@ -25,7 +25,7 @@ from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
 from transforms.deduplicate.sharded import DeduplicateSharded
 from transforms.read.partition_reader import PartitionReader
 from transforms.read.read_records import ReadRange
-from transforms.write.write_rows import WriteRowsOfShards
+from transforms.write.write_rows import WriteRows
 
 SECONDS: Counter[str] = Counter()
 
@@ -113,8 +113,8 @@ def main(output: str, arguments: list[str]) -> int:
     measure(judge, "split_by_shard", "split by shard")
     for dofn in (DeduplicateSharded, DeduplicatePerKey, SplitByKey):
         measure(dofn, "process", "deduplicate")
-    measure(WriteRowsOfShards, "process", "write")
-    measure(WriteRowsOfShards, "finish_bundle", "write")
+    measure(WriteRows, "process", "write")
+    measure(WriteRows, "finish_bundle", "write")
     measure_process(run_module, "prove_and_prepare", "4 prove and prepare")
     measure_process(run_module, "commit", "5-6 commit")
     status = cli.main(["run", *arguments])

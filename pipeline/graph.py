@@ -11,16 +11,17 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.decode.decode_records import JudgeRecords
+from transforms.decode.decode_records import DecodeRecords
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.reports import ReportStore
+from transforms.model.coordinates import TopicPartition
 from transforms.read.partition_reader import PartitionRange
 from transforms.read.read_records import ReadRecords
 from transforms.write.collect_reports import CollectReports
-from transforms.write.write_rows import PendingDestination, WriteRowsOfShards
+from transforms.write.write_rows import PendingDestination, WriteRows
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class BoundedRun:
 
     run_id: str
     ranges: Sequence[PartitionRange]
-    watermarks: dict[tuple[str, int], int | None]
+    watermarks: dict[TopicPartition, int | None]
     consumer_config: dict[str, str]
     decoder: Decoder
     limits: TimeLimits
@@ -42,8 +43,8 @@ class BoundedRun:
     layout: str
     destination: PendingDestination
     reports: ReportStore
-    present: Mapping[tuple[str, int], NDArray[np.int64]]
-    refused: Mapping[tuple[str, int], NDArray[np.int64]]
+    present: Mapping[TopicPartition, NDArray[np.int64]]
+    refused: Mapping[TopicPartition, NDArray[np.int64]]
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
@@ -59,11 +60,11 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
         blocks
         | "DecodeRecords"
         >> beam.ParDo(
-            JudgeRecords(
+            DecodeRecords(
                 run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present, run.refused
             )
         )
         | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
-        | "WriteRows" >> beam.ParDo(WriteRowsOfShards(run.destination)).with_output_types(bytes)
+        | "WriteRows" >> beam.ParDo(WriteRows(run.destination)).with_output_types(bytes)
     )
     _ = (read, written) | "CollectReports" >> CollectReports(run.run_id, run.reports)

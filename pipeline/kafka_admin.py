@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from pipeline.options.config import EARLIEST, LATEST, Start
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
@@ -120,7 +122,7 @@ class KafkaAdmin:
         if start.kind == LATEST:
             return {partition: high for partition, (_, high) in state.partitions.items()}
         wanted = [
-            TopicPartition(state.topic, partition, start.timestamp_ms)
+            confluent_kafka.TopicPartition(state.topic, partition, start.timestamp_ms)
             for partition in state.partitions
         ]
         found = self._ask(
@@ -137,12 +139,12 @@ class KafkaAdmin:
             for part in found
         }
 
-    def commit_offsets(self, positions: Mapping[tuple[str, int], int]) -> None:
+    def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         """Tells the group's offsets to Kafka, for lag monitors. Positions come from the ledger, so
         a failure here is only logged.
         """
         offsets = [
-            TopicPartition(topic, partition, offset)
+            confluent_kafka.TopicPartition(topic, partition, offset)
             for (topic, partition), offset in positions.items()
         ]
         try:
@@ -155,7 +157,7 @@ class KafkaAdmin:
             )
 
     def _offsets(self, topic: str, partition: int) -> tuple[int, int]:
-        where = TopicPartition(topic, partition)
+        where = confluent_kafka.TopicPartition(topic, partition)
         low, high = self._ask(
             f"topic {topic} partition {partition}",
             lambda seconds: self._consumer.get_watermark_offsets(where, timeout=seconds),

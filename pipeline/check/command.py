@@ -19,7 +19,7 @@ from pipeline.check.result import (
     PASSED,
     PROOF_ROWS,
     CheckResult,
-    no_rows_may_be_found,
+    expect_no_rows,
     print_results,
 )
 from pipeline.options.arguments import Arguments, plain_parser
@@ -155,7 +155,7 @@ def check(
     yield from _health(destination, runs, day, max_duplicate_rate, max_state_mb)
     yield from check_ledger(runs, highest_event_times(destination))
     yield from check_coordinates(destination, runs)
-    yield no_rows_may_be_found(
+    yield expect_no_rows(
         "each run has the rows it wrote, table by table",
         destination.query(destination.checks.rows_by_run),
         "differences",
@@ -232,7 +232,7 @@ def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Itera
         found = destination.query(destination.checks.totals_differences(*columns, True))
     marked = destination.query(destination.checks.unobserved_windows).column("window_start")
     unobserved = pc.is_in(found.column("window_start"), value_set=marked)
-    yield no_rows_may_be_found(
+    yield expect_no_rows(
         "control totals add up to the tables",
         found.filter(pc.invert(unobserved)),
         "windows that do not add up",

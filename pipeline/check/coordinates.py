@@ -21,7 +21,7 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
 )
-from transforms.model.coordinates import Position, coordinate_sum
+from transforms.model.coordinates import TopicPartition, coordinate_sum
 from transforms.model.tables import GAPS
 
 
@@ -114,7 +114,9 @@ def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iter
     )
 
 
-def _ranges(runs: Sequence[RunRecord], where: Position, status: str) -> list[PartitionProgress]:
+def _ranges(
+    runs: Sequence[RunRecord], where: TopicPartition, status: str
+) -> list[PartitionProgress]:
     """Of COMMITTED runs in the order of the chain, so in the order of offsets."""
     return [
         part

@@ -15,6 +15,7 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
 )
+from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import ROW_TABLES
 
 Place = tuple[str, str, int]
@@ -44,7 +45,7 @@ def check_ledger(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Ite
 
 
 def _problems(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Iterator[dict[str, Any]]:
-    before: dict[tuple[str, int], PartitionProgress] = {}
+    before: dict[TopicPartition, PartitionProgress] = {}
     cluster_id, horizon_before = runs[0].cluster_id, 0
     for index, run in enumerate(runs):
         where = {"run_id": run.run_id}
@@ -101,7 +102,7 @@ def _partition_problems(
 
 def _watermark_problems(
     part: PartitionProgress,
-    before: Mapping[tuple[str, int], PartitionProgress],
+    before: Mapping[TopicPartition, PartitionProgress],
     run: RunRecord,
     highest_us: int | None,
 ) -> Iterator[str]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
+from transforms.model.coordinates import TopicPartition
 
 _EPOCH: Final = datetime(1970, 1, 1)
 _COLUMNS: Final = (
@@ -72,7 +73,7 @@ class _Places:
 
     def __init__(self, runs: Sequence[RunRecord]) -> None:
         self._unread = len(runs)
-        starts: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        starts: dict[TopicPartition, list[tuple[int, int]]] = {}
         for index, run in enumerate(runs):
             for part in run.partitions:
                 if run.status != ABORTED and part.to_offset > part.from_offset:

@@ -27,7 +27,7 @@ class CheckResult:
     proof: Sequence[dict[str, Any]] = ()
 
 
-def no_rows_may_be_found(name: str, found: pa.Table, what: str) -> CheckResult:
+def expect_no_rows(name: str, found: pa.Table, what: str) -> CheckResult:
     """`found` holds the offending rows."""
     if not found.num_rows:
         return CheckResult(name, PASSED, f"no {what}")

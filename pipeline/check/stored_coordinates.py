@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.destinations.contract.checks import Queryable
-from transforms.model.coordinates import Position, expand_runs
+from transforms.model.coordinates import TopicPartition, expand_runs
 from transforms.model.partitions import sorted_groups
 
 _PARTITION: Final = ["kafka_topic", "kafka_partition"]
@@ -31,7 +31,7 @@ class StoredCoordinates:
             _by_partition(runs, "first_offset"),
             _by_partition(gaps, "first_offset"),
         )
-        self._repeated: dict[Position, pa.Table] = {}
+        self._repeated: dict[TopicPartition, pa.Table] = {}
         lengths = pc.add(pc.subtract(runs.column("last_offset"), runs.column("first_offset")), 1)
         if pc.any(pc.not_equal(runs.column("n"), lengths)).as_py():
             # Only then: on a service that bills what a query reads, a second look at every
@@ -40,11 +40,11 @@ class StoredCoordinates:
                 destination.query(questions.repeated_coordinates), "kafka_offset"
             )
 
-    def partitions(self) -> set[Position]:
+    def partitions(self) -> set[TopicPartition]:
         """Those with a row or a gap."""
         return self._runs.keys() | self._gaps.keys()
 
-    def offsets(self, where: Position) -> NDArray[np.int64]:
+    def offsets(self, where: TopicPartition) -> NDArray[np.int64]:
         """Sorted, a repeated one as often as it has rows."""
         first, last = _columns(self._runs.get(where), "first_offset", "last_offset")
         offsets = expand_runs(first, last)
@@ -55,7 +55,7 @@ class StoredCoordinates:
         rows[np.searchsorted(offsets, twice)] = copies
         return np.repeat(offsets, rows)
 
-    def repeated(self, where: Position) -> tuple[NDArray[np.int64], list[str]]:
+    def repeated(self, where: TopicPartition) -> tuple[NDArray[np.int64], list[str]]:
         """Coordinates with several rows, sorted, and for each the names of the tables that hold
         them.
         """
@@ -64,13 +64,13 @@ class StoredCoordinates:
             "tables"
         ).to_pylist() if found else []
 
-    def gaps(self, where: Position) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def gaps(self, where: TopicPartition) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(first, last) of the rows of offset_gaps, sorted by first."""
         first, last = _columns(self._gaps.get(where), "first_offset", "last_offset")
         return first, last
 
 
-def _by_partition(found: pa.Table, within: str) -> dict[Position, pa.Table]:
+def _by_partition(found: pa.Table, within: str) -> dict[TopicPartition, pa.Table]:
     return {
         (topic, partition): rows
         for (topic, partition), rows in sorted_groups(found, _PARTITION, within)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transforms.model.coordinates import TopicPartition
 from transforms.model.schema import PaymentSchema
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class RunConfig:
     max_record_bytes: int
     unknown_fields: str
     on_data_loss: str
-    reject_records: Mapping[tuple[str, int], tuple[int, ...]]
+    reject_records: Mapping[TopicPartition, tuple[int, ...]]
     consumer_config: Mapping[str, str]
     json: bool
     beam_options: PipelineOptions = field(repr=False)

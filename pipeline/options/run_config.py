@@ -18,6 +18,7 @@ from runners.profile import RunnerRefused, UnknownRunner
 from runners.registry import resolve
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import load_schema
 
@@ -138,9 +139,9 @@ def parse_start(text: str) -> Start:
     )
 
 
-def parse_coordinates(text: str | None) -> dict[tuple[str, int], tuple[int, ...]]:
+def parse_coordinates(text: str | None) -> dict[TopicPartition, tuple[int, ...]]:
     """topic:partition:offset,... as offsets per (topic, partition). Raises UsageError."""
-    found: dict[tuple[str, int], tuple[int, ...]] = {}
+    found: dict[TopicPartition, tuple[int, ...]] = {}
     for part in (text or "").split(",") if text else []:
         match = _COORDINATE.fullmatch(part.strip())
         if match is None:

@@ -15,12 +15,13 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
 )
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 
 
 def begin(
     destination: RunDestination,
-    positions: Mapping[tuple[str, int], int],
+    positions: Mapping[TopicPartition, int],
     states: Sequence[TopicState],
     cluster_id: str | None,
     settings: RunSettings,
@@ -47,7 +48,7 @@ def begin(
     ]  # fmt: skip
     genesis = RunRecord(
         run_id=GENESIS, predecessor=None, status=COMMITTED, plan_time=now_us, cluster_id=cluster_id, partitions=partitions, tables=[],
-        lowest_watermark=None, live_ids=0, state_bytes=0, settings=settings.settings,
+        lowest_watermark=None, live_ids=0, state_bytes=0, settings=settings.recorded,
     )  # fmt: skip
     if not destination.claim_run(genesis):
         raise lost_race(GENESIS)

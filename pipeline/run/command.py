@@ -39,7 +39,7 @@ def run_command(
     """
     started = time.monotonic()
     with open_destination(config.destination, **config.destination_options) as destination:
-        records = list(run_to_the_end(config, destination, now_us))
+        records = list(run_until_caught_up(config, destination, now_us))
         reasons = _rejected_reasons(destination, records) if records else {}
         bytes_read = destination.bytes_read
     print_summary(summarize(records, reasons, time.monotonic() - started, bytes_read), config.json)
@@ -54,7 +54,7 @@ def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> M
     )
 
 
-def run_to_the_end(
+def run_until_caught_up(
     config: RunConfig, destination: RunDestination, now_us: Callable[[], int]
 ) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed. The end offsets are taken once,

@@ -20,7 +20,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     last_committed,
 )
-from transforms.model.coordinates import Position
+from transforms.model.coordinates import TopicPartition
 
 
 def make_plan(
@@ -122,14 +122,14 @@ def _plan_partition(
     )
 
 
-def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[Position, int]:
+def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[TopicPartition, int]:
     """Per partition the watermark as the horizon of now would have made it: behind the recorded one
     where the horizon has grown since.
 
     The recorded one never goes back, so what is late stays late; but ids are to be remembered for
     the horizon of now.
     """
-    marks: dict[Position, tuple[int, int]] = {}
+    marks: dict[TopicPartition, tuple[int, int]] = {}
     for run in runs:
         if run.status != COMMITTED:
             continue
@@ -192,7 +192,7 @@ def plan_repair(
     """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once
     more. ask: the broker, for one topic.
     """
-    columns = settings.settings["amount_column"], settings.settings["currency_column"]
+    columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
     visible = repair.visible_of(destination, expired, columns, settings.limits.accept_data_loss)
     return repair.plan_repair(
         _new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]

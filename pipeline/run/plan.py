@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
-from transforms.model.coordinates import Position
+from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import GAPS
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -50,23 +50,23 @@ class Repair:
     """
 
     expired: RunRecord
-    offsets: Mapping[Position, Mapping[str, NDArray[np.int64]]]
-    gaps: Mapping[Position, Sequence[tuple[int, int]]]
+    offsets: Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]
+    gaps: Mapping[TopicPartition, Sequence[tuple[int, int]]]
     totals: pa.RecordBatch
     accept_data_loss: bool
 
-    def before(self, position: Position) -> PartitionProgress:
+    def before(self, position: TopicPartition) -> PartitionProgress:
         """What the expired run did in one partition."""
         return next(
             part for part in self.expired.partitions if (part.topic, part.partition) == position
         )
 
-    def known(self, position: Position) -> NDArray[np.int64]:
+    def known(self, position: TopicPartition) -> NDArray[np.int64]:
         """Sorted offsets of one partition that have a row or lie in a gap that has one."""
         gaps = [np.arange(first, last + 1) for first, last in self.gaps.get(position, ())]
         return np.sort(np.concatenate([self.present(position), *gaps]))
 
-    def present(self, position: Position) -> NDArray[np.int64]:
+    def present(self, position: TopicPartition) -> NDArray[np.int64]:
         """Sorted offsets of one partition that have a row in one of the three tables."""
         return np.sort(np.concatenate([_NONE, *self.offsets.get(position, {}).values()]))
 
@@ -91,7 +91,7 @@ class Plan:
     carried: tuple[PartitionProgress, ...]
     repair: Repair | None = None
 
-    def present(self, position: Position) -> NDArray[np.int64]:
+    def present(self, position: TopicPartition) -> NDArray[np.int64]:
         """Sorted offsets that have a row already: not judged and not written again."""
         return self.repair.present(position) if self.repair else _NONE
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.kafka_admin import TopicState
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord, last_committed
-from transforms.model.coordinates import Position
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 
 
@@ -32,7 +32,7 @@ def check_stream_quota(
 
 
 def check_refused(
-    refused: Iterable[tuple[Position, Iterable[int]]],
+    refused: Iterable[tuple[TopicPartition, Iterable[int]]],
     runs: Sequence[RunRecord],
     states: Sequence[TopicState],
 ) -> None:
@@ -97,7 +97,9 @@ def check_same_topic(state: TopicState, known: Iterable[PartitionProgress]) -> N
         )
 
 
-def none_vanished(states: Sequence[TopicState], left: Mapping[Position, PartitionProgress]) -> None:
+def none_vanished(
+    states: Sequence[TopicState], left: Mapping[TopicPartition, PartitionProgress]
+) -> None:
     """Raises GuaranteeError when a partition that was read does not exist any more. left: what the
     ledger knows and the broker does not.
     """

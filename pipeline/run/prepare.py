@@ -95,7 +95,7 @@ def make_record(
         run_id=planned.run_id, predecessor=planned.predecessor, status=PREPARED, plan_time=planned.plan_time_us,
         cluster_id=planned.cluster_id, partitions=partitions, tables=tables,
         lowest_watermark=planned.lowest_watermark_us, live_ids=sum(live.values()),
-        state_bytes=packed_bytes(live, settings.shards), settings=settings.settings,
+        state_bytes=packed_bytes(live, settings.shards), settings=settings.recorded,
         repairs=planned.repair.expired.run_id if planned.repair else None,
     )  # fmt: skip
 

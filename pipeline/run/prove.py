@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.model.coders import decode_rows
-from transforms.model.coordinates import Position, coordinate_sum
+from transforms.model.coordinates import TopicPartition, coordinate_sum
 from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import PartitionWritten, ReaderReport, Report, ShardReport
 from transforms.model.tables import GAPS_SCHEMA
@@ -108,8 +108,8 @@ def prove(
 
 def _progress(
     part: PlannedPartition,
-    readers: Mapping[Position, ReaderReport],
-    written: Mapping[Position, _Written],
+    readers: Mapping[TopicPartition, ReaderReport],
+    written: Mapping[TopicPartition, _Written],
     plan: Plan,
     dedup_horizon_us: int,
 ) -> PartitionProgress:
@@ -170,7 +170,7 @@ def _progress(
 
 
 def _nothing_lost_since(
-    repair: Repair, position: Position, records: int, coordinate_hash: int
+    repair: Repair, position: TopicPartition, records: int, coordinate_hash: int
 ) -> None:
     """Compaction may remove between two reads what the first one has delivered, and leaves no trace
     but the first one's record.
@@ -234,8 +234,8 @@ def _without(gap: tuple[int, int, str], known: NDArray[np.int64]) -> Iterator[tu
         yield first, last, cause
 
 
-def _written_by_partition(shards: Sequence[ShardReport]) -> dict[Position, _Written]:
-    written: dict[Position, _Written] = {}
+def _written_by_partition(shards: Sequence[ShardReport]) -> dict[TopicPartition, _Written]:
+    written: dict[TopicPartition, _Written] = {}
     for report in shards:
         for part in report.partitions:
             written.setdefault((part.topic, part.partition), _Written()).add(part)
@@ -254,7 +254,9 @@ def _streams_hold_what_was_counted(shards: Sequence[ShardReport]) -> None:
 
 
 def _gap_rows(
-    plan: Plan, readers: Mapping[Position, ReaderReport], progress: Sequence[PartitionProgress]
+    plan: Plan,
+    readers: Mapping[TopicPartition, ReaderReport],
+    progress: Sequence[PartitionProgress],
 ) -> pa.RecordBatch:
     """Where a repair has found fewer records than the expired run, which of the offsets without one
     had one cannot be told: all count as lost.

@@ -22,7 +22,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
 )
 from transforms.destinations.contract.visible_rows import VisibleRows
-from transforms.model.coordinates import OffsetRange
+from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 
@@ -99,7 +99,7 @@ def plan_repair(run_id: str, repair: Repair, states: Sequence[TopicState]) -> Pl
 
 
 def _planned(
-    part: PartitionProgress, bounds: Mapping[tuple[str, int], tuple[int, int]], repair: Repair
+    part: PartitionProgress, bounds: Mapping[TopicPartition, tuple[int, int]], repair: Repair
 ) -> PlannedPartition:
     position = (part.topic, part.partition)
     read_from = part.to_offset

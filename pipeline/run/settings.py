@@ -78,11 +78,12 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the steps need of the configuration. settings: see pipeline/run/settings.py; times in
+    """What the steps need of the configuration. recorded: what the run record keeps of it
+    (settings_of); times in
     microseconds.
     """
 
     limits: PlanLimits
     extra_retention_us: int
     shards: int
-    settings: dict[str, Any]
+    recorded: dict[str, Any]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 
@@ -25,7 +26,7 @@ def summarize(
         table: sum(part.rows for record in records for part in record.tables if part.table == table)
         for table in _TABLES
     }
-    ranges: dict[tuple[str, int], list[int]] = {}
+    ranges: dict[TopicPartition, list[int]] = {}
     for record in records:
         for part in record.partitions:
             if part.to_offset > part.from_offset:

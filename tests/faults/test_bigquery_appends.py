@@ -46,13 +46,13 @@ STYLES = [ErrorStyle(abort, details) for abort in (False, True) for details in (
 
 
 def write_and_commit(destination: BigQueryDestination) -> list[int]:
-    """Five appends, all under way at once, then what a run does with its stream."""
+    """Five appends, all in flight at once, then what a run does with its stream."""
     stream = destination.create_stream(GAPS)
-    under_way = [
+    in_flight = [
         destination.send(stream, 2 * number, rows(2 * number, 2 * number + 1))
         for number in range(5)
     ]
-    assert [append.wait() for append in under_way] == [2, 4, 6, 8, 10]
+    assert [append.wait() for append in in_flight] == [2, 4, 6, 8, 10]
     assert destination.finalize_stream(stream) == 10
     with suppress(
         StreamAlreadyCommitted
@@ -173,26 +173,26 @@ def test_what_is_behind_an_append_at_a_known_offset_of_somebody_elses_stream_goe
     stream = destination.create_stream(GAPS)
     with BigQueryDestination(settings_of(stand_in)) as other:
         stand_in.faults.lose_answer("AppendRows", nth=2)
-        under_way = [other.send(stream, number, rows(number)) for number in range(4)]
-        assert under_way[0].wait() == 1
+        in_flight = [other.send(stream, number, rows(number)) for number in range(4)]
+        assert in_flight[0].wait() == 1
         with pytest.raises(OffsetAlreadyExists):
-            under_way[1].wait()
-        assert [append.wait() for append in under_way[2:]] == [3, 4]
+            in_flight[1].wait()
+        assert [append.wait() for append in in_flight[2:]] == [3, 4]
     assert destination.finalize_stream(stream) == 4
 
 
-def test_appends_under_way_to_a_stream_that_is_finalized_here_are_over_and_hold_up_no_others(
+def test_appends_in_flight_to_a_stream_that_is_finalized_here_are_over_and_hold_up_no_others(
     destination: BigQueryDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bundle fails with appends under way, and the next one in the process recovers the shard."""
-    monkeypatch.setattr(bigquery_streams, "MAX_BYTES_UNDER_WAY", 3 * rows(0).nbytes)
+    """A bundle fails with appends in flight, and the next one in the process recovers the shard."""
+    monkeypatch.setattr(bigquery_streams, "MAX_BYTES_IN_FLIGHT", 3 * rows(0).nbytes)
     failed, fresh = destination.create_stream(GAPS), destination.create_stream(GAPS)
     left = [destination.send(failed, number, rows(number)) for number in range(2)]
     destination.finalize_stream(failed)
-    under_way = [destination.send(fresh, number, rows(number)) for number in range(9)]
-    assert [append.wait() for append in under_way] == list(range(1, 10))
+    in_flight = [destination.send(fresh, number, rows(number)) for number in range(9)]
+    assert [append.wait() for append in in_flight] == list(range(1, 10))
     for append in left:
-        with pytest.raises(StreamError, match="under way when this process finalized the stream"):
+        with pytest.raises(StreamError, match="in flight when this process finalized the stream"):
             append.wait()
 
 
@@ -215,13 +215,13 @@ def test_what_is_behind_a_refused_append_is_refused_with_it(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
     stream = destination.create_stream(GAPS)
-    under_way = [
+    in_flight = [
         destination.send(stream, 0, rows(0)),
         destination.send(stream, 5, rows(5)),
         destination.send(stream, 6, rows(6)),
     ]
-    assert under_way[0].wait() == 1
-    for append in under_way[1:]:
+    assert in_flight[0].wait() == 1
+    for append in in_flight[1:]:
         with pytest.raises(OffsetOutOfRange):
             append.wait()
     assert destination.send(stream, 1, rows(1)).wait() == 2

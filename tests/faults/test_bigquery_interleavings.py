@@ -30,7 +30,7 @@ from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery import streams as bigquery_streams
 from transforms.destinations.bigquery.append_connection import AppendConnection
 from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.bigquery.retry import Patience
+from transforms.destinations.bigquery.retry import RetryPolicy
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, PREPARED
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
@@ -243,14 +243,14 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))
         streams = [destination.create_stream(GAPS) for _ in range(8)]
-        under_way = [
+        in_flight = [
             destination.send(stream, offset, rows(offset))
             for offset in range(3)
             for stream in streams
         ]
         open_now = [one for one in destination._streams._connections.values() if one.is_open]
         assert len(open_now) <= 3
-        assert [append.wait() for append in under_way] == [1] * 8 + [2] * 8 + [3] * 8
+        assert [append.wait() for append in in_flight] == [1] * 8 + [2] * 8 + [3] * 8
         assert [destination.finalize_stream(stream) for stream in streams] == [3] * 8
 
 
@@ -264,7 +264,7 @@ def test_time_to_try_again_counts_from_the_first_failure_and_not_from_when_the_c
     monkeypatch.setattr(
         AppendConnection.__init__,
         "__defaults__",
-        (lambda: Patience(clock=lambda: clock[0], sleep=lambda _: None),),
+        (lambda: RetryPolicy(clock=lambda: clock[0], sleep=lambda _: None),),
     )
     with opened(stand_in) as destination:
         destination.create_tables(load_schema(None))

@@ -25,7 +25,7 @@ from transforms.destinations.contract.write_streams import Acknowledged
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
 from transforms.read.read_records import ReadRange
-from transforms.write.write_rows import WriteRowsOfShards
+from transforms.write.write_rows import WriteRows
 
 __all__ = ["kafka"]
 
@@ -144,7 +144,7 @@ def test_reports_of_two_evaluations_never_mix(
 
 @pytest.mark.parametrize(
     "dofn,method",
-    [(ReadRange, "process"), (DeduplicateSharded, "process"), (WriteRowsOfShards, "finish_bundle")],
+    [(ReadRange, "process"), (DeduplicateSharded, "process"), (WriteRows, "finish_bundle")],
 )
 def test_a_step_that_fails_leaves_nothing_visible_and_the_next_run_is_complete(
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, dofn: type, method: str

@@ -403,7 +403,7 @@ def test_a_replay_that_closes_a_window_with_less_writes_nothing_until_it_knows_m
     compare_totals(destination, cluster.log)
 
 
-def test_a_record_under_way_at_a_dead_process_is_no_gap_even_when_kafka_has_dropped_it(
+def test_a_record_in_flight_at_a_dead_process_is_no_gap_even_when_kafka_has_dropped_it(
     destination: Any,
 ) -> None:
     cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0)]], shards=1)
@@ -411,7 +411,7 @@ def test_a_record_under_way_at_a_dead_process_is_no_gap_even_when_kafka_has_drop
     with pytest.raises(Killed):
         dead.bundle([(0, 2)])
     cluster.log[0][0] = GAP
-    assert len(cluster.network.under_way) == 1
+    assert len(cluster.network.in_flight) == 1
     read_to_the_end(cluster.start(cluster.nothing()))
     cluster.network.deliver(9)
     assert gaps_of(destination) == [(0, 0)]

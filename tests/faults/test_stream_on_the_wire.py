@@ -39,7 +39,7 @@ LOG = [
 
 @pytest.fixture
 def destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Every row is an append of its own, so that several are under way."""
+    """Every row is an append of its own, so that several are in flight."""
     monkeypatch.setattr(stream_append, "APPEND_BYTES", 1)
     with bigquery_destination(tmp_path) as one:
         yield one
@@ -110,7 +110,7 @@ def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(
 def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_proven_by_one_query(
     cluster: Cluster, stand_in: BigQueryStandIn, abort: bool
 ) -> None:
-    """The answer is lost while more appends are under way behind it: those were not written, and
+    """The answer is lost while more appends are in flight behind it: those were not written, and
     need no proof.
     """
     stand_in.faults.error_style = ErrorStyle(abort=abort)

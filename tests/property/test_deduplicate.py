@@ -127,5 +127,5 @@ def test_the_index_always_is_what_the_state_says(steps):
             continue
         head = decode_head(cells["head"])
         blobs = [blob for name, value in cells.items() if name.startswith("ids_") for blob in value]
-        rebuilt = build_index(head.floor, blobs)
+        rebuilt = build_index(head.expired_through, blobs)
         assert sum(head.live.values()) <= len(rebuilt) or not head.live

@@ -15,9 +15,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.kafka_admin import TopicState
 from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
 from pipeline.run import command as run_module
-from pipeline.run.command import run_to_the_end
+from pipeline.run.command import run_until_caught_up
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.open import open_destination
+from transforms.model.coordinates import TopicPartition
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
 from transforms.model.schema import load_schema
@@ -53,7 +54,7 @@ class InMemoryKafka:
     def __init__(self) -> None:
         self.cluster = "cluster-1"
         self.topics: dict[str, Topic] = {}
-        self.told: dict[tuple[str, int], int] = {}
+        self.told: dict[TopicPartition, int] = {}
 
     def create(self, topic: str, partitions: int, topic_id: str | None = None) -> None:
         self.topics[topic] = Topic(
@@ -92,7 +93,7 @@ class InMemoryKafka:
         index = {EARLIEST: 0, LATEST: 1}[start.kind]
         return {partition: bounds[index] for partition, bounds in state.partitions.items()}
 
-    def commit_offsets(self, positions: Mapping[tuple[str, int], int]) -> None:
+    def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         self.told.update(positions)
 
     # PartitionReader
@@ -161,7 +162,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
 def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
     with open_destination(settings.destination, **settings.destination_options) as destination:
-        return list(run_to_the_end(settings, destination, lambda: now_us))
+        return list(run_until_caught_up(settings, destination, lambda: now_us))
 
 
 def payment(

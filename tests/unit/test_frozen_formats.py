@@ -116,7 +116,7 @@ def test_state_cells_and_timers() -> None:
 
 
 def test_the_head_of_a_shard() -> None:
-    head = ShardHead(token=bytes(range(16)), floor=-2, slot_width=5, live={29_000_000: 3})
+    head = ShardHead(token=bytes(range(16)), expired_through=-2, slot_width=5, live={29_000_000: 3})
     encoded = encode_head(head)
     assert encoded.hex() == "94c410000102030405060708090a0b0c0d0e0ffe0581ce01ba814003"
     assert decode_head(encoded) == head

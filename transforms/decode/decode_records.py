@@ -14,22 +14,23 @@ from numpy.typing import NDArray
 
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits, reject_refused, reject_untimely
+from transforms.model.coordinates import TopicPartition
 from transforms.model.elements import DecodedBlock, RawBlock, ShardBatch
 from transforms.model.fingerprints import split_by_shard
 
 
 @with_output_types(tuple[int, ShardBatch])
-class JudgeRecords(beam.DoFn):
+class DecodeRecords(beam.DoFn):
     """RawBlock -> (shard, ShardBatch)."""
 
     def __init__(
         self,
         decoder: Decoder,
-        watermarks: Mapping[tuple[str, int], int | None],
+        watermarks: Mapping[TopicPartition, int | None],
         limits: TimeLimits,
         shards: int,
-        present: Mapping[tuple[str, int], NDArray[np.int64]],
-        refused: Mapping[tuple[str, int], NDArray[np.int64]],
+        present: Mapping[TopicPartition, NDArray[np.int64]],
+        refused: Mapping[TopicPartition, NDArray[np.int64]],
     ) -> None:
         """watermarks: microseconds per (topic, partition); None: nothing is late there.
 

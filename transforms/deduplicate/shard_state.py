@@ -1,7 +1,7 @@
 """The encoded state of one shard: what a checkpoint holds. Frozen by
 tests/unit/test_frozen_formats.py.
 
-`head` is one cell: token, floor, slot width and the number of live ids per bucket. Fingerprints lie in a ring of bags, several buckets to
+`head` is one cell: token, expired_through, slot width and the number of live ids per bucket. Fingerprints lie in a ring of bags, several buckets to
 a slot, in blobs of groups `bucket (int32) | count (uint32) | count * 10 bytes`, big-endian. A slot is cleared when all its buckets have
 expired. An id whose bucket rose has an entry in either slot until the older one expires; of several, the highest bucket counts.
 """
@@ -30,12 +30,12 @@ _GROUP: Final = struct.Struct(">iI")
 
 
 class ShardHead(msgspec.Struct, array_like=True):
-    """The cell `head`. floor: highest bucket that the shard expired or did not load, None before
-    the first.
+    """The cell `head`. expired_through: highest bucket that the shard expired or did not load, None
+    before the first.
     """
 
     token: bytes
-    floor: int | None
+    expired_through: int | None
     slot_width: int
     live: dict[int, int]
 
@@ -55,12 +55,14 @@ class ShardHead(msgspec.Struct, array_like=True):
         return expiry_of_bucket(min(self.live), extra_retention_us) if self.live else None
 
     def expire(self, bucket: int) -> list[int]:
-        """Takes everything at or below `bucket` out of the counts, raises the floor, and returns
-        the slots that may be cleared.
+        """Takes everything at or below `bucket` out of the counts, raises `expired_through`, and
+        returns the slots that may be cleared.
         """
-        if self.floor is not None and bucket <= self.floor:
+        if self.expired_through is not None and bucket <= self.expired_through:
             return []
-        first = None if self.floor is None else (self.floor + 1) // self.slot_width
+        first = (
+            None if self.expired_through is None else (self.expired_through + 1) // self.slot_width
+        )
         last = (bucket + 1) // self.slot_width - 1
         rounds = (
             range(first, last + 1)
@@ -68,7 +70,7 @@ class ShardHead(msgspec.Struct, array_like=True):
             else range(last - SLOTS + 1, last + 1)
         )
         self.live = {live: count for live, count in self.live.items() if live > bucket}
-        self.floor = bucket
+        self.expired_through = bucket
         occupied = {self.slot_of(live) for live in self.live}
         return sorted({slot_round % SLOTS for slot_round in rounds} - occupied)
 
@@ -111,8 +113,8 @@ def decode_groups(blob: bytes) -> Iterator[tuple[int, Fingerprints]]:
         position += count * FINGERPRINT_BYTES
 
 
-def build_index(floor: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
-    """The index over all blobs of a shard; entries at or below the floor are dead."""
+def build_index(expired_through: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
+    """The index over all blobs of a shard; entries at or below `expired_through` are dead."""
     index = FingerprintIndex()
     groups = [group for blob in blobs for group in decode_groups(blob)]
     if groups:
@@ -122,8 +124,8 @@ def build_index(floor: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
             [len(rows) for _, rows in groups],
         )
         index.add(fingerprints, buckets)
-    if floor is not None:
-        index.expire(floor)
+    if expired_through is not None:
+        index.expire(expired_through)
     return index
 
 

@@ -160,14 +160,16 @@ class DeduplicateSharded(beam.DoFn):
         if start is None:
             return head, index
         if start.watermark_us is not None:
-            head.floor = highest_expired_bucket(start.watermark_us, start.extra_retention_us)
+            head.expired_through = highest_expired_bucket(
+                start.watermark_us, start.extra_retention_us
+            )
         known = load_known_ids(start).of_shard(shard, self._settings.shards)
         for slot, blob in encode_groups(head, known.fingerprints, known.buckets).items():
             slots[slot].add(blob)
         head.change_live(known.per_bucket())
         index.add(known.fingerprints, known.buckets)
-        if head.floor is not None:
-            index.expire(head.floor)
+        if head.expired_through is not None:
+            index.expire(head.expired_through)
         return head, index
 
     def _index(self, shard: int, head: ShardHead, slots: tuple[Any, ...]) -> FingerprintIndex:
@@ -175,7 +177,9 @@ class DeduplicateSharded(beam.DoFn):
         if token != head.token or index is None:
             index = POOL.take(self._settings.job, shard, head.token) if head.token else None
         if index is None:
-            index = build_index(head.floor, (blob for slot in slots for blob in slot.read()))
+            index = build_index(
+                head.expired_through, (blob for slot in slots for blob in slot.read())
+            )
         self._open[shard] = (head.token, index)
         return index
 
@@ -192,9 +196,9 @@ class DeduplicateSharded(beam.DoFn):
         """The backstop: what this shard may have forgotten is late, whatever watermark its split
         judged by. Expected never to happen.
         """
-        if head.floor is None or not batch.payments.num_rows:
+        if head.expired_through is None or not batch.payments.num_rows:
             return batch
-        behind = event_times_us(batch.payments) // BUCKET_US <= head.floor
+        behind = event_times_us(batch.payments) // BUCKET_US <= head.expired_through
         if not behind.any():
             return batch
         self._behind_expiry.inc(int(behind.sum()))

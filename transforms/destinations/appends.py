@@ -22,7 +22,7 @@ MAX_APPEND_BYTES: Final = 8 << 20
 (https://cloud.google.com/bigquery/quotas#write-api-limits).
 """
 
-APPENDS_UNDER_WAY: Final = 4
+APPENDS_IN_FLIGHT: Final = 4
 """Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to
 what waits in memory.
 """
@@ -38,7 +38,7 @@ class TableWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._rows = 0
-        self._under_way: deque[tuple[Acknowledgement, int]] = deque()
+        self._in_flight: deque[tuple[Acknowledgement, int]] = deque()
 
     def add(self, rows: pa.RecordBatch) -> None:
         self._waiting.append(rows)
@@ -53,20 +53,20 @@ class TableWriter:
             self._stream = self._destination.create_stream(self._table)
         for rows in cut(pa.concat_batches(self._waiting), MAX_APPEND_BYTES):
             behind = self._rows + rows.num_rows
-            self._under_way.append((self._destination.send(self._stream, self._rows, rows), behind))
+            self._in_flight.append((self._destination.send(self._stream, self._rows, rows), behind))
             self._rows = behind
-            if len(self._under_way) > APPENDS_UNDER_WAY:
+            if len(self._in_flight) > APPENDS_IN_FLIGHT:
                 self._wait_for_the_first()
         self._waiting, self._waiting_bytes = [], 0
 
     def written(self) -> StreamWritten | None:
         """What is acknowledged, once all of it is."""
-        while self._under_way:
+        while self._in_flight:
             self._wait_for_the_first()
         return StreamWritten(self._table, self._stream, self._rows) if self._stream else None
 
     def _wait_for_the_first(self) -> None:
-        append, expected = self._under_way.popleft()
+        append, expected = self._in_flight.popleft()
         behind = append.wait()
         if behind != expected:
             raise GuaranteeError(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Position = tuple[str, int]
+TopicPartition = tuple[str, int]
 """(topic, partition)."""
 
 OffsetRange = tuple[str, int, int, int]

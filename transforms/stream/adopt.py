@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from transforms.destinations.contract.present_rows import ShardFloor
+from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.shard_ledger import (
     GAPS_SHARD,
     TOTALS_SHARD,
@@ -21,12 +21,13 @@ from transforms.destinations.contract.shard_ledger import (
     Progress,
     ShardRow,
 )
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 from transforms.stream.gaps import GapsDestination
 from transforms.stream.recover import (
     Expected,
-    Patience,
+    Polling,
     StreamingDestination,
     claim,
     close,
@@ -34,9 +35,6 @@ from transforms.stream.recover import (
     finalize_older,
 )
 from transforms.stream.unobserved import TotalsTables, mark_unobserved
-
-Partition = tuple[str, int]
-"""(topic, partition)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Adopted:
     no partition has any, so nothing is late and nothing expired.
     """
 
-    positions: dict[Partition, int]
-    watermarks: dict[Partition, int | None]
+    positions: dict[TopicPartition, int]
+    watermarks: dict[TopicPartition, int | None]
 
     @property
     def lowest_watermark_us(self) -> int | None:
@@ -70,10 +68,10 @@ def adopt(
     destination: AdoptedDestination,
     job: Job,
     shards: int,
-    begins: Mapping[Partition, int],
+    begins: Mapping[TopicPartition, int],
     dedup_horizon_us: int,
     totals_columns: tuple[str | None, str | None],
-    patience: Patience,
+    polling: Polling,
 ) -> Adopted:
     """Once, before a job without a checkpoint is submitted; a PREPARED run has been finished
     before. Again after a crash: harmless.
@@ -87,13 +85,13 @@ def adopt(
     counts = {row.shard: finalize_older(destination, row) for row in everyone}
     rows = everyone[:shards]
     expected = [expected_rows(row, row.latest, counts[row.shard], ROW_TABLES) for row in rows]
-    _wait_until_visible(destination, shards, rows, expected, patience)
+    _wait_until_visible(destination, shards, rows, expected, polling)
     positions = destination.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
     below: Offsets = {}
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
-    found = destination.count_above(shards, [ShardFloor(row.shard, below) for row in rows])
+    found = destination.count_above(shards, [ShardOffsets(row.shard, below) for row in rows])
     present = {
         row.shard: {table: found.get((row.shard, table), 0) for table in ROW_TABLES} for row in rows
     }
@@ -119,17 +117,17 @@ def _wait_until_visible(
     shards: int,
     rows: Sequence[ShardRow],
     expected: Sequence[Mapping[str, Expected]],
-    patience: Patience,
+    polling: Polling,
 ) -> None:
     """More rows than expected are fine here: bounded runs and other jobs of the past may have
     written them, and the tables are the truth.
     """
     missing = ""
-    for attempt in range(patience.tries):
+    for attempt in range(polling.tries):
         if attempt:
-            patience.sleep(patience.seconds)
+            polling.sleep(polling.seconds)
         found = destination.count_above(
-            shards, [ShardFloor(row.shard, row.latest.offsets) for row in rows]
+            shards, [ShardOffsets(row.shard, row.latest.offsets) for row in rows]
         )
         missing = "; ".join(
             f"shard {row.shard}, {table}: {found.get((row.shard, table), 0)} rows of {one.rows}"
@@ -140,14 +138,14 @@ def _wait_until_visible(
         if not missing:
             return
     raise GuaranteeError(
-        f"rows that were acknowledged are not visible after {patience.tries} looks: {missing}."
+        f"rows that were acknowledged are not visible after {polling.tries} looks: {missing}."
         " Nothing was written; start again."
     )
 
 
 def _known_begins(
-    begins: Mapping[Partition, int], rows: Sequence[ShardRow]
-) -> dict[Partition, int]:
+    begins: Mapping[TopicPartition, int], rows: Sequence[ShardRow]
+) -> dict[TopicPartition, int]:
     """Below what every shard has passed nothing can be missing, and old rows may have been deleted
     there.
     """
@@ -159,7 +157,7 @@ def _known_begins(
     }
 
 
-def _require_whole(positions: Mapping[Partition, int], rows: Sequence[ShardRow]) -> None:
+def _require_whole(positions: Mapping[TopicPartition, int], rows: Sequence[ShardRow]) -> None:
     for row in rows:
         for topic, partitions in row.latest.offsets.items():
             for partition, passed in partitions.items():
@@ -173,8 +171,8 @@ def _require_whole(positions: Mapping[Partition, int], rows: Sequence[ShardRow])
 
 
 def _watermarks(
-    highest: Mapping[Partition, int], positions: Mapping[Partition, int], horizon_us: int
-) -> dict[Partition, int | None]:
+    highest: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], horizon_us: int
+) -> dict[TopicPartition, int | None]:
     lowest = min(highest.values(), default=None)
     times = {partition: highest.get(partition, lowest) for partition in positions}
     return {

@@ -1,4 +1,4 @@
-"""Step 3 of streaming: appends at the next offset of a shard's streams, several under way, in
+"""Step 3 of streaming: appends at the next offset of a shard's streams, several in flight, in
 order.
 
 What each answer means:
@@ -34,14 +34,14 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, ROW_TABLES
-from transforms.stream.recover import Patience, StreamingDestination, Superseded
+from transforms.stream.recover import Polling, StreamingDestination, Superseded
 
 APPEND_BYTES: Final = 2 << 20
 """Rows are collected up to this size before an append, or to the end of the bundle (see
 transforms/write/write_rows.py).
 """
 
-APPENDS_UNDER_WAY: Final = 4
+APPENDS_IN_FLIGHT: Final = 4
 """Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to
 what waits in memory.
 """
@@ -66,7 +66,7 @@ class _Refused:
 
 
 @dataclass
-class _UnderWay:
+class _InFlight:
     offset: int
     rows: pa.RecordBatch
     answer: Acknowledgement
@@ -81,15 +81,15 @@ class TableAppends:
         table: str,
         stream: str,
         next_offset: int,
-        patience: Patience,
+        polling: Polling,
     ) -> None:
         self._destination = destination
         self._table = table
         self._stream = stream
-        self._patience = patience
+        self._patience = polling
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
-        self._under_way: deque[_UnderWay] = deque()
+        self._in_flight: deque[_InFlight] = deque()
         self._sent = next_offset
         self._resends = 0
         self.acknowledged = next_offset
@@ -109,9 +109,9 @@ class TableAppends:
             return
         rows = pa.concat_batches(self._waiting)
         self._waiting, self._waiting_bytes = [], 0
-        self._under_way.append(_UnderWay(self._sent, rows, self._send(self._sent, rows)))
+        self._in_flight.append(_InFlight(self._sent, rows, self._send(self._sent, rows)))
         self._sent += rows.num_rows
-        while len(self._under_way) > APPENDS_UNDER_WAY:
+        while len(self._in_flight) > APPENDS_IN_FLIGHT:
             self._settle_first()
 
     def settle(self, offset: int) -> None:
@@ -122,7 +122,7 @@ class TableAppends:
             self._settle_first()
 
     def _settle_first(self) -> None:
-        first = self._under_way[0]
+        first = self._in_flight[0]
         expected = first.offset + first.rows.num_rows
         try:
             behind = first.answer.wait()
@@ -143,7 +143,7 @@ class TableAppends:
                 f"{self._where(first)}: acknowledged up to stream offset {behind} where {expected}"
                 f" was expected. {_STOPPED}"
             )
-        self._under_way.popleft()
+        self._in_flight.popleft()
         self.acknowledged = expected
         self._resends = 0
 
@@ -156,16 +156,16 @@ class TableAppends:
     def _resend(self, error: OffsetOutOfRange) -> None:
         if self._resends >= self._patience.tries:
             raise GuaranteeError(
-                f"{self._where(self._under_way[0])}: {error.detail}, after {self._resends} resends."
+                f"{self._where(self._in_flight[0])}: {error.detail}, after {self._resends} resends."
                 f" {_STOPPED}"
             ) from error
         if self._resends:
             self._patience.sleep(self._patience.seconds)
         self._resends += 1
-        for append in self._under_way:
+        for append in self._in_flight:
             append.answer = self._send(append.offset, append.rows)
 
-    def _require_proof(self, append: _UnderWay, error: OffsetAlreadyExists) -> None:
+    def _require_proof(self, append: _InFlight, error: OffsetAlreadyExists) -> None:
         found = (
             0
             if isinstance(error, DifferentRows)
@@ -177,7 +177,7 @@ class TableAppends:
                 f" {error.detail}. {_STOPPED}"
             ) from error
 
-    def _where(self, append: _UnderWay) -> str:
+    def _where(self, append: _InFlight) -> str:
         end = append.offset + append.rows.num_rows
         return f"write stream {self._stream}, stream offsets {append.offset} to {end - 1}, {_ends(self._table, append.rows)}"
 
@@ -207,11 +207,11 @@ class ShardAppends:
         destination: StreamingDestination,
         streams: Mapping[str, str],
         next_offsets: Mapping[str, int],
-        patience: Patience,
+        polling: Polling,
     ) -> None:
         self._tables = {
             table: TableAppends(
-                destination, table, streams[table], next_offsets.get(table, 0), patience
+                destination, table, streams[table], next_offsets.get(table, 0), polling
             )
             for table in ROW_TABLES
         }

@@ -22,7 +22,7 @@ from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import ShardBatch
 from transforms.stream.append import ShardAppends
 from transforms.stream.present_totals import PresentTotals, TotalsSource
-from transforms.stream.recover import Patience, StreamingDestination, recover
+from transforms.stream.recover import Polling, StreamingDestination, recover
 from transforms.stream.shard import OpenShard, ShardMemory
 from transforms.stream.state import StateCells, StateSettings, StreamHead
 
@@ -44,7 +44,7 @@ class StreamSettings:
     amount_column: str | None
     currency_column: str | None
     cold_start: ColdStart | None
-    patience: Patience
+    polling: Polling
     now_us: Callable[[], int]
 
 
@@ -86,7 +86,7 @@ class StreamBundle:
                     settings.job,
                     settings.state.shards,
                     starts,
-                    settings.patience,
+                    settings.polling,
                 ),
                 strict=True,
             ):
@@ -134,5 +134,5 @@ class StreamBundle:
 
     def _appends(self, head: StreamHead) -> ShardAppends:
         return ShardAppends(
-            self._destination, head.streams, head.progress.next_offsets, self._settings.patience
+            self._destination, head.streams, head.progress.next_offsets, self._settings.polling
         )

@@ -3,7 +3,7 @@ Key: (topic, partition, first offset).
 
 A gap is written only for coordinates that are in no table and no gap. In a replay Kafka may deliver
 less than before (compaction and retention go on), so a coordinate that was a record may look like a
-gap now; and a process believed dead may have it under way. So every row shard has to pass the gap
+gap now; and a process believed dead may have it in flight. So every row shard has to pass the gap
 first: a shard that has passed it was recovered, so whoever wrote to it before is refused, and it
 names the coordinates of the gap that are present. What none of them has is a gap for good.
 """
@@ -23,7 +23,7 @@ from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Offse
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, GAPS_SCHEMA
 from transforms.stream.append import TableAppends
-from transforms.stream.recover import Patience, StreamingDestination
+from transforms.stream.recover import Polling, StreamingDestination
 from transforms.stream.recover_single import recover_single
 from transforms.stream.state import StateCells
 
@@ -70,7 +70,7 @@ class GapsShard:
         shards: int,
         cells: StateCells,
         memory: ProcessMemory[GapsHead],
-        patience: Patience,
+        polling: Polling,
     ) -> None:
         self._shards = shards
         self._cells = cells
@@ -86,12 +86,12 @@ class GapsShard:
                 GAPS,
                 progress,
                 lambda begin: destination.gaps_above(begin.offsets),
-                patience,
+                polling,
             )
             head = GapsHead(b"", taken.progress, taken.stream, _gaps(taken.present))
         self._head = head
         self._appends = TableAppends(
-            destination, GAPS, head.stream, head.progress.next_offsets[GAPS], patience
+            destination, GAPS, head.stream, head.progress.next_offsets[GAPS], polling
         )
 
     def add(self, gap: Gap, present: Mapping[int, NDArray[np.int64]]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from transforms.destinations.contract.present_rows import PRESENT_SCHEMA
 from transforms.destinations.contract.shard_ledger import Offsets
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from transforms.model.partitions import by_partition
@@ -49,7 +50,7 @@ class PresentRows:
         self._times: NDArray[np.int64] = pc.fill_null(rows.column("event_time_us"), 0).to_numpy()
         self._codes = codes
         self._fingerprints = _fingerprints(rows)
-        self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._partitions: dict[TopicPartition, _Partition] = {}
         all_offsets = rows.column("kafka_offset").to_numpy()
         for topic, partition, mine in by_partition(rows):
             order = mine[np.argsort(all_offsets[mine], kind="stable")]

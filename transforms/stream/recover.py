@@ -23,7 +23,7 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from transforms.destinations.contract.present_rows import PresentSource, ShardFloor
+from transforms.destinations.contract.present_rows import PresentSource, ShardOffsets
 from transforms.destinations.contract.shard_ledger import Job, Progress, ShardLedger, ShardRow
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
@@ -49,7 +49,7 @@ class StreamingDestination(WriteStreams, ShardLedger, PresentSource, Protocol):
 
 
 @dataclass(frozen=True)
-class Patience:
+class Polling:
     """How long to wait for what must appear: `tries` looks, `seconds` apart."""
 
     tries: int = 10
@@ -98,7 +98,7 @@ def recover(
     job: Job,
     shards: int,
     starts: Sequence[ShardStart],
-    patience: Patience,
+    polling: Polling,
 ) -> list[Recovered]:
     """Takes over all shards of `starts` with one claim and one query. Raises Superseded, or
     GuaranteeError when rows are missing.
@@ -110,12 +110,14 @@ def recover(
         expected_rows(row, begin, counts[row.shard], ROW_TABLES)
         for row, begin in zip(rows, begins, strict=True)
     ]
-    floors = [ShardFloor(row.shard, begin.offsets) for row, begin in zip(rows, begins, strict=True)]
+    shard_offsets = [
+        ShardOffsets(row.shard, begin.offsets) for row, begin in zip(rows, begins, strict=True)
+    ]
     oldest = [start.oldest_event_time_us for start in starts]
     bound = (
         None if None in oldest else min((time for time in oldest if time is not None), default=None)
     )
-    present = look_until_complete(destination, shards, floors, expected, bound, patience)
+    present = look_until_complete(destination, shards, shard_offsets, expected, bound, polling)
     changed = []
     recovered = []
     for row, begin, found, wanted in zip(rows, begins, present, expected, strict=True):
@@ -211,10 +213,10 @@ def expected_rows(
 def look_until_complete(
     destination: PresentSource,
     shards: int,
-    floors: Sequence[ShardFloor],
+    shard_offsets: Sequence[ShardOffsets],
     expected: Sequence[Mapping[str, Expected]],
     oldest_event_time_us: int | None,
-    patience: Patience,
+    polling: Polling,
 ) -> list[PresentRows]:
     """(c) The present rows per floor. Waits while fewer are visible than expected; raises
     GuaranteeError when they stay away.
@@ -223,23 +225,25 @@ def look_until_complete(
     its records, so a row that another process wrote before it may lie behind the bound.
     """
     missing = ""
-    for attempt in range(patience.tries):
-        found = destination.rows_above(shards, floors, None if attempt else oldest_event_time_us)
+    for attempt in range(polling.tries):
+        found = destination.rows_above(
+            shards, shard_offsets, None if attempt else oldest_event_time_us
+        )
         by_shard = _split(found)
-        present = [PresentRows(by_shard.get(floor.shard, found.slice(0, 0))) for floor in floors]
+        present = [PresentRows(by_shard.get(one.shard, found.slice(0, 0))) for one in shard_offsets]
         missing = "; ".join(
-            f"shard {floor.shard}, {table}: {rows.left(floor.offsets)[table]} rows of"
+            f"shard {one.shard}, {table}: {rows.left(one.offsets)[table]} rows of"
             f" {wanted[table].rows}"
-            for floor, rows, wanted in zip(floors, present, expected, strict=True)
+            for one, rows, wanted in zip(shard_offsets, present, expected, strict=True)
             for table in ROW_TABLES
-            if rows.left(floor.offsets)[table] < wanted[table].rows
+            if rows.left(one.offsets)[table] < wanted[table].rows
         )
         if not missing:
             return present
-        if attempt and attempt + 1 < patience.tries:
-            patience.sleep(patience.seconds)
+        if attempt and attempt + 1 < polling.tries:
+            polling.sleep(polling.seconds)
     raise GuaranteeError(
-        f"rows that were acknowledged are not visible after {patience.tries} looks: {missing}."
+        f"rows that were acknowledged are not visible after {polling.tries} looks: {missing}."
         " Nothing was written; start again."
     )
 

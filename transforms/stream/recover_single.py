@@ -12,7 +12,7 @@ import pyarrow as pa
 from transforms.destinations.contract.shard_ledger import Job, Progress
 from transforms.model.errors import GuaranteeError
 from transforms.stream.recover import (
-    Patience,
+    Polling,
     StreamingDestination,
     check_not_more,
     claim,
@@ -40,7 +40,7 @@ def recover_single(
     table: str,
     progress: Progress | None,
     look: Callable[[Progress], pa.Table],
-    patience: Patience,
+    polling: Polling,
 ) -> TakenOver:
     """Claims, finalizes and looks. progress: of the state, None without one. look: the rows of
     `table` behind a progress.
@@ -52,7 +52,7 @@ def recover_single(
     counts = finalize_older(destination, row)
     begin = progress or row.base
     wanted = expected_rows(row, begin, counts, (table,))
-    found = _look_until_complete(lambda: look(begin), wanted[table].rows, table, patience)
+    found = _look_until_complete(lambda: look(begin), wanted[table].rows, table, polling)
     check_not_more(destination, row, {table: found.num_rows}, wanted)
     offsets = {topic: dict(partitions) for topic, partitions in begin.offsets.items()}
     close(destination, job, [row], [row.close(counts)])
@@ -64,15 +64,15 @@ def recover_single(
 
 
 def _look_until_complete(
-    look: Callable[[], pa.Table], wanted: int, table: str, patience: Patience
+    look: Callable[[], pa.Table], wanted: int, table: str, polling: Polling
 ) -> pa.Table:
-    for attempt in range(patience.tries):
+    for attempt in range(polling.tries):
         if attempt:
-            patience.sleep(patience.seconds)
+            polling.sleep(polling.seconds)
         found = look()
         if found.num_rows >= wanted:
             return found
     raise GuaranteeError(
         f"{table}: {found.num_rows} rows of {wanted} that were acknowledged are visible after"
-        f" {patience.tries} looks. Start again."
+        f" {polling.tries} looks. Start again."
     )

@@ -83,9 +83,11 @@ class OpenShard:
         """What `recover` must know of the state."""
         if self._head is None:
             return ShardStart(self.shard, None, None)
-        floor = self._head.dedup.floor
+        expired_through = self._head.dedup.expired_through
         return ShardStart(
-            self.shard, self._head.progress, None if floor is None else (floor + 1) * BUCKET_US
+            self.shard,
+            self._head.progress,
+            None if expired_through is None else (expired_through + 1) * BUCKET_US,
         )
 
     def go_on(self, memory: ShardMemory) -> None:
@@ -105,16 +107,16 @@ class OpenShard:
             )
             index = self._load_known_ids(self._head)
         else:
-            index = build_index(self._head.dedup.floor, self._cells.read_blobs())
+            index = build_index(self._head.dedup.expired_through, self._cells.read_blobs())
             self._head.progress, self._head.streams = recovered.progress, recovered.streams
         self._memory = ShardMemory(index, recovered.present)
         for table in (PAYMENTS, DUPLICATES):
             fingerprints, times = recovered.present.of_table(table)
             buckets = (times // BUCKET_US).astype(np.int32)
-            if self._head.dedup.floor is not None:
+            if self._head.dedup.expired_through is not None:
                 # Written by a process that had expired less: still a payment, so still to be known
                 # while its copies are on time.
-                buckets = np.maximum(buckets, np.int32(self._head.dedup.floor + 1))
+                buckets = np.maximum(buckets, np.int32(self._head.dedup.expired_through + 1))
             self._learn(fingerprints, buckets, only_known=table == DUPLICATES)
 
     def process(
@@ -247,9 +249,13 @@ class OpenShard:
         if start is None:
             return index
         if start.watermark_us is not None:
-            head.dedup.floor = highest_expired_bucket(start.watermark_us, start.extra_retention_us)
+            head.dedup.expired_through = highest_expired_bucket(
+                start.watermark_us, start.extra_retention_us
+            )
         known = load_known_ids(start).of_shard(self.shard, self._settings.shards)
-        alive = known.buckets > (NO_BUCKET if head.dedup.floor is None else head.dedup.floor)
+        alive = known.buckets > (
+            NO_BUCKET if head.dedup.expired_through is None else head.dedup.expired_through
+        )
         fingerprints, buckets = known.fingerprints[alive], known.buckets[alive]
         for slot, blob in encode_groups(head.dedup, fingerprints, buckets).items():
             self._cells.add_blob(slot, blob)
@@ -306,9 +312,9 @@ class OpenShard:
         return np.setdiff1d(memory.present.between(topic, partition, before, last), delivered)
 
     def _reject_behind_expiry(self, batch: ShardBatch, head: StreamHead) -> ShardBatch:
-        if head.dedup.floor is None or not batch.payments.num_rows:
+        if head.dedup.expired_through is None or not batch.payments.num_rows:
             return batch
-        behind = event_times_us(batch.payments) // BUCKET_US <= head.dedup.floor
+        behind = event_times_us(batch.payments) // BUCKET_US <= head.dedup.expired_through
         self.late_behind_expiry += int(behind.sum())
         return reject_behind_expiry(batch, behind) if behind.any() else batch
 

@@ -27,7 +27,7 @@ from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Pro
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
 from transforms.stream.append import TableAppends
-from transforms.stream.recover import Patience, StreamingDestination
+from transforms.stream.recover import Polling, StreamingDestination
 from transforms.stream.recover_single import recover_single
 from transforms.stream.state import StateCells
 
@@ -37,7 +37,7 @@ Key = tuple[int, str, str | None]
 """Start of the window in microseconds, outcome, currency."""
 
 
-class Owed(msgspec.Struct, array_like=True):
+class Unwritten(msgspec.Struct, array_like=True):
     """What a key still lacks in the table; below zero: what the table holds and the replay has not
     brought again yet.
     """
@@ -46,16 +46,16 @@ class Owed(msgspec.Struct, array_like=True):
     amount: Decimal | None
     checksum: int
 
-    def plus(self, more: Owed) -> Owed:
+    def plus(self, more: Unwritten) -> Unwritten:
         amounts = [amount for amount in (self.amount, more.amount) if amount is not None]
-        return Owed(
+        return Unwritten(
             self.records + more.records,
             sum(amounts, Decimal(0)) if amounts else None,
             self.checksum + more.checksum & _CHECKSUM_MASK,
         )
 
-    def negative(self) -> Owed:
-        return Owed(
+    def negative(self) -> Unwritten:
+        return Unwritten(
             -self.records,
             None if self.amount is None else -self.amount,
             -self.checksum & _CHECKSUM_MASK,
@@ -71,7 +71,7 @@ class TotalsHead(msgspec.Struct, array_like=True):
     token: bytes
     progress: Progress
     stream: str
-    owed: list[tuple[Key, Owed]]
+    owed: list[tuple[Key, Unwritten]]
 
 
 class TotalsDestination(StreamingDestination, Protocol):
@@ -94,7 +94,7 @@ class TotalsShard:
         job: Job,
         cells: StateCells,
         memory: ProcessMemory[TotalsHead],
-        patience: Patience,
+        polling: Polling,
     ) -> None:
         self._cells = cells
         self._memory = memory
@@ -103,12 +103,12 @@ class TotalsShard:
             msgspec.msgpack.decode(encoded, type=TotalsHead) if encoded is not None else None
         )
         known = self._head is not None and memory.take(TOTALS_SHARD, self._head.token) is not None
-        self._owed: dict[Key, Owed] = dict(self._head.owed) if self._head else {}
+        self._owed: dict[Key, Unwritten] = dict(self._head.owed) if self._head else {}
         if self._head is None or not known:
-            self._head = self._recover(destination, job, self._head, patience)
+            self._head = self._recover(destination, job, self._head, polling)
         progress = self._head.progress
         self._appends = TableAppends(
-            destination, TOTALS, self._head.stream, progress.next_offsets[TOTALS], patience
+            destination, TOTALS, self._head.stream, progress.next_offsets[TOTALS], polling
         )
 
     def add(self, totals: pa.RecordBatch) -> None:
@@ -142,20 +142,20 @@ class TotalsShard:
         self._memory.keep(TOTALS_SHARD, head.token, head)
 
     def _recover(
-        self, destination: TotalsDestination, job: Job, head: TotalsHead | None, patience: Patience
+        self, destination: TotalsDestination, job: Job, head: TotalsHead | None, polling: Polling
     ) -> TotalsHead:
         def look(begin: Progress) -> pa.Table:
             return destination.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
 
         taken = recover_single(
-            destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, patience
+            destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, polling
         )
         for batch in taken.present.to_batches():
             for key, one in _entries(batch):
                 self._owe(key, one.negative())
         return TotalsHead(b"", taken.progress, taken.stream, [])
 
-    def _owe(self, key: Key, more: Owed) -> None:
+    def _owe(self, key: Key, more: Unwritten) -> None:
         owed = self._owed[key].plus(more) if key in self._owed else more
         if owed.is_nothing():
             self._owed.pop(key, None)
@@ -163,15 +163,15 @@ class TotalsShard:
             self._owed[key] = owed
 
 
-def _entries(totals: pa.RecordBatch) -> Iterator[tuple[Key, Owed]]:
+def _entries(totals: pa.RecordBatch) -> Iterator[tuple[Key, Unwritten]]:
     starts = totals.column("window_start").cast(TIMESTAMP).view(pa.int64()).to_pylist()
     names = ("outcome", "currency", "records", "amount", "checksum")
     columns = [totals.column(name).to_pylist() for name in names]
     for start, outcome, currency, records, amount, checksum in zip(starts, *columns, strict=True):
-        yield (start, outcome, currency), Owed(records, amount, checksum)
+        yield (start, outcome, currency), Unwritten(records, amount, checksum)
 
 
-def _rows(due: list[tuple[Key, Owed]], epoch: int, first: int) -> pa.RecordBatch:
+def _rows(due: list[tuple[Key, Unwritten]], epoch: int, first: int) -> pa.RecordBatch:
     rows: list[dict[str, Any]] = [
         {
             "window_start": start, "outcome": outcome, "currency": currency, "records": one.records, "amount": one.amount,
@@ -182,6 +182,6 @@ def _rows(due: list[tuple[Key, Owed]], epoch: int, first: int) -> pa.RecordBatch
     return pa.RecordBatch.from_pylist(rows, schema=TOTALS_TABLE_SCHEMA)
 
 
-def _order(entry: tuple[Key, Owed]) -> tuple[int, str, str]:
+def _order(entry: tuple[Key, Unwritten]) -> tuple[int, str, str]:
     (start, outcome, currency), _ = entry
     return (start, outcome, currency or "")

@@ -68,7 +68,7 @@ class ShardWriter:
         )
 
 
-class WriteRowsOfShards(beam.DoFn):
+class WriteRows(beam.DoFn):
     """ShardOutcome -> encoded ShardReport, one per shard at the end of the bundle, when every
     append is acknowledged.
 

@@ -36,11 +36,11 @@ class Network:
     stream.
     """
 
-    under_way: list[Callable[[], Any]] = field(default_factory=list)
+    in_flight: list[Callable[[], Any]] = field(default_factory=list)
 
     def deliver(self, appends: int) -> None:
-        for _ in range(min(appends, len(self.under_way))):
-            append = self.under_way.pop(0)
+        for _ in range(min(appends, len(self.in_flight))):
+            append = self.in_flight.pop(0)
             # A refusal has nobody left to hear it.
             with suppress(StreamError):
                 append()
@@ -53,7 +53,7 @@ class Delayed:
         self._network = network
         self._effect = effect
         self._outcome: int | Exception | None = None
-        network.under_way.append(self.arrive)
+        network.in_flight.append(self.arrive)
 
     def arrive(self) -> None:
         if self._outcome is None:
@@ -67,7 +67,7 @@ class Delayed:
         while self._outcome is None:
             # A refusal is told to whoever waits for that append.
             with suppress(Exception):
-                self._network.under_way.pop(0)()
+                self._network.in_flight.pop(0)()
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome

@@ -22,13 +22,13 @@ from transforms.model.fingerprints import split_by_shard
 from transforms.stream.adopt import adopt
 from transforms.stream.bundle import StreamBundle, StreamSettings
 from transforms.stream.gaps import Gap, GapsShard
-from transforms.stream.recover import Patience
+from transforms.stream.recover import Polling
 from transforms.stream.state import StateSettings
 from transforms.stream.totals import TotalsShard
 
 FOR_EVER = 10**15
 NOW_US = 1_790_000_000_000_000
-PATIENCE = Patience(tries=3, seconds=1.0, sleep=lambda _: None)
+PATIENCE = Polling(tries=3, seconds=1.0, sleep=lambda _: None)
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Attempt:
                 self.settings.job,
                 _cells(after, TOTALS_SHARD),
                 self._memories[0],
-                self.settings.patience,
+                self.settings.polling,
             )
             for batch in totals:
                 shard.add(batch)
@@ -141,7 +141,7 @@ class Attempt:
                 shards,
                 cells,
                 self._memories[-1],
-                self.settings.patience,
+                self.settings.polling,
             )
             for gap, present in gaps:
                 last.add(gap, present)

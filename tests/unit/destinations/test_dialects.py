@@ -23,7 +23,7 @@ from transforms.destinations.bigquery import visible_rows as bigquery_present
 from transforms.destinations.contract.checks import OFFSETS_PER_BLOCK, ingest_times
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.buckets import BUCKET_US
-from transforms.model.coordinates import expand_runs
+from transforms.model.coordinates import TopicPartition, expand_runs
 from transforms.model.tables import PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
 
 __all__ = ["google_sql", "untouched"]
@@ -182,10 +182,10 @@ def test_a_healthy_check_asks_for_no_repeated_rows(untouched: Path, google_sql: 
 
 
 def live(
-    google_sql: GoogleSql, watermark: int | None, extra_retention: int = 0
+    google_sql: GoogleSql, watermark: int | None, extra_retention_us: int = 0
 ) -> set[tuple[bytes, int]]:
     return as_set(
-        bigquery_live_ids.live_ids(google_sql.query, google_sql.name, watermark, extra_retention)
+        bigquery_live_ids.live_ids(google_sql.query, google_sql.name, watermark, extra_retention_us)
     )
 
 
@@ -200,13 +200,13 @@ def as_set(table: pa.Table) -> set[tuple[bytes, int]]:
     return set(found)
 
 
-@pytest.mark.parametrize("extra_retention", [0, HOUR_US])
+@pytest.mark.parametrize("extra_retention_us", [0, HOUR_US])
 @pytest.mark.parametrize(
     "watermark",
     [None, NOW_US, NOW_US - MINUTE_US, NOW_US + MINUTE_US, NOW_US + HOUR_US, NOW_US - 2 * HOUR_US],
 )
 def test_a_cold_start_loads_the_same_ids(
-    path: Path, google_sql: GoogleSql, watermark: int | None, extra_retention: int
+    path: Path, google_sql: GoogleSql, watermark: int | None, extra_retention_us: int
 ) -> None:
     """An id's payment is an hour, or days, older than its duplicate; another one has a duplicate
     and no payment.
@@ -221,8 +221,8 @@ def test_a_cold_start_loads_the_same_ids(
     )
     google_sql.load(path)
     with DuckDBDestination(str(path)) as duckdb:
-        assert live(google_sql, watermark, extra_retention) == as_set(
-            duckdb.live_ids(watermark, extra_retention)
+        assert live(google_sql, watermark, extra_retention_us) == as_set(
+            duckdb.live_ids(watermark, extra_retention_us)
         )
 
 
@@ -327,7 +327,7 @@ def test_a_repair_finds_the_same_rows_gaps_and_totals(
         assert bigquery_present.is_empty(query, name) == duckdb.is_empty() == bool(delete)
 
 
-def as_lists(offsets: Any) -> dict[tuple[str, int], dict[str, list[int]]]:
+def as_lists(offsets: Any) -> dict[TopicPartition, dict[str, list[int]]]:
     return {
         where: {table: found.tolist() for table, found in tables.items()}
         for where, tables in offsets.items()

@@ -13,7 +13,7 @@ import pytest
 from pipeline.check.command import check
 from pipeline.check.result import FAILED
 from pipeline.options.run_config import parse_start
-from pipeline.run.command import run_to_the_end
+from pipeline.run.command import run_until_caught_up
 from tests.faults.test_expired_streams import die_after, expire
 from tests.support.in_memory_kafka import (
     HOUR_US,
@@ -85,7 +85,7 @@ def test_a_partition_that_is_written_all_the_time_is_not_idle_however_long_a_run
     kafka.send("payments", 1, payment("b", backfill))
     clock = iter(NOW_US + number * 2 * MINUTE_US for number in range(100))
     with DuckDBDestination(str(path)) as destination:
-        for record in run_to_the_end(
+        for record in run_until_caught_up(
             config(path, max_records_per_run=4), destination, lambda: next(clock)
         ):
             kafka.send("payments", 1, payment(f"b after {record.run_id}", backfill))
@@ -103,7 +103,7 @@ def test_an_answer_that_has_grown_old_while_another_topic_was_asked_for_is_no_si
 
     def run_now() -> None:
         with DuckDBDestination(str(path)) as destination:
-            list(run_to_the_end(config(path, topics=topics), destination, lambda: clock[0]))
+            list(run_until_caught_up(config(path, topics=topics), destination, lambda: clock[0]))
 
     run_now()
     original = kafka.topic_state

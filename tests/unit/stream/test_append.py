@@ -14,8 +14,8 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES
-from transforms.stream.append import APPENDS_UNDER_WAY, ShardAppends, StreamGone, TableAppends
-from transforms.stream.recover import Patience, Superseded
+from transforms.stream.append import APPENDS_IN_FLIGHT, ShardAppends, StreamGone, TableAppends
+from transforms.stream.recover import Polling, Superseded
 
 
 def rows(*offsets: int) -> pa.RecordBatch:
@@ -32,7 +32,7 @@ class ScriptedStream:
         self.visible = visible
         self.events: list[tuple[Any, ...]] = []
         self.slept: list[float] = []
-        self.patience = Patience(tries=3, seconds=2.0, sleep=self.slept.append)
+        self.polling = Polling(tries=3, seconds=2.0, sleep=self.slept.append)
 
     def send(self, stream: str, offset: int, batch: pa.RecordBatch) -> Any:
         self.events.append(("send", stream, offset, batch.num_rows))
@@ -54,7 +54,7 @@ class ScriptedStream:
 
 
 def appends(stream: ScriptedStream, next_offset: int = 0) -> TableAppends:
-    return TableAppends(stream, PAYMENTS, "s", next_offset, stream.patience)  # type: ignore[arg-type]
+    return TableAppends(stream, PAYMENTS, "s", next_offset, stream.polling)  # type: ignore[arg-type]
 
 
 def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
@@ -65,19 +65,19 @@ def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
     return one
 
 
-def test_several_appends_are_under_way_in_order_and_no_more_than_the_bound() -> None:
+def test_several_appends_are_in_flight_in_order_and_no_more_than_the_bound() -> None:
     stream = ScriptedStream()
-    one = send_all(stream, *[rows(offset) for offset in range(APPENDS_UNDER_WAY + 2)])
-    assert [event[0] for event in stream.events] == ["send"] * (APPENDS_UNDER_WAY + 1) + [
+    one = send_all(stream, *[rows(offset) for offset in range(APPENDS_IN_FLIGHT + 2)])
+    assert [event[0] for event in stream.events] == ["send"] * (APPENDS_IN_FLIGHT + 1) + [
         "wait",
         "send",
         "wait",
     ]
     one.settle(one.added)
     assert [event[2] for event in stream.events if event[0] == "wait"] == list(
-        range(APPENDS_UNDER_WAY + 2)
+        range(APPENDS_IN_FLIGHT + 2)
     )
-    assert one.acknowledged == APPENDS_UNDER_WAY + 2
+    assert one.acknowledged == APPENDS_IN_FLIGHT + 2
 
 
 def test_a_bundle_ends_only_when_everything_is_acknowledged() -> None:
@@ -166,7 +166,7 @@ def test_an_answer_that_says_nothing_fails_the_bundle_and_is_no_success() -> Non
 
 def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged() -> None:
     stream = ScriptedStream()
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.patience)  # type: ignore[arg-type]
+    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
     shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1), REJECTED: rows(2)})
     shard.add({DUPLICATES: rows(3)})
     assert shard.settle() == {PAYMENTS: 1, DUPLICATES: 2, REJECTED: 1}
@@ -179,7 +179,7 @@ def test_a_full_batch_of_duplicates_waits_for_its_payments_too(
 ) -> None:
     monkeypatch.setattr("transforms.stream.append.APPEND_BYTES", 1)
     stream = ScriptedStream(StreamFinalized("s", "closed"))
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.patience)  # type: ignore[arg-type]
+    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
     with pytest.raises(Superseded):
         shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1)})
     assert ("send", DUPLICATES, 0, 1) not in stream.events

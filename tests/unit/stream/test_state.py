@@ -20,7 +20,7 @@ from transforms.stream.state import (
     decode_stream_head,
     encode_stream_head,
 )
-from transforms.stream.totals import Owed, TotalsHead
+from transforms.stream.totals import TotalsHead, Unwritten
 
 PROGRESS = Progress(3, "ab", {"t": {0: 7}}, {PAYMENTS: 5}, {PAYMENTS: 2})
 
@@ -47,8 +47,8 @@ def test_the_heads_of_the_totals_and_gaps_shards() -> None:
         PROGRESS,
         "s",
         [
-            ((60, "accepted", "EUR"), Owed(1, Decimal("1.50"), 9)),
-            ((60, "rejected", None), Owed(-1, None, 3)),
+            ((60, "accepted", "EUR"), Unwritten(1, Decimal("1.50"), 9)),
+            ((60, "rejected", None), Unwritten(-1, None, 3)),
         ],
     )
     encoded = msgspec.msgpack.encode(totals)

@@ -1,4 +1,4 @@
-"""One AppendRows connection: appends of one write stream, several under way, acknowledged in order,
+"""One AppendRows connection: appends of one write stream, several in flight, acknowledged in order,
 sent again when the connection breaks.
 """
 
@@ -16,7 +16,7 @@ from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_error, of_response
 from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_ROW_BYTES
-from transforms.destinations.bigquery.retry import Patience, raise_if_final
+from transforms.destinations.bigquery.retry import RetryPolicy, raise_if_final
 from transforms.destinations.bigquery.rows import RowsRefused, serialize_rows, serialize_schema
 from transforms.destinations.contract.write_streams import (
     OffsetAlreadyExists,
@@ -50,7 +50,7 @@ def append_rows_of(channel: grpc.Channel) -> Call:
 
 
 class Append:
-    """Rows under way: an Acknowledgement (transforms/destinations/contract/write_streams.py)."""
+    """Rows in flight: an Acknowledgement (transforms/destinations/contract/write_streams.py)."""
 
     def __init__(self, connection: AppendConnection, offset: int, rows: pa.RecordBatch) -> None:
         self.offset = offset
@@ -92,13 +92,13 @@ class AppendConnection:
         append_rows: Call,
         stream: str,
         created_here: bool,
-        new_patience: Callable[[], Patience] = Patience,
+        new_patience: Callable[[], RetryPolicy] = RetryPolicy,
     ) -> None:
         self._append_rows = append_rows
         self._stream = stream
         self._created_here = created_here
         self._new_patience = new_patience
-        self._patience: Patience | None = None
+        self._patience: RetryPolicy | None = None
         self._waiting: deque[Append] = deque()
         self._call: Any = None
         self._requests: SimpleQueue[Any] = SimpleQueue()
@@ -108,7 +108,7 @@ class AppendConnection:
         return self._call is not None
 
     def settle(self) -> None:
-        """Until nothing is under way."""
+        """Until nothing is in flight."""
         while self._waiting:
             self.read_answer()
 

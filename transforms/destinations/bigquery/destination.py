@@ -27,11 +27,11 @@ from transforms.destinations.bigquery.shard_ledger import BigQueryShardLedger, c
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract.checks import CheckQueries
-from transforms.destinations.contract.present_rows import ShardFloor
+from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, Offsets, ShardRow
 from transforms.destinations.contract.write_streams import PENDING_STREAM
-from transforms.model.coordinates import OffsetRange, Position
+from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import GAPS, RUNS
 
@@ -140,20 +140,20 @@ class BigQueryDestination:
         """What `check` asks."""
         return bigquery_checks(self.settings.table)
 
-    def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
+    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
         """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in
         payment_transactions that this watermark has not expired.
         """
-        return live_ids(self.query, self.settings.table, expired_before, extra_retention)
+        return live_ids(self.query, self.settings.table, watermark_us, extra_retention_us)
 
     def present_offsets(
         self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+    ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
         return bigquery_present.present_offsets(self.query, self.settings.table, ranges)
 
     def present_gaps(
         self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[Position, Sequence[tuple[int, int]]]:
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
         return bigquery_present.present_gaps(self.query, self.settings.table, ranges)
 
     def present_totals(
@@ -229,23 +229,23 @@ class BigQueryDestination:
         return self._shard_ledger.swap(job, seen, rows)
 
     def rows_above(
-        self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+        self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
         return bigquery_present_rows.rows_above(
-            self._queries.query, self.settings.table, shards, floors, oldest_event_time_us
+            self._queries.query, self.settings.table, shards, shard_offsets, oldest_event_time_us
         )
 
-    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+    def count_above(
+        self, shards: int, shard_offsets: Sequence[ShardOffsets]
+    ) -> dict[tuple[int, str], int]:
         return bigquery_present_rows.count_above(
-            self._queries.query, self.settings.table, shards, floors
+            self._queries.query, self.settings.table, shards, shard_offsets
         )
 
-    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return bigquery_present_rows.first_missing(self._queries.query, self.settings.table, begins)
 
-    def highest_event_times(
-        self, ends: Mapping[tuple[str, int], int]
-    ) -> dict[tuple[str, int], int]:
+    def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return bigquery_present_rows.highest_event_times(
             self._queries.query, self.settings.table, ends
         )

@@ -29,7 +29,7 @@ MAX_ROW_BYTES: Final = 19_000_000
 MAX_APPEND_BYTES).
 """
 
-MAX_BYTES_UNDER_WAY: Final = 64 << 20
+MAX_BYTES_IN_FLIGHT: Final = 64 << 20
 """Rows that wait for their acknowledgement in one bundle, over all its streams. Each is in memory
 twice, as columns and as a message.
 """

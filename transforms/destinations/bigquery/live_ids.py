@@ -30,18 +30,18 @@ travel in it as JSON.
 
 
 def live_ids(
-    query: Query, name: Name, expired_before: int | None, extra_retention: int
+    query: Query, name: Name, watermark_us: int | None, extra_retention_us: int
 ) -> pa.Table:
     """Columns `fingerprint` (10 bytes) and `bucket` (int64), as transforms/deduplicate/known_ids.py
     takes them.
 
-    expired_before: watermark in microseconds, None for all ids; extra_retention: microseconds;
+    watermark_us: watermark in microseconds, None for all ids; extra_retention_us: microseconds;
     bucket: minute of the latest event time.
     """
     oldest = (
         EARLIEST_US
-        if expired_before is None
-        else max(EARLIEST_US, first_live_time(expired_before, extra_retention))
+        if watermark_us is None
+        else max(EARLIEST_US, first_live_time(watermark_us, extra_retention_us))
     )
     found = query(_packed_ids(name), {"oldest": oldest})
     packed = [blob or b"" for blob in found.column("fingerprints").to_pylist()]

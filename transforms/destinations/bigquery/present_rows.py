@@ -17,9 +17,10 @@ from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
 from transforms.destinations.bigquery.queries import Parameter
 from transforms.destinations.bigquery.sql import Name, array_of_structs, offset_runs, rows_of_tables
-from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
+from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardOffsets
 from transforms.destinations.contract.shard_ledger import Offsets
 from transforms.destinations.contract.visible_rows import single_number
+from transforms.model.coordinates import TopicPartition
 from transforms.model.fingerprints import FINGERPRINT_BYTES
 from transforms.model.tables import (
     DUPLICATES,
@@ -50,20 +51,20 @@ def rows_above(
     ask: Ask,
     name: Name,
     shards: int,
-    floors: Sequence[ShardFloor],
+    shard_offsets: Sequence[ShardOffsets],
     oldest_event_time_us: int | None,
 ) -> pa.Table:
-    found = ask(_rows_above(name), _parameters(shards, floors, oldest_event_time_us))
+    found = ask(_rows_above(name), _parameters(shards, shard_offsets, oldest_event_time_us))
     return found.select(PRESENT_SCHEMA.names).cast(PRESENT_SCHEMA)
 
 
 def count_above(
-    ask: Ask, name: Name, shards: int, floors: Sequence[ShardFloor]
+    ask: Ask, name: Name, shards: int, shard_offsets: Sequence[ShardOffsets]
 ) -> dict[tuple[int, str], int]:
     sql = f"SELECT shard, table_name, COUNT(*) AS n FROM ({_rows_above(name)}) GROUP BY shard, table_name"
     return {
         (row["shard"], row["table_name"]): row["n"]
-        for row in ask(sql, _parameters(shards, floors, None)).to_pylist()
+        for row in ask(sql, _parameters(shards, shard_offsets, None)).to_pylist()
     }
 
 
@@ -74,7 +75,7 @@ def _rows_above(name: Name) -> str:
     return f"""WITH recent AS (
     SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset, r.event_time_us, SHA256(r.hashed) AS digest
     FROM ({_hashed_rows(name)}) AS r
-    LEFT JOIN (SELECT topic, `partition`, MIN(above) AS above FROM UNNEST(@floors) GROUP BY topic, `partition`) AS low
+    LEFT JOIN (SELECT topic, `partition`, MIN(above) AS above FROM UNNEST(@shard_offsets) GROUP BY topic, `partition`) AS low
     ON r.kafka_topic = low.topic AND r.kafka_partition = low.`partition`
     WHERE low.above IS NULL OR r.kafka_offset > low.above
 ), sharded AS (
@@ -83,7 +84,7 @@ def _rows_above(name: Name) -> str:
 SELECT s.shard, s.table_name, s.kafka_topic, s.kafka_partition, s.kafka_offset, SUBSTR(s.digest, 1, {FINGERPRINT_BYTES}) AS fingerprint,
     s.event_time_us
 FROM sharded AS s
-LEFT JOIN (SELECT shard, topic, `partition`, above FROM UNNEST(@floors)) AS f
+LEFT JOIN (SELECT shard, topic, `partition`, above FROM UNNEST(@shard_offsets)) AS f
 ON f.shard = s.shard AND f.topic = s.kafka_topic AND f.`partition` = s.kafka_partition
 WHERE s.shard IN UNNEST(@wanted) AND (f.above IS NULL OR s.kafka_offset > f.above)"""
 
@@ -104,31 +105,31 @@ def _hashed_rows(name: Name) -> str:
 
 
 def _parameters(
-    shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+    shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
 ) -> list[Parameter]:
     """A partition that only some of the shards know counts from its beginning for the others."""
     partitions = sorted(
         {
             (topic, partition)
-            for floor in floors
-            for topic, known in floor.offsets.items()
+            for one in shard_offsets
+            for topic, known in one.offsets.items()
             for partition in known
         }
     )
     rows = [
         {
-            "shard": floor.shard,
+            "shard": one.shard,
             "topic": topic,
             "partition": partition,
-            "above": floor.offsets.get(topic, {}).get(partition, -1),
+            "above": one.offsets.get(topic, {}).get(partition, -1),
         }
-        for floor in floors
+        for one in shard_offsets
         for topic, partition in partitions
     ]
     oldest = EARLIEST_US if oldest_event_time_us is None else max(EARLIEST_US, oldest_event_time_us)
     return [
-        array_of_structs("floors", _FLOOR, rows),
-        ArrayQueryParameter("wanted", "INT64", [floor.shard for floor in floors]),
+        array_of_structs("shard_offsets", _FLOOR, rows),
+        ArrayQueryParameter("wanted", "INT64", [one.shard for one in shard_offsets]),
         ScalarQueryParameter("shards", "INT64", shards),
         ScalarQueryParameter("oldest", "INT64", oldest),
     ]
@@ -186,8 +187,8 @@ WHERE b.bound IS NULL OR g.first_offset > b.bound"""
 
 
 def first_missing(
-    ask: Ask, name: Name, begins: Mapping[tuple[str, int], int]
-) -> dict[tuple[str, int], int]:
+    ask: Ask, name: Name, begins: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
     """Rows are made runs of offsets first, block by block: a sort of all rows of a partition would
     be one worker's.
     """
@@ -210,8 +211,8 @@ GROUP BY kafka_topic, kafka_partition"""
 
 
 def highest_event_times(
-    ask: Ask, name: Name, ends: Mapping[tuple[str, int], int]
-) -> dict[tuple[str, int], int]:
+    ask: Ask, name: Name, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
     both = " UNION ALL ".join(
         f"SELECT kafka_topic, kafka_partition, kafka_offset, event_time FROM {name(table)}"
         for table in (PAYMENTS, DUPLICATES)
@@ -224,7 +225,7 @@ JOIN UNNEST(@bounds) AS b ON {_IN_PARTITION} WHERE r.kafka_offset < b.bound GROU
 _IN_PARTITION: Final = "r.kafka_topic = b.topic AND r.kafka_partition = b.`partition`"
 
 
-def _bounds(at: Mapping[tuple[str, int], int]) -> Parameter:
+def _bounds(at: Mapping[TopicPartition, int]) -> Parameter:
     rows = [
         {"topic": topic, "partition": partition, "bound": offset}
         for (topic, partition), offset in at.items()
@@ -232,5 +233,5 @@ def _bounds(at: Mapping[tuple[str, int], int]) -> Parameter:
     return array_of_structs("bounds", _BOUND, rows)
 
 
-def _by_partition(found: pa.Table) -> dict[tuple[str, int], int]:
+def _by_partition(found: pa.Table) -> dict[TopicPartition, int]:
     return {(row["kafka_topic"], row["kafka_partition"]): row["value"] for row in found.to_pylist()}

@@ -32,7 +32,7 @@ ROLES: Final = (
 _T = TypeVar("_T")
 
 
-class Patience:
+class RetryPolicy:
     """How long one call is tried. clock and sleep in seconds."""
 
     def __init__(
@@ -67,7 +67,7 @@ def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
 
     Raises GuaranteeError where a role is missing, or no try succeeded in time.
     """
-    patience = Patience()
+    retry_policy = RetryPolicy()
     while True:
         try:
             return call()
@@ -75,7 +75,7 @@ def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
             answer = of_error(error)
         except RefreshError as error:
             raise refused_credentials(error) from error
-        if not patience.allows(answer):
+        if not retry_policy.allows(answer):
             raise_if_final(what, answer)
             return answer
 

@@ -20,7 +20,7 @@ from transforms.destinations.bigquery.append_connection import (
 from transforms.destinations.bigquery.clients import Clients
 from transforms.destinations.bigquery.limits import (
     ANSWER_SECONDS,
-    MAX_BYTES_UNDER_WAY,
+    MAX_BYTES_IN_FLIGHT,
     MAX_CONNECTIONS,
     MAX_STREAMS_PER_COMMIT,
 )
@@ -43,8 +43,8 @@ class BigQueryStreams:
         self._created: set[str] = set()
         self._connections: dict[str, AppendConnection] = {}
         self._channel: grpc.Channel | None = None
-        self._under_way: deque[Append] = deque()
-        self._bytes_under_way = 0
+        self._in_flight: deque[Append] = deque()
+        self._bytes_in_flight = 0
 
     def create(self, table_path: str, kind: str) -> str:
         """A lost answer leaves a stream that nobody knows: it holds nothing, and expires."""
@@ -63,27 +63,27 @@ class BigQueryStreams:
         return str(found.name)
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Append:
-        """Settles older appends where too many bytes are under way; whoever waits for those is told
+        """Settles older appends where too many bytes are in flight; whoever waits for those is told
         what became of them.
         """
         append = self._connection(stream).send(offset, rows)
-        self._under_way.append(append)
-        self._bytes_under_way += append.nbytes
-        while self._under_way and (
-            self._under_way[0].is_done or self._bytes_under_way > MAX_BYTES_UNDER_WAY
+        self._in_flight.append(append)
+        self._bytes_in_flight += append.nbytes
+        while self._in_flight and (
+            self._in_flight[0].is_done or self._bytes_in_flight > MAX_BYTES_IN_FLIGHT
         ):
-            oldest = self._under_way.popleft()
-            self._bytes_under_way -= oldest.nbytes
+            oldest = self._in_flight.popleft()
+            self._bytes_in_flight -= oldest.nbytes
             oldest.settle()
         return append
 
     def finalize(self, stream: str) -> int:
         """Raises StreamNotFound."""
         if stream in self._connections:
-            # A bundle that has failed may have left appends under way: the number of rows tells
+            # A bundle that has failed may have left appends in flight: the number of rows tells
             # what became of them.
             self._connections.pop(stream).give_up(
-                "an append was under way when this process finalized the stream"
+                "an append was in flight when this process finalized the stream"
             )
         found = patiently(
             f"finalizing write stream {stream}",
@@ -191,5 +191,5 @@ class BigQueryStreams:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-        self._under_way.clear()
-        self._bytes_under_way = 0
+        self._in_flight.clear()
+        self._bytes_in_flight = 0

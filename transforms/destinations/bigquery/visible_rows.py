@@ -29,13 +29,13 @@ from transforms.destinations.contract.visible_rows import (
     single_number,
     totals_batch,
 )
-from transforms.model.coordinates import OffsetRange, Position
+from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 
 
 def present_offsets(
     query: Query, name: Name, ranges: Sequence[OffsetRange]
-) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
     rows = f"""(SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset FROM ({rows_of_tables(name)}) AS r
     JOIN {RANGES} AS f ON {in_range("r", "f")})"""
     sql = offset_runs(rows, "table_name, kafka_topic, kafka_partition")
@@ -44,7 +44,7 @@ def present_offsets(
 
 def present_gaps(
     query: Query, name: Name, ranges: Sequence[OffsetRange]
-) -> Mapping[Position, Sequence[tuple[int, int]]]:
+) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
     sql = f"""SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset FROM {name(GAPS)} AS r
 JOIN {RANGES} AS f ON {in_range("r", "f", "first_offset")}"""
     return gaps_by_partition(query(sql, range_parameters(ranges)), ranges)

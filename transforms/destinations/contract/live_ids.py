@@ -14,7 +14,7 @@ class IdSource(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
+    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
         """Columns `fingerprint` (10 bytes) and `bucket` (int64); times in microseconds. See the
         destination.
         """

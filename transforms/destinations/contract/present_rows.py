@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import pyarrow as pa
 
 from transforms.destinations.contract.shard_ledger import Offsets
+from transforms.model.coordinates import TopicPartition
 from transforms.model.fingerprints import FINGERPRINT
 from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 
@@ -33,7 +34,7 @@ PRESENT_SCHEMA: Final = pa.schema(
 
 
 @dataclass(frozen=True)
-class ShardFloor:
+class ShardOffsets:
     """Where the rows of a shard begin to be of interest: above `offsets`; a partition that is not
     in it counts from its beginning.
     """
@@ -46,10 +47,10 @@ class PresentSource(Protocol):
     """A destination that can say what of a shard is in its tables."""
 
     def rows_above(
-        self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+        self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
-        """Rows of the three tables that belong to one of the `floors`' shards (of `shards`) and lie
-        above its offsets; PRESENT_SCHEMA.
+        """Rows of the three tables that belong to one of the `shard_offsets`' shards (of `shards`)
+        and lie above its offsets; PRESENT_SCHEMA.
 
         One query, whatever the number of shards. oldest_event_time_us bounds the two payment
         tables, which are partitioned by it; None: no bound. The shard of a row is computed from its
@@ -57,7 +58,9 @@ class PresentSource(Protocol):
         (transforms/model/fingerprints.py).
         """
 
-    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
+    def count_above(
+        self, shards: int, shard_offsets: Sequence[ShardOffsets]
+    ) -> dict[tuple[int, str], int]:
         """(shard, table) -> number of the rows that `rows_above` would return without a bound;
         absent where there are none.
         """
@@ -65,14 +68,12 @@ class PresentSource(Protocol):
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
         """How many of `rows` have a row with the same KEY_COLUMNS in `table`."""
 
-    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """(topic, partition) -> the first offset from its begin on that is in none of the three
         tables and in no gap.
         """
 
-    def highest_event_times(
-        self, ends: Mapping[tuple[str, int], int]
-    ) -> dict[tuple[str, int], int]:
+    def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """(topic, partition) -> highest event time (microseconds) of payments and duplicates below
         its end; absent where there are none.
         """

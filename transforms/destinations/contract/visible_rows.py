@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.model.coordinates import OffsetRange, Position, expand_runs
+from transforms.model.coordinates import OffsetRange, TopicPartition, expand_runs
 from transforms.model.partitions import sorted_groups
 from transforms.model.tables import ROW_TABLES, TOTALS_SCHEMA
 
@@ -26,7 +26,7 @@ def range_parameters(ranges: Sequence[OffsetRange]) -> dict[str, Any]:
 
 def offsets_by_table(
     runs: pa.Table, ranges: Sequence[OffsetRange]
-) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
     """Per partition of a range and per table of records the sorted offsets, each once.
 
     runs: `table_name`, `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset` of runs
@@ -44,11 +44,11 @@ def offsets_by_table(
 
 def gaps_by_partition(
     gaps: pa.Table, ranges: Sequence[OffsetRange]
-) -> Mapping[Position, Sequence[tuple[int, int]]]:
+) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
     """Per partition of a range the (first, last) of its gaps, sorted. gaps: columns as in
     `offset_gaps`, within the ranges.
     """
-    found: dict[Position, Sequence[tuple[int, int]]] = {where[:2]: () for where in ranges}
+    found: dict[TopicPartition, Sequence[tuple[int, int]]] = {where[:2]: () for where in ranges}
     for (topic, partition), rows in sorted_groups(
         gaps, ("kafka_topic", "kafka_partition"), "first_offset"
     ):
@@ -87,14 +87,14 @@ class VisibleRows(Protocol):
 
     def present_offsets(
         self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+    ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
         """Per partition of a range and table of records the sorted offsets in the range that have a
         row there, each once.
         """
 
     def present_gaps(
         self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[Position, Sequence[tuple[int, int]]]:
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
         """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it,
         sorted.
         """

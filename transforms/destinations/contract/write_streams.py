@@ -63,7 +63,7 @@ class StreamAlreadyCommitted(StreamError):
 
 
 class Acknowledgement(Protocol):
-    """An append that is under way."""
+    """An append that is in flight."""
 
     def wait(self) -> int:
         """The offset behind the rows, once they are durable. Raises what the append was refused
@@ -90,7 +90,7 @@ class WriteStreams(Protocol):
         """
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
-        """Adds `rows` at `offset` of the stream. Several may be under way, in the order of their
+        """Adds `rows` at `offset` of the stream. Several may be in flight, in the order of their
         offsets; none counts before its `wait`.
 
         Durable when acknowledged; visible then in a COMMITTED stream, after the commit in a PENDING

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.destinations.contract.present_rows import ShardFloor
+from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import Job, Offsets, ShardRow
 from transforms.destinations.contract.write_streams import PENDING_STREAM, Acknowledged
@@ -27,7 +27,7 @@ from transforms.destinations.duckdb.checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb.live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb.session import acquire, release
 from transforms.destinations.duckdb.tables import REPORTS, check_tables, create_tables, has_tables
-from transforms.model.coordinates import OffsetRange, Position
+from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import ROW_TABLES
 
@@ -181,19 +181,21 @@ class DuckDBDestination:
             return False
 
     def rows_above(
-        self, shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+        self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
-        return duckdb_present_rows.rows_above(self._cursor(), shards, floors, oldest_event_time_us)
+        return duckdb_present_rows.rows_above(
+            self._cursor(), shards, shard_offsets, oldest_event_time_us
+        )
 
-    def count_above(self, shards: int, floors: Sequence[ShardFloor]) -> dict[tuple[int, str], int]:
-        return duckdb_present_rows.count_above(self._cursor(), shards, floors)
+    def count_above(
+        self, shards: int, shard_offsets: Sequence[ShardOffsets]
+    ) -> dict[tuple[int, str], int]:
+        return duckdb_present_rows.count_above(self._cursor(), shards, shard_offsets)
 
-    def first_missing(self, begins: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return duckdb_present_rows.first_missing(self._cursor(), begins)
 
-    def highest_event_times(
-        self, ends: Mapping[tuple[str, int], int]
-    ) -> dict[tuple[str, int], int]:
+    def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return duckdb_present_rows.highest_event_times(self._cursor(), ends)
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
@@ -228,26 +230,26 @@ class DuckDBDestination:
 
     # What the tables know.
 
-    def live_ids(self, expired_before: int | None, extra_retention: int) -> pa.Table:
+    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
         """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in
         payment_transactions that this watermark has not expired.
 
-        expired_before: microseconds, None for all ids; bucket: minute of the latest event time over
+        watermark_us: microseconds, None for all ids; bucket: minute of the latest event time over
         payments and duplicates.
         """
-        table = self.query(LIVE_IDS, live_ids_parameters(expired_before, extra_retention))
+        table = self.query(LIVE_IDS, live_ids_parameters(watermark_us, extra_retention_us))
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(pa.binary(10)))
 
     # What a repair asks: pipeline/run/repair.py, VisibleRows.
 
     def present_offsets(
         self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+    ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
         return duckdb_present.present_offsets(self.query, ranges)
 
     def present_gaps(
         self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[Position, Sequence[tuple[int, int]]]:
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
         return duckdb_present.present_gaps(self.query, ranges)
 
     def present_totals(

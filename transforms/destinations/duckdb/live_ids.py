@@ -27,9 +27,9 @@ FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
 _EVERYTHING: Final = -(1 << 62)
 
 
-def live_ids_parameters(expired_before: int | None, extra_retention: int) -> dict[str, Any]:
+def live_ids_parameters(watermark_us: int | None, extra_retention_us: int) -> dict[str, Any]:
     return {
         "oldest": _EVERYTHING
-        if expired_before is None
-        else first_live_time(expired_before, extra_retention)
+        if watermark_us is None
+        else first_live_time(watermark_us, extra_retention_us)
     }

@@ -11,8 +11,9 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardFloor
+from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardOffsets
 from transforms.destinations.contract.shard_ledger import Offsets
+from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import (
     DUPLICATES,
     GAPS,
@@ -61,51 +62,53 @@ _EVERYTHING: Final = -(1 << 62)
 def rows_above(
     cursor: duckdb.DuckDBPyConnection,
     shards: int,
-    floors: Sequence[ShardFloor],
+    shard_offsets: Sequence[ShardOffsets],
     oldest_event_time_us: int | None,
 ) -> pa.Table:
-    with _registered(cursor, floors):
+    with _registered(cursor, shard_offsets):
         return (
-            cursor.sql(_ROWS_ABOVE, params=_parameters(shards, floors, oldest_event_time_us))
+            cursor.sql(_ROWS_ABOVE, params=_parameters(shards, shard_offsets, oldest_event_time_us))
             .to_arrow_table()
             .cast(PRESENT_SCHEMA)
         )
 
 
 def count_above(
-    cursor: duckdb.DuckDBPyConnection, shards: int, floors: Sequence[ShardFloor]
+    cursor: duckdb.DuckDBPyConnection, shards: int, shard_offsets: Sequence[ShardOffsets]
 ) -> dict[tuple[int, str], int]:
-    with _registered(cursor, floors):
-        found = cursor.execute(_COUNT_ABOVE, _parameters(shards, floors, None)).fetchall()
+    with _registered(cursor, shard_offsets):
+        found = cursor.execute(_COUNT_ABOVE, _parameters(shards, shard_offsets, None)).fetchall()
     return {(shard, table): count for shard, table, count in found}
 
 
 def _parameters(
-    shards: int, floors: Sequence[ShardFloor], oldest_event_time_us: int | None
+    shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
 ) -> dict[str, Any]:
     oldest = _EVERYTHING if oldest_event_time_us is None else oldest_event_time_us
-    return {"shards": shards, "oldest": oldest, "wanted": [floor.shard for floor in floors]}
+    return {"shards": shards, "oldest": oldest, "wanted": [one.shard for one in shard_offsets]}
 
 
 @contextmanager
-def _registered(cursor: duckdb.DuckDBPyConnection, floors: Sequence[ShardFloor]) -> Iterator[None]:
+def _registered(
+    cursor: duckdb.DuckDBPyConnection, shard_offsets: Sequence[ShardOffsets]
+) -> Iterator[None]:
     """`_floors` for the query. A partition that only some of the shards know counts from its
     beginning for the others.
     """
     partitions = {
         (topic, partition)
-        for floor in floors
-        for topic, known in floor.offsets.items()
+        for one in shard_offsets
+        for topic, known in one.offsets.items()
         for partition in known
     }
     rows = [
         {
-            "shard": floor.shard,
+            "shard": one.shard,
             "kafka_topic": topic,
             "kafka_partition": partition,
-            "above": floor.offsets.get(topic, {}).get(partition, -1),
+            "above": one.offsets.get(topic, {}).get(partition, -1),
         }
-        for floor in floors
+        for one in shard_offsets
         for topic, partition in partitions
     ]
     cursor.register("_floors", pa.Table.from_pylist(rows, schema=_FLOORS))
@@ -135,7 +138,7 @@ def totals_since(cursor: duckdb.DuckDBPyConnection, epoch: int, stream_offset: i
 
 
 def gaps_above(cursor: duckdb.DuckDBPyConnection, offsets: Offsets) -> pa.Table:
-    with _registered(cursor, [ShardFloor(0, offsets)]):
+    with _registered(cursor, [ShardOffsets(0, offsets)]):
         found = cursor.sql(
             f"SELECT g.* FROM {GAPS} g LEFT JOIN _floors USING (kafka_topic, kafka_partition) WHERE"
             " above IS NULL OR first_offset > above"
@@ -175,20 +178,20 @@ SELECT kafka_topic, kafka_partition, MAX(epoch_us(event_time)) FROM (
 
 
 def first_missing(
-    cursor: duckdb.DuckDBPyConnection, begins: Mapping[tuple[str, int], int]
-) -> dict[tuple[str, int], int]:
+    cursor: duckdb.DuckDBPyConnection, begins: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
     return _per_partition(cursor, _FIRST_MISSING, begins)
 
 
 def highest_event_times(
-    cursor: duckdb.DuckDBPyConnection, ends: Mapping[tuple[str, int], int]
-) -> dict[tuple[str, int], int]:
+    cursor: duckdb.DuckDBPyConnection, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
     return _per_partition(cursor, _HIGHEST, ends)
 
 
 def _per_partition(
-    cursor: duckdb.DuckDBPyConnection, sql: str, at: Mapping[tuple[str, int], int]
-) -> dict[tuple[str, int], int]:
+    cursor: duckdb.DuckDBPyConnection, sql: str, at: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
     schema = pa.schema(
         [("kafka_topic", pa.string()), ("kafka_partition", pa.int32()), ("bound", pa.int64())]
     )

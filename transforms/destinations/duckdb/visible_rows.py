@@ -20,7 +20,7 @@ from transforms.destinations.contract.visible_rows import (
 )
 from transforms.destinations.duckdb.checks import ROWS, offset_runs
 from transforms.destinations.duckdb.totals import totals_of_rows
-from transforms.model.coordinates import OffsetRange, Position
+from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 
 Query = Callable[[str, dict[str, Any]], pa.Table]
@@ -36,7 +36,7 @@ def _within_ranges(rows: str, offset: str) -> str:
 
 def present_offsets(
     query: Query, ranges: Sequence[OffsetRange]
-) -> Mapping[Position, Mapping[str, NDArray[np.int64]]]:
+) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
     sql = offset_runs(
         _within_ranges(f"({ROWS})", "kafka_offset"), "table_name, kafka_topic, kafka_partition"
     )
@@ -45,7 +45,7 @@ def present_offsets(
 
 def present_gaps(
     query: Query, ranges: Sequence[OffsetRange]
-) -> Mapping[Position, Sequence[tuple[int, int]]]:
+) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
     return gaps_by_partition(
         query(f"SELECT * FROM {_within_ranges(GAPS, 'first_offset')}", range_parameters(ranges)),
         ranges,

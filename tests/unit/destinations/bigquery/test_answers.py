@@ -21,7 +21,7 @@ from transforms.destinations.bigquery.answers import (
 )
 from transforms.destinations.bigquery.retry import (
     OUT_OF_RANGE_TRIES,
-    Patience,
+    RetryPolicy,
     patiently,
     raise_if_final,
 )
@@ -135,7 +135,7 @@ def test_an_exception_of_the_library_is_judged_like_a_status() -> None:
 
 
 class ManualTime:
-    """clock and sleep for Patience."""
+    """clock and sleep for RetryPolicy."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -145,8 +145,8 @@ class ManualTime:
         self.slept.append(seconds)
         self.now += seconds
 
-    def patience(self) -> Patience:
-        return Patience(clock=lambda: self.now, sleep=self.sleep)
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(clock=lambda: self.now, sleep=self.sleep)
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,15 @@ class ManualTime:
 )
 def test_what_cannot_succeed_is_never_tried_again(meaning: Meaning) -> None:
     time = ManualTime()
-    assert not time.patience().allows(Answer(meaning, ""))
+    assert not time.retry_policy().allows(Answer(meaning, ""))
     assert time.slept == []
 
 
 @pytest.mark.parametrize("meaning", RETRIED)
 def test_what_passes_is_tried_until_the_deadline_and_then_told(meaning: Meaning) -> None:
     time = ManualTime()
-    patience, tries = time.patience(), 0
-    while patience.allows(Answer(meaning, "")):
+    retry_policy, tries = time.retry_policy(), 0
+    while retry_policy.allows(Answer(meaning, "")):
         tries += 1
         assert tries < 1000
     assert tries > 10
@@ -173,9 +173,9 @@ def test_what_passes_is_tried_until_the_deadline_and_then_told(meaning: Meaning)
 
 
 def test_a_missing_predecessor_is_waited_for_a_few_times() -> None:
-    patience = ManualTime().patience()
+    retry_policy = ManualTime().retry_policy()
     allowed = [
-        patience.allows(Answer(Meaning.OUT_OF_RANGE, "")) for _ in range(OUT_OF_RANGE_TRIES + 1)
+        retry_policy.allows(Answer(Meaning.OUT_OF_RANGE, "")) for _ in range(OUT_OF_RANGE_TRIES + 1)
     ]
     assert allowed == [True] * OUT_OF_RANGE_TRIES + [False]
 

@@ -10,7 +10,7 @@ from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, c
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.contract.present_rows import ShardFloor
+from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS
@@ -147,7 +147,7 @@ def test_a_recovery_and_a_proof_name_the_partition_column_of_the_payment_tables(
     """
     asked: list[str] = []
     stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
-    destination.rows_above(4, [ShardFloor(0, {})], 0)
+    destination.rows_above(4, [ShardOffsets(0, {})], 0)
     rows = PresentRowsContract().one_block(destination)
     destination.count_present(PAYMENTS, rows[PAYMENTS])
     assert asked[0].count("event_time >= TIMESTAMP_MICROS(@oldest)") == 2

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tests.support.payments import SHAPE, Payment, decoded
 from transforms.deduplicate.outcome import outcome_of
-from transforms.destinations.contract.present_rows import ShardFloor
+from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.write_streams import COMMITTED_STREAM
 from transforms.model.fingerprints import batch_fingerprints, split_by_shard
 from transforms.model.tables import (
@@ -65,7 +65,7 @@ class PresentRowsContract:
     ) -> None:
         parts = fill(destination)
         found = destination.rows_above(
-            SHARDS, [ShardFloor(shard, {}) for shard in range(SHARDS)], None
+            SHARDS, [ShardOffsets(shard, {}) for shard in range(SHARDS)], None
         )
         said = {
             (row["kafka_offset"]): (row["shard"], row["fingerprint"], row["table_name"])
@@ -79,7 +79,7 @@ class PresentRowsContract:
                 ):
                     expected[offset] = (shard, fingerprint.tobytes(), table)
         assert said == expected
-        counts = destination.count_above(SHARDS, [ShardFloor(0, {})])
+        counts = destination.count_above(SHARDS, [ShardOffsets(0, {})])
         assert counts == {
             (0, PAYMENTS): parts[0].payments.num_rows,
             (0, REJECTED): parts[0].rejected.num_rows,
@@ -89,12 +89,12 @@ class PresentRowsContract:
         self, destination: Any
     ) -> None:
         parts = fill(destination)
-        floors = [
-            ShardFloor(0, {"payments": {0: 30}}),
-            ShardFloor(1, {}),
-            ShardFloor(2, {"payments": {0: 100}}),
+        shard_offsets = [
+            ShardOffsets(0, {"payments": {0: 30}}),
+            ShardOffsets(1, {}),
+            ShardOffsets(2, {"payments": {0: 100}}),
         ]
-        found = destination.rows_above(SHARDS, floors, None).to_pylist()
+        found = destination.rows_above(SHARDS, shard_offsets, None).to_pylist()
         both = {
             shard: [
                 *parts[shard].payments.column("kafka_offset").to_pylist(),
@@ -107,7 +107,7 @@ class PresentRowsContract:
         ]
         assert sorted(row["kafka_offset"] for row in found if row["shard"] == 1) == sorted(both[1])
         assert {row["shard"] for row in found} == {0, 1}
-        bounded = destination.rows_above(SHARDS, floors, 35).to_pylist()
+        bounded = destination.rows_above(SHARDS, shard_offsets, 35).to_pylist()
         assert all(row["event_time_us"] is None or row["event_time_us"] >= 35 for row in bounded)
 
     def test_the_first_missing_offset_lies_behind_rows_and_gaps_and_never_before_its_begin(
