@@ -24,7 +24,7 @@ class _DuckDB(DuckDBDestination):
     """What a test does besides the protocol: the tables behind its back, and another process."""
 
     def behind_the_back(self, sql: str) -> list[tuple[Any, ...]]:
-        cursor = self._cursor()
+        cursor = self.session.cursor()
         cursor.execute(sql)
         return cursor.fetchall()
 

@@ -442,7 +442,7 @@ def test_a_claim_that_lost_against_another_one_leaves_a_connection_that_works(
             msgspec.structs.replace(last, run_id=name, predecessor=last.run_id, status=PREPARED)
             for name in ("mine", "theirs")
         )
-        cursor = one._cursor()
+        cursor = one.session.cursor()
         cursor.begin()
         assert duckdb_ledger.claim(cursor, mine)
         assert not other.claim_run(theirs)

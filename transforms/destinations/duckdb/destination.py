@@ -4,10 +4,8 @@ contract.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -25,13 +23,11 @@ from transforms.destinations.duckdb import streams as duckdb_streams
 from transforms.destinations.duckdb import visible_rows as duckdb_present
 from transforms.destinations.duckdb.checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb.live_ids import LIVE_IDS, live_ids_parameters
-from transforms.destinations.duckdb.session import acquire, release
+from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.tables import REPORTS, check_tables, create_tables, has_tables
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import ROW_TABLES
-
-_T = TypeVar("_T")
 
 
 class DuckDBDestination:
@@ -43,21 +39,17 @@ class DuckDBDestination:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._local = threading.local()
-        self._connections: list[duckdb.DuckDBPyConnection] = []
+        self.session = DuckDBSession(path)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return (DuckDBDestination, (self.path,))
 
     def __enter__(self) -> DuckDBDestination:
-        self._connections.append(acquire(self.path))
+        self.session.open()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._connections.pop()
-        if not self._connections:
-            self._local = threading.local()
-        release(self.path)
+        self.session.close()
 
     @property
     def name(self) -> str:
@@ -83,13 +75,13 @@ class DuckDBDestination:
         """Tables and views that are missing, and new nullable columns. Raises GuaranteeError where
         an existing table differs.
         """
-        create_tables(self._cursor(), schema.arrow_fields())
+        create_tables(self.session.cursor(), schema.arrow_fields())
 
     def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
         """(what was looked at, what was found). Raises GuaranteeError where a run would be refused.
         Changes nothing.
         """
-        check_tables(self._cursor(), schema.arrow_fields())
+        check_tables(self.session.cursor(), schema.arrow_fields())
         yield (
             "tables",
             "all fit the schema"
@@ -99,40 +91,42 @@ class DuckDBDestination:
 
     def has_tables(self) -> bool:
         """False for a file that no run has written to."""
-        return has_tables(self._cursor())
+        return has_tables(self.session.cursor())
 
     def is_empty(self) -> bool:
         """No row in any of the three tables of records."""
         return not any(
-            self._cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+            self.session.cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
             for table in ROW_TABLES
         )
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        return self._cursor().sql(sql, params=parameters or {}).to_arrow_table()
+        return self.session.query(sql, parameters)
 
     # Write streams: transforms/destinations/contract/write_streams.py is the contract.
 
     def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
-        return duckdb_streams.create(self._cursor(), table, kind)
+        return duckdb_streams.create(self.session.cursor(), table, kind)
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
         encoded = duckdb_streams.EncodedRows(rows)
         return Acknowledged(
-            self._atomically(lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded))
+            self.session.atomically(
+                lambda cursor: duckdb_streams.append(cursor, stream, offset, encoded)
+            )
         )
 
     def finalize_stream(self, stream: str) -> int:
-        return self._atomically(lambda cursor: duckdb_streams.finalize(cursor, stream))
+        return self.session.atomically(lambda cursor: duckdb_streams.finalize(cursor, stream))
 
     def commit_streams(self, table: str, streams: list[str]) -> None:
-        self._atomically(lambda cursor: duckdb_streams.commit(cursor, table, streams))
+        self.session.atomically(lambda cursor: duckdb_streams.commit(cursor, table, streams))
 
     def discard_streams(self, keep: Collection[str]) -> int:
         """Removes PENDING streams that are not committed and not in `keep`, with their rows; how
         many.
         """
-        return self._atomically(lambda cursor: duckdb_streams.discard(cursor, keep))
+        return self.session.atomically(lambda cursor: duckdb_streams.discard(cursor, keep))
 
     # The ledger.
 
@@ -140,14 +134,14 @@ class DuckDBDestination:
         """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
         broken.
         """
-        return duckdb_ledger.read_runs(self._cursor())
+        return duckdb_ledger.read_runs(self.session.cursor())
 
     def claim_run(self, record: RunRecord) -> bool:
         """Follows the record's predecessor and writes the whole record, atomically. False: somebody
         else has followed it already.
         """
         try:
-            return self._atomically(lambda cursor: duckdb_ledger.claim(cursor, record))
+            return self.session.atomically(lambda cursor: duckdb_ledger.claim(cursor, record))
         except (duckdb.TransactionException, duckdb.ConstraintException):
             # Two claims met: DuckDB lets one through and refuses the other when it writes or
             # commits.
@@ -155,25 +149,25 @@ class DuckDBDestination:
 
     def mark_run(self, run_id: str, status: str) -> None:
         """PREPARED -> COMMITTED or ABORTED; the same status again is success."""
-        self._atomically(lambda cursor: duckdb_ledger.mark(cursor, run_id, status))
+        self.session.atomically(lambda cursor: duckdb_ledger.mark(cursor, run_id, status))
 
     # Streaming: transforms/destinations/contract/shard_ledger.py and
     # transforms/stream/present_rows.py are the contract.
 
     def create_shard_ledger(self, shards: int) -> None:
-        self._atomically(lambda cursor: duckdb_shard_ledger.create(cursor, shards))
+        self.session.atomically(lambda cursor: duckdb_shard_ledger.create(cursor, shards))
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        return self._atomically(
+        return self.session.atomically(
             lambda cursor: duckdb_shard_ledger.begin_job(cursor, job_id, follows)
         )
 
     def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
-        return duckdb_shard_ledger.read(self._cursor(), shards)
+        return duckdb_shard_ledger.read(self.session.cursor(), shards)
 
     def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         try:
-            return self._atomically(
+            return self.session.atomically(
                 lambda cursor: duckdb_shard_ledger.swap(cursor, job, seen, rows)
             )
         except duckdb.TransactionException:
@@ -184,47 +178,47 @@ class DuckDBDestination:
         self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
         return duckdb_present_rows.rows_above(
-            self._cursor(), shards, shard_offsets, oldest_event_time_us
+            self.session.cursor(), shards, shard_offsets, oldest_event_time_us
         )
 
     def count_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets]
     ) -> dict[tuple[int, str], int]:
-        return duckdb_present_rows.count_above(self._cursor(), shards, shard_offsets)
+        return duckdb_present_rows.count_above(self.session.cursor(), shards, shard_offsets)
 
     def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return duckdb_present_rows.first_missing(self._cursor(), begins)
+        return duckdb_present_rows.first_missing(self.session.cursor(), begins)
 
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return duckdb_present_rows.highest_event_times(self._cursor(), ends)
+        return duckdb_present_rows.highest_event_times(self.session.cursor(), ends)
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        return duckdb_present_rows.totals_since(self._cursor(), epoch, stream_offset)
+        return duckdb_present_rows.totals_since(self.session.cursor(), epoch, stream_offset)
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
-        return duckdb_present_rows.gaps_above(self._cursor(), offsets)
+        return duckdb_present_rows.gaps_above(self.session.cursor(), offsets)
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        return duckdb_present_rows.count_present(self._cursor(), table, rows)
+        return duckdb_present_rows.count_present(self.session.cursor(), table, rows)
 
     # Reports, until the driver has read them.
 
     def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
-        self._cursor().execute(
+        self.session.cursor().execute(
             f"INSERT INTO {REPORTS} VALUES (?, ?, ?)", [run_id, attempt, reports]
         )
 
     def read_reports(self, run_id: str) -> dict[str, list[bytes]]:
         """Attempt -> its complete set."""
         rows = (
-            self._cursor()
+            self.session.cursor()
             .execute(f"SELECT attempt, reports FROM {REPORTS} WHERE run_id = ?", [run_id])
             .fetchall()
         )
         return {attempt: list(reports) for attempt, reports in rows}
 
     def discard_reports(self, keep_run_id: str | None) -> None:
-        self._cursor().execute(
+        self.session.cursor().execute(
             f"DELETE FROM {REPORTS} WHERE run_id IS DISTINCT FROM ?", [keep_run_id]
         )
 
@@ -262,22 +256,3 @@ class DuckDBDestination:
 
     def count_in_totals(self) -> int:
         return duckdb_present.count_in_totals(self.query)
-
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        """Each thread's own cursor: DuckDB's connections must not be shared between threads."""
-        cursor = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._local.cursor = self._connections[-1].cursor()
-        return cursor
-
-    def _atomically(self, change: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
-        cursor = self._cursor()
-        cursor.begin()
-        try:
-            result = change(cursor)
-            cursor.commit()
-        except BaseException:
-            with suppress(duckdb.TransactionException):  # a failed commit has rolled back already
-                cursor.rollback()
-            raise
-        return result

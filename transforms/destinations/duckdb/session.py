@@ -1,5 +1,6 @@
-"""One open DuckDB file per process, only while somebody needs it: DuckDB locks the file against
-every other process.
+"""The open DuckDB file behind a destination: one connection per process, one cursor per thread.
+
+DuckDB locks the file against every other process, so it is open only while it is in use.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from transforms.model.errors import GuaranteeError, UsageError
 
@@ -26,8 +29,52 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "wal_autocheckpoint": "1GB",
 }
 
+_T = TypeVar("_T")
+
 _OPEN: Final[dict[str, tuple[duckdb.DuckDBPyConnection, int]]] = {}
 _GUARD: Final = threading.RLock()
+
+
+class DuckDBSession:
+    """What all parts of a DuckDB destination share. `open` and `close` are counted: they nest."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[duckdb.DuckDBPyConnection] = []
+
+    def open(self) -> None:
+        """Raises GuaranteeError when another process holds the file for too long."""
+        self._connections.append(acquire(self.path))
+
+    def close(self) -> None:
+        self._connections.pop()
+        if not self._connections:
+            self._local = threading.local()
+        release(self.path)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Each thread's own: DuckDB's connections must not be shared between threads."""
+        cursor = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self._local.cursor = self._connections[-1].cursor()
+        return cursor
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
+
+    def atomically(self, change: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
+        """The change as one transaction: as a whole, or not at all. Raises what it raises."""
+        cursor = self.cursor()
+        cursor.begin()
+        try:
+            result = change(cursor)
+            cursor.commit()
+        except BaseException:
+            with suppress(duckdb.TransactionException):  # a failed commit has rolled back already
+                cursor.rollback()
+            raise
+        return result
 
 
 def acquire(

@@ -31,7 +31,7 @@ def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
 
 class TestDuckDB(Contract, LedgerContract):
     def execute(self, destination: DuckDBDestination, sql: str) -> None:
-        destination._cursor().execute(sql)
+        destination.session.cursor().execute(sql)
 
     @pytest.fixture
     def destination(self, tmp_path: Path) -> Iterator[DuckDBDestination]:
