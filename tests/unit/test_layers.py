@@ -1,37 +1,89 @@
-"""tests -> pipeline -> {transforms, runners}; the two leaves never import each other."""
+"""Every import runs down: tests -> pipeline -> {transforms, runners}, and between the rooms of
+transforms.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
 FORBIDDEN = {
     "transforms": {"pipeline", "runners", "tests", "benchmarks"},
     "runners": {"pipeline", "transforms", "tests", "benchmarks"},
     "pipeline": {"tests", "benchmarks"},
 }
 
+CONTRACT, APPENDS = "destinations.contract", "destinations.appends"
+MAY_IMPORT = {
+    "model": set(),
+    CONTRACT: {"model"},
+    APPENDS: {"model", CONTRACT},
+    "destinations.bigquery": {"model", CONTRACT, APPENDS},
+    "destinations.duckdb": {"model", CONTRACT, APPENDS},
+    "destinations.open": {
+        "model",
+        CONTRACT,
+        "destinations.bigquery",
+        "destinations.duckdb",
+    },
+    "read": {"model"},
+    "decode": {"model"},
+    "deduplicate": {"model", CONTRACT},
+    "write": {"model", CONTRACT, APPENDS},
+    "stream": {"model", CONTRACT, APPENDS, "deduplicate"},
+}
+"""Room of transforms -> the rooms that it may import, apart from itself."""
 
-def imported_packages(file: Path) -> set[str]:
-    found = set()
+
+def imported_modules(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            found.add(str(node.module).partition(".")[0])
-    return found
+            # `from transforms.read import read_records` imports a module as well as a package.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
+def imported_packages(file: Path) -> set[str]:
+    return {module.partition(".")[0] for module in imported_modules(file)}
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module of transforms; None for transforms and destinations themselves."""
+    rooms = module.split(".")[1:]
+    if rooms[:1] == ["destinations"]:
+        return ".".join(rooms[:2]) if len(rooms) > 1 else None
+    return rooms[0] if rooms else None
+
+
+@pytest.mark.parametrize("package", ["pipeline", "runners", "transforms"])
 def test_a_layer_imports_nothing_above_or_beside_it(package: str) -> None:
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
     for file in files:
         assert not imported_packages(file) & FORBIDDEN[package], file
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
+    place = ROOT / "transforms" / room.replace(".", "/")
+    files = sorted(place.rglob("*.py")) or [place.with_suffix(".py")]
+    for file in files:
+        modules = [module for module in imported_modules(file) if module.startswith("transforms.")]
+        rooms = {room_of(module) for module in modules} - {room, None}
+        assert rooms <= MAY_IMPORT[room], file
+
+
+def test_every_file_of_transforms_lies_in_a_room_with_a_rule() -> None:
+    for file in (ROOT / "transforms").rglob("*.py"):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        assert room_of(module) in {*MAY_IMPORT, None}, file
 
 
 def test_the_streaming_protocol_knows_no_runner() -> None:
