@@ -6,8 +6,7 @@ from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.bigquery_stand_in.appending import StorageErrorCode, append, storage_code
-from tests.bigquery_stand_in.clients import rest_client, write_client
-from tests.bigquery_stand_in.fixtures import (
+from tests.bigquery_stand_in.calls import (
     BUFFERED,
     COMMITTED,
     TABLE,
@@ -16,9 +15,8 @@ from tests.bigquery_stand_in.fixtures import (
     create_table,
     finalize,
     rows,
-    stand_in_fixture,  # noqa: F401
-    writer_fixture,  # noqa: F401
 )
+from tests.bigquery_stand_in.clients import rest_client, write_client
 
 # Lifetimes: https://cloud.google.com/bigquery/docs/write-api
 

@@ -13,17 +13,10 @@ from google.cloud import bigquery
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.appending import append
 from tests.bigquery_stand_in.service import (
-    BUFFERED,  # noqa: F401
     COLUMNS,
-    COMMITTED,  # noqa: F401
-    PENDING,  # noqa: F401
-    PROJECT,  # noqa: F401
-    UTC,  # noqa: F401
     Service,
     rows,
-    service_fixture,  # noqa: F401
     source,
-    table_fixture,  # noqa: F401
 )
 
 # Tables

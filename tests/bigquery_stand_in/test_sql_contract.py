@@ -17,9 +17,7 @@ from tests.bigquery_stand_in.service import (
     UTC,
     Service,
     rows,
-    service_fixture,  # noqa: F401
     source,
-    table_fixture,  # noqa: F401
 )
 from tests.unit.destinations.contract.run_ledger import record
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id

@@ -29,9 +29,7 @@ from tests.bigquery_stand_in.service import (
     UTC,
     Service,
     rows,
-    service_fixture,  # noqa: F401
     source,
-    table_fixture,  # noqa: F401
 )
 
 # Offsets

@@ -14,7 +14,7 @@ import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.bigquery_stand_in.errors import StorageErrorCode
-from tests.unit.destinations.bigquery.test_destination import destination, settings_of, stand_in
+from tests.support.bigquery import settings_of
 from tests.unit.destinations.contract.write_streams import rows, visible
 from transforms.destinations.bigquery import append_connection as bigquery_append
 from transforms.destinations.bigquery import streams as bigquery_streams
@@ -30,8 +30,6 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, PAYMENTS
-
-__all__ = ["destination", "stand_in"]
 
 PASSING = [
     grpc.StatusCode.UNAVAILABLE,

@@ -13,16 +13,16 @@ from pipeline.run import command as run_module
 from pipeline.run import commit as commit_step
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.faults.dying import die_while_committing
-from tests.faults.test_bigquery_runs import bigquery, failures, fill, is_right, stand_in, statuses
+from tests.support.bigquery import bigquery, failures, is_right, statuses
 from tests.support.in_memory_kafka import (
     MARKER,
     MINUTE_US,
     NOW_US,
     InMemoryKafka,
-    kafka,
     payment,
     run,
 )
+from tests.support.whole_runs import fill
 from tests.unit.destinations.contract.write_streams import rows
 from transforms.destinations.appends import MAX_APPEND_BYTES
 from transforms.destinations.bigquery import reports as bigquery_reports
@@ -36,8 +36,6 @@ from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS
-
-__all__ = ["kafka", "stand_in"]
 
 
 def opened(stand_in: BigQueryStandIn) -> Any:

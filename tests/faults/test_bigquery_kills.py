@@ -5,7 +5,7 @@ arrives, or after it had its effect.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,6 @@ POINTS: dict[str, tuple[str, int, Callable[[Call], bool]]] = {
     "5 totals": ("BatchCommitWriteStreams", 5, ANY),
     "6 mark committed": ("jobs.insert", 1, statement("UPDATE")),
 }
-
-
-@pytest.fixture
-def stand_in() -> Iterator[BigQueryStandIn]:
-    with BigQueryStandIn("payments-test", "d") as one:
-        yield one
-        assert one.violations == []
 
 
 @pytest.fixture

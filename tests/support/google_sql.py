@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
+from tests.support.bigquery import settings_of
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.schema import load_schema
@@ -71,13 +71,9 @@ class AskedInGoogleSql:
 
 @pytest.fixture(scope="module")
 def google_sql() -> Iterator[GoogleSql]:
-    with BigQueryStandIn("test-project", "payments") as stand_in:
-        endpoints = {
-            "api_endpoint": stand_in.rest_endpoint,
-            "storage_endpoint": stand_in.storage_endpoint,
-        }
-        with BigQueryDestination(
-            BigQuerySettings("test-project", "payments", prefix="eu_", **endpoints)
-        ) as destination:
-            destination.create_tables(load_schema(None))
-            yield GoogleSql(stand_in, destination)
+    with (
+        BigQueryStandIn("test-project", "payments") as stand_in,
+        BigQueryDestination(settings_of(stand_in, prefix="eu_")) as destination,
+    ):
+        destination.create_tables(load_schema(None))
+        yield GoogleSql(stand_in, destination)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
+from tests.support.bigquery import settings_of
 from tests.support.streaming.log import SCHEMA
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
@@ -66,13 +67,8 @@ def duckdb_destination(folder: Path) -> Iterator[Any]:
 def bigquery_destination(_folder: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, BigQueryStandIn("payments-test", "d") as stand_in:
         patch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-        endpoints = {
-            "api_endpoint": stand_in.rest_endpoint,
-            "storage_endpoint": stand_in.storage_endpoint,
-        }
-        settings = BigQuerySettings("payments-test", "d", **endpoints)
         with ExitStack() as opened:
-            one = opened.enter_context(_BigQuery(settings, stand_in, opened))
+            one = opened.enter_context(_BigQuery(settings_of(stand_in), stand_in, opened))
             one.create_tables(SCHEMA)
             yield one
         close_clients()

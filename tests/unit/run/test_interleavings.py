@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.check.command import check
-from pipeline.check.result import FAILED
 from pipeline.options.run_config import parse_start
 from pipeline.run.command import run_until_caught_up
-from tests.faults.test_expired_streams import die_after, expire
+from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MARKER,
@@ -22,35 +20,18 @@ from tests.support.in_memory_kafka import (
     NOW_US,
     InMemoryKafka,
     config,
-    kafka,
     payment,
     run,
     table,
 )
+from tests.support.whole_runs import IDS, expire, failures
 from transforms.destinations.contract.run_ledger import PREPARED
 from transforms.destinations.duckdb import run_ledger as duckdb_ledger
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import PaymentSchema, load_schema
 
-__all__ = ["kafka"]
-
-IDS = "SELECT transaction_id FROM payment_transactions ORDER BY ALL"
 REJECTED = "SELECT reason, kafka_partition, kafka_offset FROM rejected_records ORDER BY ALL"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
-
-
-def failures(path: Path) -> list[tuple[str, str, Any]]:
-    with DuckDBDestination(str(path)) as destination:
-        return [
-            (result.name, result.figure, result.proof)
-            for result in check(destination, None, 100.0, 400)
-            if result.status == FAILED
-        ]
 
 
 def message(**members: Any) -> bytes:

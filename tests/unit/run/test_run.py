@@ -13,39 +13,17 @@ from tests.support.in_memory_kafka import (
     NOW_US,
     InMemoryKafka,
     config,
-    kafka,
     payment,
     run,
     table,
 )
+from tests.support.whole_runs import COPIES, failures, ids
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
 from transforms.model.schema import load_schema
 
-__all__ = ["kafka"]
-
-IDS = "SELECT transaction_id FROM payment_transactions ORDER BY ALL"
-COPIES = "SELECT transaction_id FROM duplicate_transactions ORDER BY ALL"
 REASONS = "SELECT reason, kafka_offset FROM rejected_records ORDER BY ALL"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
-
-
-def ids(path: Path, sql: str = IDS) -> list[str]:
-    return [row[0] for row in table(path, sql)]
-
-
-def failures(path: Path) -> list[str]:
-    with DuckDBDestination(str(path)) as destination:
-        return [
-            result.name
-            for result in check(destination, None, 100.0, 400)
-            if result.status == "FAILED"
-        ]
 
 
 def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(

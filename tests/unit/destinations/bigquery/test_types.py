@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.faults.test_bigquery_runs import bigquery, failures, stand_in
-from tests.support.in_memory_kafka import InMemoryKafka, kafka, run
+from tests.support.bigquery import bigquery, failures
+from tests.support.in_memory_kafka import InMemoryKafka, run
 from transforms.model.schema import load_schema
-
-__all__ = ["kafka", "stand_in"]
 
 FIELDS: list[dict[str, Any]] = [
     {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},

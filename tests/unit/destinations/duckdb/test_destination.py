@@ -1,7 +1,6 @@
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,22 +21,9 @@ from transforms.model.tables import GAPS
 SCHEMA = load_schema(None)
 
 
-@pytest.fixture
-def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
-    with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
-        one.create_tables(SCHEMA)
-        yield one
-
-
 class TestDuckDB(Contract, LedgerContract):
     def execute(self, destination: DuckDBDestination, sql: str) -> None:
         destination.session.cursor().execute(sql)
-
-    @pytest.fixture
-    def destination(self, tmp_path: Path) -> Iterator[DuckDBDestination]:
-        with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
-            one.create_tables(SCHEMA)
-            yield one
 
 
 def test_other_rows_at_a_known_offset_are_an_error_of_their_own(
