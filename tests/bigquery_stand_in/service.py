@@ -46,7 +46,8 @@ def rows(*ids: str | None, amount: str | None = "1.5") -> pa.RecordBatch:
     """Rows for COLUMNS."""
     at = datetime.datetime(2026, 8, 1, tzinfo=UTC)
     records = [
-        {"id": one, "amount": None if amount is None else Decimal(amount), "at": at} for one in ids
+        {"id": row_id, "amount": None if amount is None else Decimal(amount), "at": at}
+        for row_id in ids
     ]
     return pa.RecordBatch.from_pylist(records, schema=ARROW)
 
@@ -95,5 +96,6 @@ class Service:
 
     def ids(self, table: str) -> list[str]:
         return [
-            one for (one,) in self.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]} ORDER BY id")
+            row_id
+            for (row_id,) in self.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]} ORDER BY id")
         ]

@@ -37,8 +37,8 @@ def test_a_finalized_stream_must_be_committed_within_four_hours(
     stand_in: BigQueryStandIn, writer: BigQueryWriteClient
 ) -> None:
     in_time, too_late = create(writer), create(writer)
-    for stream, one in ((in_time, "a"), (too_late, "b")):
-        append(writer, stream, 0, rows(one))
+    for stream, row_id in ((in_time, "a"), (too_late, "b")):
+        append(writer, stream, 0, rows(row_id))
         finalize(writer, stream)
     stand_in.clock.advance(hours=4)
     assert not commit(writer, in_time).stream_errors

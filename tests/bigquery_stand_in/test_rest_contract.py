@@ -194,8 +194,10 @@ def test_rows_on_the_wire_are_strings_in_f_and_v(service: Service) -> None:
     for int64, instant in ((True, "1500000"), (False, "1.5")):
         body = {"query": sql, "useLegacySql": False, "formatOptions": {"useInt64Timestamp": int64}}
         answer = call(method="POST", path=f"/projects/{service.project}/queries", data=body)
-        one, yes, data, at, nested, amount, nothing = (cell["v"] for cell in answer["rows"][0]["f"])
-        assert (one, yes, base64.b64decode(data), amount, nothing) == (
+        number, yes, data, at, nested, amount, nothing = (
+            cell["v"] for cell in answer["rows"][0]["f"]
+        )
+        assert (number, yes, base64.b64decode(data), amount, nothing) == (
             "1",
             "true",
             b"a",

@@ -80,10 +80,10 @@ def test_appends_go_on_after_a_passing_error(
 
 Fault = Callable[[BigQueryStandIn, str, int], Any]
 FAULTS: dict[str, Fault] = {
-    "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
-    "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
-    "three times": lambda one, name, nth: one.faults.cut(name, nth=nth, times=3),
-    "late": lambda one, name, nth: one.faults.delay(name, 0.05, nth=nth),
+    "cut": lambda stand_in, name, nth: stand_in.faults.cut(name, nth=nth),
+    "answer lost": lambda stand_in, name, nth: stand_in.faults.lose_answer(name, nth=nth),
+    "three times": lambda stand_in, name, nth: stand_in.faults.cut(name, nth=nth, times=3),
+    "late": lambda stand_in, name, nth: stand_in.faults.delay(name, 0.05, nth=nth),
 }
 
 

@@ -246,7 +246,11 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
             for offset in range(3)
             for stream in streams
         ]
-        open_now = [one for one in destination._streams._connections.values() if one.is_open]
+        open_now = [
+            connection
+            for connection in destination._streams._connections.values()
+            if connection.is_open
+        ]
         assert len(open_now) <= 3
         assert [append.wait() for append in in_flight] == [1] * 8 + [2] * 8 + [3] * 8
         assert [destination.finalize_stream(stream) for stream in streams] == [3] * 8

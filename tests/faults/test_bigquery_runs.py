@@ -68,13 +68,13 @@ def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(
     """A duplicate keeps its id alive although the payment itself lies before what is loaded."""
     kafka.create("payments", 1)
     first = NOW_US - 30 * HOUR_US
-    for one in (
+    for message in (
         payment("kept", first),
         payment("kept", first + 50 * MINUTE_US),
         payment("gone", first),
         payment("newer", first + 70 * MINUTE_US),
     ):
-        kafka.send("payments", 0, one)
+        kafka.send("payments", 0, message)
         run(bigquery(stand_in))
     kafka.send(
         "payments",
@@ -150,10 +150,10 @@ CALLS = (
 )
 Fault = Callable[[BigQueryStandIn, str, int], Any]
 FAULTS: dict[str, Fault] = {
-    "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
-    "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
-    "gone for good": lambda one, name, nth: one.faults.fail(name, _code(name), nth=nth),
-    "gone for good, after": lambda one, name, nth: one.faults.fail(
+    "cut": lambda stand_in, name, nth: stand_in.faults.cut(name, nth=nth),
+    "answer lost": lambda stand_in, name, nth: stand_in.faults.lose_answer(name, nth=nth),
+    "gone for good": lambda stand_in, name, nth: stand_in.faults.fail(name, _code(name), nth=nth),
+    "gone for good, after": lambda stand_in, name, nth: stand_in.faults.fail(
         name, _code(name), nth=nth, after=True
     ),
 }
@@ -168,15 +168,15 @@ def _code(name: str) -> Any:
 def number_of_calls() -> Counter[str]:
     """How often a run without faults makes each call, and how often it has by each of its steps."""
     with (
-        BigQueryStandIn("payments-test", "d", clock=ManualClock()) as one,
+        BigQueryStandIn("payments-test", "d", clock=ManualClock()) as stand_in,
         pytest.MonkeyPatch.context() as patch,
     ):
         kafka = InMemoryKafka()
         use(kafka, patch)
         fill(kafka)
-        run(bigquery(one))
+        run(bigquery(stand_in))
         close_clients()
-        return Counter(one.calls)
+        return Counter(stand_in.calls)
 
 
 @pytest.mark.parametrize("place", ["first", "in the middle", "last"])

@@ -35,8 +35,8 @@ GAP = Sent(None, 0, gap=True)
 
 @pytest.fixture(params=DESTINATIONS)
 def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as one:
-        yield one
+    with DESTINATIONS[request.param](tmp_path) as opened:
+        yield opened
 
 
 def whole(cluster: Cluster) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.property import slow_decoder
+from tests.support.examples import examples
 from transforms.decode.decoder import Decoder
 from transforms.model.elements import RawBlock
 from transforms.model.schema import PaymentSchema, SchemaField, load_schema
@@ -177,7 +178,7 @@ good = {
     "transaction_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).map(json.dumps),
     "event_time": st.datetimes().map(lambda time: json.dumps(time.isoformat() + "Z")),
     "amount": st.decimals(min_value=-9999, max_value=9999, places=2).flatmap(
-        lambda one: st.sampled_from([f'"{one}"', f"{one}"])
+        lambda amount: st.sampled_from([f'"{amount}"', f"{amount}"])
     ),
     "currency": st.just('"EUR"'),
 }
@@ -339,7 +340,7 @@ def must_agree(
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
 @pytest.mark.parametrize("name", ["default", "wide"])
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.lists(values, min_size=1, max_size=6))
 @example([None, b"null", b"{}"])
 @example([b"null"] * 5)

@@ -122,9 +122,9 @@ class InMemoryKafka:
 
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
-    one = InMemoryKafka()
-    use(one, monkeypatch)
-    return one
+    double = InMemoryKafka()
+    use(double, monkeypatch)
+    return double
 
 
 def use(kafka: InMemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:

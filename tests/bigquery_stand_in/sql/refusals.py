@@ -157,4 +157,7 @@ def _joins(condition: exp.Expression, inner: set[str]) -> bool:
         for side in (condition.this, condition.expression)
     )
     sides = [(left, right), (right, left)]
-    return any(one and other and (one & (inner | {""})) and (other - inner) for one, other in sides)
+    return any(
+        side and other_side and (side & (inner | {""})) and (other_side - inner)
+        for side, other_side in sides
+    )

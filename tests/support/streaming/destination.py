@@ -58,9 +58,9 @@ class _BigQuery(BigQueryDestination):
 
 @contextmanager
 def duckdb_destination(folder: Path) -> Iterator[Any]:
-    with _DuckDB(str(folder / "stream.duckdb")) as one:
-        one.create_tables(SCHEMA)
-        yield one
+    with _DuckDB(str(folder / "stream.duckdb")) as opened:
+        opened.create_tables(SCHEMA)
+        yield opened
 
 
 @contextmanager
@@ -68,9 +68,9 @@ def bigquery_destination(_folder: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, BigQueryStandIn("payments-test", "d") as stand_in:
         patch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
         with ExitStack() as opened:
-            one = opened.enter_context(_BigQuery(settings_of(stand_in), stand_in, opened))
-            one.create_tables(SCHEMA)
-            yield one
+            destination = opened.enter_context(_BigQuery(settings_of(stand_in), stand_in, opened))
+            destination.create_tables(SCHEMA)
+            yield destination
         close_clients()
         assert stand_in.violations == []
 
