@@ -1,4 +1,4 @@
-"""A process that dies in the middle of a run, in this process: an exception that nobody catches."""
+"""A process that dies in the middle of a run, as an exception that no step catches."""
 
 from collections.abc import Callable
 from pathlib import Path

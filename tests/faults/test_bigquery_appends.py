@@ -140,7 +140,7 @@ def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
     """After a lost acknowledgement: on a stream of another attempt it must be proven by the tables,
-    so it is told.
+    so it is raised.
     """
     stream = destination.create_stream(GAPS)
     stand_in.faults.lose_answer("AppendRows")

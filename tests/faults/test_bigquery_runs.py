@@ -323,7 +323,8 @@ def test_tables_of_somebody_elses_are_refused_with_the_reason(
         )
     with pytest.raises(
         GuaranteeError,
-        match=r"lacks the column\(s\) kafka_topic, .*nobody can tell which Kafka record .*column amount is FLOAT",
+        match=r"lacks the column\(s\) kafka_topic, .*nobody can tell which Kafka record "
+        r".*column amount is FLOAT",
     ):
         run(bigquery(stand_in))
 

@@ -223,8 +223,8 @@ def test_a_run_that_needs_a_repair_is_reported_as_in_flight(
 def test_altered_tables_are_not_repaired_over(
     filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything of the run is visible, but rows of an earlier one are gone: whether its totals are
-    there cannot be told any more.
+    """Everything of the run is visible, but rows of an earlier one are missing: whether its totals
+    are there cannot be found out.
     """
     run(config(path, max_records_per_run=4))
     filled.send("payments", 0, payment("x"), payment("y"), payment("x"), b"broken", MARKER)

@@ -51,7 +51,7 @@ def test_every_bundle_is_tried_three_times(kafka: InMemoryKafka, path: Path, lay
     run(config(path, dedup_layout=layout, beam_options=options))
     left_behind = table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'")
     assert left_behind[0][0] > 0, (
-        "the streams of the other attempts are there, and nobody has committed them"
+        "the streams of the other attempts are there, and none was committed"
     )
     run(config(path, dedup_layout=layout))
     assert table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'") == [(0,)]

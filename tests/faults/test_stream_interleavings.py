@@ -78,7 +78,7 @@ def test_a_claim_whose_answer_was_lost_is_read_back_by_its_nonce(destination: An
     read_to_the_end(attempt)
     whole(cluster)
     assert {len(row.epochs) for row in destination.read_shards([0, 1])} <= {0, 1}, (
-        "nobody claimed twice"
+        "no shard was claimed twice"
     )
 
 

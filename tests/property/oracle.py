@@ -1,4 +1,4 @@
-"""The dedup rule by brute force: one dict, one loop, no columns, no shards. Times in microseconds."""
+"""The dedup rule by brute force: a dict and a loop, no columns or shards. Times in microseconds."""
 
 from __future__ import annotations
 

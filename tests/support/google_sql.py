@@ -40,7 +40,8 @@ class GoogleSql:
         for table in (*ROW_TABLES, GAPS, TOTALS):
             self._fill(table, "*")
         streams = "list_transform(t.commit_groups, lambda streams: struct_pack(streams := streams))"
-        tables = f'list_transform(tables, lambda t: struct_pack("table" := t."table", "rows" := t."rows", commit_groups := {streams}))'
+        fields = f'"table" := t."table", "rows" := t."rows", commit_groups := {streams}'
+        tables = f"list_transform(tables, lambda t: struct_pack({fields}))"
         self._fill(RUNS, f"* REPLACE ({tables} AS tables)")
         self._stand_in.sql("DETACH source")
         self.asked.clear()
@@ -52,7 +53,7 @@ class GoogleSql:
 
 
 class AskedInGoogleSql:
-    """A destination for `check`: its ledger is DuckDB's, its questions are answered by GoogleSql."""
+    """A destination for `check`: DuckDB's ledger, and GoogleSql's answers to its questions."""
 
     def __init__(self, ledger: DuckDBDestination, tables: GoogleSql) -> None:
         self._ledger = ledger

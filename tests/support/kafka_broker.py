@@ -159,13 +159,16 @@ class KafkaBroker:
             )
 
     def _properties(self) -> str:
-        jaas = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        jaas = f'{plain} required user_{USER}="{PASSWORD}";'
+        plaintext, secure = (f"127.0.0.1:{port}" for port in (self._port, self._sasl_port))
+        controller = f"127.0.0.1:{self._controller_port}"
         return f"""
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:{self._controller_port}
-listeners=PLAINTEXT://127.0.0.1:{self._port},SECURE://127.0.0.1:{self._sasl_port},CONTROLLER://127.0.0.1:{self._controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self._port},SECURE://127.0.0.1:{self._sasl_port}
+controller.quorum.voters=1@{controller}
+listeners=PLAINTEXT://{plaintext},SECURE://{secure},CONTROLLER://{controller}
+advertised.listeners=PLAINTEXT://{plaintext},SECURE://{secure}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURE:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 listener.name.secure.sasl.enabled.mechanisms=PLAIN
 listener.name.secure.plain.sasl.jaas.config={jaas}
@@ -200,8 +203,10 @@ def running_broker(folder: Path) -> Iterator[KafkaBroker]:
 
 
 def _reserved_port() -> socket.socket:
-    """A socket on a free port of 127.0.0.1. No other process is given the port while the socket is open;
-    the broker can listen on it because both set SO_REUSEADDR, and this one does not listen. Source:
+    """A socket on a free port of 127.0.0.1.
+
+    No other process is given the port while the socket is open. The broker can listen on it because
+    both set SO_REUSEADDR and this socket does not listen. Source:
     https://man7.org/linux/man-pages/man7/socket.7.html
     """
     reserved = socket.socket()

@@ -1,5 +1,4 @@
-"""Queries that DuckDB would run and BigQuery refuses: who ports SQL from one to the other must not
-find out in production.
+"""Queries that DuckDB would run and BigQuery refuses, so that a test fails where production would.
 
 Not modelled: GoogleSQL's types are stricter (no comparison of STRING with INT64, no implicit cast
 of STRING), and some correlated subqueries are refused although they have an equality. Source:

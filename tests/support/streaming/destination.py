@@ -22,7 +22,7 @@ from transforms.destinations.duckdb.destination import DuckDBDestination
 
 
 class _DuckDB(DuckDBDestination):
-    """What a test does besides the protocol: the tables behind its back, and another process."""
+    """What a test does besides the protocol: the tables themselves, and another process."""
 
     def behind_the_back(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self.session.cursor()

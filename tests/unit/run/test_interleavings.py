@@ -1,5 +1,5 @@
-"""Interleavings and inputs that once lost, doubled or hid a record, or raised a false alarm: each
-found by somebody who was looking for one.
+"""Interleavings and inputs that once lost, doubled or hid a record, or raised a false alarm; each
+was searched for.
 """
 
 from __future__ import annotations

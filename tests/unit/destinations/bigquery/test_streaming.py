@@ -77,7 +77,10 @@ def test_a_ledger_that_is_missing_is_named_where_no_table_may_be_created(
 CONFLICT = (
     "Could not serialize access to table payments-test:d.shard_ledger due to concurrent update"
 )
-QUEUE_IS_FULL = "Resources exceeded during query execution: Too many DML statements outstanding against table d.shard_ledger, limit is 20."
+QUEUE_IS_FULL = (
+    "Resources exceeded during query execution: Too many DML statements outstanding against table"
+    " d.shard_ledger, limit is 20."
+)
 
 
 @pytest.mark.parametrize("message", [CONFLICT, QUEUE_IS_FULL])

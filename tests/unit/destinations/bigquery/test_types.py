@@ -135,7 +135,10 @@ REFUSED: dict[str, list[str]] = {
 
 
 def message(number: int, name: str, value: str) -> bytes:
-    return f'{{"transaction_id":"{name}-{number}","event_time":"2026-09-21T14:13:20Z","{name}":{value}}}'.encode()
+    time = "2026-09-21T14:13:20Z"
+    return (
+        f'{{"transaction_id":"{name}-{number}","event_time":"{time}","{name}":{value}}}'
+    ).encode()
 
 
 def numbered(values: dict[str, list[str]]) -> list[bytes]:

@@ -77,7 +77,10 @@ def duckdb_is_open(path: str) -> bool:
 
 def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "test.duckdb")
-    code = f"import duckdb, sys; c = duckdb.connect({path!r}); print('open', flush=True); sys.stdin.read()"
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({path!r});"
+        " print('open', flush=True); sys.stdin.read()"
+    )
     holder = subprocess.Popen(
         ending_with_this_process([sys.executable, "-c", code]),
         cwd=ROOT,
