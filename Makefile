@@ -4,12 +4,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# As many test processes as cores. Each starts with tests of neighbouring files, which share a broker
+# and other fixtures, and takes tests from another one when its own are done.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo test test-bigquery lint bench clean
+.PHONY: help demo test test-fast test-bigquery lint bench clean
 
 help:
 	@echo "make demo   payments with copies, late and broken messages through Kafka, killed on the way, each exactly one row"
 	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
+	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: under two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven); see benchmarks/README.md"
@@ -19,7 +23,11 @@ demo: $(READY)
 	$(BIN)/python -m pipeline demo $(if $(DESTINATION),--destination=$(DESTINATION))
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# tests/support/examples.py declares the profile.
+test-fast: $(READY)
+	$(PYTEST) --hypothesis-profile=fast tests/unit tests/property
 
 # Nothing runs this here: it needs a project on Google Cloud.
 test-bigquery: $(READY)

@@ -24,6 +24,7 @@ setup(
         "dev": [
             "hypothesis==6.170.15",  # property tests against the oracles
             "pytest-timeout==2.4.0",  # no test may hang
+            "pytest-xdist==3.8.0",  # the tests on all cores
             "sqlglot==30.30.0",  # GoogleSQL to DuckDB's SQL, in the tests' stand-in for BigQuery
             "ruff==0.17.6",  # lint and format
             "mypy==2.4.1",  # types, in strict mode

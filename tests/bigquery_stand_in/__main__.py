@@ -52,7 +52,7 @@ def main() -> None:
                 }
             )
         )
-        ready.rename(options.ready_file)  # whoever waits for the file must not see half of it
+        ready.rename(options.ready_file)  # a reader never sees half of it
         signal.sigwait(stop)
 
 

@@ -101,7 +101,7 @@ def duckdb_column(field: Field) -> str:
 
 
 def from_duckdb(name: str, kind: Any) -> Field:
-    """The field of a result column; kind: DuckDBPyType. Results are never REQUIRED, as in BigQuery."""
+    """The field of a result column, never REQUIRED, as in BigQuery. kind: DuckDBPyType."""
     mode = "NULLABLE"
     if kind.id in ("list", "array"):
         mode, kind = "REPEATED", kind.children[0][1]

@@ -1,26 +1,20 @@
 """BigQuery as the contract tests see it: the stand-in, or the real service where BIGQUERY_PROJECT
 and BIGQUERY_DATASET are set.
-
-A test module imports the fixtures `service_fixture` and `table_fixture`; its tests take `service`
-and `table`.
 """
 
 import datetime
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 
 from tests.bigquery_stand_in.appending import SECONDS, append
-from tests.bigquery_stand_in.clients import rest_client, write_client
-from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 PROJECT, DATASET = os.environ.get("BIGQUERY_PROJECT"), os.environ.get("BIGQUERY_DATASET")
 PENDING, COMMITTED, BUFFERED = (
@@ -52,7 +46,8 @@ def rows(*ids: str | None, amount: str | None = "1.5") -> pa.RecordBatch:
     """Rows for COLUMNS."""
     at = datetime.datetime(2026, 8, 1, tzinfo=UTC)
     records = [
-        {"id": one, "amount": None if amount is None else Decimal(amount), "at": at} for one in ids
+        {"id": row_id, "amount": None if amount is None else Decimal(amount), "at": at}
+        for row_id in ids
     ]
     return pa.RecordBatch.from_pylist(records, schema=ARROW)
 
@@ -101,29 +96,6 @@ class Service:
 
     def ids(self, table: str) -> list[str]:
         return [
-            one for (one,) in self.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]} ORDER BY id")
+            row_id
+            for (row_id,) in self.query(f"SELECT id FROM {table.rsplit('/', 1)[-1]} ORDER BY id")
         ]
-
-
-@pytest.fixture(name="service", scope="module")
-def service_fixture() -> Iterator[Service]:
-    if PROJECT and DATASET:
-        client = bigquery.Client(
-            PROJECT,
-            default_query_job_config=bigquery.QueryJobConfig(
-                default_dataset=f"{PROJECT}.{DATASET}"
-            ),
-        )
-        yield Service(PROJECT, DATASET, client, BigQueryWriteClient())
-        for table in client.list_tables(f"{PROJECT}.{DATASET}"):
-            if table.table_id.startswith("contract_"):
-                client.delete_table(table)
-    else:
-        with BigQueryStandIn("p", "d") as stand_in, write_client(stand_in) as writer:
-            yield Service("p", "d", rest_client(stand_in), writer)
-            assert stand_in.violations == []
-
-
-@pytest.fixture(name="table")
-def table_fixture(service: Service) -> str:
-    return service.create_table()

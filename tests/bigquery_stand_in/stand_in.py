@@ -115,7 +115,7 @@ class BigQueryStandIn:
 
     @property
     def violations(self) -> list[str]:
-        """Strict mode: what a correct client would never have done. Tests assert that it is empty."""
+        """Strict mode: what no correct client does. Tests assert that the list is empty."""
         return self._streams.violations
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
@@ -129,6 +129,6 @@ class BigQueryStandIn:
 
     def forget_stream(self, name: str) -> None:
         """As if its lifetime were over: every call answers NOT_FOUND, rows that were not visible
-        yet are gone.
+        yet are lost.
         """
         self._streams.forget(name)

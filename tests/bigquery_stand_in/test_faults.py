@@ -21,16 +21,14 @@ from tests.bigquery_stand_in.appending import (
     send,
     storage_code,
 )
-from tests.bigquery_stand_in.clients import rest_client
-from tests.bigquery_stand_in.fixtures import (
+from tests.bigquery_stand_in.calls import (
     commit,
     create,
     create_table,
     finalize,
     rows,
-    stand_in_fixture,  # noqa: F401
-    writer_fixture,  # noqa: F401
 )
+from tests.bigquery_stand_in.clients import rest_client
 
 # Faults
 

@@ -6,8 +6,7 @@ from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.bigquery_stand_in.appending import StorageErrorCode, append, storage_code
-from tests.bigquery_stand_in.clients import rest_client, write_client
-from tests.bigquery_stand_in.fixtures import (
+from tests.bigquery_stand_in.calls import (
     BUFFERED,
     COMMITTED,
     TABLE,
@@ -16,9 +15,8 @@ from tests.bigquery_stand_in.fixtures import (
     create_table,
     finalize,
     rows,
-    stand_in_fixture,  # noqa: F401
-    writer_fixture,  # noqa: F401
 )
+from tests.bigquery_stand_in.clients import rest_client, write_client
 
 # Lifetimes: https://cloud.google.com/bigquery/docs/write-api
 
@@ -39,8 +37,8 @@ def test_a_finalized_stream_must_be_committed_within_four_hours(
     stand_in: BigQueryStandIn, writer: BigQueryWriteClient
 ) -> None:
     in_time, too_late = create(writer), create(writer)
-    for stream, one in ((in_time, "a"), (too_late, "b")):
-        append(writer, stream, 0, rows(one))
+    for stream, row_id in ((in_time, "a"), (too_late, "b")):
+        append(writer, stream, 0, rows(row_id))
         finalize(writer, stream)
     stand_in.clock.advance(hours=4)
     assert not commit(writer, in_time).stream_errors

@@ -13,17 +13,10 @@ from google.cloud import bigquery
 from tests.bigquery_stand_in import limits
 from tests.bigquery_stand_in.appending import append
 from tests.bigquery_stand_in.service import (
-    BUFFERED,  # noqa: F401
     COLUMNS,
-    COMMITTED,  # noqa: F401
-    PENDING,  # noqa: F401
-    PROJECT,  # noqa: F401
-    UTC,  # noqa: F401
     Service,
     rows,
-    service_fixture,  # noqa: F401
     source,
-    table_fixture,  # noqa: F401
 )
 
 # Tables
@@ -186,7 +179,8 @@ def test_rows_of_a_table_are_listed(service: Service, table: str) -> None:
 @source(f"{limits.REST}/tables")
 def test_a_view_is_a_table_with_a_query(service: Service, table: str) -> None:
     view = bigquery.Table(f"{service.project}.{service.dataset}.contract_{uuid.uuid4().hex}")
-    view.view_query = f"SELECT COUNT(*) AS n FROM `{service.project}.{service.dataset}.{table.rsplit('/', 1)[-1]}`"
+    name = f"{service.project}.{service.dataset}.{table.rsplit('/', 1)[-1]}"
+    view.view_query = f"SELECT COUNT(*) AS n FROM `{name}`"
     created = service.client.create_table(view)
     assert created.table_type == "VIEW"
     assert [field.name for field in created.schema] == ["n"]
@@ -196,13 +190,18 @@ def test_a_view_is_a_table_with_a_query(service: Service, table: str) -> None:
 
 @source(f"{limits.REST}/DataFormatOptions")
 def test_rows_on_the_wire_are_strings_in_f_and_v(service: Service) -> None:
-    sql = "SELECT 1, TRUE, b'a', TIMESTAMP_MICROS(1500000), [STRUCT(DATE '2026-08-01' AS d)], CAST('1.50' AS NUMERIC), CAST(NULL AS STRING)"
+    sql = (
+        "SELECT 1, TRUE, b'a', TIMESTAMP_MICROS(1500000), [STRUCT(DATE '2026-08-01' AS d)],"
+        " CAST('1.50' AS NUMERIC), CAST(NULL AS STRING)"
+    )
     call = service.client._connection.api_request
     for int64, instant in ((True, "1500000"), (False, "1.5")):
         body = {"query": sql, "useLegacySql": False, "formatOptions": {"useInt64Timestamp": int64}}
         answer = call(method="POST", path=f"/projects/{service.project}/queries", data=body)
-        one, yes, data, at, nested, amount, nothing = (cell["v"] for cell in answer["rows"][0]["f"])
-        assert (one, yes, base64.b64decode(data), amount, nothing) == (
+        number, yes, data, at, nested, amount, nothing = (
+            cell["v"] for cell in answer["rows"][0]["f"]
+        )
+        assert (number, yes, base64.b64decode(data), amount, nothing) == (
             "1",
             "true",
             b"a",

@@ -17,9 +17,7 @@ from tests.bigquery_stand_in.service import (
     UTC,
     Service,
     rows,
-    service_fixture,  # noqa: F401
     source,
-    table_fixture,  # noqa: F401
 )
 from tests.unit.destinations.contract.run_ledger import record
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
@@ -53,7 +51,8 @@ def test_a_merge_changes_and_inserts_in_one_statement_or_not_at_all(
     name = table.rsplit("/", 1)[-1]
     service.query(f"INSERT INTO {name} (id, amount) VALUES ('old', 1)")
     merge = f"""MERGE {name} t USING (SELECT 'old' AS id UNION ALL SELECT {{new}}) s ON t.id = s.id
-        WHEN MATCHED AND t.amount = 1 THEN UPDATE SET amount = 2 WHEN NOT MATCHED THEN INSERT (id, amount) VALUES (s.id, 3)"""
+        WHEN MATCHED AND t.amount = 1 THEN UPDATE SET amount = 2
+        WHEN NOT MATCHED THEN INSERT (id, amount) VALUES (s.id, 3)"""
     with pytest.raises(api.BadRequest):
         service.query(merge.format(new="CAST(NULL AS STRING)"))
     assert service.query(f"SELECT id, amount FROM {name}") == [("old", Decimal(1))]
@@ -157,7 +156,8 @@ FUNCTIONS = {
     "TIMESTAMP_TRUNC(TIMESTAMP '2026-08-01 12:34:56+00', MINUTE)": datetime.datetime(
         2026, 8, 1, 12, 34, tzinfo=UTC
     ),
-    "TIMESTAMP_DIFF(TIMESTAMP '2026-08-02 00:00:00+00', TIMESTAMP '2026-08-01 12:00:00+00', DAY)": 0,
+    "TIMESTAMP_DIFF(TIMESTAMP '2026-08-02 00:00:00+00', TIMESTAMP '2026-08-01 12:00:00+00',"
+    " DAY)": 0,
     "DATE(TIMESTAMP '2026-08-01 23:59:59+00')": datetime.date(2026, 8, 1),
     "DATE(CURRENT_TIMESTAMP()) = CURRENT_DATE()": True,
     "DIV(-7, 2)": -3,
@@ -169,7 +169,8 @@ FUNCTIONS = {
     "(SELECT STRING_AGG(x, b'' ORDER BY x) FROM UNNEST([b'\\xff', b'\\x00']) AS x)": b"\x00\xff",
     "(SELECT ARRAY_AGG(x ORDER BY x LIMIT 2) FROM UNNEST([3, 1, 2]) AS x)": [1, 2],
     "(SELECT COUNTIF(x > 1) FROM UNNEST([1, 2, 3]) AS x)": 2,
-    "(SELECT CAST(MOD(SUM(CAST(x AS BIGNUMERIC)), 1000) AS INT64) FROM UNNEST([9223372036854775807, 9223372036854775807]) AS x)": 614,
+    "(SELECT CAST(MOD(SUM(CAST(x AS BIGNUMERIC)), 1000) AS INT64)"
+    " FROM UNNEST([9223372036854775807, 9223372036854775807]) AS x)": 614,
     "ARRAY(SELECT o FROM UNNEST(['a', 'b']) AS x WITH OFFSET AS o ORDER BY o)": [0, 1],
     "IFNULL(NULL, COALESCE(NULL, 3))": 3,
     "NULL IS NOT DISTINCT FROM NULL": True,
@@ -183,7 +184,8 @@ FUNCTIONS = {
     "STRUCT(1 AS a, [2] AS b)": {"a": 1, "b": [2]},
     "CAST('12.5' AS NUMERIC)": Decimal("12.5"),
     "LEFT(SUBSTR(TO_HEX(SHA256('a')), 2), 3)": "a97",
-    "CAST(TIMESTAMP_TRUNC(TIMESTAMP_MICROS(UNIX_MICROS(CAST('2026-08-01 01:00:00+01' AS TIMESTAMP)) + 1), SECOND) AS STRING)": (
+    "CAST(TIMESTAMP_TRUNC(TIMESTAMP_MICROS(UNIX_MICROS("
+    "CAST('2026-08-01 01:00:00+01' AS TIMESTAMP)) + 1), SECOND) AS STRING)": (
         "2026-08-01 00:00:00+00"
     ),
     "SAFE_CAST(CAST('x' AS STRING) AS NUMERIC)": None,
@@ -198,7 +200,8 @@ def test_functions_mean_what_bigquery_says(service: Service) -> None:
 
 
 QUERIES = {
-    "WITH RECURSIVE c AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM c WHERE n < 3) SELECT n FROM c ORDER BY n": [
+    "WITH RECURSIVE c AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM c WHERE n < 3)"
+    " SELECT n FROM c ORDER BY n": [
         (1,),
         (2,),
         (3,),
@@ -206,7 +209,8 @@ QUERIES = {
     "SELECT x, ROW_NUMBER() OVER (ORDER BY x DESC) AS r FROM UNNEST([1, 2]) AS x QUALIFY r = 1": [
         (2, 1)
     ],
-    "SELECT x, SUM(x) OVER (ORDER BY x ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) FROM UNNEST([1, 2, 3]) AS x ORDER BY x": [
+    "SELECT x, SUM(x) OVER (ORDER BY x ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+    " FROM UNNEST([1, 2, 3]) AS x ORDER BY x": [
         (1, None),
         (2, 1),
         (3, 3),
@@ -219,7 +223,8 @@ QUERIES = {
         (1, 5),
         (1, 6),
     ],
-    "SELECT a FROM (SELECT 1 AS a UNION ALL SELECT 2) FULL JOIN (SELECT 2 AS a) USING (a) ORDER BY a": [
+    "SELECT a FROM (SELECT 1 AS a UNION ALL SELECT 2) FULL JOIN (SELECT 2 AS a) USING (a)"
+    " ORDER BY a": [
         (1,),
         (2,),
     ],
@@ -262,7 +267,8 @@ REFUSED_QUERIES = {
     "SELECT {'a': 1}": "Syntax error",
     "SELECT 1 AS following": "Unexpected keyword",
     f"SELECT x.a FROM {ONES} x LEFT JOIN {ONES} y ON x.a > y.a": "equality of fields",
-    f"SELECT x.a FROM {ONES} x FULL JOIN {ONES} y ON x.a = 1 AND y.a IS NOT DISTINCT FROM x.a": "equality of fields",
+    f"SELECT x.a FROM {ONES} x FULL JOIN {ONES} y ON x.a = 1"
+    " AND y.a IS NOT DISTINCT FROM x.a": "equality of fields",
 }
 
 
@@ -332,8 +338,10 @@ def test_query_columns_are_written_by_position_and_with_their_type(
 @source("https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language")
 def test_ddl_creates_tables_and_views_and_adds_columns(service: Service) -> None:
     name = f"contract_{uuid.uuid4().hex}"
-    service.query(f"""CREATE TABLE IF NOT EXISTS {name} (id STRING NOT NULL OPTIONS (description = 'the key'), moment TIMESTAMP,
-        parts ARRAY<STRUCT<name STRING, size INT64>>) PARTITION BY DATE(moment) CLUSTER BY id OPTIONS (description = 'a table')""")
+    service.query(f"""CREATE TABLE IF NOT EXISTS {name} (
+        id STRING NOT NULL OPTIONS (description = 'the key'), moment TIMESTAMP,
+        parts ARRAY<STRUCT<name STRING, size INT64>>)
+        PARTITION BY DATE(moment) CLUSTER BY id OPTIONS (description = 'a table')""")
     service.query(f"CREATE TABLE IF NOT EXISTS {name} (other STRING)")
     with pytest.raises(api.Conflict):
         service.query(f"CREATE TABLE {name} (other STRING)")

@@ -31,20 +31,16 @@ from tests.bigquery_stand_in.appending import (
     send,
     storage_code,
 )
-from tests.bigquery_stand_in.clients import rest_client, write_client
-from tests.bigquery_stand_in.fixtures import (
-    BUFFERED,  # noqa: F401
+from tests.bigquery_stand_in.calls import (
     COMMITTED,
     PENDING,
-    TABLE,  # noqa: F401
     commit,
     create,
     create_table,
     finalize,
     rows,
-    stand_in_fixture,  # noqa: F401
-    writer_fixture,  # noqa: F401
 )
+from tests.bigquery_stand_in.clients import rest_client, write_client
 from tests.support.child_process import ending_with_this_process
 
 # Strict mode

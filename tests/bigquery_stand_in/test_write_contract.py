@@ -29,9 +29,7 @@ from tests.bigquery_stand_in.service import (
     UTC,
     Service,
     rows,
-    service_fixture,  # noqa: F401
     source,
-    table_fixture,  # noqa: F401
 )
 
 # Offsets
@@ -82,7 +80,7 @@ def test_an_append_behind_the_end_is_out_of_range(service: Service, table: str) 
 def test_an_append_without_an_offset_goes_to_the_end(service: Service, table: str) -> None:
     stream = service.create_stream(table)
     assert [
-        append(service.writer, stream, None, rows(one)).append_result.offset for one in "ab"
+        append(service.writer, stream, None, rows(row_id)).append_result.offset for row_id in "ab"
     ] == [0, 1]
 
 

@@ -33,11 +33,11 @@ def config(kafka_broker: KafkaBroker) -> ConsumerConfig:
 
 @contextmanager
 def reader(config: ConsumerConfig) -> Iterator[PartitionReader]:
-    one = PartitionReader(config)
+    opened = PartitionReader(config)
     try:
-        yield one
+        yield opened
     finally:
-        one.close()
+        opened.close()
 
 
 def read(
@@ -45,8 +45,8 @@ def read(
 ) -> tuple[list[RawBlock], ReaderReport]:
     wanted = PartitionRange(topic, partition, start, end)
     seen = RangeSeen(wanted)
-    with reader(config) as one:
-        blocks = list(one.read(wanted, batch))
+    with reader(config) as partition_reader:
+        blocks = list(partition_reader.read(wanted, batch))
     for block in blocks:
         seen.add(np.array(block.offsets, dtype=np.int64))
     return blocks, seen.report()
@@ -298,8 +298,8 @@ def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
         reading = threading.Event()
 
         def read_all() -> None:
-            with reader(config) as one:
-                for block in one.read(PartitionRange("t", 0, 0, 4_000), 100):
+            with reader(config) as partition_reader:
+                for block in partition_reader.read(PartitionRange("t", 0, 0, 4_000), 100):
                     values.extend(block.values)
                     reading.set()
                     if len(values) <= 100:

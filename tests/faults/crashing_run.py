@@ -2,8 +2,10 @@
 one step.
 
 python -m tests.faults.crashing_run STEP before|after N run --topic=...
-python -m tests.faults.crashing_run "any call" before N run --topic=...     the n-th call of any function of ours, in any thread
-python -m tests.faults.crashing_run "any call" count FILE run --topic=...   writes how many there are
+python -m tests.faults.crashing_run "any call" before N run --topic=...
+    the n-th call of any function of ours, in any thread
+python -m tests.faults.crashing_run "any call" count FILE run --topic=...
+    writes how many there are
 """
 
 import importlib
@@ -62,7 +64,7 @@ def crash_at(step: str, moment: str, count: int) -> None:
 
 
 class CallCounter:
-    """Counts what our own code calls while it runs; dies at the n-th call if told so."""
+    """Counts what our own code calls while it runs; dies at call number `last`, if given."""
 
     def __init__(self, last: int | None = None) -> None:
         self.calls = 0

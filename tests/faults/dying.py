@@ -1,11 +1,13 @@
-"""A process that dies in the middle of a run, in this process: an exception that nobody catches."""
+"""A process that dies in the middle of a run, as an exception that no step catches."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.run import commit as commit_step
+from tests.support.in_memory_kafka import config, run
 
 
 class ProcessDied(Exception):
@@ -13,10 +15,10 @@ class ProcessDied(Exception):
 
 
 def die_while_committing(
-    commits: int, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    commits: int, one_run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that dies when so many tables are committed, before the next one or before it is
-    marked.
+    """The run dies when so many tables are committed, before the next one or before it is
+    marked committed.
     """
     original, calls = commit_step.commit_table, 0
 
@@ -30,4 +32,9 @@ def die_while_committing(
     with monkeypatch.context() as patch, pytest.raises(ProcessDied):
         patch.setattr(commit_step, "commit_table", dying)
         patch.setattr(commit_step, "mark", lambda *_: dying())
-        run()
+        one_run()
+
+
+def die_after(commits: int, path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """The same for a run into a DuckDB file; options as in RunConfig."""
+    die_while_committing(commits, lambda: run(config(path, **options)), monkeypatch)

@@ -124,9 +124,11 @@ class Scenario:
         good = [message for message in self.sent if message.kind in (PAYMENT, COPY)]
         ids = Counter(message.transaction_id for message in good)
         amounts = {message.transaction_id: message.amount for message in good}
-        assert tables["payments"] == sorted((one, amounts[one]) for one in ids)
-        assert Counter(one for one, _ in tables["duplicates"]) == Counter(
-            {one: count - 1 for one, count in ids.items() if count > 1}
+        assert tables["payments"] == sorted(
+            (transaction_id, amounts[transaction_id]) for transaction_id in ids
+        )
+        assert Counter(transaction_id for transaction_id, _ in tables["duplicates"]) == Counter(
+            {transaction_id: count - 1 for transaction_id, count in ids.items() if count > 1}
         )
         bad = [message for message in self.sent if message.kind in (INVALID, FUTURE)]
         assert Counter(payload for _, payload in tables["rejected"]) == Counter(

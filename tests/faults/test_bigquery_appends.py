@@ -14,7 +14,7 @@ import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.bigquery_stand_in.errors import StorageErrorCode
-from tests.unit.destinations.bigquery.test_destination import destination, settings_of, stand_in
+from tests.support.bigquery import settings_of
 from tests.unit.destinations.contract.write_streams import rows, visible
 from transforms.destinations.bigquery import append_connection as bigquery_append
 from transforms.destinations.bigquery import streams as bigquery_streams
@@ -30,8 +30,6 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, PAYMENTS
-
-__all__ = ["destination", "stand_in"]
 
 PASSING = [
     grpc.StatusCode.UNAVAILABLE,
@@ -82,10 +80,10 @@ def test_appends_go_on_after_a_passing_error(
 
 Fault = Callable[[BigQueryStandIn, str, int], Any]
 FAULTS: dict[str, Fault] = {
-    "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
-    "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
-    "three times": lambda one, name, nth: one.faults.cut(name, nth=nth, times=3),
-    "late": lambda one, name, nth: one.faults.delay(name, 0.05, nth=nth),
+    "cut": lambda stand_in, name, nth: stand_in.faults.cut(name, nth=nth),
+    "answer lost": lambda stand_in, name, nth: stand_in.faults.lose_answer(name, nth=nth),
+    "three times": lambda stand_in, name, nth: stand_in.faults.cut(name, nth=nth, times=3),
+    "late": lambda stand_in, name, nth: stand_in.faults.delay(name, 0.05, nth=nth),
 }
 
 
@@ -142,7 +140,7 @@ def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
     """After a lost acknowledgement: on a stream of another attempt it must be proven by the tables,
-    so it is told.
+    so it is raised.
     """
     stream = destination.create_stream(GAPS)
     stand_in.faults.lose_answer("AppendRows")

@@ -1,6 +1,4 @@
-"""What somebody found who was looking for an interleaving, an answer or an input that breaks runs
-into BigQuery.
-"""
+"""Interleavings, answers and inputs that once broke runs into BigQuery; each was searched for."""
 
 from __future__ import annotations
 
@@ -13,16 +11,16 @@ from pipeline.run import command as run_module
 from pipeline.run import commit as commit_step
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.faults.dying import die_while_committing
-from tests.faults.test_bigquery_runs import bigquery, failures, fill, is_right, stand_in, statuses
+from tests.support.bigquery import bigquery, failures, is_right, statuses
 from tests.support.in_memory_kafka import (
     MARKER,
     MINUTE_US,
     NOW_US,
     InMemoryKafka,
-    kafka,
     payment,
     run,
 )
+from tests.support.whole_runs import fill
 from tests.unit.destinations.contract.write_streams import rows
 from transforms.destinations.appends import MAX_APPEND_BYTES
 from transforms.destinations.bigquery import reports as bigquery_reports
@@ -36,8 +34,6 @@ from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS
-
-__all__ = ["kafka", "stand_in"]
 
 
 def opened(stand_in: BigQueryStandIn) -> Any:
@@ -59,8 +55,8 @@ def test_one_answer_that_a_stream_is_not_found_makes_nobody_write_its_rows_again
     monkeypatch: pytest.MonkeyPatch,
     style: ErrorStyle,
 ) -> None:
-    """The owner is alive and slow; its streams are there. Whoever believes the answer plans the
-    same records again, and both commit.
+    """The owner is alive and slow; its streams are there. A run that believes the answer plans
+    the same records again, and both commit.
     """
     fill(kafka)
     original = run_module.commit
@@ -141,7 +137,7 @@ def test_gaps_totals_and_reports_are_cut_to_appends_that_fit(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A producer of one-record transactions leaves a gap a record; a backfill has a window a
-    minute, and as many currencies as somebody wrote.
+    minute, and as many currencies as were sent.
     """
     monkeypatch.setattr("transforms.destinations.appends.MAX_APPEND_BYTES", 20_000)
     monkeypatch.setattr(bigquery_reports, "PIECE_BYTES", 10_000)
@@ -217,7 +213,7 @@ def test_a_row_that_grows_beyond_a_request_is_named_with_its_coordinate(
 def test_rejected_records_of_any_time_make_no_partition_of_their_own(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn
 ) -> None:
-    """A table holds 10,000 partitions, and whoever may produce can write any time into a message."""
+    """A table holds 10,000 partitions, and a producer can write any time into a message."""
     kafka.create("payments", 1)
     kafka.send(
         "payments",
@@ -248,7 +244,11 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
             for offset in range(3)
             for stream in streams
         ]
-        open_now = [one for one in destination._streams._connections.values() if one.is_open]
+        open_now = [
+            connection
+            for connection in destination._streams._connections.values()
+            if connection.is_open
+        ]
         assert len(open_now) <= 3
         assert [append.wait() for append in in_flight] == [1] * 8 + [2] * 8 + [3] * 8
         assert [destination.finalize_stream(stream) for stream in streams] == [3] * 8
@@ -314,7 +314,8 @@ def test_tables_and_datasets_that_let_rows_expire_are_refused(
         try:
             with pytest.raises(
                 GuaranteeError,
-                match=r"partitions of table payment_transactions expire .*requires a partition filter",
+                match=r"partitions of table payment_transactions expire "
+                r".*requires a partition filter",
             ):
                 destination.create_tables(load_schema(None))
         finally:

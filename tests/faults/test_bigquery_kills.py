@@ -5,7 +5,7 @@ arrives, or after it had its effect.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,6 @@ POINTS: dict[str, tuple[str, int, Callable[[Call], bool]]] = {
 
 
 @pytest.fixture
-def stand_in() -> Iterator[BigQueryStandIn]:
-    with BigQueryStandIn("payments-test", "d") as one:
-        yield one
-        assert one.violations == []
-
-
-@pytest.fixture
 def scenario(
     kafka_broker: KafkaBroker,
     fresh_topic: Callable[..., str],
@@ -56,7 +49,7 @@ def scenario(
     stand_in: BigQueryStandIn,
 ) -> Scenario:
     topic = fresh_topic(partitions=2)
-    one = Scenario(
+    filled = Scenario(
         kafka_broker.bootstrap_servers,
         topic,
         tmp_path / "none",
@@ -64,12 +57,12 @@ def scenario(
         stand_in=stand_in,
     )
     now_us = time.time_ns() // 1000
-    one.send(
+    filled.send(
         MessageGenerator(
             11, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02
         ).take(800)
     )
-    return one
+    return filled
 
 
 @pytest.mark.parametrize("arrives", [False, True], ids=["before", "after"])

@@ -5,106 +5,33 @@ step. No row lost, none twice, nothing stuck.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
 
 import grpc
 import pytest
 
-from pipeline.check.command import check
 from pipeline.check.result import FAILED
-from pipeline.options.config import RunConfig
 from pipeline.preflight import preflight
 from pipeline.run import prepare as prepare_step
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.faults.dying import die_while_committing
+from tests.support.bigquery import bigquery, failures, is_right, statuses
 from tests.support.in_memory_kafka import (
     HOUR_US,
-    MARKER,
     MINUTE_US,
     NOW_US,
     InMemoryKafka,
-    config,
-    kafka,
     payment,
     run,
     use,
 )
-from transforms.destinations.bigquery import retry as bigquery_retry
+from tests.support.whole_runs import SENT, fill
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError
-
-__all__ = ["kafka"]
-
-COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
-    monkeypatch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-    with BigQueryStandIn("payments-test", "d", clock=ManualClock()) as one:
-        yield one
-        close_clients()
-        assert one.violations == []
-
-
-def bigquery(stand_in: BigQueryStandIn, **changes: Any) -> RunConfig:
-    endpoints = {
-        "api_endpoint": stand_in.rest_endpoint,
-        "storage_endpoint": stand_in.storage_endpoint,
-    }
-    options = {**endpoints, **changes.pop("destination_options", {})}
-    return config(
-        "",
-        **{
-            "shards": 2,
-            "destination": "bigquery:payments-test.d",
-            "destination_options": options,
-            **changes,
-        },
-    )
-
-
-def fill(kafka: InMemoryKafka) -> None:
-    kafka.create("payments", 2)
-    for number, transaction_id in enumerate(COPIES.elements()):
-        kafka.send("payments", number % 2, payment(transaction_id))
-    for partition in range(2):
-        kafka.send("payments", partition, b"broken", MARKER, payment(f"last-{partition}"))
-
-
-def failures(stand_in: BigQueryStandIn) -> list[Any]:
-    settings = bigquery(stand_in)
-    with open_destination(settings.destination, **settings.destination_options) as destination:
-        return [
-            result for result in check(destination, None, 100.0, 400) if result.status == FAILED
-        ]
-
-
-def is_right(stand_in: BigQueryStandIn) -> None:
-    assert [
-        row[0]
-        for row in stand_in.sql("SELECT transaction_id FROM payment_transactions ORDER BY ALL")
-    ] == sorted([*COPIES, "last-0", "last-1"])
-    copies = Counter(
-        row[0] for row in stand_in.sql("SELECT transaction_id FROM duplicate_transactions")
-    )
-    assert copies == Counter({key: count - 1 for key, count in COPIES.items() if count > 1})
-    assert stand_in.sql("SELECT payload FROM rejected_records") == [(b"broken",)] * 2
-    assert stand_in.sql("SELECT SUM(last_offset - first_offset + 1) FROM offset_gaps") == [(2,)]
-    assert failures(stand_in) == []
-
-
-def statuses(stand_in: BigQueryStandIn) -> list[str]:
-    return [
-        row[0]
-        for row in stand_in.sql(
-            "SELECT status FROM pipeline_runs WHERE run_id LIKE 'run-%' ORDER BY status"
-        )
-    ]
 
 
 def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(
@@ -141,13 +68,13 @@ def test_an_id_is_forgotten_only_when_the_watermark_has_passed_its_minute(
     """A duplicate keeps its id alive although the payment itself lies before what is loaded."""
     kafka.create("payments", 1)
     first = NOW_US - 30 * HOUR_US
-    for one in (
+    for message in (
         payment("kept", first),
         payment("kept", first + 50 * MINUTE_US),
         payment("gone", first),
         payment("newer", first + 70 * MINUTE_US),
     ):
-        kafka.send("payments", 0, one)
+        kafka.send("payments", 0, message)
         run(bigquery(stand_in))
     kafka.send(
         "payments",
@@ -223,10 +150,10 @@ CALLS = (
 )
 Fault = Callable[[BigQueryStandIn, str, int], Any]
 FAULTS: dict[str, Fault] = {
-    "cut": lambda one, name, nth: one.faults.cut(name, nth=nth),
-    "answer lost": lambda one, name, nth: one.faults.lose_answer(name, nth=nth),
-    "gone for good": lambda one, name, nth: one.faults.fail(name, _code(name), nth=nth),
-    "gone for good, after": lambda one, name, nth: one.faults.fail(
+    "cut": lambda stand_in, name, nth: stand_in.faults.cut(name, nth=nth),
+    "answer lost": lambda stand_in, name, nth: stand_in.faults.lose_answer(name, nth=nth),
+    "gone for good": lambda stand_in, name, nth: stand_in.faults.fail(name, _code(name), nth=nth),
+    "gone for good, after": lambda stand_in, name, nth: stand_in.faults.fail(
         name, _code(name), nth=nth, after=True
     ),
 }
@@ -241,15 +168,15 @@ def _code(name: str) -> Any:
 def number_of_calls() -> Counter[str]:
     """How often a run without faults makes each call, and how often it has by each of its steps."""
     with (
-        BigQueryStandIn("payments-test", "d", clock=ManualClock()) as one,
+        BigQueryStandIn("payments-test", "d", clock=ManualClock()) as stand_in,
         pytest.MonkeyPatch.context() as patch,
     ):
         kafka = InMemoryKafka()
         use(kafka, patch)
         fill(kafka)
-        run(bigquery(one))
+        run(bigquery(stand_in))
         close_clients()
-        return Counter(one.calls)
+        return Counter(stand_in.calls)
 
 
 @pytest.mark.parametrize("place", ["first", "in the middle", "last"])
@@ -379,7 +306,7 @@ def test_tables_may_have_to_be_there_and_a_prefix_keeps_two_pipelines_apart(
         stand_in.sql(f"SELECT COUNT(*) FROM {prefix}payment_transactions")[0][0]
         for prefix in ("", "other_")
     )
-    assert mine == other == len(COPIES) + 3
+    assert mine == other == len(SENT) + 3
 
 
 def test_tables_of_somebody_elses_are_refused_with_the_reason(
@@ -396,7 +323,8 @@ def test_tables_of_somebody_elses_are_refused_with_the_reason(
         )
     with pytest.raises(
         GuaranteeError,
-        match=r"lacks the column\(s\) kafka_topic, .*nobody can tell which Kafka record .*column amount is FLOAT",
+        match=r"lacks the column\(s\) kafka_topic, .*nobody can tell which Kafka record "
+        r".*column amount is FLOAT",
     ):
         run(bigquery(stand_in))
 

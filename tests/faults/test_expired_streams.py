@@ -6,88 +6,42 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.check.command import check
-from pipeline.check.result import FAILED, NOTED
+from pipeline.check.result import NOTED
 from pipeline.run import command as run_module
 from pipeline.run import prepare as prepare_step
-from tests.faults.dying import ProcessDied, die_while_committing
+from tests.faults.dying import ProcessDied, die_after
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MARKER,
     NOW_US,
     InMemoryKafka,
     config,
-    kafka,
     payment,
     run,
     table,
 )
+from tests.support.whole_runs import SENT, all_of_it_once, expire, failures, fill
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
 
-__all__ = ["kafka"]
-
 TABLES = 5
-COPIES = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
 STATUSES = "SELECT status FROM pipeline_runs WHERE run_id <> 'genesis' ORDER BY plan_time, status"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
-
-
-@pytest.fixture
 def filled(kafka: InMemoryKafka) -> InMemoryKafka:
-    """13 payments, a broken record and a gap in each of two partitions."""
-    kafka.create("payments", 2)
-    for number, transaction_id in enumerate(COPIES.elements()):
-        kafka.send("payments", number % 2, payment(transaction_id))
-    for partition in range(2):
-        kafka.send("payments", partition, b"broken", MARKER, payment(f"last-{partition}"))
+    fill(kafka)
     return kafka
 
 
-def die_after(commits: int, path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    die_while_committing(commits, lambda: run(config(path, **options)), monkeypatch)
-
-
-def expire(path: Path, which: str = "TRUE") -> None:
-    """The streams are gone, the committed ones as well: a service forgets them alike."""
-    for name in ("_write_stream_appends", "_write_streams"):
-        table(
-            path,
-            f"DELETE FROM {name} WHERE stream IN (SELECT stream FROM _write_streams WHERE {which})",
-        )
-
-
-def failures(path: Path) -> list[str]:
-    with DuckDBDestination(str(path)) as destination:
-        return [
-            result.name
-            for result in check(destination, None, 100.0, 400)
-            if result.status == FAILED
-        ]
-
-
-def is_right(path: Path, copies: Counter[str] = COPIES, broken: int = 2) -> None:
+def is_right(path: Path, sent: Counter[str] = SENT, broken: int = 2) -> None:
     assert failures(path) == []
-    expected = [*copies, "last-0", "last-1"]
-    assert [
-        row[0]
-        for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")
-    ] == sorted(expected)
-    found = Counter(
-        row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions")
-    )
-    assert found == Counter({key: count - 1 for key, count in copies.items() if count > 1})
-    assert table(path, "SELECT payload FROM rejected_records") == [(b"broken",)] * broken
-    assert table(path, "SELECT SUM(last_offset - first_offset + 1) FROM offset_gaps") == [(2,)]
+    all_of_it_once(lambda sql: table(path, sql), sent, broken)
 
 
 @pytest.mark.parametrize("commits", range(TABLES + 1))
@@ -135,7 +89,7 @@ def test_a_group_of_a_table_that_was_committed_before_the_others_expired(
         patch.setattr(DuckDBDestination, "commit_streams", dying)
         run(config(path, shards=4))
     visible = table(path, "SELECT COUNT(*) FROM payment_transactions")[0][0]
-    assert 0 < visible < len(COPIES) + 2
+    assert 0 < visible < len(SENT) + 2
     expire(path)
     run(config(path))
     is_right(path)
@@ -269,8 +223,8 @@ def test_a_run_that_needs_a_repair_is_reported_as_in_flight(
 def test_altered_tables_are_not_repaired_over(
     filled: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything of the run is visible, but rows of an earlier one are gone: whether its totals are
-    there cannot be told any more.
+    """Everything of the run is visible, but rows of an earlier one are missing: whether its totals
+    are there cannot be found out.
     """
     run(config(path, max_records_per_run=4))
     filled.send("payments", 0, payment("x"), payment("y"), payment("x"), b"broken", MARKER)

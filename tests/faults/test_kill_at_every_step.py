@@ -31,19 +31,19 @@ def scenario(
     kafka_broker: KafkaBroker, fresh_topic: Callable[..., str], tmp_path: Path
 ) -> Scenario:
     """Three partitions, 1,500 messages, so two transactions of at most 800."""
-    one = Scenario(
+    filled = Scenario(
         kafka_broker.bootstrap_servers,
         fresh_topic(partitions=3),
         tmp_path / "payments.duckdb",
         options=("--max_records_per_run=800",),
     )
     now_us = time.time_ns() // 1000
-    one.send(
+    filled.send(
         MessageGenerator(
             7, now_us - 600_000_000, duplicate_rate=0.1, invalid_rate=0.03, future_rate=0.02
         ).take(1500)
     )
-    return one
+    return filled
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -5,7 +5,6 @@ another order, in one bundle or in many.
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.check.command import check
 from pipeline.run import command as run_module
 from pipeline.run import prepare as prepare_step
 from pipeline.run.plan import Plan
-from tests.support.in_memory_kafka import MARKER, InMemoryKafka, config, kafka, payment, run, table
+from tests.support.in_memory_kafka import MARKER, InMemoryKafka, config, payment, run, table
+from tests.support.whole_runs import SENT, each_id_once, failures
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.deduplicate.sharded import DeduplicateSharded
 from transforms.destinations.contract.write_streams import Acknowledged
@@ -27,39 +26,17 @@ from transforms.model.errors import GuaranteeError
 from transforms.read.read_records import ReadRange
 from transforms.write.write_rows import WriteRows
 
-__all__ = ["kafka"]
-
-SENT = Counter({"a": 3, "b": 2, "c": 1, "d": 4, "e": 1, "f": 2})
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
-
 
 def fill(kafka: InMemoryKafka) -> None:
     kafka.create("payments", 3)
-    copies = [transaction_id for transaction_id, count in SENT.items() for _ in range(count)]
-    for number, transaction_id in enumerate(copies):
+    for number, transaction_id in enumerate(SENT.elements()):
         kafka.send("payments", number % 3, payment(transaction_id))
     kafka.send("payments", 0, b"broken", MARKER)
 
 
 def is_right(path: Path) -> bool:
-    with DuckDBDestination(str(path)) as destination:
-        failed = [
-            result for result in check(destination, None, 100.0, 400) if result.status == "FAILED"
-        ]
-    payments = [
-        row[0]
-        for row in table(path, "SELECT transaction_id FROM payment_transactions ORDER BY ALL")
-    ]
-    copies = Counter(
-        row[0] for row in table(path, "SELECT transaction_id FROM duplicate_transactions")
-    )
-    assert not failed
-    assert payments == sorted(SENT)
-    assert copies == Counter({key: count - 1 for key, count in SENT.items() if count > 1})
+    assert failures(path) == []
+    each_id_once(lambda sql: table(path, sql), SENT)
     assert table(path, "SELECT payload FROM rejected_records") == [(b"broken",)]
     return True
 
@@ -74,7 +51,7 @@ def test_every_bundle_is_tried_three_times(kafka: InMemoryKafka, path: Path, lay
     run(config(path, dedup_layout=layout, beam_options=options))
     left_behind = table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'")
     assert left_behind[0][0] > 0, (
-        "the streams of the other attempts are there, and nobody has committed them"
+        "the streams of the other attempts are there, and none was committed"
     )
     run(config(path, dedup_layout=layout))
     assert table(path, "SELECT COUNT(*) FROM _write_streams WHERE state <> 'COMMITTED'") == [(0,)]

@@ -35,8 +35,8 @@ GAP = Sent(None, 0, gap=True)
 
 @pytest.fixture(params=DESTINATIONS)
 def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as one:
-        yield one
+    with DESTINATIONS[request.param](tmp_path) as opened:
+        yield opened
 
 
 def whole(cluster: Cluster) -> None:
@@ -78,7 +78,7 @@ def test_a_claim_whose_answer_was_lost_is_read_back_by_its_nonce(destination: An
     read_to_the_end(attempt)
     whole(cluster)
     assert {len(row.epochs) for row in destination.read_shards([0, 1])} <= {0, 1}, (
-        "nobody claimed twice"
+        "no shard was claimed twice"
     )
 
 

@@ -133,7 +133,7 @@ def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_pr
 def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_has_it_refused(
     cluster: Cluster, stand_in: BigQueryStandIn, arrives: bool
 ) -> None:
-    """Another process recovers the shard within the append, before its effect or before its answer."""
+    """Another process recovers the shard within the append, before its effect or its answer."""
     slow = BundleByBundle(cluster, cluster.nothing())
     slow.bundle([(0, 1)])
     quick = BundleByBundle(cluster, slow.checkpoint())

@@ -21,8 +21,8 @@ LOG = [
 
 @pytest.fixture(params=DESTINATIONS)
 def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as one:
-        yield one
+    with DESTINATIONS[request.param](tmp_path) as opened:
+        yield opened
 
 
 def test_a_job_that_nothing_happens_to_says_what_the_oracle_says(destination: Any) -> None:

@@ -1,4 +1,4 @@
-"""The dedup rule by brute force: one dict, one loop, no columns, no shards. Times in microseconds."""
+"""The dedup rule by brute force: a dict and a loop, no columns or shards. Times in microseconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class Oracle:
         """(partition, offset) -> table for one source batch."""
         verdicts = {}
         first = {}
-        for one in sorted(payments, key=lambda one: (one.event_time, one.offset)):
-            accepted = one.id not in self._latest and one.id not in first
-            verdicts[one.partition, one.offset] = PAYMENTS if accepted else DUPLICATES
-            first.setdefault(one.id, one)
-        for one in payments:
-            self._latest[one.id] = max(one.event_time, self._latest.get(one.id, one.event_time))
+        for payment in sorted(payments, key=lambda payment: (payment.event_time, payment.offset)):
+            accepted = payment.id not in self._latest and payment.id not in first
+            verdicts[payment.partition, payment.offset] = PAYMENTS if accepted else DUPLICATES
+            first.setdefault(payment.id, payment)
+        for payment in payments:
+            self._latest[payment.id] = max(
+                payment.event_time, self._latest.get(payment.id, payment.event_time)
+            )
         return verdicts
 
     def advance_watermark(self, watermark_us):

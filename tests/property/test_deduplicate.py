@@ -1,10 +1,11 @@
 import secrets
 from contextlib import suppress
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.oracle import Oracle
+from tests.support.examples import examples
 from tests.support.payments import MINUTE, SHAPE, Payment, decoded, verdicts_by_offset
 from tests.support.stateful_double import BundleFailed, StatefulDouble
 from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
@@ -60,7 +61,7 @@ class Stream:
         return payments
 
     def seen(self, partition, payments):
-        highest = max((one.event_time for one in payments), default=-(10**15))
+        highest = max((payment.event_time for payment in payments), default=-(10**15))
         self.watermarks[partition] = max(self.watermarks[partition], highest - HORIZON)
 
     def idle(self, partition, clock_us):
@@ -99,18 +100,22 @@ def run_layouts(steps, extra):
         expected = oracle.batch(payments)
         assert verdicts_by_offset(sharded.bundle(elements)) == expected
         assert verdicts_by_offset(per_key.bundle(per_key_elements(elements))) == expected
-        accepted += [one for one in payments if expected[one.partition, one.offset] == PAYMENTS]
+        accepted += [
+            payment
+            for payment in payments
+            if expected[payment.partition, payment.offset] == PAYMENTS
+        ]
         stream.seen(partition, payments)
         for layout in (oracle, sharded, per_key):
             layout.advance_watermark(stream.minimum())
     return sharded, per_key, oracle, accepted
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(script, st.sampled_from([0, 2 * MINUTE]))
 def test_both_layouts_say_what_the_brute_force_oracle_says(steps, extra):
     sharded, per_key, oracle, accepted = run_layouts(steps, extra)
-    times = [(one.id, one.event_time) for one in accepted]
+    times = [(payment.id, payment.event_time) for payment in accepted]
     assert len(times) == len(set(times)), "a copy with the same event time was accepted twice"
     assert {key for key, cells in per_key.state.items() if cells} == oracle.live_ids()
     assert sum(
@@ -118,7 +123,7 @@ def test_both_layouts_say_what_the_brute_force_oracle_says(steps, extra):
     ) == len(oracle.live_ids())
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(script)
 def test_the_index_always_is_what_the_state_says(steps):
     sharded, _, _, _ = run_layouts(steps, 0)

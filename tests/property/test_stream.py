@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.payments import MINUTE
 from tests.support.streaming.destination import DESTINATIONS
 from tests.support.streaming.faults import STEPS, Kill, Killed
@@ -182,7 +183,7 @@ schedules = given(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @schedules
 def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
     log: list[list[Sent]], shards: int, processes: int, script: list[Any]
@@ -191,7 +192,7 @@ def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
 
 
 # An example takes a second there.
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @schedules
 def test_whatever_dies_and_comes_back_bigquery_holds_it_too(
     log: list[list[Sent]], shards: int, processes: int, script: list[Any]

@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.check.command import check
+from tests.support.examples import examples
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MARKER,
@@ -141,7 +142,7 @@ step = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(step, min_size=1, max_size=4), st.sampled_from([0, 30 * MINUTE_US]))
 def test_the_tables_hold_what_the_oracle_says(steps: list[Any], extra: int) -> None:
     kafka, oracle, now = InMemoryKafka(), Oracle(extra), NOW_US
@@ -170,18 +171,18 @@ def test_the_tables_hold_what_the_oracle_says(steps: list[Any], extra: int) -> N
 
 def deliver(kafka: InMemoryKafka, oracle: Oracle, sent: list[Any], now: int) -> None:
     partitions = len(kafka.topics["payments"].partitions)
-    for wanted, one in sent:
+    for wanted, message in sent:
         partition = wanted % partitions
         offset = oracle.ends.get(partition, 0)
-        if isinstance(one, tuple):
-            one = (one[0], now - one[1])
+        if isinstance(message, tuple):
+            message = (message[0], now - message[1])
         kafka.send(
             "payments",
             partition,
-            payment(*one) if isinstance(one, tuple) else one,
+            payment(*message) if isinstance(message, tuple) else message,
             timestamp_us=now,
         )
-        oracle.sent[partition, offset] = one
+        oracle.sent[partition, offset] = message
         oracle.kafka_times[partition, offset] = now // 1000 * 1000
         oracle.ends[partition] = offset + 1
     for partition in range(partitions):

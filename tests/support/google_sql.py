@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
+from tests.support.bigquery import settings_of
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.schema import load_schema
@@ -40,7 +40,8 @@ class GoogleSql:
         for table in (*ROW_TABLES, GAPS, TOTALS):
             self._fill(table, "*")
         streams = "list_transform(t.commit_groups, lambda streams: struct_pack(streams := streams))"
-        tables = f'list_transform(tables, lambda t: struct_pack("table" := t."table", "rows" := t."rows", commit_groups := {streams}))'
+        fields = f'"table" := t."table", "rows" := t."rows", commit_groups := {streams}'
+        tables = f"list_transform(tables, lambda t: struct_pack({fields}))"
         self._fill(RUNS, f"* REPLACE ({tables} AS tables)")
         self._stand_in.sql("DETACH source")
         self.asked.clear()
@@ -52,7 +53,7 @@ class GoogleSql:
 
 
 class AskedInGoogleSql:
-    """A destination for `check`: its ledger is DuckDB's, its questions are answered by GoogleSql."""
+    """A destination for `check`: DuckDB's ledger, and GoogleSql's answers to its questions."""
 
     def __init__(self, ledger: DuckDBDestination, tables: GoogleSql) -> None:
         self._ledger = ledger
@@ -71,13 +72,9 @@ class AskedInGoogleSql:
 
 @pytest.fixture(scope="module")
 def google_sql() -> Iterator[GoogleSql]:
-    with BigQueryStandIn("test-project", "payments") as stand_in:
-        endpoints = {
-            "api_endpoint": stand_in.rest_endpoint,
-            "storage_endpoint": stand_in.storage_endpoint,
-        }
-        with BigQueryDestination(
-            BigQuerySettings("test-project", "payments", prefix="eu_", **endpoints)
-        ) as destination:
-            destination.create_tables(load_schema(None))
-            yield GoogleSql(stand_in, destination)
+    with (
+        BigQueryStandIn("test-project", "payments") as stand_in,
+        BigQueryDestination(settings_of(stand_in, prefix="eu_")) as destination,
+    ):
+        destination.create_tables(load_schema(None))
+        yield GoogleSql(stand_in, destination)

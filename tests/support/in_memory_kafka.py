@@ -35,7 +35,7 @@ MARKER = object()
 
 @dataclass
 class Partition:
-    """records: value, or MARKER, by offset; deleted: offsets below it are gone."""
+    """records: value, or MARKER, by offset; deleted: the first offset still there."""
 
     records: list[Any] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
@@ -54,7 +54,7 @@ class InMemoryKafka:
     def __init__(self) -> None:
         self.cluster = "cluster-1"
         self.topics: dict[str, Topic] = {}
-        self.told: dict[TopicPartition, int] = {}
+        self.committed: dict[TopicPartition, int] = {}
 
     def create(self, topic: str, partitions: int, topic_id: str | None = None) -> None:
         self.topics[topic] = Topic(
@@ -94,7 +94,7 @@ class InMemoryKafka:
         return {partition: bounds[index] for partition, bounds in state.partitions.items()}
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
-        self.told.update(positions)
+        self.committed.update(positions)
 
     # PartitionReader
 
@@ -122,9 +122,9 @@ class InMemoryKafka:
 
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
-    one = InMemoryKafka()
-    use(one, monkeypatch)
-    return one
+    double = InMemoryKafka()
+    use(double, monkeypatch)
+    return double
 
 
 def use(kafka: InMemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,10 @@ def payment(
         datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
         + f".{micros:06d}Z"
     )
-    return f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":"{amount}","currency":"{currency}"}}'.encode()
+    return (
+        f'{{"transaction_id":"{transaction_id}","event_time":"{time}",'
+        f'"amount":"{amount}","currency":"{currency}"}}'
+    ).encode()
 
 
 def table(path: Path | str, sql: str) -> list[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 of its own.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -31,7 +32,9 @@ class BrokerUnavailable(Exception):
 
 
 def kafka_jars() -> Path:
-    """The folder with the broker's jars; resolved once, atomically. Raises BrokerUnavailable."""
+    """The folder with the broker's jars; resolved once, atomically, by one process at a time.
+    Raises BrokerUnavailable.
+    """
     if shutil.which("java") is None:
         raise BrokerUnavailable(
             "Java 17 is missing, so there is no real Kafka broker; install a JRE to run these tests"
@@ -43,36 +46,40 @@ def kafka_jars() -> Path:
             "Maven is missing, so the Kafka broker cannot be fetched; install it to run these tests"
         )
     CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        target = Path(scratch, "jars")
-        command = [
-            "mvn",
-            "-q",
-            "-B",
-            "-f",
-            str(ROOT / "tests" / "kafka.pom.xml"),
-            "dependency:copy-dependencies",
-        ]
-        subprocess.run(
-            [*command, f"-DoutputDirectory={target}", f"-Dbasedir={scratch}"],
-            check=True,
-            timeout=600,
-        )
-        try:
-            target.rename(JARS)
-        except OSError:
-            if not JARS.is_dir():  # unless another process was faster
-                raise
+    with (CACHE / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, also when this process dies
+        if not JARS.is_dir():
+            _resolve_jars()
     return JARS
 
 
+def _resolve_jars() -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        target = Path(scratch, "jars")
+        pom = Path(__file__).with_name("kafka.pom.xml")
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        subprocess.run(
+            ending_with_this_process(
+                [*command, f"-DoutputDirectory={target}", f"-Dbasedir={scratch}"]
+            ),
+            check=True,
+            timeout=600,
+        )
+        target.rename(JARS)
+
+
 class KafkaBroker:
-    """Has a plain listener and one with SASL/PLAIN (user and password above)."""
+    """Has a plain listener and one with SASL/PLAIN (user and password above). Its ports belong to
+    it until `close`, also while it is killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._jars = kafka_jars()
         self._folder = folder
-        self._port, self._sasl_port, self._controller_port = _free_ports(3)
+        self._reserved = [_reserved_port() for _ in range(3)]
+        self._port, self._sasl_port, self._controller_port = (
+            reserved.getsockname()[1] for reserved in self._reserved
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         folder.mkdir(parents=True)
@@ -136,6 +143,12 @@ class KafkaBroker:
             self._process.wait(10)
             self._process = None
 
+    def close(self) -> None:
+        """Kills the broker and gives its ports back."""
+        self.kill()
+        for reserved in self._reserved:
+            reserved.close()
+
     def _java(self, *arguments: str) -> None:
         done = subprocess.run(
             ["java", "-cp", f"{self._jars}/*", *arguments], capture_output=True, timeout=120
@@ -146,13 +159,16 @@ class KafkaBroker:
             )
 
     def _properties(self) -> str:
-        jaas = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        jaas = f'{plain} required user_{USER}="{PASSWORD}";'
+        plaintext, secure = (f"127.0.0.1:{port}" for port in (self._port, self._sasl_port))
+        controller = f"127.0.0.1:{self._controller_port}"
         return f"""
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:{self._controller_port}
-listeners=PLAINTEXT://127.0.0.1:{self._port},SECURE://127.0.0.1:{self._sasl_port},CONTROLLER://127.0.0.1:{self._controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self._port},SECURE://127.0.0.1:{self._sasl_port}
+controller.quorum.voters=1@{controller}
+listeners=PLAINTEXT://{plaintext},SECURE://{secure},CONTROLLER://{controller}
+advertised.listeners=PLAINTEXT://{plaintext},SECURE://{secure}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURE:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 listener.name.secure.sasl.enabled.mechanisms=PLAIN
 listener.name.secure.plain.sasl.jaas.config={jaas}
@@ -183,14 +199,17 @@ def running_broker(folder: Path) -> Iterator[KafkaBroker]:
         broker.start()
         yield broker
     finally:
-        broker.kill()
+        broker.close()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def _reserved_port() -> socket.socket:
+    """A socket on a free port of 127.0.0.1.
+
+    No other process is given the port while the socket is open. The broker can listen on it because
+    both set SO_REUSEADDR and this socket does not listen. Source:
+    https://man7.org/linux/man-pages/man7/socket.7.html
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved

@@ -45,17 +45,17 @@ def decoded(payments, rejected=()):
     """
     rows = [
         {
-            "transaction_id": one.id,
-            "event_time": one.event_time,
-            "amount": Decimal(one.amount),
-            "currency": one.currency,
+            "transaction_id": payment.id,
+            "event_time": payment.event_time,
+            "amount": Decimal(payment.amount),
+            "currency": payment.currency,
             "unknown_fields": None,
-            "kafka_topic": one.topic,
-            "kafka_partition": one.partition,
-            "kafka_offset": one.offset,
-            "kafka_timestamp": one.event_time,
+            "kafka_topic": payment.topic,
+            "kafka_partition": payment.partition,
+            "kafka_offset": payment.offset,
+            "kafka_timestamp": payment.event_time,
         }
-        for one in payments
+        for payment in payments
     ]
     bad = [
         {

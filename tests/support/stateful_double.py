@@ -66,7 +66,7 @@ class StatefulDouble:
         self._callbacks = {spec.name: spec._attached_callback for spec in timer_specs}
 
     def bundle(self, elements, fail_after=None):
-        """Outputs of one bundle. fail_after=n: dies after the n-th element and raises BundleFailed."""
+        """Outputs of one bundle. fail_after=n: raises BundleFailed after the n-th element."""
         saved = copy.deepcopy((self.state, self.timers))
         outputs = []
         try:

@@ -75,7 +75,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
 def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(
-        '[{"name": "id", "type": "STRING", "mode": "REQUIRED"}, {"name": "at", "type": "TIMESTAMP", "mode": "REQUIRED"},'
+        '[{"name": "id", "type": "STRING", "mode": "REQUIRED"},'
+        ' {"name": "at", "type": "TIMESTAMP", "mode": "REQUIRED"},'
         ' {"name": "cents", "type": "INT64"}, {"name": "coin", "type": "STRING"}]'
     )
     consumer = tmp_path / "consumer.properties"
@@ -376,9 +377,8 @@ def test_an_interrupt_that_a_runner_wraps_into_an_error_of_its_own_is_one_all_th
     before = signal.getsignal(signal.SIGINT)
     assert main("run") == 130
     printed = capsys.readouterr().err
-    assert (
-        printed
-        == "interrupted: nothing is half done; the next run goes on from the last committed position\n"
+    assert printed == (
+        "interrupted: nothing is half done; the next run goes on from the last committed position\n"
     )
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -78,9 +78,11 @@ def test_step_labels(layout: str) -> None:
     shape = RowShape(0, "amount", "currency")
     destination = DuckDBDestination("never-opened.duckdb")
     run = BoundedRun(
-        "run", [PartitionRange("payments", 0, 0, 1)], {("payments", 0): None}, {"bootstrap.servers": "never-opened:1"},
+        "run", [PartitionRange("payments", 0, 0, 1)], {("payments", 0): None},
+        {"bootstrap.servers": "never-opened:1"},
         Decoder(load_schema(None), unknown_fields="keep", max_record_bytes=1), TimeLimits(0, 0, 1),
-        DedupSettings("job", 2, HOUR_US, 0, False, shape, None), layout, destination, destination, {}, {},
+        DedupSettings("job", 2, HOUR_US, 0, False, shape, None),
+        layout, destination, destination, {}, {},
     )  # fmt: skip
     pipeline = Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     build(pipeline, run)
@@ -199,16 +201,17 @@ def test_reports() -> None:
 
 def test_the_ledger() -> None:
     assert RunRecord.__struct_fields__ == (
-        "run_id", "predecessor", "status", "plan_time", "cluster_id", "partitions", "tables", "lowest_watermark", "live_ids",
-        "state_bytes", "settings", "repairs",
+        "run_id", "predecessor", "status", "plan_time", "cluster_id", "partitions", "tables",
+        "lowest_watermark", "live_ids", "state_bytes", "settings", "repairs",
     )  # fmt: skip
     assert PartitionProgress.__struct_fields__ == (
-        "topic", "partition", "topic_id", "from_offset", "to_offset", "records", "gap_offsets", "coordinate_hash", "start_watermark",
-        "watermark", "position_since",
+        "topic", "partition", "topic_id", "from_offset", "to_offset", "records", "gap_offsets",
+        "coordinate_hash", "start_watermark", "watermark", "position_since",
     )  # fmt: skip
     assert TableProgress.__struct_fields__ == ("table", "rows", "commit_groups")
     assert list(settings_of(config("x"))) == [
-        "schema", "dedup_key", "event_time_field", "amount_column", "currency_column", "dedup_horizon_us", "extra_retention_us",
-        "max_future_skew_us", "decoder_version", "shards", "dedup_layout",
+        "schema", "dedup_key", "event_time_field", "amount_column", "currency_column",
+        "dedup_horizon_us", "extra_retention_us", "max_future_skew_us", "decoder_version",
+        "shards", "dedup_layout",
     ]  # fmt: skip
     assert settings_of(config("x"))["decoder_version"] == 1

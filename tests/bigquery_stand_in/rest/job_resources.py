@@ -26,8 +26,8 @@ def job_resource(job: Job, project: str) -> dict[str, Any]:
         if key not in ("requestId", "maxResults", "timeoutMs", "formatOptions")
     }
     if job.outcome is not None and job.outcome.fields:
-        # Results stand in an anonymous table; only its name is told, pages come from
-        # getQueryResults.
+        # Results stand in an anonymous table; only its name is in the resource, pages come
+        # from getQueryResults.
         query.setdefault(
             "destinationTable",
             {"projectId": project, "datasetId": "_anonymous", "tableId": f"anon_{job.job_id}"},

@@ -66,7 +66,7 @@ def _field(name: str, kind: dict[str, Any]) -> Field:
 def _value(field: Field, resource: dict[str, Any]) -> Any:
     if field["mode"] == "REPEATED":
         single = {**field, "mode": "NULLABLE"}
-        return [_value(single, one) for one in resource.get("arrayValues") or []]
+        return [_value(single, element) for element in resource.get("arrayValues") or []]
     if field["type"] == "RECORD":
         values = resource.get("structValues")
         return (

@@ -37,7 +37,7 @@ def _record(values: Sequence[Any], fields: list[Field], int64_timestamps: bool) 
 def _value(value: Any, field: Field, int64_timestamps: bool) -> Any:
     if field["mode"] == "REPEATED":
         single = {**field, "mode": "NULLABLE"}
-        return [{"v": _value(one, single, int64_timestamps)} for one in value or ()]
+        return [{"v": _value(element, single, int64_timestamps)} for element in value or ()]
     if value is None:
         return None
     match field["type"]:

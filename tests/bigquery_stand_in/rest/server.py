@@ -69,7 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
             with suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
             return
-        except Exception as error:  # a bug of the stand-in must reach the test as an answer, not as a hanging client
+        # A bug of the stand-in must reach the test as an answer: its client would hang.
+        except Exception as error:
             status, resource = (
                 501,
                 RestFailure(

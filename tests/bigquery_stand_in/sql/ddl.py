@@ -63,13 +63,13 @@ def table_resource(create: exp.Create) -> dict[str, Any]:
     """What PARTITION BY, CLUSTER BY and OPTIONS say; columns are not in it."""
     resource: dict[str, Any] = {}
     properties = create.args.get("properties")
-    for one in properties.expressions if properties else ():
-        if isinstance(one, exp.PartitionedByProperty):
-            resource["timePartitioning"] = {"type": "DAY", "field": _partition_column(one.this)}
-        elif isinstance(one, exp.ClusterProperty):
-            resource["clustering"] = {"fields": [column.name for column in one.expressions]}
-        elif isinstance(one, exp.Property):
-            resource.update(_options([one]))
+    for clause in properties.expressions if properties else ():
+        if isinstance(clause, exp.PartitionedByProperty):
+            resource["timePartitioning"] = {"type": "DAY", "field": _partition_column(clause.this)}
+        elif isinstance(clause, exp.ClusterProperty):
+            resource["clustering"] = {"fields": [column.name for column in clause.expressions]}
+        elif isinstance(clause, exp.Property):
+            resource.update(_options([clause]))
     return resource
 
 
@@ -84,10 +84,10 @@ def _partition_column(expression: exp.Expression) -> str:
 
 def _options(properties: list[exp.Expression]) -> dict[str, Any]:
     known = {}
-    for one in properties:
-        name = one.this.name.lower()
+    for option in properties:
+        name = option.this.name.lower()
         if name == "description":
-            known["description"] = one.args["value"].name
+            known["description"] = option.args["value"].name
         elif name not in ("require_partition_filter", "labels", "friendly_name"):
             raise invalid_query(f"the stand-in does not know the option {name}")
     return known

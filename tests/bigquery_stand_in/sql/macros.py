@@ -27,8 +27,10 @@ MACROS: Final = (
         (x DATE) AS x::TIMESTAMP""",
     """CREATE OR REPLACE MACRO main.bq_string(x) AS CASE
         WHEN typeof(x) = 'BLOB' THEN decode(x::VARCHAR::BLOB)
-        WHEN typeof(x) = 'TIMESTAMP' THEN regexp_replace(x::VARCHAR, '(\\.[0-9]*?)0+$', '\\1') || '+00'
-        WHEN typeof(x) LIKE 'DECIMAL%' THEN regexp_replace(regexp_replace(x::VARCHAR, '(\\.[0-9]*?)0+$', '\\1'), '\\.$', '')
+        WHEN typeof(x) = 'TIMESTAMP'
+        THEN regexp_replace(x::VARCHAR, '(\\.[0-9]*?)0+$', '\\1') || '+00'
+        WHEN typeof(x) LIKE 'DECIMAL%'
+        THEN regexp_replace(regexp_replace(x::VARCHAR, '(\\.[0-9]*?)0+$', '\\1'), '\\.$', '')
         WHEN typeof(x) = 'DOUBLE' THEN regexp_replace(x::VARCHAR, '\\.0$', '')
         ELSE x::VARCHAR END""",
     "CREATE OR REPLACE MACRO main.bq_bytes(x VARCHAR) AS encode(x), (x BLOB) AS x",

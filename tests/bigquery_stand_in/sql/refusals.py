@@ -1,5 +1,4 @@
-"""Queries that DuckDB would run and BigQuery refuses: who ports SQL from one to the other must not
-find out in production.
+"""Queries that DuckDB would run and BigQuery refuses, so that a test fails where production would.
 
 Not modelled: GoogleSQL's types are stricter (no comparison of STRING with INT64, no implicit cast
 of STRING), and some correlated subqueries are refused although they have an equality. Source:
@@ -157,4 +156,7 @@ def _joins(condition: exp.Expression, inner: set[str]) -> bool:
         for side in (condition.this, condition.expression)
     )
     sides = [(left, right), (right, left)]
-    return any(one and other and (one & (inner | {""})) and (other - inner) for one, other in sides)
+    return any(
+        side and other_side and (side & (inner | {""})) and (other_side - inner)
+        for side, other_side in sides
+    )

@@ -29,7 +29,7 @@ def function(name: str, *arguments: Any) -> exp.Anonymous:
 
 
 def rewrite(tree: exp.Expression, now: datetime) -> exp.Expression:
-    """now: what CURRENT_TIMESTAMP and CURRENT_DATE mean, so that queries follow the injected clock."""
+    """now: what CURRENT_TIMESTAMP and CURRENT_DATE mean; queries follow the injected clock."""
     for change in _CHANGES:
         # From the leaves up: `transform` of sqlglot leaves out what is below a node that it has
         # replaced.
@@ -173,8 +173,9 @@ def _updates(node: exp.Expression, now: datetime) -> exp.Expression:
 
 
 _WIDENED_PARENTS: Final = (
-    exp.Alias, exp.Add, exp.Sub, exp.Mul, exp.Mod, exp.IntDiv, exp.BitwiseLeftShift, exp.BitwiseRightShift, exp.BitwiseAnd, exp.BitwiseOr,
-    exp.BitwiseXor, exp.Neg, exp.Coalesce, exp.If, exp.Case, exp.Array, exp.PropertyEQ, exp.Struct, exp.Sum, exp.Tuple, exp.Paren,
+    exp.Alias, exp.Add, exp.Sub, exp.Mul, exp.Mod, exp.IntDiv, exp.BitwiseLeftShift,
+    exp.BitwiseRightShift, exp.BitwiseAnd, exp.BitwiseOr, exp.BitwiseXor, exp.Neg, exp.Coalesce,
+    exp.If, exp.Case, exp.Array, exp.PropertyEQ, exp.Struct, exp.Sum, exp.Tuple, exp.Paren,
 )  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 """UNNEST in FROM: a subquery, because DuckDB has neither WITH OFFSET nor the fields of an array's
 structs as columns.
 
-    UNNEST(xs) AS x WITH OFFSET AS o   ->   (SELECT UNNEST(xs) AS x, GENERATE_SUBSCRIPTS(xs, 1) - 1 AS o) AS x
-    UNNEST(rows) AS r                  ->   (SELECT UNNEST(rows, max_depth => 2)) AS r        when the elements are structs
+    UNNEST(xs) AS x WITH OFFSET AS o
+    ->  (SELECT UNNEST(xs) AS x, GENERATE_SUBSCRIPTS(xs, 1) - 1 AS o) AS x
+
+    UNNEST(rows) AS r, when the elements are structs
+    ->  (SELECT UNNEST(rows, max_depth => 2)) AS r
 
 Source: https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#unnest_operator
 """

@@ -1,4 +1,4 @@
-"""One AppendRows connection: what its first request sets, what each request does and is answered."""
+"""One AppendRows connection: what its first request sets, what each does and is answered."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class AppendConnection:
 
 
 def refusal(failure: StorageFailure, stream: str, with_details: bool) -> Any:
-    """The in-band answer (limits.WRITE_API_RPC, AppendRowsResponse.error): the connection goes on."""
+    """AppendRowsResponse.error (limits.WRITE_API_RPC): the connection goes on."""
     response = _RESPONSE(write_stream=stream)
     response.error.CopyFrom(failure.status(with_details))
     response.row_errors.extend(

@@ -98,12 +98,12 @@ def _one_by_one(column: pa.Array, target: pa.DataType) -> dict[int, str]:
     """Slow, and only for a batch that is refused: which values make the conversion fail."""
     found = {}
     for index in range(len(column)):
-        one = pa.concat_arrays(
+        single = pa.concat_arrays(
             [column.slice(index, 1)]
         )  # a copy: a slice would be validated with its neighbours
         try:
-            one.validate(full=True)
-            one.cast(target)
+            single.validate(full=True)
+            single.cast(target)
         except pa.ArrowInvalid as error:
             found[index] = f"invalid value: {error}"
     return found

@@ -59,7 +59,7 @@ class WriteStream:
 
     def check_append(self, offset: int | None) -> None:
         """The rule of offsets (limits.WRITE_API_RPC, AppendRowsRequest.offset). A finalized stream
-        says so whatever the offset.
+        answers that it is finalized, for every offset.
         """
         if self.finalized is not None:
             raise self.failure(

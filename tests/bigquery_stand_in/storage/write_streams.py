@@ -102,7 +102,7 @@ class WriteStreams:
         return stream
 
     def forget(self, name: str) -> None:
-        """As if the stream had never been; rows that waited in it are gone."""
+        """As if the stream had never been; rows that waited in it are lost."""
         with self._lock:
             self._streams.pop(name, None)
 
@@ -134,7 +134,7 @@ class WriteStreams:
             return stream.accept(count, fingerprints, now)
 
     def finalize(self, name: str) -> int:
-        """Closes the stream and returns its rows; again, and after the commit, it answers the same."""
+        """Closes the stream and returns its rows; the same again, also after the commit."""
         if default_stream_table(name):
             raise StorageFailure(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -205,7 +205,7 @@ class WriteStreams:
             return now, []
 
     def insert(self, key: tuple[str, str], batches: list[pa.RecordBatch]) -> None:
-        """Makes rows visible in the table. Raises StorageFailure when the table is gone."""
+        """Makes rows visible in the table. Raises StorageFailure when the table was deleted."""
         with self.warehouse.writing:
             table = self.table(
                 f"projects/{self.warehouse.project}/datasets/{key[0]}/tables/{key[1]}"
@@ -221,7 +221,10 @@ class WriteStreams:
         if not names:
             refusal = "write_streams must not be empty"
         elif len(names) > limits.MAX_STREAMS_PER_COMMIT:
-            refusal = f"{len(names)} streams, but at most {limits.MAX_STREAMS_PER_COMMIT} can be committed in one call"
+            refusal = (
+                f"{len(names)} streams, but at most {limits.MAX_STREAMS_PER_COMMIT} can be"
+                " committed in one call"
+            )
         elif len(set(names)) < len(names):
             refusal = "a stream is named twice"
         elif foreign := [name for name in names if not name.startswith(f"{parent}/streams/")]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
+from tests.support.bigquery import settings_of
 from tests.support.streaming.log import SCHEMA
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
@@ -21,7 +22,7 @@ from transforms.destinations.duckdb.destination import DuckDBDestination
 
 
 class _DuckDB(DuckDBDestination):
-    """What a test does besides the protocol: the tables behind its back, and another process."""
+    """What a test does besides the protocol: the tables themselves, and another process."""
 
     def behind_the_back(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self.session.cursor()
@@ -57,24 +58,19 @@ class _BigQuery(BigQueryDestination):
 
 @contextmanager
 def duckdb_destination(folder: Path) -> Iterator[Any]:
-    with _DuckDB(str(folder / "stream.duckdb")) as one:
-        one.create_tables(SCHEMA)
-        yield one
+    with _DuckDB(str(folder / "stream.duckdb")) as opened:
+        opened.create_tables(SCHEMA)
+        yield opened
 
 
 @contextmanager
 def bigquery_destination(_folder: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, BigQueryStandIn("payments-test", "d") as stand_in:
         patch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-        endpoints = {
-            "api_endpoint": stand_in.rest_endpoint,
-            "storage_endpoint": stand_in.storage_endpoint,
-        }
-        settings = BigQuerySettings("payments-test", "d", **endpoints)
         with ExitStack() as opened:
-            one = opened.enter_context(_BigQuery(settings, stand_in, opened))
-            one.create_tables(SCHEMA)
-            yield one
+            destination = opened.enter_context(_BigQuery(settings_of(stand_in), stand_in, opened))
+            destination.create_tables(SCHEMA)
+            yield destination
         close_clients()
         assert stand_in.violations == []
 

@@ -1,6 +1,4 @@
-"""Destinations for tests that fail as they are told: each fault has the name of what happens on a
-bad day.
-"""
+"""Destinations that fail on demand; each fault is named like the failure that it stands for."""
 
 from __future__ import annotations
 
@@ -18,12 +16,12 @@ STEPS = ("create_stream", "swap_shards", "finalize_stream", "rows_above", "read_
 
 
 class Killed(Exception):
-    """The process ends here. Nobody may catch it but the runner of the test."""
+    """The process ends here. Only the runner of the test may catch it."""
 
 
 @dataclass
 class Kill:
-    """At the `at`-th call of `step` (from 0): before its effect, or after it with the answer lost."""
+    """At the `at`-th call of `step` (from 0): before its effect, or after it, the answer lost."""
 
     step: str
     at: int
@@ -41,7 +39,7 @@ class Network:
     def deliver(self, appends: int) -> None:
         for _ in range(min(appends, len(self.in_flight))):
             append = self.in_flight.pop(0)
-            # A refusal has nobody left to hear it.
+            # The process that sent it is dead: nothing receives a refusal.
             with suppress(StreamError):
                 append()
 
@@ -65,7 +63,7 @@ class Delayed:
 
     def wait(self) -> int:
         while self._outcome is None:
-            # A refusal is told to whoever waits for that append.
+            # A refusal is raised where that append is waited for.
             with suppress(Exception):
                 self._network.in_flight.pop(0)()
         if isinstance(self._outcome, Exception):

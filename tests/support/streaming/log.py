@@ -70,14 +70,18 @@ class Source:
                 yield self._judge(partition, entries)
 
     def _judge(self, partition: int, entries: list[tuple[int, Sent]]) -> DecodedBlock:
-        good = [(offset, one) for offset, one in entries if one.key is not None]
-        bad = [_bad_row(partition, offset, one) for offset, one in entries if one.key is None]
+        good = [(offset, sent) for offset, sent in entries if sent.key is not None]
+        bad = [_bad_row(partition, offset, sent) for offset, sent in entries if sent.key is None]
         watermark = self.watermarks.get(partition)
         late = [
-            (offset, one) for offset, one in good if watermark is not None and one.time < watermark
+            (offset, sent)
+            for offset, sent in good
+            if watermark is not None and sent.time < watermark
         ]
-        good = [(offset, one) for offset, one in good if watermark is None or one.time >= watermark]
-        marks = [one.time - HORIZON for _, one in good] + [
+        good = [
+            (offset, sent) for offset, sent in good if watermark is None or sent.time >= watermark
+        ]
+        marks = [sent.time - HORIZON for _, sent in good] + [
             mark for mark in [watermark] if mark is not None
         ]
         self.watermarks[partition] = max(marks, default=None)
@@ -104,18 +108,20 @@ class Source:
 def never_late(log: list[list[Sent]], partition: int) -> list[bool]:
     """Per record of a partition, whether it is on time however the partition is cut into blocks."""
     highest, verdicts = None, []
-    for one in log[partition]:
-        verdicts.append(one.key is not None and (highest is None or one.time >= highest - HORIZON))
-        if one.key is not None:
-            highest = one.time if highest is None else max(highest, one.time)
+    for sent in log[partition]:
+        verdicts.append(
+            sent.key is not None and (highest is None or sent.time >= highest - HORIZON)
+        )
+        if sent.key is not None:
+            highest = sent.time if highest is None else max(highest, sent.time)
     return verdicts
 
 
 def _payments(partition: int, records: list[tuple[int, Sent]]) -> pa.RecordBatch:
     rows = [
         {
-            "transaction_id": one.key,
-            "event_time": one.time,
+            "transaction_id": sent.key,
+            "event_time": sent.time,
             "payer_id": "payer",
             "payee_id": "payee",
             "amount": Decimal(offset + 1),
@@ -126,14 +132,14 @@ def _payments(partition: int, records: list[tuple[int, Sent]]) -> pa.RecordBatch
             "kafka_topic": TOPIC,
             "kafka_partition": partition,
             "kafka_offset": offset,
-            "kafka_timestamp": one.time,
+            "kafka_timestamp": sent.time,
         }
-        for offset, one in records
+        for offset, sent in records
     ]
     return pa.RecordBatch.from_pylist(rows, schema=_PAYMENTS)
 
 
-def _bad_row(partition: int, offset: int, one: Sent) -> dict[str, object]:
+def _bad_row(partition: int, offset: int, sent: Sent) -> dict[str, object]:
     return {
         "reason": "invalid_json",
         "detail": "broken",
@@ -143,5 +149,5 @@ def _bad_row(partition: int, offset: int, one: Sent) -> dict[str, object]:
         "kafka_topic": TOPIC,
         "kafka_partition": partition,
         "kafka_offset": offset,
-        "kafka_timestamp": one.time,
+        "kafka_timestamp": sent.time,
     }

@@ -47,9 +47,9 @@ def compare(
     marks = start_watermarks or {}
     tables = rows_of(destination)
     sent = {
-        (partition, offset): one
+        (partition, offset): record
         for partition, records in enumerate(log)
-        for offset, one in enumerate(records)
+        for offset, record in enumerate(records)
     }
     times_written = Counter(coordinate for rows in tables.values() for coordinate, _ in rows)
     times_written.update(gaps_of(destination))
@@ -59,10 +59,10 @@ def compare(
     rejected = {coordinate for coordinate, _ in tables[REJECTED]}
     for partition in range(len(log)):
         for offset, on_time in enumerate(never_late(log, partition)):
-            one = sent[partition, offset]
-            allowed = not on_time or one.time < marks.get(partition, one.time)
+            record = sent[partition, offset]
+            allowed = not on_time or record.time < marks.get(partition, record.time)
             assert allowed or (partition, offset) not in rejected, "rejected although on time"
-            assert (partition, offset) in rejected or one.key is not None or one.gap, (
+            assert (partition, offset) in rejected or record.key is not None or record.gap, (
                 "broken, and not rejected"
             )
     payments = Counter(key for _, key in tables[PAYMENTS])
@@ -73,12 +73,12 @@ def compare(
     highest = max(
         [
             0,
-            *(one.time for one in sent.values() if one.key is not None),
+            *(record.time for record in sent.values() if record.key is not None),
             *(mark + HORIZON for mark in marks.values()),
         ]
     )
     for key, times in payments.items():
-        earliest = min(one.time for one in sent.values() if one.key == key)
+        earliest = min(record.time for record in sent.values() if record.key == key)
         if highest - HORIZON < (earliest // MINUTE + 1) * MINUTE:
             assert times == 1, (
                 f"{key} is paid {times} times, although its copies lie within the horizon"
@@ -94,8 +94,8 @@ def compare_totals(destination: Any, log: list[list[Sent]]) -> None:
     )
     ranges = [("payments", partition, 0, len(records)) for partition, records in enumerate(log)]
     expected = destination.present_totals(ranges, "amount", "currency").to_pylist()
-    told = destination.totals_since(0, 0).select(TOTALS_SCHEMA.names)
-    added = add_up(told.to_batches()).to_pylist() if told.num_rows else []
+    stored = destination.totals_since(0, 0).select(TOTALS_SCHEMA.names)
+    added = add_up(stored.to_batches()).to_pylist() if stored.num_rows else []
     observed = [
         [row for row in rows if f"{row['window_start']:%Y-%m-%d %H:%M:%S}" not in marked]
         for rows in (added, expected)

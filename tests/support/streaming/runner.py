@@ -67,8 +67,9 @@ class Checkpoint:
 
 def state_settings(shards: int, **changes: Any) -> StateSettings:
     values = {
-        "shards": shards, "layout": "sharded", "dedup_horizon_us": HORIZON, "extra_retention_us": 0, "max_future_skew_us": 0,
-        "decoder_version": 1, "dedup_key": "transaction_id", "event_time_field": "event_time",
+        "shards": shards, "layout": "sharded", "dedup_horizon_us": HORIZON,
+        "extra_retention_us": 0, "max_future_skew_us": 0, "decoder_version": 1,
+        "dedup_key": "transaction_id", "event_time_field": "event_time",
     }  # fmt: skip
     return StateSettings(**{**values, **changes})
 

@@ -20,12 +20,12 @@ def as_rows(fingerprints):
 @given(st.lists(step, max_size=12), st.lists(fingerprint, max_size=20))
 def test_it_knows_what_a_dict_knows_after_any_order_of_adds_and_expiries(steps, asked):
     index, expected, floor = FingerprintIndex(), {}, NO_BUCKET
-    for one in steps:
-        if isinstance(one, int):
-            index.expire(one)
-            floor = max(floor, one)
+    for added_or_expired in steps:
+        if isinstance(added_or_expired, int):
+            index.expire(added_or_expired)
+            floor = max(floor, added_or_expired)
         else:
-            alive = [(key, bucket) for key, bucket in one if bucket > floor]
+            alive = [(key, bucket) for key, bucket in added_or_expired if bucket > floor]
             index.add(
                 as_rows([key for key, _ in alive]),
                 np.array([bucket for _, bucket in alive], dtype=np.int32),

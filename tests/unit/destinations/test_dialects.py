@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.check.command import check
-from tests.support.google_sql import AskedInGoogleSql, GoogleSql, google_sql
+from tests.support.checked_file import tamper
+from tests.support.google_sql import AskedInGoogleSql, GoogleSql
 from tests.support.in_memory_kafka import HOUR_US, MINUTE_US, NOW_US
-from tests.unit.check.test_check import TAMPERING, tamper, untouched
+from tests.unit.check.test_check import TAMPERING
 from transforms.destinations.bigquery import live_ids as bigquery_live_ids
 from transforms.destinations.bigquery import visible_rows as bigquery_present
 from transforms.destinations.contract.checks import OFFSETS_PER_BLOCK, ingest_times
@@ -26,13 +27,12 @@ from transforms.model.buckets import BUCKET_US
 from transforms.model.coordinates import TopicPartition, expand_runs
 from transforms.model.tables import PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
 
-__all__ = ["google_sql", "untouched"]
-
 RANGES = [("payments", 0, 1, 9), ("payments", 1, 0, 6), ("refunds", 0, 0, 10)]
 
 
 @pytest.fixture
 def path(untouched: Path, tmp_path: Path) -> Path:
+    """Instead of the path of no file: a copy of the file with rows."""
     return Path(shutil.copy(untouched, tmp_path / "payments.duckdb"))
 
 

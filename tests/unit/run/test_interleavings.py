@@ -1,5 +1,5 @@
-"""Interleavings and inputs that once lost, doubled or hid a record, or raised a false alarm: each
-found by somebody who was looking for one.
+"""Interleavings and inputs that once lost, doubled or hid a record, or raised a false alarm; each
+was searched for.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.check.command import check
-from pipeline.check.result import FAILED
 from pipeline.options.run_config import parse_start
 from pipeline.run.command import run_until_caught_up
-from tests.faults.test_expired_streams import die_after, expire
+from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MARKER,
@@ -22,35 +20,18 @@ from tests.support.in_memory_kafka import (
     NOW_US,
     InMemoryKafka,
     config,
-    kafka,
     payment,
     run,
     table,
 )
+from tests.support.whole_runs import IDS, expire, failures
 from transforms.destinations.contract.run_ledger import PREPARED
 from transforms.destinations.duckdb import run_ledger as duckdb_ledger
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import PaymentSchema, load_schema
 
-__all__ = ["kafka"]
-
-IDS = "SELECT transaction_id FROM payment_transactions ORDER BY ALL"
 REJECTED = "SELECT reason, kafka_partition, kafka_offset FROM rejected_records ORDER BY ALL"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
-
-
-def failures(path: Path) -> list[tuple[str, str, Any]]:
-    with DuckDBDestination(str(path)) as destination:
-        return [
-            (result.name, result.figure, result.proof)
-            for result in check(destination, None, 100.0, 400)
-            if result.status == FAILED
-        ]
 
 
 def message(**members: Any) -> bytes:
@@ -235,12 +216,12 @@ def test_the_first_and_last_moments_of_a_minute_are_in_it_in_every_year(
 
 def test_repeats_before_1970_are_judged_alike(kafka: InMemoryKafka, path: Path) -> None:
     kafka.create("payments", 1)
-    for one in (
+    for message in (
         payment("x", -30_000_000),
         payment("newer", HOUR_US + 10_000_000),
         payment("x", HOUR_US + 10_000_000),
     ):
-        kafka.send("payments", 0, one)
+        kafka.send("payments", 0, message)
         run(config(path))
     assert table(path, "SELECT COUNT(*) FROM payment_transactions WHERE transaction_id = 'x'") == [
         (2,)
@@ -322,8 +303,8 @@ def test_a_horizon_that_has_grown_holds_for_the_next_run_already(
     kafka: InMemoryKafka, path: Path
 ) -> None:
     kafka.create("payments", 1)
-    for one in (payment("x", NOW_US - 3 * HOUR_US), payment("newer")):
-        kafka.send("payments", 0, one)
+    for message in (payment("x", NOW_US - 3 * HOUR_US), payment("newer")):
+        kafka.send("payments", 0, message)
         run(config(path))
     kafka.send("payments", 0, payment("x", NOW_US - 30 * MINUTE_US))
     (grown,) = run(config(path, dedup_horizon_us=10 * HOUR_US))
@@ -436,13 +417,13 @@ def test_a_claim_that_lost_against_another_one_leaves_a_connection_that_works(
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"))
     run(config(path))
-    with DuckDBDestination(str(path)) as one, DuckDBDestination(str(path)) as other:
-        last = one.read_runs()[-1]
+    with DuckDBDestination(str(path)) as winner, DuckDBDestination(str(path)) as other:
+        last = winner.read_runs()[-1]
         mine, theirs = (
             msgspec.structs.replace(last, run_id=name, predecessor=last.run_id, status=PREPARED)
             for name in ("mine", "theirs")
         )
-        cursor = one.session.cursor()
+        cursor = winner.session.cursor()
         cursor.begin()
         assert duckdb_ledger.claim(cursor, mine)
         assert not other.claim_run(theirs)

@@ -13,39 +13,17 @@ from tests.support.in_memory_kafka import (
     NOW_US,
     InMemoryKafka,
     config,
-    kafka,
     payment,
     run,
     table,
 )
+from tests.support.whole_runs import COPIES, failures, ids
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
 from transforms.model.schema import load_schema
 
-__all__ = ["kafka"]
-
-IDS = "SELECT transaction_id FROM payment_transactions ORDER BY ALL"
-COPIES = "SELECT transaction_id FROM duplicate_transactions ORDER BY ALL"
 REASONS = "SELECT reason, kafka_offset FROM rejected_records ORDER BY ALL"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
-
-
-def ids(path: Path, sql: str = IDS) -> list[str]:
-    return [row[0] for row in table(path, sql)]
-
-
-def failures(path: Path) -> list[str]:
-    with DuckDBDestination(str(path)) as destination:
-        return [
-            result.name
-            for result in check(destination, None, 100.0, 400)
-            if result.status == "FAILED"
-        ]
 
 
 def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(
@@ -62,7 +40,7 @@ def test_every_record_ends_in_one_row_and_a_second_run_changes_nothing(
         (3, 3, "no_record")
     ]
     assert record.status == COMMITTED
-    assert kafka.told == {("payments", 0): 5, ("payments", 1): 2}
+    assert kafka.committed == {("payments", 0): 5, ("payments", 1): 2}
     assert run(config(path)) == []
     assert failures(path) == []
 
@@ -243,11 +221,11 @@ def test_what_would_repeat_or_lose_coordinates_is_refused(kafka: InMemoryKafka, 
     with pytest.raises(GuaranteeError, match="deleted and created again"):
         run(config(path))
     kafka.topics["payments"].topic_id = "id of payments"
-    gone = kafka.topics["payments"].partitions.pop()
+    removed = kafka.topics["payments"].partitions.pop()
     with pytest.raises(GuaranteeError, match=r"partition\(s\) 1 were read"):
         run(config(path))
-    kafka.topics["payments"].partitions.append(gone)
-    gone.records.clear()
+    kafka.topics["payments"].partitions.append(removed)
+    removed.records.clear()
     with pytest.raises(GuaranteeError, match="the next offset to read is 1, but the log ends at 0"):
         run(config(path))
 
@@ -265,7 +243,8 @@ def test_between_runs_the_horizon_may_grow_only_and_the_key_may_not_change(
         run(config(path, dedup_horizon_us=HOUR_US // 2))
     with pytest.raises(
         GuaranteeError,
-        match="--dedup_key=payer_id, but this destination was filled with --dedup_key=transaction_id",
+        match="--dedup_key=payer_id, but this destination was filled with"
+        " --dedup_key=transaction_id",
     ):
         run(config(path, schema=renamed_key()))
     kafka.send("payments", 0, payment("a", NOW_US - 90 * MINUTE_US), payment("b"))

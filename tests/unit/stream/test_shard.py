@@ -48,14 +48,19 @@ class NoTotals:
 
 def present(*rows: tuple[str, Payment]) -> PresentRows:
     entries = []
-    for table, one in rows:
-        ((_, batch),) = split_by_shard(decoded([one]), 1)
+    for table, payment in rows:
+        ((_, batch),) = split_by_shard(decoded([payment]), 1)
         entries.append(
             {
-                "shard": 0, "table_name": table, "kafka_topic": one.topic, "kafka_partition": one.partition, "kafka_offset": one.offset,
-                "fingerprint": batch_fingerprints(batch.payments)[0].tobytes(), "event_time_us": one.event_time,
+                "shard": 0,
+                "table_name": table,
+                "kafka_topic": payment.topic,
+                "kafka_partition": payment.partition,
+                "kafka_offset": payment.offset,
+                "fingerprint": batch_fingerprints(batch.payments)[0].tobytes(),
+                "event_time_us": payment.event_time,
             }
-        )  # fmt: skip
+        )
     return PresentRows(pa.Table.from_pylist(entries, schema=PRESENT_SCHEMA))
 
 

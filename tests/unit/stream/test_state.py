@@ -84,8 +84,8 @@ def test_a_row_of_the_ledger() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"shards": 5}, {"layout": "per_key"}, {"decoder_version": 2}, {"dedup_key": "id"}, {"event_time_field": "ts"}, {"max_future_skew_us": 1},
-        {"dedup_horizon_us": 299_999_999},
+        {"shards": 5}, {"layout": "per_key"}, {"decoder_version": 2}, {"dedup_key": "id"},
+        {"event_time_field": "ts"}, {"max_future_skew_us": 1}, {"dedup_horizon_us": 299_999_999},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip

@@ -33,10 +33,10 @@ RESPONSE = types.AppendRowsResponse.pb()
 
 
 def status(code: int, storage_code: Code | None = None) -> status_pb2.Status:
-    found = status_pb2.Status(code=code, message="as told")
+    found = status_pb2.Status(code=code, message="as answered")
     if storage_code is not None:
         packed = any_pb2.Any()
-        packed.Pack(STORAGE_ERROR(code=int(storage_code), error_message="as told"))
+        packed.Pack(STORAGE_ERROR(code=int(storage_code), error_message="as answered"))
         found.details.append(packed)
     return found
 
@@ -105,7 +105,7 @@ def test_row_errors_name_the_rows_whatever_the_code_around_them() -> None:
     for error in (status(code_pb2.INVALID_ARGUMENT), None):
         response = RESPONSE(error=error, row_errors=[{"index": 7, "message": "amount: too large"}])
         assert of_response(response) == Answer(
-            Meaning.ROWS_REFUSED, "as told" if error else "", ((7, "amount: too large"),)
+            Meaning.ROWS_REFUSED, "as answered" if error else "", ((7, "amount: too large"),)
         )
 
 

@@ -1,51 +1,13 @@
-from collections.abc import Iterator
-
-import pytest
-
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.unit.destinations.contract.run_ledger import LedgerContract, record
 from tests.unit.destinations.contract.write_streams import Contract
-from transforms.destinations.bigquery import retry as bigquery_retry
-from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.queries import fresh_job_id
-from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
-from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS, RUNS
-
-SCHEMA = load_schema(None)
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
-    monkeypatch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-    with BigQueryStandIn("payments-test", "d") as one:
-        yield one
-        close_clients()
-        assert one.violations == []
-
-
-def settings_of(stand_in: BigQueryStandIn, **changes: object) -> BigQuerySettings:
-    endpoints = {
-        "api_endpoint": stand_in.rest_endpoint,
-        "storage_endpoint": stand_in.storage_endpoint,
-    }
-    return BigQuerySettings(**{"project": "payments-test", "dataset": "d", **endpoints, **changes})
-
-
-@pytest.fixture
-def destination(stand_in: BigQueryStandIn) -> Iterator[BigQueryDestination]:
-    with BigQueryDestination(settings_of(stand_in)) as one:
-        one.create_tables(SCHEMA)
-        yield one
 
 
 class TestBigQuery(Contract, LedgerContract):
-    @pytest.fixture
-    def destination(self, destination: BigQueryDestination) -> BigQueryDestination:
-        return destination
-
     def unknown_stream(self, destination: BigQueryDestination) -> str:
         return f"{destination.settings.table_path(GAPS)}/streams/none"
 

@@ -1,35 +1,16 @@
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.unit.destinations.bigquery.test_destination import SCHEMA, settings_of
+from tests.support.bigquery import settings_of
 from tests.unit.destinations.contract.present_rows import PresentRowsContract
 from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
-from transforms.destinations.bigquery import retry as bigquery_retry
-from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
-    monkeypatch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-    with BigQueryStandIn("payments-test", "d") as one:
-        yield one
-        close_clients()
-        assert one.violations == []
-
-
-@pytest.fixture
-def destination(stand_in: BigQueryStandIn) -> Iterator[BigQueryDestination]:
-    with BigQueryDestination(settings_of(stand_in)) as one:
-        one.create_tables(SCHEMA)
-        yield one
 
 
 class TestBigQueryShardLedger(ShardLedgerContract):
@@ -96,7 +77,10 @@ def test_a_ledger_that_is_missing_is_named_where_no_table_may_be_created(
 CONFLICT = (
     "Could not serialize access to table payments-test:d.shard_ledger due to concurrent update"
 )
-QUEUE_IS_FULL = "Resources exceeded during query execution: Too many DML statements outstanding against table d.shard_ledger, limit is 20."
+QUEUE_IS_FULL = (
+    "Resources exceeded during query execution: Too many DML statements outstanding against table"
+    " d.shard_ledger, limit is 20."
+)
 
 
 @pytest.mark.parametrize("message", [CONFLICT, QUEUE_IS_FULL])

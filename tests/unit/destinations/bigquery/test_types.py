@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.faults.test_bigquery_runs import bigquery, failures, stand_in
-from tests.support.in_memory_kafka import InMemoryKafka, kafka, run
+from tests.support.bigquery import bigquery, failures
+from tests.support.in_memory_kafka import InMemoryKafka, run
 from transforms.model.schema import load_schema
-
-__all__ = ["kafka", "stand_in"]
 
 FIELDS: list[dict[str, Any]] = [
     {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},
@@ -137,7 +135,10 @@ REFUSED: dict[str, list[str]] = {
 
 
 def message(number: int, name: str, value: str) -> bytes:
-    return f'{{"transaction_id":"{name}-{number}","event_time":"2026-09-21T14:13:20Z","{name}":{value}}}'.encode()
+    time = "2026-09-21T14:13:20Z"
+    return (
+        f'{{"transaction_id":"{name}-{number}","event_time":"{time}","{name}":{value}}}'
+    ).encode()
 
 
 def numbered(values: dict[str, list[str]]) -> list[bytes]:

@@ -114,8 +114,8 @@ class PresentRowsContract:
         self, destination: Any
     ) -> None:
         fill(destination)
-        for one in (gap(0, 60, 64), gap(0, 66, 70), gap(1, 0, 9)):
-            append(destination, GAPS, one)
+        for batch in (gap(0, 60, 64), gap(0, 66, 70), gap(1, 0, 9)):
+            append(destination, GAPS, batch)
         begins = {("payments", 0): 0, ("payments", 1): 5, ("payments", 2): 7, ("other", 0): 0}
         assert destination.first_missing(begins) == {
             ("payments", 0): 65,
@@ -134,8 +134,8 @@ class PresentRowsContract:
         assert destination.count_present(REJECTED, rows[PAYMENTS]) == 0
         append(destination, GAPS, gap(0, 60, 64))
         assert [
-            destination.count_present(GAPS, gap(*one))
-            for one in ((0, 60, 64), (0, 61, 64), (1, 60, 64))
+            destination.count_present(GAPS, gap(*offsets))
+            for offsets in ((0, 60, 64), (0, 61, 64), (1, 60, 64))
         ] == [1, 0, 0]
 
     def one_block(self, destination: Any) -> dict[str, pa.RecordBatch]:
@@ -175,8 +175,8 @@ class PresentRowsContract:
         assert destination.totals_since(0, 0).num_rows == 3
 
     def test_gaps_are_asked_for_above_the_offsets_of_each_partition(self, destination: Any) -> None:
-        for one in (gap(0, 3, 4), gap(0, 7, 9), gap(1, 0, 0)):
-            append(destination, GAPS, one)
+        for batch in (gap(0, 3, 4), gap(0, 7, 9), gap(1, 0, 0)):
+            append(destination, GAPS, batch)
         found = destination.gaps_above({"payments": {0: 4}}).to_pylist()
         assert sorted(
             (row["kafka_partition"], row["first_offset"], row["last_offset"]) for row in found

@@ -1,7 +1,6 @@
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,22 +21,9 @@ from transforms.model.tables import GAPS
 SCHEMA = load_schema(None)
 
 
-@pytest.fixture
-def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
-    with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
-        one.create_tables(SCHEMA)
-        yield one
-
-
 class TestDuckDB(Contract, LedgerContract):
     def execute(self, destination: DuckDBDestination, sql: str) -> None:
         destination.session.cursor().execute(sql)
-
-    @pytest.fixture
-    def destination(self, tmp_path: Path) -> Iterator[DuckDBDestination]:
-        with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
-            one.create_tables(SCHEMA)
-            yield one
 
 
 def test_other_rows_at_a_known_offset_are_an_error_of_their_own(
@@ -51,19 +37,19 @@ def test_other_rows_at_a_known_offset_are_an_error_of_their_own(
 
 def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path: Path) -> None:
     path = str(tmp_path / "test.duckdb")
-    with DuckDBDestination(path) as one:
-        one.create_tables(SCHEMA)
-        kept, left = one.create_stream(GAPS), one.create_stream(GAPS)
-        one.send(kept, 0, rows(1)).wait()
-        one.send(left, 0, rows(2)).wait()
-        one.finalize_stream(kept)
-    with DuckDBDestination(path) as one:
-        assert one.discard_streams(keep=[kept]) == 1
+    with DuckDBDestination(path) as dying:
+        dying.create_tables(SCHEMA)
+        kept, left = dying.create_stream(GAPS), dying.create_stream(GAPS)
+        dying.send(kept, 0, rows(1)).wait()
+        dying.send(left, 0, rows(2)).wait()
+        dying.finalize_stream(kept)
+    with DuckDBDestination(path) as recovering:
+        assert recovering.discard_streams(keep=[kept]) == 1
         with pytest.raises(StreamNotFound):
-            one.send(left, 1, rows(3)).wait()
-        one.commit_streams(GAPS, [kept])
-        assert visible(one) == [1]
-        assert one.discard_streams(keep=[]) == 0
+            recovering.send(left, 1, rows(3)).wait()
+        recovering.commit_streams(GAPS, [kept])
+        assert visible(recovering) == [1]
+        assert recovering.discard_streams(keep=[]) == 0
 
 
 def test_reports_are_discarded_by_recovery(destination: DuckDBDestination) -> None:
@@ -74,12 +60,12 @@ def test_reports_are_discarded_by_recovery(destination: DuckDBDestination) -> No
 
 def test_nested_use_keeps_the_file_open_and_the_last_one_closes_it(tmp_path: Path) -> None:
     path = str(tmp_path / "test.duckdb")
-    one, other = DuckDBDestination(path), pickle.loads(pickle.dumps(DuckDBDestination(path)))
-    with one:
-        one.create_tables(SCHEMA)
-        with other:
-            stream = other.create_stream(GAPS)
-        assert one.finalize_stream(stream) == 0
+    outer, inner = DuckDBDestination(path), pickle.loads(pickle.dumps(DuckDBDestination(path)))
+    with outer:
+        outer.create_tables(SCHEMA)
+        with inner:
+            stream = inner.create_stream(GAPS)
+        assert outer.finalize_stream(stream) == 0
     assert not duckdb_is_open(path)
 
 
@@ -91,7 +77,10 @@ def duckdb_is_open(path: str) -> bool:
 
 def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "test.duckdb")
-    code = f"import duckdb, sys; c = duckdb.connect({path!r}); print('open', flush=True); sys.stdin.read()"
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({path!r});"
+        " print('open', flush=True); sys.stdin.read()"
+    )
     holder = subprocess.Popen(
         ending_with_this_process([sys.executable, "-c", code]),
         cwd=ROOT,

@@ -1,20 +1,8 @@
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.unit.destinations.contract.present_rows import PresentRowsContract
 from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.model.schema import load_schema
-
-
-@pytest.fixture
-def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
-    with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
-        one.create_tables(load_schema(None))
-        yield one
 
 
 class TestDuckDBShardLedger(ShardLedgerContract):

@@ -1,36 +1,17 @@
-"""For tests of the stand-in itself: one with a manual clock and a table, and the calls of the Write
-API in short.
-"""
-
-from collections.abc import Iterator
+"""The calls of the Write API in short, on the table d.t of project p."""
 
 import pyarrow as pa
-import pytest
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 
 from tests.bigquery_stand_in.appending import SECONDS
-from tests.bigquery_stand_in.clients import rest_client, write_client
-from tests.bigquery_stand_in.clock import ManualClock
+from tests.bigquery_stand_in.clients import rest_client
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 
 TABLE = "projects/p/datasets/d/tables/t"
 PENDING, COMMITTED, BUFFERED = (
     types.WriteStream.Type[name] for name in ("PENDING", "COMMITTED", "BUFFERED")
 )
-
-
-@pytest.fixture(name="stand_in")
-def stand_in_fixture() -> Iterator[BigQueryStandIn]:
-    with BigQueryStandIn("p", "d", clock=ManualClock()) as running:
-        create_table(running)
-        yield running
-
-
-@pytest.fixture(name="writer")
-def writer_fixture(stand_in: BigQueryStandIn) -> Iterator[BigQueryWriteClient]:
-    with write_client(stand_in) as client:
-        yield client
 
 
 def create_table(stand_in: BigQueryStandIn) -> None:

@@ -1,0 +1,40 @@
+"""One real Kafka broker for all tests of a pytest process, and topics of their own on it."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.support.kafka_broker import BrokerUnavailable, KafkaBroker, running_broker
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """Runs until the end of the session. Without Java or Maven its tests are skipped, or fail
+    where CI is set.
+    """
+    try:
+        with running_broker(tmp_path_factory.mktemp("kafka") / "broker") as broker:
+            yield broker
+    except BrokerUnavailable as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def fresh_topic(kafka_broker: KafkaBroker) -> Callable[..., str]:
+    """Creates a topic with a name of its own: fresh_topic(partitions=3, **{"cleanup.policy":
+    "compact"}).
+    """
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap_servers})
+
+    def create(partitions: int = 1, name: str | None = None, **config: str) -> str:
+        topic = name or f"topic-{uuid.uuid4().hex[:12]}"
+        settings = {"retention.ms": "-1", **config}
+        admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic].result(30)
+        return topic
+
+    return create

@@ -1,0 +1,14 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.schema import load_schema
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
+    with DuckDBDestination(str(tmp_path / "test.duckdb")) as opened:
+        opened.create_tables(load_schema(None))
+        yield opened
