@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all their own set-up; the second time they are quick.
+# `make demo` and `make test` make their virtual environment themselves, the first time only.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -11,12 +11,12 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 .PHONY: help demo test test-fast test-bigquery lint bench clean
 
 help:
-	@echo "make demo   payments with copies, late and broken messages through Kafka, killed on the way, each exactly one row"
+	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
 	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
 	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: under two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven); see benchmarks/README.md"
+	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven)"
 	@echo "make clean  removes the virtual environment, caches and what the demo left"
 
 demo: $(READY)
@@ -29,12 +29,15 @@ test: $(READY)
 test-fast: $(READY)
 	$(PYTEST) --hypothesis-profile=fast tests/unit tests/property
 
-# Nothing runs this here: it needs a project on Google Cloud.
+# No other target runs this: it needs a project on Google Cloud.
 test-bigquery: $(READY)
-	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "make test-bigquery needs PROJECT=... and DATASET=... (a dataset for tests, which exists), \
-	and application default credentials: gcloud auth application-default login."; exit 2; }
-	BIGQUERY_PROJECT=$(PROJECT) BIGQUERY_DATASET=$(DATASET) $(BIN)/python -m pytest tests/bigquery_stand_in/test_write_contract.py \
-		tests/bigquery_stand_in/test_rest_contract.py tests/bigquery_stand_in/test_sql_contract.py
+	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { \
+		echo "make test-bigquery needs PROJECT=... and DATASET=... (an existing dataset),"; \
+		echo "and application default credentials: gcloud auth application-default login."; exit 2; }
+	BIGQUERY_PROJECT=$(PROJECT) BIGQUERY_DATASET=$(DATASET) $(BIN)/python -m pytest \
+		tests/bigquery_stand_in/test_write_contract.py \
+		tests/bigquery_stand_in/test_rest_contract.py \
+		tests/bigquery_stand_in/test_sql_contract.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,11 +48,13 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.direct_run
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info demo.duckdb demo.duckdb.wal
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info \
+		demo.duckdb demo.duckdb.wal
 
 $(READY): requirements.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed, and $(PYTHON) is another one. Install it, or say PYTHON=/path/to/python3.11."; exit 1; }
+		{ echo "Python 3.11 is needed, and $(PYTHON) is another version."; \
+		echo "Install it, or give its path: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -14,10 +14,10 @@ setup(
         "apache-beam[gcp]==2.77.0",  # the pipeline itself and its runners
         "google-cloud-bigquery==3.47.0",  # tables, schema and queries of the BigQuery destination
         "pytest==9.2.0",  # users run the tests of the guarantee on their own machines
-        "confluent-kafka==2.16.1",  # librdkafka: reading exact offset ranges, the demo's embedded Kafka
-        "pyarrow==25.0.1",  # batches of columns between the steps, and on the way to the destination
+        "confluent-kafka==2.16.1",  # librdkafka: exact offset ranges, the demo's Kafka
+        "pyarrow==25.0.1",  # columns between the steps and to the destination
         "numpy==2.4.6",  # the index over fingerprints, offsets and buckets
-        "msgspec==0.22.0",  # JSON, every value judged on its own; compact reports
+        "msgspec==0.22.0",  # JSON, each value on its own; compact reports
         "duckdb==2.0.0",  # the embedded destination, and the SQL of its checks
     ],
     extras_require={

@@ -1,9 +1,7 @@
-"""How fast `run` is on DirectRunner, beside what the same machine can do at all. See
-benchmarks/README.md.
+"""How fast `run` is on DirectRunner, beside a bare consumer loop. See benchmarks/README.md.
 
 python -m benchmarks.direct_run [messages]: a real Kafka broker (Java 17, Maven), one topic of 8
-partitions, messages of about 250 bytes,
-2 % copies. Everything it prints comes from one run of it.
+partitions, messages of about 250 bytes, 2 % copies. Everything it prints comes from one run of it.
 """
 
 from __future__ import annotations
@@ -27,15 +25,16 @@ from tests.support.kafka_broker import KafkaBroker, running_broker
 
 PARTITIONS = 8
 PER_KEY_SHARE = 200
-"""per_key gets one message of so many: it does a few hundred a second."""
+"""per_key gets one message of so many, since it does only a few hundred a second."""
 
 _BATCH = 20_000
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One process: seconds on the wall, CPU seconds of all its threads, peak memory in bytes, the
-    summary that it printed.
+    """What one process took, and the summary that it printed.
+
+    seconds: wall clock. cpu: CPU seconds of all its threads. peak: memory in bytes.
     """
 
     seconds: float
@@ -99,7 +98,7 @@ def main(messages: int) -> None:
 
 
 def send(broker: KafkaBroker, topic: str, messages: int) -> float:
-    """Average bytes of a value."""
+    """Creates the topic, sends the messages, and returns the average size of a value in bytes."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[
         topic
@@ -117,7 +116,7 @@ def send(broker: KafkaBroker, topic: str, messages: int) -> float:
 
 
 def consume_bare(broker: KafkaBroker, messages: int) -> float:
-    """Seconds of a loop that reads every value and does nothing."""
+    """Seconds that a loop takes which reads every value and does nothing with it."""
     settings = {
         "bootstrap.servers": broker.bootstrap_servers,
         "group.id": "bare",
@@ -140,6 +139,7 @@ def run(
     *options: str,
     module: tuple[str, ...] = ("pipeline", "run"),
 ) -> Measured:
+    """Runs `run` on a topic as a process of its own. module: what `python -m` starts."""
     where = [
         f"--bootstrap_servers={broker.bootstrap_servers}",
         f"--topic={topic}",

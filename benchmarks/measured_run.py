@@ -1,9 +1,9 @@
-"""`payment-pipeline run` with a clock in each step: python -m benchmarks.measured_run FILE
-run-arguments... writes CPU seconds as JSON.
+"""`payment-pipeline run` with a CPU clock in each step.
 
-Steps of one stage are fused: each runs inside the loop that consumes the one before. So every
-generator is timed between its own `next` and its own `yield`, on the CPU clock of its thread, and
-what a step behind it needs is not counted twice.
+python -m benchmarks.measured_run FILE run-arguments... writes the CPU seconds of each step to FILE,
+as JSON. Steps of one stage are fused: each runs inside the loop that consumes the one before. So
+every generator is timed between its own `next` and its own `yield`, on the CPU clock of its thread,
+and the time of the steps behind it is not counted twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline import cli
 from pipeline.run import command as run_module
-from transforms.decode import decode_records as judge
+from transforms.decode import decode_records
 from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
 from transforms.deduplicate.sharded import DeduplicateSharded
 from transforms.read.partition_reader import PartitionReader
@@ -45,6 +45,7 @@ def measure(owner: Any, method: str, step: str) -> None:
 
 
 def timed_generator(inner: Iterator[Any], step: str) -> Iterator[Any]:
+    """The same items; only the time inside `next` is counted."""
     while True:
         started = time.thread_time()
         try:
@@ -57,8 +58,9 @@ def timed_generator(inner: Iterator[Any], step: str) -> Iterator[Any]:
 
 
 def measure_process(owner: Any, method: str, step: str) -> None:
-    """As `measure`, for what runs alone and in the destination's own threads: CPU of the whole
-    process.
+    """As `measure`, but the CPU seconds of the whole process.
+
+    For steps that run alone, and partly in threads of the destination.
     """
     original = getattr(owner, method)
 
@@ -74,15 +76,17 @@ def measure_process(owner: Any, method: str, step: str) -> None:
 
 
 def kafka_threads_before_close() -> None:
-    """librdkafka fetches, checks and decompresses in threads of its own; they end with the
-    consumer.
+    """Adds up the CPU seconds of librdkafka's threads just before a consumer is closed.
+
+    They fetch, verify checksums and decompress, and end with the consumer.
     """
     original = PartitionReader.close
 
     def close(self: PartitionReader) -> None:
         ticks = 0
         for task in Path("/proc/self/task").iterdir():
-            with suppress(OSError):  # it has ended meanwhile
+            # A thread may end meanwhile.
+            with suppress(OSError):
                 name, _, fields = (
                     task.joinpath("stat").read_text().partition("(")[2].rpartition(")")
                 )
@@ -95,6 +99,7 @@ def kafka_threads_before_close() -> None:
 
 
 def start_up_ends_with_the_first_read() -> None:
+    """Counts the CPU seconds until the first range is read as the step "start-up"."""
     original: Callable[..., Any] = ReadRange.setup
 
     def setup(self: ReadRange) -> None:
@@ -105,12 +110,13 @@ def start_up_ends_with_the_first_read() -> None:
 
 
 def main(output: str, arguments: list[str]) -> int:
+    """Returns the exit status of `run`."""
     start_up_ends_with_the_first_read()
     kafka_threads_before_close()
     measure(ReadRange, "process", "read")
-    measure(judge.Decoder, "decode", "decode")
-    measure(judge, "reject_untimely", "judge lateness")
-    measure(judge, "split_by_shard", "split by shard")
+    measure(decode_records.Decoder, "decode", "decode")
+    measure(decode_records, "reject_untimely", "judge lateness")
+    measure(decode_records, "split_by_shard", "split by shard")
     for dofn in (DeduplicateSharded, DeduplicatePerKey, SplitByKey):
         measure(dofn, "process", "deduplicate")
     measure(WriteRows, "process", "write")

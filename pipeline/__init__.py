@@ -1,3 +1,16 @@
-"""From argv to a running job."""
+"""From the command line to a finished run.
+
+In which order to read the code:
+
+1. pipeline/graph.py: the graph of a run on one page, with the step labels
+2. transforms/__init__.py: the steps, one room each; the file named like its label is the door
+3. pipeline/run/__init__.py: a run is a transaction of six steps; run/command.py calls them
+4. transforms/destinations/contract/: what a destination must be able to do
+5. pipeline/cli.py and pipeline/options/: from argv to a RunConfig
+6. pipeline/check/: how lost, doubled or altered rows are found
+7. transforms/stream/, with docs/streaming.md: the protocol of streaming
+
+docs/guarantees.md has the argument, with the same step numbers as pipeline/run/.
+"""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: which command, and which exit status its end has."""
+"""The command line: which command runs, and which exit status it ends with."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ commands:
   demo      all of it on this machine, with kills on the way
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
-exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped because the guarantee could not be kept, 4 unexpected error,
-130 interrupted by Ctrl-C
+exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped because the guarantee
+could not be kept, 4 unexpected error, 130 interrupted by Ctrl-C
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status. Never raises, except SystemExit after a --help."""
+    """Runs one command and returns its exit status. Raises nothing but SystemExit, after --help."""
     with interrupts_remembered():
         return _main(list(sys.argv[1:] if argv is None else argv))
 

@@ -1,9 +1,8 @@
-"""Ctrl-C: it stops a run cleanly wherever it comes, and waits where half of a step is the one thing
-nobody wants.
+"""Ctrl-C stops a run cleanly at any moment; a step that must not stop half way finishes first.
 
-A KeyboardInterrupt alone is not enough. Raised within a step of the graph, the runner wraps it into
-an error of its own; raised within a callback or an import, it may be swallowed. So the signal is
-remembered.
+A KeyboardInterrupt alone is not enough. Raised within a step of the graph, it is wrapped by the
+runner into another error; raised within a callback or an import, it may be swallowed. So the signal
+is also recorded.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ _came = threading.Event()
 
 @contextmanager
 def interrupts_remembered() -> Iterator[None]:
-    """Within the block SIGINT is remembered, beside the KeyboardInterrupt that it raises. Outside
-    the main thread it does nothing.
+    """Within the block SIGINT is recorded, and raises KeyboardInterrupt as usual.
+
+    Outside the main thread it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -36,20 +36,21 @@ def interrupts_remembered() -> Iterator[None]:
 
 
 def was_interrupted() -> bool:
-    """Whether SIGINT has come; whatever error followed is its consequence."""
+    """Whether SIGINT has come; an error after that is taken for its consequence."""
     return _came.is_set()
 
 
 def stop_if_interrupted() -> None:
-    """Raises KeyboardInterrupt if one has been swallowed."""
+    """Raises KeyboardInterrupt if SIGINT has come, also where the first one was swallowed."""
     if _came.is_set():
         raise KeyboardInterrupt
 
 
 @contextmanager
 def finish_before_interrupt() -> Iterator[None]:
-    """Holds SIGINT back until the block is done, then raises KeyboardInterrupt. Outside the main
-    thread it does nothing: signals go there.
+    """Holds SIGINT back until the block is done, then raises KeyboardInterrupt.
+
+    Outside the main thread it does nothing: Python delivers signals to the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -71,7 +72,6 @@ def finish_before_interrupt() -> Iterator[None]:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     _came.set()
-    logging.disable(
-        logging.CRITICAL
-    )  # the runner logs every step that the interrupt goes through as an error
+    # The runner logs an error for every step that the KeyboardInterrupt passes through.
+    logging.disable(logging.CRITICAL)
     raise KeyboardInterrupt

@@ -1,5 +1,6 @@
-"""What the plan asks the broker: which cluster, which topic, which offsets exist. Always fresh
-answers, never cached ones.
+"""What the driver asks the broker: cluster id, topic ids, partitions and their offsets.
+
+Every answer is fresh; none is cached.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_SECONDS: Final = 60.0
-"""How long a broker may stay silent before a run starts. While a run reads, it waits without end."""
+"""How long a broker may not answer before a run starts. A run that reads waits without limit."""
 
 _REQUEST_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
 
 _MOCK_CLUSTER: Final = "mockCluster"
-"""How librdkafka's mock cluster names itself. It never answers DescribeTopics, not even with a
-refusal.
-"""
+"""Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
 
 
 @dataclass(frozen=True)
 class TopicState:
-    """partitions: number -> (first offset, end offset). The end is the last stable offset: behind
-    it a transaction may still be open.
+    """One topic as the broker described it.
 
-    topic_id: Kafka's own id, None where the broker cannot tell (librdkafka's mock cluster).
-    asked_at_us: a moment before the broker was asked; what it says is true then or later.
+    topic_id: Kafka's own id, None where the broker has none (librdkafka's mock cluster).
+    partitions: number -> (first offset, end offset). The end is the last stable offset: records
+    behind it may belong to an open transaction.
+    asked_at_us: microseconds since 1970, before the request was sent, so never later than the
+    answer.
     """
 
     topic: str
@@ -58,7 +59,7 @@ class KafkaAdmin:
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: seconds."""
+        """patience_seconds: how long a broker may not answer. clock: monotonic, in seconds."""
         self._clock = clock
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
@@ -85,15 +86,16 @@ class KafkaAdmin:
         self._consumer.close()
 
     def cluster_id(self) -> str | None:
-        """Kafka's id of the cluster, to notice that the servers' name now leads to another one."""
+        """Kafka's id of the cluster, which shows when --bootstrap_servers leads to another one."""
         found: str | None = self._ask(
             "the cluster", lambda seconds: self._consumer.list_topics(timeout=seconds).cluster_id
         )
         return found
 
     def topic_state(self, topic: str, now_us: int) -> TopicState:
-        """now_us: the present moment. Raises GuaranteeError for an unknown topic, refused
-        credentials, or no answer in time.
+        """The topic's id, partitions and offsets. now_us: the present, microseconds since 1970.
+
+        Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time.
         """
         metadata = self._ask(
             f"topic {topic}",
@@ -102,8 +104,8 @@ class KafkaAdmin:
         if metadata.error is not None:
             raise GuaranteeError(
                 f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"
-                f" ({metadata.error.str()}). Create it, or correct"
-                " the name; if it was deleted, what was not read of it is lost."
+                f" ({metadata.error.str()}). Create it, or correct the name; if it was deleted,"
+                " what was not read of it is lost."
             )
         topic_id = self._topic_id(topic)
         offsets = {
@@ -112,10 +114,10 @@ class KafkaAdmin:
         return TopicState(topic, topic_id, offsets, now_us)
 
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
-        """Partition -> offset. A timestamp: the first record at or after it, the end where there is
-        none.
+        """Partition -> the offset where the first run begins.
 
-        Raises GuaranteeError where the broker cannot look up timestamps.
+        For a timestamp: the first record at or after it, or the end where there is none. Raises
+        GuaranteeError where the broker cannot look up timestamps.
         """
         if start.kind == EARLIEST:
             return {partition: low for partition, (low, _) in state.partitions.items()}
@@ -140,8 +142,9 @@ class KafkaAdmin:
         }
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Tells the group's offsets to Kafka, for lag monitors. Positions come from the ledger, so
-        a failure here is only logged.
+        """Commits the group's offsets, for lag monitors.
+
+        Positions come from the ledger, not from these offsets, so a failure is only logged.
         """
         offsets = [
             confluent_kafka.TopicPartition(topic, partition, offset)
@@ -151,8 +154,8 @@ class KafkaAdmin:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             _LOG.warning(
-                "the group's offsets could not be told to Kafka (%s); lag monitors show old ones,"
-                " nothing else is affected",
+                "the group's offsets could not be committed to Kafka (%s); lag monitors show old"
+                " ones, nothing else is affected",
                 error,
             )
 
@@ -185,16 +188,15 @@ class KafkaAdmin:
         return self._ask(f"topic {topic}", describe)
 
     def _ask(self, what: str, request: Callable[[float], _T]) -> _T:
-        """Repeats a request while the broker is away, for as long as the patience lasts."""
+        """Repeats a request while the broker does not answer, at most `patience_seconds` long."""
         waiting, asked = WaitLog(f"Kafka at {self._servers}, {what}"), self._clock()
         while True:
             try:
                 return request(_REQUEST_SECONDS)
             except KafkaException as error:
                 failed: KafkaError = error.args[0]
-            self._consumer.poll(
-                _PAUSE_SECONDS
-            )  # a broker that drops connections answers at once, every time
+            # Always a pause: where the broker drops connections, a request fails at once.
+            self._consumer.poll(_PAUSE_SECONDS)
             self._errors.remember(failed)
             self._errors.raise_if_final()
             if not (
@@ -210,8 +212,7 @@ class KafkaAdmin:
             if waited >= self._patience:
                 raise GuaranteeError(
                     f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s"
-                    f" ({failed.str()}). Start the broker, correct the"
-                    " address, or, where it wants TLS or SASL, set security.protocol and what"
-                    " belongs to it in the --consumer_config file. Nothing"
-                    " was read."
+                    f" ({failed.str()}). Start the broker, correct the address, or, where it wants"
+                    " TLS or SASL, set security.protocol and what belongs to it in the"
+                    " --consumer_config file. Nothing was read."
                 )

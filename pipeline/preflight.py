@@ -1,5 +1,6 @@
-"""`preflight`: finds out whether `run` with the same arguments could start, without writing a
-payment.
+"""`preflight`: finds out whether `run` with the same arguments could start.
+
+No payment is written.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from transforms.model.errors import GuaranteeError, UsageError
 
 
 def preflight_command(config: RunConfig) -> int:
-    """Prints what was found. 0: a run can start; 3: it would be refused. Tables are compared, not
-    created.
+    """Prints every result. 0: a run can start; 3: it would be refused.
+
+    Tables are compared with the schema, not created.
     """
     results = list(preflight(config))
     print_results(results, config.json)
@@ -28,7 +30,7 @@ def preflight_command(config: RunConfig) -> int:
 
 
 def preflight(config: RunConfig) -> Iterator[CheckResult]:
-    """One result for each thing that a run needs; what depends on a failed one is left out."""
+    """One result for each condition of a run; those that depend on a failed one are left out."""
     states: list[TopicState] = []
     cluster: list[str | None] = []
     yield _tried(
@@ -51,7 +53,8 @@ def _ask_kafka(config: RunConfig, states: list[TopicState], cluster: list[str | 
         cluster.append(admin.cluster_id())
         states += [admin.topic_state(topic, time.time_ns() // 1000) for topic in config.topics]
     partitions = sum(len(state.partitions) for state in states)
-    return f"{len(states)} topic(s), {partitions} partitions, {sum(high - low for s in states for low, high in s.partitions.values()):,} offsets"
+    offsets = sum(high - low for state in states for low, high in state.partitions.values())
+    return f"{len(states)} topic(s), {partitions} partitions, {offsets:,} offsets"
 
 
 def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult]:

@@ -15,9 +15,9 @@ DIRECT: Final = RunnerProfile(
         Refusal(
             "streaming",
             None,
-            "this runner fires event-time timers whatever the watermark, so ids would be forgotten"
-            " too early. Leave --streaming out: a bounded"
-            " run reads to the end of the topics, and can be repeated as often as wanted.",
+            "this runner fires event-time timers before the watermark reaches them, so ids would"
+            " expire too early. Leave --streaming out: a bounded run reads to the end of the"
+            " topics, and can be repeated as often as wanted.",
         ),
         Refusal(
             "direct_running_mode",

@@ -1,5 +1,6 @@
-"""What a runner may promise, and which of its options would break that. A combination that cannot
-keep the guarantee is refused.
+"""The profile of a runner: its name, and the options that it must refuse.
+
+A combination of runner and options that cannot keep the guarantee is refused.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Any
 
 
 class RunnerRefused(RuntimeError):
-    """The runner, or an option of it, cannot keep the guarantee: exit status 3. The message says
-    why and what to use instead.
+    """The runner, or an option of it, cannot keep the guarantee: exit status 3.
+
+    The message says why, and what to use instead.
     """
 
 
@@ -21,21 +23,24 @@ class UnknownRunner(ValueError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """An option's value that is refused: `value` None means any value that is not empty or false."""
+    """A refused value of an option. value: None means every value but empty and false."""
 
     option: str
     value: str | None
     reason: str
 
     def applies(self, options: Mapping[str, Any]) -> bool:
+        """Whether the options (name -> value) have the refused value."""
         given = options.get(self.option)
         return bool(given) if self.value is None else given == self.value
 
 
 @dataclass(frozen=True)
 class RunnerProfile:
-    """name: as the user says it; beam_runner: what Beam is told; refusals: options that this runner
-    must not have.
+    """One runner.
+
+    name: the value of --runner. beam_runner: the runner's name in Beam. refusals: values of options
+    that are refused with this runner.
     """
 
     name: str
@@ -43,8 +48,9 @@ class RunnerProfile:
     refusals: tuple[Refusal, ...]
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Raises RunnerRefused for options (name -> value, defaults included) that cannot keep the
-        guarantee.
+        """Raises RunnerRefused for a value that cannot keep the guarantee.
+
+        options: name -> value, defaults included.
         """
         for refusal in self.refusals:
             if refusal.applies(options):

@@ -8,17 +8,22 @@ from runners.direct import DIRECT
 from runners.profile import RunnerProfile, RunnerRefused, UnknownRunner
 
 _REFUSED: Final = {
-    "prismrunner": "a stateful bundle that takes longer than about 100 ms is split, and the rest of the same key runs beside it on a stale copy"
-    " of the state, so copies of a payment pass as payments. Use --runner=DirectRunner.",
-    "flinkrunner": "this version has no Flink profile yet, so nothing has shown that the guarantee holds there. Use --runner=DirectRunner.",
-    "portablerunner": "what runs behind a portable endpoint cannot be known, so no guarantee can be given. Use --runner=DirectRunner.",
-    "sparkrunner": "this version has no Spark profile yet, so nothing has shown that the guarantee holds there. Use --runner=DirectRunner.",
+    "prismrunner": "a stateful bundle that takes longer than about 100 ms is split, and the rest of"
+    " the same key runs beside it on a stale copy of the state, so copies of a payment pass as"
+    " payments. Use --runner=DirectRunner.",
+    "flinkrunner": "this version has no Flink profile yet, so nothing has shown that the guarantee"
+    " holds there. Use --runner=DirectRunner.",
+    "portablerunner": "what runs behind a portable endpoint cannot be known, so no guarantee can be"
+    " given. Use --runner=DirectRunner.",
+    "sparkrunner": "this version has no Spark profile yet, so nothing has shown that the guarantee"
+    " holds there. Use --runner=DirectRunner.",
 }
 
 
 def resolve(name: str) -> RunnerProfile:
-    """The profile of a runner, upper and lower case alike. Raises RunnerRefused with the reason, or
-    UnknownRunner.
+    """The profile of a runner; upper or lower case makes no difference.
+
+    Raises RunnerRefused with the reason, or UnknownRunner.
     """
     wanted = name.rpartition(".")[2].lower()
     if wanted in (DIRECT.name.lower(), DIRECT.beam_runner.lower()):

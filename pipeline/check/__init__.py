@@ -1,0 +1,1 @@
+"""`check`: was a row lost, doubled or altered? command.py runs all checks in order."""

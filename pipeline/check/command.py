@@ -1,4 +1,4 @@
-"""`check`: anyone can find out whether a row was lost, doubled or altered."""
+"""`check`: finds out whether a row was lost, doubled or altered."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any, Final, Protocol
 import pyarrow.compute as pc
 
 from pipeline.check.coordinates import check_coordinates
+from pipeline.check.health import check_health
 from pipeline.check.ledger import check_ledger, highest_event_times
-from pipeline.check.repeats import repeated_payments
 from pipeline.check.result import (
     FAILED,
     NOTED,
-    PASSED,
     PROOF_ROWS,
     CheckResult,
     expect_no_rows,
@@ -29,8 +28,8 @@ from pipeline.options.destination import (
     destination_of,
 )
 from pipeline.options.quantities import parse_share
-from transforms.destinations.contract.checks import Queryable, time_bounds
-from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, last_committed
+from transforms.destinations.contract.checks import Queryable
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
@@ -58,12 +57,11 @@ UNPROTECTED_COLUMNS: Final = {
     TOTALS: ("stream_epoch", "stream_offset"),
     RUNS: ("plan_time", "live_ids", "state_bytes", "repairs"),
 }
-"""What no check looks at, for the default schema: nothing that is added up or counted depends on
-it. Event times are protected to the minute. Values that are swapped between two rows of one table,
+"""Columns that no check looks at, for the default schema: no sum and no count depends on them.
+
+Event times are protected to the minute. Values that are swapped between two rows of one table,
 minute and currency leave every sum as it was.
 """
-
-_MEGABYTE: Final = 1_000_000
 
 
 class CheckedDestination(Queryable, Protocol):
@@ -108,8 +106,9 @@ def check_parser() -> Arguments:
 
 
 def check_command(argv: Sequence[str]) -> int:
-    """0: all passed, or nothing to check; 1: one failed. Raises UsageError, or GuaranteeError when
-    the file is in use.
+    """Prints every result. 0: all passed, or nothing to check; 1: at least one failed.
+
+    Raises UsageError, or GuaranteeError when the DuckDB file is in use.
     """
     given = check_parser().parse_strictly(argv)
     destination = destination_of(given, must_exist=True)
@@ -152,7 +151,7 @@ def check(
         )
         yield CheckResult("the ledger is one chain", NOTED if empty else FAILED, figure)
         return
-    yield from _health(destination, runs, day, max_duplicate_rate, max_state_mb)
+    yield from check_health(destination, runs, day, max_duplicate_rate, max_state_mb)
     yield from check_ledger(runs, highest_event_times(destination))
     yield from check_coordinates(destination, runs)
     yield expect_no_rows(
@@ -169,60 +168,11 @@ def check(
         )
 
 
-def _health(
-    destination: CheckedDestination,
-    runs: Sequence[RunRecord],
-    day: str | None,
-    max_duplicate_rate: float,
-    max_state_mb: float,
-) -> Iterator[CheckResult]:
-    """The three checks that users of the Spark job know."""
-    last = last_committed(runs)
-    small = last.state_bytes <= max_state_mb * _MEGABYTE
-    figure = f"{last.live_ids:,} ids in {last.state_bytes / _MEGABYTE:,.1f} MB, allowed {max_state_mb:g} MB (--max_state_mb)"
-    yield CheckResult("state size", PASSED if small else FAILED, figure)
-    questions, when = destination.checks, time_bounds(day)
-    (ids,) = destination.query(questions.distinct_ids, when).to_pylist()
-    if not ids["total"]:
-        yield CheckResult(
-            "COUNT(DISTINCT transaction_id) = COUNT(*)",
-            NOTED,
-            "nothing to check: no payment" + (f" on {day}" if day else ""),
-        )
-        return
-    # Over all days the figures tell whether an id repeats at all; those of one day cannot: the
-    # other payment may lie on another day.
-    repeats = []
-    if day is not None or ids["uniq"] != ids["total"]:
-        repeats = repeated_payments(
-            destination.query(questions.copies_of_repeated_ids, when), runs, **when
-        )
-    wrong = [row for row in repeats if not row["beyond_horizon"]]
-    figure = f"{ids['uniq']:,} ids, {ids['total']:,} rows"
-    yield CheckResult(
-        "COUNT(DISTINCT transaction_id) = COUNT(*)",
-        FAILED if wrong else PASSED,
-        figure,
-        wrong[:PROOF_ROWS],
-    )
-    if beyond := [row for row in repeats if row["beyond_horizon"]]:
-        yield CheckResult(
-            "ids that came again beyond the dedup horizon",
-            NOTED,
-            f"{len(beyond):,} payments",
-            beyond[:PROOF_ROWS],
-        )
-    (rate,) = destination.query(questions.duplicate_rate, when).to_pylist()
-    average = rate["average"]
-    figure = (
-        f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%} (--max_duplicate_rate)"
-    )
-    yield CheckResult("AVG(dup_count)", PASSED if average < max_duplicate_rate else FAILED, figure)
-
-
 def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
-    """A run in flight has written all tables or not yet the last one, the totals: either view may
-    be the one that adds up.
+    """Control totals against the rows of the tables, per window, outcome and currency.
+
+    The totals become visible last, so a run in flight may have committed them or not: the totals
+    must add up either with its rows or without them.
     """
     settings: dict[str, Any] = runs[-1].settings
     columns = settings["amount_column"], settings["currency_column"]
@@ -238,9 +188,12 @@ def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Itera
         "windows that do not add up",
     )
     if len(marked):
-        figure = f"{len(marked):,} windows have no complete totals: they were open when a streaming job began without a checkpoint"
+        figure = (
+            f"{len(marked):,} windows have no complete totals: they were open when a streaming job"
+            " began without a checkpoint"
+        )
         yield CheckResult(
-            "windows that nobody observed as a whole",
+            "windows without complete totals",
             NOTED,
             figure,
             found.filter(unobserved).slice(0, PROOF_ROWS).to_pylist(),

@@ -1,5 +1,7 @@
-"""Every coordinate below the committed position: in exactly one row, or in exactly one gap, and the
-ones that the reader delivered.
+"""Every offset below the committed position lies in exactly one row or exactly one gap.
+
+The rows are also compared with the number and the hash of the coordinates that the reader of each
+run delivered. A coordinate is (topic, partition, offset).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from transforms.model.tables import GAPS
 
 @dataclass
 class Findings:
-    """Per kind of failure: how many, and the first few."""
+    """Failures of one kind: how many, and the first few as rows of a proof."""
 
     what: str
     count: int = 0
@@ -36,7 +38,7 @@ class Findings:
     def add(
         self, topic: str, partition: int, offsets: NDArray[np.int64], **more: Iterable[Any]
     ) -> None:
-        """more: columns of the proof, with at least one value an offset."""
+        """more: further columns of the proof, with at least one value for each offset."""
         self.count += len(offsets)
         for offset, *values in zip(
             offsets[: PROOF_ROWS - len(self.proof)].tolist(), *more.values(), strict=False
@@ -54,8 +56,10 @@ class Findings:
 
 
 def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
-    """Judges the ranges of COMMITTED runs; those of a PREPARED run are in flight, anything else
-    should not be there.
+    """Five results: repeated, missing, overlapping, unread and undelivered coordinates.
+
+    The ranges of COMMITTED runs are checked. Those of a PREPARED run are in flight, so they may be
+    visible or not. A row or gap outside of both is a failure.
     """
     repeated, missing = (
         Findings("coordinates with more than one row"),
@@ -117,7 +121,10 @@ def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iter
 def _ranges(
     runs: Sequence[RunRecord], where: TopicPartition, status: str
 ) -> list[PartitionProgress]:
-    """Of COMMITTED runs in the order of the chain, so in the order of offsets."""
+    """The ranges of one partition that are not empty, in the order of the chain.
+
+    For COMMITTED runs that is the order of offsets.
+    """
     return [
         part
         for run in runs
@@ -137,8 +144,9 @@ def _bounds(ranges: Sequence[PartitionProgress]) -> tuple[NDArray[np.int64], NDA
 def _inside(
     offsets: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which offsets lie in one of the spans first .. last; they may overlap, and come sorted by
-    first.
+    """Which offsets lie in one of the spans first .. last.
+
+    Both ends are included. Spans may overlap, and are sorted by first.
     """
     if not len(first):
         return np.zeros(len(offsets), dtype=bool)
@@ -150,8 +158,9 @@ def _inside(
 def _in_gap_twice(
     offsets: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Rows that lie in a gap, and the starts of gaps that overlap the gap before; gaps come sorted
-    by their first offset.
+    """Offsets of rows that lie in a gap, and first offsets of gaps that overlap an earlier gap.
+
+    Gaps are sorted by first.
     """
     return np.concatenate(
         [
@@ -167,6 +176,7 @@ def _absent(
     last: NDArray[np.int64],
     part: PartitionProgress,
 ) -> NDArray[np.int64]:
+    """Offsets of the range that are neither in `present` nor in a gap first .. last."""
     covered = np.zeros(part.to_offset - part.from_offset, dtype=bool)
     covered[present - part.from_offset] = True
     begin, end = np.searchsorted(last, part.from_offset), np.searchsorted(first, part.to_offset)

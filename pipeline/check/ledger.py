@@ -1,5 +1,6 @@
-"""The ledger agrees with itself and with the tables: one chain, positions that continue, watermarks
-that are what the rows make them.
+"""The ledger agrees with itself and with the tables.
+
+One chain; positions continue where the run before ended; watermarks follow from the rows.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from transforms.destinations.contract.run_ledger import (
 from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import ROW_TABLES
 
-Place = tuple[str, str, int]
+RunPartition = tuple[str, str, int]
 """(run_id, topic, partition)."""
 
 
-def highest_event_times(destination: Queryable) -> dict[Place, int]:
-    """Microseconds, of payments and duplicates by the run that read them."""
+def highest_event_times(destination: Queryable) -> dict[RunPartition, int]:
+    """Highest event time (microseconds) of the payments and duplicates that each run has read."""
     found = destination.query(destination.checks.highest_event_times)
     return {
         (row["run_id"], row["kafka_topic"], row["kafka_partition"]): row["highest_us"]
@@ -31,8 +32,10 @@ def highest_event_times(destination: Queryable) -> dict[Place, int]:
     }
 
 
-def check_ledger(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Iterator[CheckResult]:
-    """`runs` is the chain as the destination has read it; a broken chain is found out there."""
+def check_ledger(
+    runs: Sequence[RunRecord], highest: Mapping[RunPartition, int]
+) -> Iterator[CheckResult]:
+    """One result. runs: the chain in its order; reading it has raised where it was broken."""
     problems = list(_problems(runs, highest))
     figure = (
         f"{len(problems):,} breaks"
@@ -44,7 +47,9 @@ def check_ledger(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Ite
     )
 
 
-def _problems(runs: Sequence[RunRecord], highest: Mapping[Place, int]) -> Iterator[dict[str, Any]]:
+def _problems(
+    runs: Sequence[RunRecord], highest: Mapping[RunPartition, int]
+) -> Iterator[dict[str, Any]]:
     before: dict[TopicPartition, PartitionProgress] = {}
     cluster_id, horizon_before = runs[0].cluster_id, 0
     for index, run in enumerate(runs):
@@ -88,7 +93,10 @@ def _partition_problems(
     part: PartitionProgress, before: PartitionProgress | None, run: RunRecord
 ) -> Iterator[str]:
     if part.records + part.gap_offsets != part.to_offset - part.from_offset:
-        yield f"{part.records} records and {part.gap_offsets} gaps do not fill offsets {part.from_offset} to {part.to_offset}"
+        yield (
+            f"{part.records} records and {part.gap_offsets} gaps do not fill offsets"
+            f" {part.from_offset} to {part.to_offset}"
+        )
     if before is None:
         return
     if part.from_offset != before.to_offset and (part.from_offset, part.to_offset) != (
@@ -106,8 +114,9 @@ def _watermark_problems(
     run: RunRecord,
     highest_us: int | None,
 ) -> Iterator[str]:
-    """A watermark is what it was, or what the clock of an idle partition made it at the start, or
-    what the rows make it.
+    """The watermark is the highest of: its start, and the highest event time less the horizon.
+
+    The start is the watermark of the run before, or follows the clock in an idle partition.
     """
     last = before.get((part.topic, part.partition))
     carried = [known.watermark for known in before.values() if known.watermark is not None]
@@ -121,7 +130,8 @@ def _watermark_problems(
         and part.to_offset == part.from_offset
         and part.start_watermark == last.watermark
     )
-    if not carried_on:  # the others are of a topic that the run did not name
+    # A partition of a topic that the run did not name is carried on unchanged.
+    if not carried_on:
         yield from _start_problems(part, least, run)
     if run.status != COMMITTED:
         return
@@ -134,7 +144,7 @@ def _watermark_problems(
         if mark is not None
     ]
     expected = max(reached, default=None)
-    # What made the watermark of a repaired run may be a record that was lost since.
+    # In a repaired run the record with the highest event time may have been lost since.
     repaired = (
         run.repairs is not None
         and part.watermark is not None
@@ -153,22 +163,28 @@ def _start_problems(part: PartitionProgress, least: int | None, run: RunRecord) 
         and least is not None
         and not least <= part.start_watermark <= _latest_start(least, run)
     ):
-        yield f"starts with the watermark {part.start_watermark} after {least}, planned at {run.plan_time}"
+        yield (
+            f"starts with the watermark {part.start_watermark} after {least},"
+            f" planned at {run.plan_time}"
+        )
 
 
 def _latest_start(least: int, run: RunRecord) -> int:
-    """An idle partition follows the clock, the horizon behind it."""
+    """An idle partition's watermark may follow the clock, less the dedup horizon."""
     return max(least, run.plan_time - _horizon(run))
 
 
 def _load_problems(run: RunRecord) -> Iterator[str]:
-    """What a run has taken for expired must be behind everything that it judged by."""
+    """Ids below the run's lowest watermark were not loaded, so no partition may start below it."""
     starts = [part.start_watermark for part in run.partitions if part.to_offset > part.from_offset]
     known = [mark for mark in starts if mark is not None]
     if run.lowest_watermark is not None and (
         len(known) < len(starts) or run.lowest_watermark > min(known, default=run.lowest_watermark)
     ):
-        yield f"ids before the watermark {run.lowest_watermark} were not loaded, but it judged by {starts}"
+        yield (
+            f"ids before the watermark {run.lowest_watermark} were not loaded, but it judged by"
+            f" {starts}"
+        )
 
 
 def _horizon(run: RunRecord) -> int:

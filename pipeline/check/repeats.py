@@ -1,10 +1,9 @@
-"""Second payments of an id: beyond the dedup horizon they are worth telling, within it they are
-what must never happen.
+"""Second payments of an id: a failure within the dedup horizon, a note beyond it.
 
-Judged here and not in SQL: which run came before which is known by following the chain, and
-BigQuery bounds the steps of a recursive query
-(https://cloud.google.com/bigquery/docs/recursive-ctes), while a chain has a record for every run
-there ever was.
+Computed here and not in SQL: the order of runs comes from following the chain of records, and
+BigQuery limits the iterations of a recursive query
+(https://cloud.google.com/bigquery/docs/recursive-ctes), while the chain has a record for every run
+ever made.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class _Copy:
-    """A row of payments or duplicates. run: place in the chain of the run that read it."""
+    """A row of payments or duplicates. run: index in the chain of the run that read it."""
 
     transaction_id: str
     run: int
@@ -48,17 +47,17 @@ class _Copy:
 def repeated_payments(
     copies: pa.Table, runs: Sequence[RunRecord], first_time: int, last_time: int
 ) -> list[dict[str, Any]]:
-    """One row, fit for a proof, for each payment with event time first_time .. last_time of an id
-    that had been paid for already.
+    """One row of a proof for each payment whose id had been accepted before.
 
-    copies: the answer to `copies_of_repeated_ids`; runs: the chain in its order. A payment is
-    `beyond_horizon` when the ids that its run had loaded did not hold it any more: the run's lowest
-    start watermark had passed the minute of the latest copy that earlier runs have seen.
+    copies: the answer to `copies_of_repeated_ids`; runs: the chain in its order; first_time and
+    last_time: event times in microseconds, both included. A payment is `beyond_horizon` when its
+    run did not load the id any more: the run's lowest start watermark had passed the minute of the
+    latest copy that earlier runs have seen.
     """
-    places = _Places(runs)
+    chain = _ChainIndex(runs)
     columns = (copies.column(name).to_pylist() for name in _COLUMNS)
     found = [
-        _Copy(transaction_id, places.of(*coordinate), is_payment, event_time_us, coordinate)
+        _Copy(transaction_id, chain.of(*coordinate), is_payment, event_time_us, coordinate)
         for transaction_id, is_payment, event_time_us, *coordinate in zip(*columns, strict=True)
     ]
     found.sort(key=lambda copy: (copy.transaction_id, copy.run, copy.coordinate))
@@ -68,7 +67,7 @@ def repeated_payments(
     return rows
 
 
-class _Places:
+class _ChainIndex:
     """Which run has read a coordinate: the one whose range starts last at or before it."""
 
     def __init__(self, runs: Sequence[RunRecord]) -> None:
@@ -83,8 +82,9 @@ class _Places:
         self._starts = {key: sorted(of_partition) for key, of_partition in starts.items()}
 
     def of(self, topic: str, partition: int, offset: int) -> int:
-        """Place in the chain; behind all of it for a coordinate that no run has read, which another
-        check reports.
+        """Index of the run in the chain; len(runs) for a coordinate that no run has read.
+
+        Another check reports such a coordinate.
         """
         starts = self._starts.get((topic, partition), [])
         before = bisect_right(starts, (offset, self._unread)) - 1
@@ -94,8 +94,9 @@ class _Places:
 def _judge(
     copies: Iterator[_Copy], runs: Sequence[RunRecord]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(event time, row) of the repeated payments among the copies of one id, which come in the
-    order of the chain.
+    """(event time in microseconds, row of the proof) of each repeated payment of one id.
+
+    copies: of that id, in the order of the chain.
     """
     payments_before = 0
     latest_before: int | None = None
@@ -104,7 +105,7 @@ def _judge(
         payments = [copy for copy in together if copy.is_payment]
         if payments_before or len(payments) > 1:
             run = runs[index] if index < len(runs) else None
-            beyond = len(payments) == 1 and _was_forgotten(latest_before, run)
+            beyond = len(payments) == 1 and _had_expired(latest_before, run)
             for copy in payments:
                 yield copy.event_time_us, _proof(copy, latest_before, beyond)
         payments_before += len(payments)
@@ -112,7 +113,8 @@ def _judge(
         latest_before = max(seen) if latest_before is None else max(latest_before, *seen)
 
 
-def _was_forgotten(latest_before: int | None, run: RunRecord | None) -> bool:
+def _had_expired(latest_before: int | None, run: RunRecord | None) -> bool:
+    """Whether the run no longer knew an id whose latest copy had this event time."""
     if latest_before is None or run is None or run.lowest_watermark is None:
         return False
     extra_retention = int(str(run.settings["extra_retention_us"]))

@@ -1,4 +1,4 @@
-"""What a check says: passed or failed, in which figures, and by which rows."""
+"""The result of a check: passed or failed, the figures, and rows that prove a failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 PASSED: Final = "passed"
 FAILED: Final = "FAILED"
 NOTED: Final = "noted"
-"""Worth telling, but no failure."""
+"""Worth reporting, but no failure."""
 
 PROOF_ROWS: Final = 5
 
@@ -28,7 +28,7 @@ class CheckResult:
 
 
 def expect_no_rows(name: str, found: pa.Table, what: str) -> CheckResult:
-    """`found` holds the offending rows."""
+    """Fails if there is a row in `found`. what: what these rows are, such as "differences"."""
     if not found.num_rows:
         return CheckResult(name, PASSED, f"no {what}")
     return CheckResult(
@@ -37,6 +37,7 @@ def expect_no_rows(name: str, found: pa.Table, what: str) -> CheckResult:
 
 
 def print_results(results: Sequence[CheckResult], as_json: bool) -> None:
+    """To standard output: one line a result, with the rows of its proof, or one JSON array."""
     if as_json:
         print(json.dumps([asdict(result) for result in results], default=str))
         return

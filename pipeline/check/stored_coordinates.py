@@ -1,5 +1,6 @@
-"""The coordinates that the tables hold, asked for once for all partitions and kept as runs until a
-partition is looked at.
+"""The coordinates that the tables hold, read by one query for all partitions.
+
+They are kept as runs of consecutive offsets, and expanded one partition at a time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _PARTITION: Final = ["kafka_topic", "kafka_partition"]
 
 
 class StoredCoordinates:
-    """Memory: 40 bytes for each run of offsets, and the offsets of the one partition that is looked
-    at.
+    """Coordinates and gaps of all partitions.
+
+    Memory: 40 bytes for each run of offsets, and the offsets of the one partition in use.
     """
 
     def __init__(self, destination: Queryable) -> None:
@@ -34,18 +36,18 @@ class StoredCoordinates:
         self._repeated: dict[TopicPartition, pa.Table] = {}
         lengths = pc.add(pc.subtract(runs.column("last_offset"), runs.column("first_offset")), 1)
         if pc.any(pc.not_equal(runs.column("n"), lengths)).as_py():
-            # Only then: on a service that bills what a query reads, a second look at every
-            # coordinate costs as much as the first.
+            # Only when there is one: BigQuery bills the bytes that a query reads, and this query
+            # reads every coordinate a second time.
             self._repeated = _by_partition(
                 destination.query(questions.repeated_coordinates), "kafka_offset"
             )
 
     def partitions(self) -> set[TopicPartition]:
-        """Those with a row or a gap."""
+        """The partitions with a row or a gap."""
         return self._runs.keys() | self._gaps.keys()
 
     def offsets(self, where: TopicPartition) -> NDArray[np.int64]:
-        """Sorted, a repeated one as often as it has rows."""
+        """Offsets that have a row, sorted; an offset with several rows comes as often."""
         first, last = _columns(self._runs.get(where), "first_offset", "last_offset")
         offsets = expand_runs(first, last)
         if where not in self._repeated:
@@ -56,13 +58,10 @@ class StoredCoordinates:
         return np.repeat(offsets, rows)
 
     def repeated(self, where: TopicPartition) -> tuple[NDArray[np.int64], list[str]]:
-        """Coordinates with several rows, sorted, and for each the names of the tables that hold
-        them.
-        """
+        """Sorted offsets with several rows, and for each the names of the tables that hold them."""
         found = self._repeated.get(where)
-        return _columns(found, "kafka_offset")[0], found.column(
-            "tables"
-        ).to_pylist() if found else []
+        holders: list[str] = [] if found is None else found.column("tables").to_pylist()
+        return _columns(found, "kafka_offset")[0], holders
 
     def gaps(self, where: TopicPartition) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(first, last) of the rows of offset_gaps, sorted by first."""

@@ -1,5 +1,6 @@
-"""`demo`: 200,000 payments through an embedded Kafka, with copies, late, future and broken
-messages, and a pipeline that is killed twice.
+"""`demo`: 200,000 messages through an embedded Kafka, and a pipeline that is killed twice.
+
+Among the payments are copies, late, future and broken messages.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _COPIES_OF_ONE: Final = 10
 
 
 def demo_command(argv: Sequence[str]) -> int:
-    """0 when every figure is as it must be, 1 when one is off. Raises UsageError."""
+    """0 when the figures in the tables are those of what was sent, else 1. Raises UsageError."""
     parser = plain_parser(
         "payment-pipeline demo",
         "Payments through an embedded Kafka, killed on the way, each exactly one row.",
@@ -55,7 +56,7 @@ def demo_command(argv: Sequence[str]) -> int:
 
 
 class Demo:
-    """What was sent, and what the pipeline made of it."""
+    """Sends messages, runs and kills the pipeline, and compares the tables with what was sent."""
 
     def __init__(self, servers: str, destination: DemoDestination) -> None:
         self._servers = servers
@@ -161,11 +162,8 @@ class Demo:
         self._good &= self._call(*self._run_arguments()) == 0
 
     def _show_rows(self, what: str) -> None:
-        print(
-            f"{what}: "
-            + ", ".join(f"{name} {self._destination.count(name):,}" for name in _TABLES),
-            flush=True,
-        )
+        rows = ", ".join(f"{name} {self._destination.count(name):,}" for name in _TABLES)
+        print(f"{what}: {rows}", flush=True)
 
     def _run_arguments(self) -> list[str]:
         where = [
@@ -176,12 +174,13 @@ class Demo:
         return ["run", *where, f"--max_records_per_run={MESSAGES // 4}"]
 
     def _call(self, *arguments: str) -> int:
-        """Runs a command with its output in sight."""
+        """Runs a command that prints to this terminal, and returns its exit status."""
         return subprocess.run(
             [sys.executable, "-m", "pipeline", *arguments], check=False
         ).returncode
 
     def _killed_run(self, point: str, count: int) -> None:
+        """Kills a run after the `count`-th call of the point (pipeline/demo/victim.py)."""
         command = [
             sys.executable,
             "-m",
@@ -209,7 +208,7 @@ def _say(text: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Two digits are enough for the demo's amounts."""
+    """A decimal with two digits, enough for the demo's amounts; other values unchanged."""
     return value.quantize(Decimal("0.01")) if isinstance(value, Decimal) else value
 
 

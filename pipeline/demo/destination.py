@@ -1,5 +1,6 @@
-"""Where the demo's tables are: a DuckDB file in the current folder, or BigQuery's stand-in as a
-process of its own.
+"""Where the demo's tables are: a DuckDB file in the current folder, or a stand-in for BigQuery.
+
+The stand-in is a process of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _START_SECONDS: Final = 30.0
 
 @dataclass(frozen=True)
 class DemoDestination:
-    """arguments: what `run` and `check` are told. closing: lines for the end, where the tables are
+    """A destination, and how the demo speaks of it.
+
+    arguments: those of `run` and `check`. closing: lines printed at the end: where the tables are
     and what to try.
     """
 
@@ -42,7 +45,7 @@ class DemoDestination:
     closing: tuple[str, ...]
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows by name. Tables stand in braces: `SELECT COUNT(*) AS n FROM {payment_transactions}`."""
+        """Rows as dicts. Write tables in braces: `SELECT ... FROM {payment_transactions}`."""
         with self.destination as opened:
             rows: list[dict[str, Any]] = opened.query(sql.format_map(_Names(opened))).to_pylist()
             return rows
@@ -56,6 +59,8 @@ class DemoDestination:
 
 
 class _Names(dict[str, str]):
+    """The name in braces -> the table's name in the destination's SQL."""
+
     def __init__(self, destination: Destination) -> None:
         super().__init__()
         self._destination = destination
@@ -70,7 +75,7 @@ class _Names(dict[str, str]):
 
 @contextmanager
 def demo_destination(kind: str) -> Iterator[DemoDestination]:
-    """Raises UsageError for a file of somebody else's, or where the stand-in is missing."""
+    """Raises UsageError for a file that the demo did not make, or without the stand-in."""
     if kind == DUCKDB:
         yield _in_a_file()
         return
@@ -89,8 +94,6 @@ def demo_destination(kind: str) -> Iterator[DemoDestination]:
             closing=(
                 "The tables were in a stand-in for BigQuery, which ends here. With a project of"
                 " yours:",
-            )
-            + (
                 "  payment-pipeline preflight --destination=bigquery:PROJECT.DATASET"
                 " --bootstrap_servers=... --topic=...",
             ),
@@ -98,7 +101,7 @@ def demo_destination(kind: str) -> Iterator[DemoDestination]:
 
 
 def _in_a_file() -> DemoDestination:
-    """An empty file that says whose it is."""
+    """A new DuckDB file, marked by a table so that the next demo may replace it."""
     path = Path(FILE)
     if path.exists() and not _is_ours():
         raise UsageError(
@@ -109,10 +112,8 @@ def _in_a_file() -> DemoDestination:
         Path(left).unlink(missing_ok=True)
     with duckdb.connect(FILE) as fresh:
         fresh.execute(f"CREATE TABLE {_MARK} AS SELECT 'the next demo replaces this file' AS note")
-    tries = [
-        f"""  {sys.executable} -c "import duckdb; duckdb.connect('{FILE}').sql('{query}').show()\""""
-        for query in _QUERIES
-    ]
+    shown = "import duckdb; duckdb.connect('{}').sql('{}').show()"
+    tries = [f'  {sys.executable} -c "{shown.format(FILE, query)}"' for query in _QUERIES]
     closing = (f"The tables are in {path.resolve()} (the next demo replaces it). Try:", *tries)
     return DemoDestination(
         (f"--destination=duckdb:{FILE}",), open_destination(f"duckdb:{FILE}"), closing
@@ -133,8 +134,10 @@ def _is_ours() -> bool:
 
 @contextmanager
 def _stand_in(folder: Path) -> Iterator[dict[str, str]]:
-    """It belongs to the tests, so it is there in a checkout only. In a session of its own: killing
-    a run's group does not reach it.
+    """Starts the stand-in for BigQuery, and yields its endpoints once it is ready.
+
+    It is part of the tests, so only a source checkout has it. It has a session of its own, so that
+    it survives when the process group of a run is killed.
     """
     root = Path(__file__).parents[2]
     if not (root / "tests" / "bigquery_stand_in").is_dir():
@@ -163,7 +166,7 @@ def _stand_in(folder: Path) -> Iterator[dict[str, str]]:
             time.sleep(0.05)
         yield json.loads(ready.read_text())
     finally:
-        process.kill()  # it keeps nothing
+        process.kill()  # it keeps nothing on disk
         process.wait(10)
 
 

@@ -1,8 +1,8 @@
 """librdkafka's mock cluster as a process of its own: enough Kafka for a demo, without Java.
 
 `python -m pipeline.demo.embedded_kafka` prints its address and ends when its standard input does.
-It has 4 partitions a topic and keeps 5 MiB of each in memory; it knows no transactions, no
-timestamps look-up and no topic ids.
+It has 4 partitions a topic and keeps 5 MiB of each in memory. It has no transactions, no look-up of
+offsets by timestamp and no topic ids.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from confluent_kafka import Producer
 
 @contextmanager
 def embedded_kafka() -> Iterator[str]:
-    """Its bootstrap servers, for as long as the block lasts; in a session of its own, so that
-    killing a run's group does not reach it.
+    """Runs it for as long as the block lasts, and yields its bootstrap servers.
+
+    It has a session of its own, so that it survives when the process group of a run is killed.
     """
     command = [sys.executable, "-m", "pipeline.demo.embedded_kafka"]
     process = subprocess.Popen(

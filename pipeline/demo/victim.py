@@ -1,5 +1,4 @@
-"""A `run` that halts at a chosen point and says so, for the demo to kill it there: kill -9 is the
-demo's, the point has to be exact.
+"""A `run` that halts at an exact point and prints that it is there, so that the demo can kill it.
 
 `python -m pipeline.demo.victim append|commit N run --topic=...`
 """
@@ -24,7 +23,7 @@ _POINTS: Final[dict[str, list[tuple[Any, str]]]] = {
 
 
 def halt_after(point: str, count: int) -> None:
-    """The `count`-th call of the point does its work, prints REACHED and never returns."""
+    """The `count`-th call of the point does its work, prints REACHED and does not return."""
     calls = 0
 
     def halting(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,4 @@
-"""Argument parsing that ends in a UsageError: every unknown or malformed flag is wrong usage, never
-a log line.
-"""
+"""Strict argument parsing: an unknown or malformed flag raises UsageError."""
 
 from __future__ import annotations
 
@@ -13,13 +11,12 @@ from transforms.model.errors import UsageError
 
 
 class Arguments(argparse.ArgumentParser):
-    """An ArgumentParser without abbreviations that raises UsageError instead of leaving the
-    process.
-    """
+    """An ArgumentParser that raises UsageError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """argparse's own words are kept but for one: of a flag that takes no value it says that it
-        "ignored" one.
+        """Raises UsageError with argparse's message.
+
+        One phrase is replaced: a flag that takes no value does not "ignore" one, it is refused.
         """
         message = message.replace("ignored explicit argument", "takes no value, but got")
         raise UsageError(f"{message}. See `{self.prog} --help`.")
@@ -40,7 +37,7 @@ class Arguments(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but not the absence of one."""
+    """Shows the default of an option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return (
@@ -49,13 +46,14 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def plain_parser(prog: str, description: str) -> Arguments:
+    """The parser of a command that needs no Beam. Flags may not be abbreviated."""
     return Arguments(
         prog=prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter
     )
 
 
 def required(namespace: argparse.Namespace, name: str, example: str) -> str:
-    """The value of a flag that must be given."""
+    """The value of a flag that must be given. Raises UsageError without it."""
     value = getattr(namespace, name)
     if not value:
         raise UsageError(f"--{name} is missing. Give it, such as --{name}={example}.")
@@ -63,6 +61,7 @@ def required(namespace: argparse.Namespace, name: str, example: str) -> str:
 
 
 def one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
+    """The value, if it is allowed. Raises UsageError naming the flag and what is allowed."""
     if value not in allowed:
         raise UsageError(f"--{flag}={value}: allowed are {' and '.join(allowed)}.")
     return value

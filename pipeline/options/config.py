@@ -1,4 +1,4 @@
-"""Everything that a run was told, in one frozen object."""
+"""The configuration of a run, as one frozen object."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ TIMESTAMP = "timestamp"
 
 @dataclass(frozen=True)
 class Start:
-    """Where the first run begins. kind: earliest, latest or timestamp; timestamp_ms: milliseconds
-    since 1970, of Kafka's record timestamp.
+    """Where the first run begins.
+
+    kind: earliest, latest or timestamp. timestamp_ms: Kafka's record timestamp, milliseconds since
+    1970.
     """
 
     kind: str
@@ -30,10 +32,12 @@ class Start:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Times in microseconds; idle_timeout_us None: never.
+    """Every setting of a run, checked. Durations in microseconds.
 
-    destination_options: see transforms/destinations/__init__.py.
-    reject_records: offsets per (topic, partition). consumer_config prints without its secrets."""
+    idle_timeout_us: None means never. destination_options: the further arguments of
+    open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
+    without its secrets.
+    """
 
     bootstrap_servers: str
     topics: tuple[str, ...]

@@ -1,5 +1,6 @@
-"""`--consumer_config`: librdkafka settings from a properties file, less those that would break the
-guarantee.
+"""`--consumer_config`: librdkafka settings from a properties file.
+
+Settings that would break the guarantee are refused.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from transforms.model.errors import UsageError
 DEFAULT_GROUP: Final = "payment-pipeline"
 
 _OWNED: Final = {
-    "auto.offset.reset": "deleted records would be jumped over silently; lost offsets must stop the run",
-    "enable.auto.commit": "positions live in the destination's ledger; group offsets are told to Kafka after the commit",
+    "auto.offset.reset": "deleted records would be skipped silently; lost offsets stop the run",
+    "enable.auto.commit": "positions live in the destination's ledger; the group's offsets are"
+    " committed to Kafka after the run",
     "enable.auto.offset.store": "positions live in the destination's ledger",
     "isolation.level": "aborted transactions are not payments; reading is always read_committed",
     "enable.partition.eof": "the end of a range is taken from the plan",
@@ -31,7 +33,7 @@ _SECRET: Final = re.compile(
 
 
 class ConsumerConfig(dict[str, str]):
-    """librdkafka's names and values. Printing one never shows a secret."""
+    """librdkafka's names and values. Printing it does not show secrets."""
 
     def __repr__(self) -> str:
         return repr(
@@ -58,7 +60,7 @@ def load_consumer_config(
     config["bootstrap.servers"] = bootstrap_servers
     config["group.id"] = group_id or DEFAULT_GROUP
     try:
-        # It connects in the background; whether somebody answers is found out, and told, later.
+        # This checks names and values only: the client connects in the background, later.
         Consumer({"log_level": 0, **config}).close()
     except KafkaException as error:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The options that say where the tables are: the same words for every command."""
+"""The options that say where the tables are, the same for every command."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 
 def add_destination_arguments(parser: Any) -> None:
-    """--destination, and what only BigQuery needs beside it. Beam declares
-    --impersonate_service_account; a command without Beam does itself.
+    """Declares --destination and the options of BigQuery.
+
+    --impersonate_service_account is Beam's; a command without Beam calls add_impersonation.
     """
     add = parser.add_argument
     add(
@@ -67,7 +68,7 @@ def add_destination_arguments(parser: Any) -> None:
 
 
 def add_impersonation(parser: Any) -> None:
-    """In Beam's words."""
+    """Declares --impersonate_service_account under the name that Beam gives it."""
     parser.add_argument(
         "--impersonate_service_account",
         metavar="ACCOUNT",
@@ -76,8 +77,9 @@ def add_impersonation(parser: Any) -> None:
 
 
 def destination_options(given: Any) -> dict[str, Any]:
-    """Arguments of open_destination beside the URL. Raises UsageError for one that does not belong
-    to the kind of destination.
+    """The arguments of open_destination beside the URL.
+
+    Raises UsageError for an option that this kind of destination does not have.
     """
     if not required(given, "destination", "duckdb:payments.duckdb").startswith("bigquery:"):
         for flag, default in _DEFAULTS.items():
@@ -100,6 +102,6 @@ def destination_options(given: Any) -> dict[str, Any]:
 
 
 def destination_of(given: Any, must_exist: bool = False) -> Destination:
-    """The destination that the arguments name, not yet opened. Raises UsageError naming the flag."""
+    """The destination that the arguments name, not yet open. Raises UsageError naming the flag."""
     options = destination_options(given)
     return open_destination(given.destination, must_exist, **options)

@@ -1,5 +1,6 @@
-"""The options of `run`, beside all of Beam's. Values arrive as text and are judged in
-run_config.py, where a message can name the fix.
+"""The options of `run`, beside all of Beam's.
+
+Values stay text here; run_config.py checks them, where a message can name the fix.
 """
 
 from __future__ import annotations

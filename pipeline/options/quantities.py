@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: 1h, 90s, 8MiB."""
+"""Durations, sizes and numbers of the command line: 1h, 90s, 8MiB, 0.02."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parse_duration(flag: str, text: str, least_us: int = 0) -> int:
 
 
 def format_duration(micros: int) -> str:
-    """The inverse of `parse_duration`, in its largest whole unit."""
+    """The inverse of `parse_duration`: microseconds as text, in the largest unit that is whole."""
     unit = next(
         unit
         for unit in ("d", "h", "m", "s", "ms")

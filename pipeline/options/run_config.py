@@ -1,4 +1,4 @@
-"""From the arguments of `run` to a RunConfig; everything is judged before anything starts."""
+"""From the arguments of `run` to a RunConfig; every value is checked before anything starts."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ _COORDINATE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
 class _RunArguments(Arguments, _BeamArgumentParser):
-    """Beam's options need Beam's kind of parser."""
+    """Beam's options can be added to Beam's own kind of parser only."""
 
 
 def run_parser() -> Arguments:
-    """Our options first, then every option of Beam's."""
+    """Our options first, then every option of Beam."""
     parser = _RunArguments(
         prog="payment-pipeline run",
-        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=URL [options]",
-        description="Reads payments from Kafka, from the last committed position to the end of the topics, and writes each exactly once."
-        " --bootstrap_servers and --runner (DirectRunner) are Beam's own options.",
+        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=URL"
+        " [options]",
+        description="Reads payments from Kafka, from the last committed position to the end of the"
+        " topics, and writes each exactly once. --bootstrap_servers and --runner (DirectRunner) are"
+        " Beam's own options.",
         allow_abbrev=False,
         formatter_class=HelpFormatter,
     )
@@ -54,7 +56,7 @@ def run_parser() -> Arguments:
 
 
 def run_config(argv: Sequence[str]) -> RunConfig:
-    """Raises UsageError or GuaranteeError, naming the flag, its value, what is allowed and the fix."""
+    """Raises UsageError or GuaranteeError: the flag, its value, what is allowed, and the fix."""
     given = run_parser().parse_strictly(argv)
     try:
         profile = resolve(given.runner)
@@ -120,8 +122,9 @@ def _record_size(text: str, most: int | None) -> int:
 
 
 def parse_start(text: str) -> Start:
-    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time, rounded up to Kafka's
-    milliseconds. Raises UsageError.
+    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time. Raises UsageError.
+
+    The time is rounded up to Kafka's milliseconds.
     """
     if text in (EARLIEST, LATEST):
         return Start(text)
@@ -131,7 +134,8 @@ def parse_start(text: str) -> Start:
             moment = -(-parse_timestamp(time) // 1000)
         except (NotATime, TimeOutOfRange):
             moment = -1
-        if moment >= 0:  # Kafka takes negative ones for its own words: -1 means latest
+        # Kafka reads negative timestamps as special values: -1 means latest.
+        if moment >= 0:
             return Start(TIMESTAMP, moment)
     raise UsageError(
         f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC"
@@ -155,7 +159,7 @@ def parse_coordinates(text: str | None) -> dict[TopicPartition, tuple[int, ...]]
 
 
 class _Group:
-    """An argument group that also takes Beam's value providers, which argparse knows nothing of."""
+    """An argument group that also takes Beam's value providers, which argparse does not have."""
 
     def __init__(self, parser: _RunArguments, title: str) -> None:
         self._group = parser.add_argument_group(title)

@@ -1,0 +1,1 @@
+"""`produce`: sends generated payments to a topic. command.py is the command."""

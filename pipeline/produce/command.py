@@ -77,7 +77,10 @@ def produce_parser() -> Arguments:
 
 
 def produce_command(argv: Sequence[str]) -> int:
-    """Raises UsageError, or GuaranteeError when the broker does not take the messages."""
+    """Sends the messages and returns 0.
+
+    Raises UsageError, or GuaranteeError when the broker does not acknowledge the messages.
+    """
     given = produce_parser().parse_strictly(argv)
     servers, topic = (
         required(given, "bootstrap_servers", "localhost:9092"),
@@ -110,8 +113,9 @@ def produce_command(argv: Sequence[str]) -> int:
 
 
 class KafkaSender:
-    """A producer that knows whether everything was taken. Use as a context manager: leaving it
-    waits for the broker.
+    """A producer that raises GuaranteeError unless every message is acknowledged.
+
+    Use it as a context manager: leaving it waits for the broker.
     """
 
     def __init__(self, connection: dict[str, str]) -> None:
@@ -144,11 +148,12 @@ class KafkaSender:
         if left:
             raise GuaranteeError(
                 f"--bootstrap_servers={self._servers}: {left} messages were not taken within"
-                f" {_FLUSH_SECONDS:.0f} s. Start the broker or correct"
-                " the address; some messages may have been sent."
+                f" {_FLUSH_SECONDS:.0f} s. Start the broker or correct the address; some messages"
+                " may have been sent."
             )
 
     def send(self, topic: str, messages: Iterable[GeneratedMessage]) -> None:
+        """Queues the messages; waits while the queue is full. Raises GuaranteeError."""
         for message in messages:
             while True:
                 try:

@@ -1,5 +1,6 @@
-"""Payments as a payment system would send them: with copies, late, future and broken messages. The
-same seed and start give the same messages.
+"""Payments as a payment system would send them: with copies, late, future and broken messages.
+
+The same seed and start time give the same messages.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ _BROKEN: Final[tuple[bytes | None, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class GeneratedMessage:
-    """kind: payment, copy (of an earlier payment), late, future or invalid. The last three are None
-    where invalid.
+    """A Kafka message, and what it stands for.
+
+    kind: payment, copy (of an earlier payment), late, future or invalid. transaction_id, amount and
+    currency: None where the kind is invalid.
     """
 
     key: bytes
@@ -64,8 +67,7 @@ class GeneratedMessage:
 
 
 class MessageGenerator:
-    """Event times rise by one millisecond a message, from start_time_us (microseconds since 1970)
-    on.
+    """Messages whose event times rise by one millisecond each.
 
     A copy repeats one of the last 10,000 payments byte by byte, half of the time with another key,
     so that it may go to another partition. A late message lies six hours behind; it is late for a
@@ -82,7 +84,10 @@ class MessageGenerator:
         invalid_rate: float = 0.0,
         future_rate: float = 0.0,
     ) -> None:
-        """Rates are shares of all messages. Raises UsageError when they add up to more than 1."""
+        """start_time_us: microseconds since 1970. Rates are shares of all messages, from 0 to 1.
+
+        Raises UsageError when the rates add up to more than 1.
+        """
         bounds = [
             duplicate_rate,
             duplicate_rate + late_rate,
@@ -94,8 +99,7 @@ class MessageGenerator:
                 f"the rates of copies, late and invalid messages add up to {self._bounds[-1]}; at"
                 " most 1 is possible. Lower one."
             )
-        # The start time is part of it: whoever sends a second time sends other payments, unless
-        # told the same start.
+        # The start time is part of the seed, so that a later call sends other payments.
         self._random = random.Random(f"{seed} {start_time_us}")
         self._prefix = f"{self._random.getrandbits(32):08x}"
         self._time_us = start_time_us
@@ -144,8 +148,9 @@ class MessageGenerator:
         text = f'"{amount}"' if bits & 1 else amount
         currency = _CURRENCIES[bits % 5]
         value = (
-            f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":{text},"currency":"{currency}",'
-            f'"payer_id":"payer-{bits >> 40:016d}","payee_id":"payee-{bits % 9973:016d}","status":"AUTHORIZED",'
+            f'{{"transaction_id":"{transaction_id}","event_time":"{time}","amount":{text},'
+            f'"currency":"{currency}","payer_id":"payer-{bits >> 40:016d}",'
+            f'"payee_id":"payee-{bits % 9973:016d}","status":"AUTHORIZED",'
             f'"payment_method":"{_METHODS[bits % 4]}"}}'
         ).encode()
         return GeneratedMessage(

@@ -216,7 +216,7 @@ def test_an_unknown_destination_is_wrong_usage(capsys) -> None:
         (["--runner=FlinkRunner"], "no Flink profile yet"),
         (["--runner=SparkRunner"], "no Spark profile yet"),
         (["--runner=PortableRunner"], "no guarantee can be given"),
-        (["--streaming"], "fires event-time timers whatever the watermark"),
+        (["--streaming"], "fires event-time timers before the watermark reaches them"),
         (["--direct_running_mode=multi_processing"], "only one process can open a DuckDB file"),
         (["--direct_running_mode=multi_threading"], "share one interpreter lock"),
     ],

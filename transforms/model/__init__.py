@@ -1,0 +1,4 @@
+"""The words that all steps share: elements, tables, schema, coordinates, fingerprints, totals.
+
+Nothing here imports another room.
+"""

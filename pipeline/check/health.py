@@ -1,0 +1,75 @@
+"""The health checks that users know from the Spark job: state size, unique ids, duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from pipeline.check.repeats import repeated_payments
+from pipeline.check.result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult
+from transforms.destinations.contract.checks import Queryable, time_bounds
+from transforms.destinations.contract.run_ledger import RunRecord, last_committed
+
+_MEGABYTE: Final = 1_000_000
+
+
+def check_health(
+    destination: Queryable,
+    runs: Sequence[RunRecord],
+    day: str | None,
+    max_duplicate_rate: float,
+    max_state_mb: float,
+) -> Iterator[CheckResult]:
+    """runs: the chain in its order, not empty. day: event times of YYYY-MM-DD (UTC); None: all."""
+    yield _state_size(last_committed(runs), max_state_mb)
+    when = time_bounds(day)
+    (ids,) = destination.query(destination.checks.distinct_ids, when).to_pylist()
+    if not ids["total"]:
+        yield CheckResult(
+            "COUNT(DISTINCT transaction_id) = COUNT(*)",
+            NOTED,
+            "nothing to check: no payment" + (f" on {day}" if day else ""),
+        )
+        return
+    # Over all days the two counts show whether an id repeats at all; those of one day do not: the
+    # other payment may lie on another day.
+    repeats = []
+    if day is not None or ids["uniq"] != ids["total"]:
+        repeats = repeated_payments(
+            destination.query(destination.checks.copies_of_repeated_ids, when), runs, **when
+        )
+    wrong = [row for row in repeats if not row["beyond_horizon"]]
+    yield CheckResult(
+        "COUNT(DISTINCT transaction_id) = COUNT(*)",
+        FAILED if wrong else PASSED,
+        f"{ids['uniq']:,} ids, {ids['total']:,} rows",
+        wrong[:PROOF_ROWS],
+    )
+    if beyond := [row for row in repeats if row["beyond_horizon"]]:
+        yield CheckResult(
+            "ids that came again beyond the dedup horizon",
+            NOTED,
+            f"{len(beyond):,} payments",
+            beyond[:PROOF_ROWS],
+        )
+    yield _duplicate_rate(destination, when, max_duplicate_rate)
+
+
+def _state_size(last: RunRecord, max_state_mb: float) -> CheckResult:
+    figure = (
+        f"{last.live_ids:,} ids in {last.state_bytes / _MEGABYTE:,.1f} MB,"
+        f" allowed {max_state_mb:g} MB (--max_state_mb)"
+    )
+    small = last.state_bytes <= max_state_mb * _MEGABYTE
+    return CheckResult("state size", PASSED if small else FAILED, figure)
+
+
+def _duplicate_rate(
+    destination: Queryable, when: dict[str, Any], max_duplicate_rate: float
+) -> CheckResult:
+    (rate,) = destination.query(destination.checks.duplicate_rate, when).to_pylist()
+    average = rate["average"]
+    figure = (
+        f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%} (--max_duplicate_rate)"
+    )
+    return CheckResult("AVG(dup_count)", PASSED if average < max_duplicate_rate else FAILED, figure)
