@@ -24,7 +24,7 @@ from pipeline.run.recover import recover
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
 from pipeline.run.summary import print_summary, reasons_in, summarize
 from transforms.deduplicate.known_ids import forget_known_ids
-from transforms.deduplicate.process_memory import POOL
+from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import Queryable, ingest_times
 from transforms.destinations.contract.destination import RunDestination
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
@@ -122,7 +122,7 @@ def run_once(
             record = prove_and_prepare(destination, plan, settings)
             commit(destination, record, since)
     finally:
-        POOL.forget_job(plan.run_id)
+        forget_indexes(plan.run_id)
         forget_known_ids()
     return replace_status(destination, record)
 
