@@ -78,9 +78,9 @@ def test_step_labels(layout: str) -> None:
     shape = RowShape(0, "amount", "currency")
     destination = DuckDBDestination("never-opened.duckdb")
     run = BoundedRun(
-        "run", [PartitionRange("payments", 0, 0, 1)], {("payments", 0): None}, {"bootstrap.servers": "never-opened:1"},
-        Decoder(load_schema(None), unknown_fields="keep", max_record_bytes=1), TimeLimits(0, 0, 1),
-        DedupSettings("job", 2, HOUR_US, 0, False, shape, None), layout, destination, destination, {}, {},
+        "run", [PartitionRange("payments", 0, 0, 1)], {"bootstrap.servers": "never-opened:1"},
+        Decoder(load_schema(None), unknown_fields="keep", max_record_bytes=1), {}, TimeLimits(0, 0),
+        DedupSettings("job", 2, HOUR_US, 0, False, shape, None), layout, destination, destination,
     )  # fmt: skip
     pipeline = Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     build(pipeline, run)
