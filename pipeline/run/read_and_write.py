@@ -22,8 +22,9 @@ from transforms.read.partition_reader import PartitionRange
 def read_and_write(
     config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
 ) -> None:
-    """Builds the graph for the ranges of the plan, runs it, and returns when it is done. Raises
-    what the runner raises.
+    """Builds the graph for the ranges of the plan, runs it, and waits until it is done.
+
+    Raises what the runner raises.
     """
     shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
     run = BoundedRun(

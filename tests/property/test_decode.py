@@ -15,10 +15,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.options.schema_file import load_schema
 from tests.property import slow_decoder
 from transforms.decode.decoder import Decoder
 from transforms.model.elements import RawBlock
-from transforms.model.schema import PaymentSchema, SchemaField, load_schema
+from transforms.model.schema import PaymentSchema, SchemaField
 
 LIMIT = 4096
 WIDE = [

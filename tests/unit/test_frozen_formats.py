@@ -12,6 +12,7 @@ from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.graph import BoundedRun, build
+from pipeline.options.schema_file import load_schema
 from pipeline.run.settings import settings_of
 from tests.support.in_memory_kafka import config
 from transforms.decode.decoder import Decoder
@@ -42,7 +43,6 @@ from transforms.model.run_report import (
     decode_report,
     encode_report,
 )
-from transforms.model.schema import load_schema
 from transforms.read.partition_reader import PartitionRange
 
 HOUR_US = 3_600_000_000

@@ -1,6 +1,6 @@
 """Decoded payments that are rejected all the same: too early, too late, or named by the user.
 
-Judged by the record and the plan alone, so that a retried bundle decides alike.
+Judged by the record and the plan alone, so a retried bundle has the same result.
 """
 
 from __future__ import annotations

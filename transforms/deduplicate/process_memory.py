@@ -45,7 +45,10 @@ class ProcessMemory(Generic[Memory]):
         return kept[1] if kept and kept[0] == token else None
 
     def keep(self, shard: int, token: bytes, memory: Memory) -> None:
-        """Keeps the memory for the next bundle of the shard. token: that of the state it matches."""
+        """Keeps the memory for the next bundle of the shard.
+
+        token: that of the state that the memory goes with.
+        """
         with self._lock:
             self._kept[shard] = (token, memory)
 

@@ -42,7 +42,7 @@ SOURCE_COLUMNS: Final = (
 """What Kafka says of a record."""
 
 KAFKA_COLUMNS: Final = (*SOURCE_COLUMNS, pa.field("ingest_time", TIMESTAMP, nullable=False))
-"""The last columns of every row. `ingest_time` is added by the dedup step."""
+"""The last columns of every row of ROW_TABLES. `ingest_time` is added by the dedup step."""
 
 REJECTED_SCHEMA: Final = pa.schema(
     [

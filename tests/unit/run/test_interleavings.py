@@ -13,6 +13,7 @@ import pytest
 from pipeline.check.command import check
 from pipeline.check.result import FAILED
 from pipeline.options.run_config import parse_start
+from pipeline.options.schema_file import load_schema
 from pipeline.run.command import run_until_caught_up
 from tests.faults.test_expired_streams import die_after, expire
 from tests.support.in_memory_kafka import (
@@ -31,7 +32,7 @@ from transforms.destinations.contract.run_ledger import PREPARED
 from transforms.destinations.duckdb import run_ledger as duckdb_ledger
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, UsageError
-from transforms.model.schema import PaymentSchema, load_schema
+from transforms.model.schema import PaymentSchema
 
 __all__ = ["kafka"]
 
@@ -66,7 +67,7 @@ def message(**members: Any) -> bytes:
 
 
 def schema_with(tmp_path: Path, name: str) -> PaymentSchema:
-    fields = json.loads(Path("transforms/model/default_schema.json").read_text())
+    fields = json.loads(Path("pipeline/options/default_schema.json").read_text())
     file = tmp_path / "schema.json"
     file.write_text(json.dumps([*fields, {"name": name, "type": "STRING"}]))
     return load_schema(str(file))

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.unit.destinations.contract.run_ledger import LedgerContract, record
 from tests.unit.destinations.contract.write_streams import Contract
@@ -11,7 +12,6 @@ from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.queries import fresh_job_id
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
-from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS, RUNS
 
 SCHEMA = load_schema(None)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.faults.test_bigquery_runs import bigquery, failures, stand_in
 from tests.support.in_memory_kafka import InMemoryKafka, kafka, run
-from transforms.model.schema import load_schema
 
 __all__ = ["kafka", "stand_in"]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from tests.unit.destinations.contract.present_rows import PresentRowsContract
 from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.model.schema import load_schema
 
 
 @pytest.fixture
