@@ -20,13 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.options.schema_file import load_schema
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
 from transforms.destinations.appends import APPEND_BYTES, TableWriter
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.rows import serialize_rows
 from transforms.destinations.bigquery.settings import BigQuerySettings
-from transforms.model.schema import load_schema
 from transforms.model.tables import NUMERIC, PAYMENTS, TIMESTAMP
 
 PROJECT, DATASET = "payments-benchmark", "d"

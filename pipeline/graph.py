@@ -1,5 +1,6 @@
-"""The graph of a bounded run, on one page. Step labels are part of the state's format:
-tests/unit/test_frozen_formats.py freezes them.
+"""The graph of a bounded run, on one page.
+
+Step labels are part of the state's format: tests/unit/test_frozen_formats.py freezes them.
 """
 
 from __future__ import annotations
@@ -8,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
-import numpy as np
-from numpy.typing import NDArray
 
-from transforms.decode.decode_records import DecodeRecords
+from transforms.decode.decode_records import DecodeRecords, PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
@@ -26,30 +25,25 @@ from transforms.write.write_rows import PendingDestination, WriteRows
 
 @dataclass(frozen=True)
 class BoundedRun:
-    """Everything that the graph needs to know.
-
-    watermarks: start watermark per (topic, partition) in microseconds. present: offsets that have a
-    row already, only in a repair. refused: offsets whose rows the destination refuses, as
-    --reject_records names them.
-    """
+    """The settings of every step. rules: one for each partition in `ranges`."""
 
     run_id: str
     ranges: Sequence[PartitionRange]
-    watermarks: dict[TopicPartition, int | None]
     consumer_config: dict[str, str]
     decoder: Decoder
+    rules: Mapping[TopicPartition, PartitionRules]
     limits: TimeLimits
     dedup: DedupSettings
     layout: str
     destination: PendingDestination
     reports: ReportStore
-    present: Mapping[TopicPartition, NDArray[np.int64]]
-    refused: Mapping[TopicPartition, NDArray[np.int64]]
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
-    """Kafka -> decode, judge time -> shard -> deduplicate -> write; and the reports of readers and
-    writers to one place.
+    """Adds the steps of the run to the pipeline.
+
+    Read from Kafka, decode and split by shard, deduplicate, write; then collect the reports of the
+    readers and the writers in one place.
     """
     blocks, read = (
         pipeline
@@ -59,11 +53,7 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
     written = (
         blocks
         | "DecodeRecords"
-        >> beam.ParDo(
-            DecodeRecords(
-                run.decoder, run.watermarks, run.limits, run.dedup.shards, run.present, run.refused
-            )
-        )
+        >> beam.ParDo(DecodeRecords(run.decoder, run.rules, run.limits, run.dedup.shards))
         | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
         | "WriteRows" >> beam.ParDo(WriteRows(run.destination)).with_output_types(bytes)
     )

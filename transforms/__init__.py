@@ -1,11 +1,16 @@
-"""The steps of the pipeline, a room each, in the order of the flow. Knows payments, knows no runner
-and no argv.
+"""The steps of the pipeline, a package each, in the order of the flow.
 
-read          ReadRecords: records of exact offset ranges, as blocks
-decode        DecodeRecords: values to Arrow columns; late, future and broken records set apart; rows by shard
-deduplicate   DeduplicateTransactions: the first sighting of each id; the rule, and where its state is kept
-write         WriteRows: a shard's rows into pending write streams; CollectReports: what was read and written
+read          ReadRecords: exact ranges of offsets from Kafka, as blocks of records
+decode        DecodeRecords: values to Arrow columns; late, future and broken records are
+              rejected; rows split by shard
+deduplicate   DeduplicateTransactions: accepts the first sighting of each id; the rule, and
+              where its state is kept
+write         WriteRows: the rows of a shard into pending write streams;
+              CollectReports: what was read and written, in one place
 stream        deduplicate and write as one step, for streaming
-destinations  where rows go: one contract, and a folder for each destination that keeps it
-model         the words that all of them share: elements, tables, schema, coordinates, fingerprints, buckets, totals
+destinations  where rows are written: one contract, and a package for each implementation of it
+model         what all of them share: elements, tables, schema, coordinates, fingerprints,
+              buckets, totals
+
+Nothing here knows a runner or the command line.
 """

@@ -14,13 +14,13 @@ from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.destination import destination_of, destination_options
 from pipeline.options.flags import OURS
 from pipeline.options.quantities import parse_duration, parse_size, parse_whole
+from pipeline.options.schema_file import load_schema
 from runners.profile import RunnerRefused, UnknownRunner
 from runners.registry import resolve
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, UsageError
-from transforms.model.schema import load_schema
 
 _MINUTE_US = 60_000_000
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)

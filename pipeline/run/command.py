@@ -22,9 +22,9 @@ from pipeline.run.progress import progress_bar
 from pipeline.run.read_and_write import read_and_write
 from pipeline.run.recover import recover
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
-from pipeline.run.summary import print_summary, reasons_in, summarize
+from pipeline.run.summary import print_summary, summarize
 from transforms.deduplicate.known_ids import forget_known_ids
-from transforms.deduplicate.process_memory import POOL
+from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import Queryable, ingest_times
 from transforms.destinations.contract.destination import RunDestination
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
@@ -47,11 +47,10 @@ def run_command(
 
 
 def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> Mapping[str, int]:
-    return reasons_in(
-        destination.query(
-            destination.checks.reasons, ingest_times([record.plan_time for record in records])
-        )
+    found = destination.query(
+        destination.checks.reasons, ingest_times([record.plan_time for record in records])
     )
+    return {row["reason"]: row["n"] for row in found.to_pylist()}
 
 
 def run_until_caught_up(
@@ -122,7 +121,7 @@ def run_once(
             record = prove_and_prepare(destination, plan, settings)
             commit(destination, record, since)
     finally:
-        POOL.forget_job(plan.run_id)
+        forget_indexes(plan.run_id)
         forget_known_ids()
     return replace_status(destination, record)
 

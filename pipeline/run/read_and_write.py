@@ -9,6 +9,7 @@ from pipeline.graph import BoundedRun, build
 from pipeline.options.config import RunConfig
 from pipeline.run.plan import Plan
 from pipeline.run.settings import RunSettings
+from transforms.decode.decode_records import PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.known_ids import ColdStart
@@ -21,8 +22,9 @@ from transforms.read.partition_reader import PartitionRange
 def read_and_write(
     config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
 ) -> None:
-    """Builds the graph for the ranges of the plan, runs it, and returns when it is done. Raises
-    what the runner raises.
+    """Builds the graph for the ranges of the plan, runs it, and waits until it is done.
+
+    Raises what the runner raises.
     """
     shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
     run = BoundedRun(
@@ -32,16 +34,21 @@ def read_and_write(
             for part in plan.partitions
             if part.to_offset > part.read_from
         ],
-        watermarks={
-            (part.topic, part.partition): part.start_watermark_us for part in plan.partitions
-        },
         consumer_config=dict(config.consumer_config),
         decoder=Decoder(
             config.schema,
             unknown_fields=config.unknown_fields,
             max_record_bytes=config.max_record_bytes,
         ),
-        limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us, config.max_record_bytes),
+        rules={
+            (part.topic, part.partition): PartitionRules(
+                part.start_watermark_us,
+                plan.present((part.topic, part.partition)),
+                np.array(config.reject_records.get((part.topic, part.partition), ()), np.int64),
+            )
+            for part in plan.partitions
+        },
+        limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us),
         dedup=DedupSettings(
             job=plan.run_id,
             shards=config.shards,
@@ -54,13 +61,6 @@ def read_and_write(
         layout=config.dedup_layout,
         destination=destination,
         reports=destination,
-        present={}
-        if plan.repair is None
-        else {position: plan.repair.present(position) for position in plan.repair.offsets},
-        refused={
-            position: np.array(offsets, dtype=np.int64)
-            for position, offsets in config.reject_records.items()
-        },
     )
     pipeline = beam.Pipeline(options=config.beam_options)
     build(pipeline, run)

@@ -9,10 +9,10 @@ from typing import Any
 from pipeline.options.config import RunConfig
 from pipeline.options.quantities import format_duration
 from pipeline.run.plan import PlanLimits
+from pipeline.run.schema_evolution import check_evolution
 from transforms.decode.decoder import DECODER_VERSION
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.errors import GuaranteeError
-from transforms.model.schema import check_evolution
 
 
 def settings_of(config: RunConfig) -> dict[str, object]:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
@@ -19,8 +17,10 @@ def summarize(
     seconds: float,
     bytes_read: int | None = None,
 ) -> dict[str, Any]:
-    """The figures of all transactions of one `run`, in the order they were committed. bytes_read:
-    by queries, where somebody is billed.
+    """The figures of all transactions of one `run`.
+
+    records: in the order they were committed. rejected_reasons: reason -> number of rows. seconds:
+    how long the run took. bytes_read: by queries, None for a destination that does not bill them.
     """
     rows = {
         table: sum(part.rows for record in records for part in record.tables if part.table == table)
@@ -53,6 +53,7 @@ def summarize(
 
 
 def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
+    """Prints the figures of `summarize` as text, or as one line of JSON."""
     if as_json:
         print(json.dumps(figures))
         return
@@ -78,11 +79,6 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
         f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''},"
         f" {rate:,} messages/s"
     )
-
-
-def reasons_in(table: pa.Table) -> dict[str, int]:
-    """Columns reason and n of a query's answer as a dict."""
-    return dict(zip(table.column("reason").to_pylist(), table.column("n").to_pylist(), strict=True))
 
 
 _TABLES = (PAYMENTS, DUPLICATES, REJECTED)

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from pipeline.run import command as run_module
 from pipeline.run import commit as commit_step
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
@@ -32,7 +33,6 @@ from transforms.destinations.bigquery.retry import RetryPolicy
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, PREPARED
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
-from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS
 
 

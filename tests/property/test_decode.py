@@ -15,11 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.options.schema_file import load_schema
 from tests.property import slow_decoder
 from tests.support.examples import examples
 from transforms.decode.decoder import Decoder
 from transforms.model.elements import RawBlock
-from transforms.model.schema import PaymentSchema, SchemaField, load_schema
+from transforms.model.schema import PaymentSchema, SchemaField
 
 LIMIT = 4096
 WIDE = [
@@ -334,7 +335,7 @@ def must_agree(
             }
             assert row == expected, value
         # The slow way alone says the same as both ways together.
-        judged = decoder.judge_record(value)
+        judged = decoder.rule.judge(value)
         assert (judged.row is None) == (kind == "rejected") and (
             kind == "payment" or judged.reason == answer
         )

@@ -9,7 +9,7 @@ from tests.support.examples import examples
 from tests.support.payments import MINUTE, SHAPE, Payment, decoded, verdicts_by_offset
 from tests.support.stateful_double import BundleFailed, StatefulDouble
 from transforms.deduplicate.per_key import DeduplicatePerKey, SplitByKey
-from transforms.deduplicate.process_memory import POOL
+from transforms.deduplicate.process_memory import forget_indexes
 from transforms.deduplicate.settings import DedupSettings
 from transforms.deduplicate.shard_state import build_index, decode_head
 from transforms.deduplicate.sharded import DeduplicateSharded
@@ -95,7 +95,7 @@ def run_layouts(steps, extra):
         if happening == "new instance":
             sharded.replace_instance(DeduplicateSharded(settings_))
         if happening == "restart":
-            POOL.forget_job(settings_.job)
+            forget_indexes(settings_.job)
             sharded.replace_instance(DeduplicateSharded(settings_))
         expected = oracle.batch(payments)
         assert verdicts_by_offset(sharded.bundle(elements)) == expected

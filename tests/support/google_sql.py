@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 from tests.support.bigquery import settings_of
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS, ROW_TABLES, RUNS, TOTALS
 
 

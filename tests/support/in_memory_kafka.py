@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.kafka_admin import TopicState
 from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
+from pipeline.options.schema_file import load_schema
 from pipeline.run import command as run_module
 from pipeline.run.command import run_until_caught_up
 from transforms.destinations.contract.run_ledger import RunRecord
@@ -21,7 +22,6 @@ from transforms.destinations.open import open_destination
 from transforms.model.coordinates import TopicPartition
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
-from transforms.model.schema import load_schema
 from transforms.read import read_records as read_module
 from transforms.read.partition_reader import PartitionRange
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.check.command import UNPROTECTED_COLUMNS
 from pipeline.options.flags import OURS
+from transforms.model.rejected import REASONS
 from transforms.model.tables import GAPS, PAYMENTS, REJECTED, RUNS
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,11 @@ def test_the_readme_has_every_option_of_run_with_its_default() -> None:
     for action in parser._actions:
         assert f"`--{action.dest}`" in rows
         assert not action.default or f"`{action.default}`" in rows, action.dest
+
+
+def test_the_readme_lists_every_reason_of_a_rejection_in_order() -> None:
+    (listed,) = re.findall(r"one of these reasons, the first that applies:([^.]*)\.", README)
+    assert re.findall(r"`(\w+)`", listed) == list(REASONS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

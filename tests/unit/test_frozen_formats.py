@@ -12,6 +12,7 @@ from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.graph import BoundedRun, build
+from pipeline.options.schema_file import load_schema
 from pipeline.run.settings import settings_of
 from tests.support.in_memory_kafka import config
 from transforms.decode.decoder import Decoder
@@ -42,7 +43,6 @@ from transforms.model.run_report import (
     decode_report,
     encode_report,
 )
-from transforms.model.schema import load_schema
 from transforms.read.partition_reader import PartitionRange
 
 HOUR_US = 3_600_000_000
@@ -78,11 +78,9 @@ def test_step_labels(layout: str) -> None:
     shape = RowShape(0, "amount", "currency")
     destination = DuckDBDestination("never-opened.duckdb")
     run = BoundedRun(
-        "run", [PartitionRange("payments", 0, 0, 1)], {("payments", 0): None},
-        {"bootstrap.servers": "never-opened:1"},
-        Decoder(load_schema(None), unknown_fields="keep", max_record_bytes=1), TimeLimits(0, 0, 1),
-        DedupSettings("job", 2, HOUR_US, 0, False, shape, None),
-        layout, destination, destination, {}, {},
+        "run", [PartitionRange("payments", 0, 0, 1)], {"bootstrap.servers": "never-opened:1"},
+        Decoder(load_schema(None), unknown_fields="keep", max_record_bytes=1), {}, TimeLimits(0, 0),
+        DedupSettings("job", 2, HOUR_US, 0, False, shape, None), layout, destination, destination,
     )  # fmt: skip
     pipeline = Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     build(pipeline, run)

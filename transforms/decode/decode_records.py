@@ -1,10 +1,12 @@
-"""DecodeRecords: bytes to columns, event time and lateness, then by shard. Everything here depends
-on the record and the plan alone.
+"""DecodeRecords: the bytes of a block become rows, rejected where they must be, and go to shards.
+
+Everything here depends on the record and on the plan alone, so a retried bundle has the same result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
@@ -19,6 +21,21 @@ from transforms.model.elements import DecodedBlock, RawBlock, ShardBatch
 from transforms.model.fingerprints import split_by_shard
 
 
+@dataclass(frozen=True, eq=False)
+class PartitionRules:
+    """How the records of one partition are judged.
+
+    watermark_us: the start watermark in microseconds; None: nothing is late. present: offsets that
+    have a row already, from an expired run that is repaired; they are skipped, since the table has
+    their verdict. refused: offsets whose payments the destination refuses; they are rejected. Both
+    are empty in most runs.
+    """
+
+    watermark_us: int | None
+    present: NDArray[np.int64]
+    refused: NDArray[np.int64]
+
+
 @with_output_types(tuple[int, ShardBatch])
 class DecodeRecords(beam.DoFn):
     """RawBlock -> (shard, ShardBatch)."""
@@ -26,35 +43,26 @@ class DecodeRecords(beam.DoFn):
     def __init__(
         self,
         decoder: Decoder,
-        watermarks: Mapping[TopicPartition, int | None],
+        rules: Mapping[TopicPartition, PartitionRules],
         limits: TimeLimits,
         shards: int,
-        present: Mapping[TopicPartition, NDArray[np.int64]],
-        refused: Mapping[TopicPartition, NDArray[np.int64]],
     ) -> None:
-        """watermarks: microseconds per (topic, partition); None: nothing is late there.
-
-        present: offsets that have a row already; their records are passed over, the table has their
-        verdict. refused: offsets whose payments the destination refuses; they are rejected.
-        """
+        """rules: for every partition that is read."""
         self._decoder = decoder
-        self._present = dict(present)
-        self._refused = dict(refused)
-        self._watermarks = dict(watermarks)
+        self._rules = dict(rules)
         self._limits = limits
         self._shards = shards
 
     def process(self, block: RawBlock) -> Iterator[tuple[int, ShardBatch]]:
+        rules = self._rules[block.topic, block.partition]
+        kept_bytes = self._decoder.max_record_bytes
         decoded = self._decoder.decode(block)
-        position = (block.topic, block.partition)
-        judged = reject_untimely(block, decoded, self._watermarks[position], self._limits)
-        if position in self._refused:
-            judged = reject_refused(
-                block, judged, self._refused[position], self._limits.max_record_bytes
-            )
-        if position in self._present:
-            judged = _absent(judged, self._present[position])
-        yield from split_by_shard(judged, self._shards)
+        decoded = reject_untimely(block, decoded, rules.watermark_us, self._limits, kept_bytes)
+        if rules.refused.size:
+            decoded = reject_refused(block, decoded, rules.refused, kept_bytes)
+        if rules.present.size:
+            decoded = _absent(decoded, rules.present)
+        yield from split_by_shard(decoded, self._shards)
 
 
 def _absent(block: DecodedBlock, present: NDArray[np.int64]) -> DecodedBlock:
@@ -64,6 +72,6 @@ def _absent(block: DecodedBlock, present: NDArray[np.int64]) -> DecodedBlock:
     )
     return DecodedBlock(
         block.payments.filter(pa.array(payments)),
-        np.asarray(block.payload_index)[payments],
+        block.payload_index[payments],
         block.rejected.filter(pa.array(rejected)),
     )

@@ -1,5 +1,6 @@
-"""One JSON value of a message as one value of a column: the rule, one at a time. decode.py has the
-same rule on columns.
+"""One JSON value of a message as one value of a column: the rule, one value at a time.
+
+columns.py has the same rule for whole columns.
 """
 
 from __future__ import annotations
@@ -13,22 +14,14 @@ import msgspec
 from msgspec.json import Decoder as JsonDecoder
 
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_date, parse_timestamp
+from transforms.model.rejected import MISSING_FIELD, OUT_OF_RANGE, REASONS, WRONG_TYPE, Reason
 from transforms.model.schema import DEDUP_COLUMN, SchemaField
 
-REASONS: Final = (
-    "null_value",
-    "too_large",
-    "invalid_json",
-    "missing_field",
-    "wrong_type",
-    "out_of_range",
-    "unknown_field",
-)
-"""Of several that apply to one record, the first counts."""
-
 AMOUNT_LIMIT: Final = Decimal(10) ** 20
-"""Amounts from here on are out of range, so that no sum of them in the control totals can leave
-NUMERIC's 29 integer digits.
+"""Amounts must be below this, so that their sums in the control totals fit NUMERIC.
+
+NUMERIC has 29 digits before the point:
+https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#decimal_types.
 """
 
 _NUMERIC_LIMIT: Final = Decimal(10) ** 29
@@ -50,7 +43,7 @@ _MAX_INT64: Final = (1 << 63) - 1
 class Rejected(ValueError):
     """This record becomes a row of `rejected_records`."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
@@ -66,11 +59,11 @@ def read_field(
     """
     if raw == b"null":
         if field.mode == "REQUIRED":
-            raise Rejected("missing_field", f"{path}: is null, but REQUIRED")
+            raise Rejected(MISSING_FIELD, f"{path}: is null, but REQUIRED")
         return [] if field.mode == "REPEATED" else None
     if field.mode == "REPEATED":
         if raw[:1] != b"[":
-            raise Rejected("wrong_type", f"{path}: must be an array")
+            raise Rejected(WRONG_TYPE, f"{path}: must be an array")
         return [
             _read_element(field, bytes(item), f"{path}[{index}]", unknown)
             for index, item in enumerate(_ARRAY.decode(raw))
@@ -85,8 +78,10 @@ def read_record(
     amount: str | None,
     unknown: dict[str, msgspec.Raw],
 ) -> dict[str, Any]:
-    """Columns of one JSON object. Raises Rejected with the first reason, in the order of REASONS,
-    of all its fields.
+    """Columns of one JSON object.
+
+    Raises Rejected with the first reason, in the order of REASONS, of all its fields. amount: the
+    name of the amount column, None within a RECORD. unknown: as in `read_field`.
     """
     row: dict[str, Any] = {}
     problems: list[Rejected] = []
@@ -98,7 +93,7 @@ def read_record(
                     field, bytes(members[field.name]), where, field.column == amount, unknown
                 )
             elif field.mode == "REQUIRED":
-                raise Rejected("missing_field", f"{where}: is missing, but REQUIRED")
+                raise Rejected(MISSING_FIELD, f"{where}: is missing, but REQUIRED")
             else:
                 row[field.column] = [] if field.mode == "REPEATED" else None
         except Rejected as problem:
@@ -114,7 +109,7 @@ def _read_element(
     field: SchemaField, raw: bytes, path: str, unknown: dict[str, msgspec.Raw]
 ) -> Any:
     if raw == b"null":
-        raise Rejected("wrong_type", f"{path}: an array of BigQuery holds no null")
+        raise Rejected(WRONG_TYPE, f"{path}: an array of BigQuery holds no null")
     return _read_value(field, raw, path, False, unknown)
 
 
@@ -123,7 +118,7 @@ def _read_value(
 ) -> Any:
     if field.type == "RECORD":
         if raw[:1] != b"{":
-            raise Rejected("wrong_type", f"{path}: must be an object")
+            raise Rejected(WRONG_TYPE, f"{path}: must be an object")
         return read_record(field.fields, _OBJECT.decode(raw), f"{path}.", None, unknown)
     if field.type == "JSON":
         return raw.decode()
@@ -136,56 +131,56 @@ def _read_value(
 
 def _read_text(field: SchemaField, raw: bytes, path: str) -> Any:
     if raw[:1] != b'"':
-        raise Rejected("wrong_type", f"{path}: must be a string ({field.type})")
+        raise Rejected(WRONG_TYPE, f"{path}: must be a string ({field.type})")
     text = _STRING.decode(raw)
     if field.type == "STRING":
         if not text and path == field.name and field.column == DEDUP_COLUMN:
-            raise Rejected("missing_field", f"{path}: is empty")
+            raise Rejected(MISSING_FIELD, f"{path}: is empty")
         return text
     try:
         return parse_timestamp(text) if field.type == "TIMESTAMP" else parse_date(text)
     except NotATime as error:
         raise Rejected(
-            "wrong_type",
+            WRONG_TYPE,
             f"{path}: {_short(text)} is not an RFC 3339"
             f" {'time' if field.type == 'TIMESTAMP' else 'date'}",
         ) from error
     except TimeOutOfRange as error:
         raise Rejected(
-            "out_of_range", f"{path}: {_short(text)} is no moment between the years 0001 and 9999"
+            OUT_OF_RANGE, f"{path}: {_short(text)} is no moment between the years 0001 and 9999"
         ) from error
 
 
 def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
-    """Exact from a JSON string and from a JSON number alike. More digits than the type holds are
-    out of range, never rounded.
+    """Exact, from a JSON string or a JSON number.
+
+    A value with more digits than the type holds is out of range, never rounded.
     """
     if raw[:1] not in b'"-0123456789':
-        raise Rejected("wrong_type", f"{path}: must be a number or a string with one")
+        raise Rejected(WRONG_TYPE, f"{path}: must be a number or a string with one")
     text = _STRING.decode(raw) if raw[:1] == b'"' else raw.decode()
     if not _NUMBER.fullmatch(text):
-        raise Rejected("wrong_type", f"{path}: {_short(text)} is not a decimal number")
+        raise Rejected(WRONG_TYPE, f"{path}: {_short(text)} is not a decimal number")
     value = _EXACT.create_decimal(text) if len(text) <= 60 else _long_number(text)
     limit = AMOUNT_LIMIT if amount else _NUMERIC_LIMIT
-    if (
-        not value.is_finite() or value.copy_abs() >= limit
-    ):  # abs() would raise Overflow in the thread's own context
+    # copy_abs, since abs() would raise Overflow in the thread's own context.
+    if not value.is_finite() or value.copy_abs() >= limit:
         raise Rejected(
-            "out_of_range",
+            OUT_OF_RANGE,
             f"{path}: {_short(text)} is not below"
             f" {'10^20, the limit of an amount' if amount else '10^29'}",
         )
     rounded = value.quantize(_NANO, context=_EXACT)
-    # An exponent below the least that Decimal knows has made the value 0 already.
+    # Decimal has turned a number with an exponent below its least one into 0 already.
     if rounded != value or (not value and not _is_zero(text)):
         raise Rejected(
-            "out_of_range", f"{path}: {_short(text)} has more than 9 digits after the point"
+            OUT_OF_RANGE, f"{path}: {_short(text)} has more than 9 digits after the point"
         )
     return rounded
 
 
 def _long_number(text: str) -> Decimal:
-    """More than 60 characters: exact all the same, since zeros may be most of them."""
+    """Exact also for more than 60 characters, most of which may be zeros."""
     return decimal.Context(
         prec=len(text), Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]
     ).create_decimal(text)
@@ -198,18 +193,18 @@ def _is_zero(text: str) -> bool:
 def _read_typed(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
     is_number = field.type in ("INT64", "FLOAT64")
     if is_number and raw[:1] not in b"-0123456789":
-        raise Rejected("wrong_type", f"{path}: must be a number ({field.type})")
+        raise Rejected(WRONG_TYPE, f"{path}: must be a number ({field.type})")
     if field.type == "INT64" and any(mark in raw for mark in b".eE"):
-        raise Rejected("wrong_type", f"{path}: must be an integer, without point or exponent")
+        raise Rejected(WRONG_TYPE, f"{path}: must be an integer, without point or exponent")
     try:
         value = (
             int(raw) if field.type == "INT64" and len(raw) <= 40 else _TYPED[field.type].decode(raw)
         )
     except msgspec.DecodeError as error:
-        reason = "out_of_range" if is_number else "wrong_type"
+        reason = OUT_OF_RANGE if is_number else WRONG_TYPE
         raise Rejected(reason, f"{path}: is not a {field.type} ({error})") from error
     if field.type == "INT64" and not -_MAX_INT64 - 1 <= value <= _MAX_INT64:
-        raise Rejected("out_of_range", f"{path}: {_short(raw.decode())} does not fit INT64")
+        raise Rejected(OUT_OF_RANGE, f"{path}: {_short(raw.decode())} does not fit INT64")
     return value
 
 

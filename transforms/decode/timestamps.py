@@ -1,5 +1,6 @@
-"""Times from text: RFC 3339 with any offset; without an offset UTC, as in BigQuery; digits beyond
-the microsecond are cut.
+"""Times from text: RFC 3339 with any offset.
+
+A time without an offset is UTC, as in BigQuery. Digits beyond the microsecond are cut.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
-_PLAIN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+_PLAIN: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
 _EPOCH: Final = datetime(1970, 1, 1)
-
 _FEW: Final = 64
 
 
@@ -31,14 +34,16 @@ class NotATime(ValueError):
 
 
 class TimeOutOfRange(ValueError):
-    """The form is right, but there is no such moment between the years 0001 and 9999; leap seconds
-    are among them, as in BigQuery.
+    """The form is right, but there is no such time between the years 0001 and 9999.
+
+    Leap seconds are refused too, as in BigQuery.
     """
 
 
 def parse_timestamp(text: str) -> int:
-    """Microseconds since 1970 in UTC. Raises NotATime, TimeOutOfRange. Source: RFC 3339 section
-    5.6.
+    """Microseconds since 1970 in UTC. Raises NotATime, TimeOutOfRange.
+
+    Source: RFC 3339 section 5.6 (https://www.rfc-editor.org/rfc/rfc3339#section-5.6).
     """
     match = _RFC3339.fullmatch(text)
     if not match:
@@ -67,7 +72,7 @@ def parse_timestamp(text: str) -> int:
 
 
 def parse_date(text: str) -> date:
-    """Raises NotATime, TimeOutOfRange."""
+    """A date of the form 2026-11-27. Raises NotATime, TimeOutOfRange."""
     match = _DATE.fullmatch(text)
     if not match:
         raise NotATime(text)
@@ -78,8 +83,9 @@ def parse_date(text: str) -> date:
 
 
 def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """A column of texts as timestamps, and a mask of the rows that are not in the most common form:
-    those must be parsed one by one.
+    """A column of texts as timestamps, and a mask of the rows that must be parsed one by one.
+
+    Those are the rows that do not have the most common form.
     """
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
     times = _cast(pc.if_else(plain, texts, None))
@@ -90,8 +96,10 @@ def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
 
 def _cast(texts: pa.Array) -> pa.Array:
-    """Nulls where there is no such moment. One impossible date refuses a whole cast, so the column
-    is halved until few rows share its fate.
+    """The column as timestamps; null where there is no such time.
+
+    One impossible date makes the cast of the whole column fail. So the column is halved until a
+    failing part has at most _FEW rows, which become null together.
     """
     try:
         return texts.cast(TIMESTAMP)

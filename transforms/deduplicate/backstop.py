@@ -1,23 +1,29 @@
-"""The last line behind the watermark: what a shard may have forgotten is late, whatever watermark
-its split judged by.
-"""
+"""The safety net behind the watermark: what the state of a shard may have forgotten is late."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from transforms.model.buckets import BUCKET_US, event_times_us
 from transforms.model.elements import ShardBatch
 from transforms.model.rejected import LATE, rejected_rows
 
 
-def reject_behind_expiry(batch: ShardBatch, behind: NDArray[np.bool_]) -> ShardBatch:
-    """Moves the payments of the mask `behind` to `rejected`. The message's bytes are not carried
-    this far: its decoded row is the detail.
+def reject_behind_expiry(batch: ShardBatch, expired_through: int | None) -> tuple[ShardBatch, int]:
+    """Moves payments whose ids the shard may already have expired to `rejected`, as late.
+
+    expired_through: the highest bucket that the shard has expired, None before the first. Returns
+    the batch and the number of payments moved. That number is expected to be 0: ids expire by the
+    minimum of all watermarks, and no partition's lateness is judged by less than that. The
+    message's bytes are not carried this far, so the detail holds the decoded row.
     """
+    if expired_through is None or not batch.payments.num_rows:
+        return batch, 0
+    behind = event_times_us(batch.payments) // BUCKET_US <= expired_through
+    if not behind.any():
+        return batch, 0
     moved = batch.payments.filter(pa.array(behind))
     details = [
         "behind the expired state of its shard; decoded: "
@@ -28,6 +34,5 @@ def reject_behind_expiry(batch: ShardBatch, behind: NDArray[np.bool_]) -> ShardB
     with_prints = pa.RecordBatch.from_arrays(
         [moved.column("fingerprint"), *rejected.columns], schema=batch.rejected.schema
     )
-    return ShardBatch(
-        batch.payments.filter(pa.array(~behind)), pa.concat_batches([batch.rejected, with_prints])
-    )
+    kept = batch.payments.filter(pa.array(~behind))
+    return ShardBatch(kept, pa.concat_batches([batch.rejected, with_prints])), len(details)

@@ -1,4 +1,4 @@
-"""DeduplicateTransactions: lets the first sighting of each id through; two layouts of one rule."""
+"""DeduplicateTransactions: accepts the first sighting of each id, in two layouts of the state."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LAYOUTS: Final = ("sharded", "per_key")
 class DeduplicateTransactions(beam.PTransform):
     """PCollection[(shard, ShardBatch)] -> PCollection[ShardOutcome].
 
-    A record that is not late is accepted exactly when its id is not in the state. Ids leave it by
-    event-time timers (see buckets.py).
+    A record that is not late is accepted exactly when its id is not in the state. Event-time timers
+    remove ids from the state (see transforms/model/buckets.py).
     """
 
     def __init__(self, layout: str, settings: DedupSettings) -> None:

@@ -1,8 +1,7 @@
-"""An in-process index over the fingerprints of one shard: sorted numpy runs, merged like an LSM
-tree.
+"""The index over the fingerprints of one shard in memory: sorted runs, merged as in an LSM tree.
 
-It holds no Python object per id: an id costs 14 bytes here (8 + 2 of fingerprint, 4 of bucket) and
-10 in the state that it is built from.
+It holds no Python object per id: an id takes 14 bytes here (8 + 2 for the fingerprint, 4 for the
+bucket) and 10 in the state that the index is built from.
 """
 
 from __future__ import annotations
@@ -36,12 +35,16 @@ class FingerprintIndex:
         self._expired = NO_BUCKET
 
     def __len__(self) -> int:
-        """Entries held; an id whose bucket rose may have an old one beside the new, until a merge."""
+        """Number of entries.
+
+        An id whose bucket rose may have an old entry beside the new one, until a merge.
+        """
         return sum(len(run) for run in self._runs)
 
     def add(self, fingerprints: Fingerprints, buckets: NDArray[np.int32]) -> None:
-        """Makes each id known in its bucket; of several buckets for one id the highest counts.
-        Shapes (n, 10) and (n,).
+        """Makes each id known in its bucket. Shapes (n, 10) and (n,).
+
+        Of several buckets for one id the highest counts.
         """
         assert fingerprints.shape[1] == FINGERPRINT_BYTES
         if not len(fingerprints):
@@ -58,9 +61,7 @@ class FingerprintIndex:
         self._runs.append(run)
 
     def buckets_of(self, fingerprints: Fingerprints) -> NDArray[np.int32]:
-        """For each fingerprint the bucket that it is known in, NO_BUCKET if it is not known. Shape
-        (n,).
-        """
+        """The bucket of each fingerprint; NO_BUCKET if it is not known. Shape (n,)."""
         found = np.full(len(fingerprints), NO_BUCKET, dtype=np.int32)
         if not len(fingerprints):
             return found
@@ -71,7 +72,7 @@ class FingerprintIndex:
         return found
 
     def expire(self, bucket: int) -> None:
-        """Forgets all ids whose bucket is at or below `bucket`."""
+        """Removes all ids whose bucket is at or below `bucket`."""
         self._expired = max(self._expired, bucket)
         self._runs = [
             run for run in (_without(run, self._expired) for run in self._runs) if len(run)

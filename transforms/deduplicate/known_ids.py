@@ -1,8 +1,9 @@
-"""Cold start: the ids that a shard without state must know before its first verdict."""
+"""The cold start: a shard without state loads the ids of the tables before its first verdict."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,17 +11,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
+from transforms.deduplicate.shard_state import ShardHead, encode_groups
 from transforms.destinations.contract.live_ids import IdSource
-from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints, shards_of
+from transforms.model.buckets import highest_expired_bucket
+from transforms.model.fingerprints import Fingerprints, fingerprints_in, shards_of
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What to load, decided by the plan. job: names this run, so that a process loads once and
-    another run loads anew.
+    """Which ids to load, as the plan decided.
 
-    watermark_us: the lowest start watermark of the run; ids that it has expired are not loaded.
-    None: everything is.
+    job: names the run, so that a process loads once per run. watermark_us: the lowest start
+    watermark of the run; ids that it has expired are not loaded. None: all ids are loaded.
     """
 
     source: IdSource
@@ -31,11 +34,15 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class KnownIds:
+    """Ids and the bucket of each: shapes (n, 10) and (n,)."""
+
     fingerprints: Fingerprints
     buckets: NDArray[np.int32]
 
-    def of_shard(self, shard: int, shards: int) -> KnownIds:
-        mine = shards_of(self.fingerprints, shards) == shard
+    def of_shard(self, shard: int, shards: int, expired_through: int | None) -> KnownIds:
+        """The ids in the hash range of `shard` whose bucket is above `expired_through`."""
+        oldest = NO_BUCKET if expired_through is None else expired_through
+        mine = (shards_of(self.fingerprints, shards) == shard) & (self.buckets > oldest)
         return KnownIds(self.fingerprints[mine], self.buckets[mine])
 
     def per_bucket(self) -> dict[int, int]:
@@ -44,13 +51,40 @@ class KnownIds:
         return dict(zip(buckets.tolist(), counts.tolist(), strict=True))
 
 
+def fill_new_shard(
+    head: ShardHead,
+    shard: int,
+    shards: int,
+    start: ColdStart | None,
+    add_blob: Callable[[int, bytes], None],
+) -> FingerprintIndex:
+    """Loads the ids of a shard without state, and returns the index over them.
+
+    Changes `head`: what the start watermark has expired, and the number of live ids per bucket.
+    add_blob: takes a slot of the ring and the encoded ids to add to it. start: None where there
+    is nothing to load.
+    """
+    index = FingerprintIndex()
+    if start is None:
+        return index
+    if start.watermark_us is not None:
+        head.expired_through = highest_expired_bucket(start.watermark_us, start.extra_retention_us)
+    known = load_known_ids(start).of_shard(shard, shards, head.expired_through)
+    for slot, blob in encode_groups(head, known.fingerprints, known.buckets).items():
+        add_blob(slot, blob)
+    head.change_live(known.per_bucket())
+    index.add(known.fingerprints, known.buckets)
+    return index
+
+
 _LOADED: Final[dict[str, KnownIds]] = {}
 _LOCK: Final = threading.Lock()
 
 
 def load_known_ids(start: ColdStart) -> KnownIds:
-    """All ids of the run, loaded once per process with one query: shards of a process would
-    otherwise each scan the tables.
+    """All ids of the run, loaded once per process with one query.
+
+    Otherwise each shard of the process would scan the tables.
     """
     with _LOCK:
         if start.job not in _LOADED:
@@ -69,16 +103,7 @@ def forget_known_ids() -> None:
 
 
 def _from_table(table: pa.Table) -> KnownIds:
-    column = table.column("fingerprint").combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
-    data = (
-        np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
-        if len(column)
-        else np.empty(0, dtype=np.uint8)
+    return KnownIds(
+        fingerprints_in(table.column("fingerprint").combine_chunks()),
+        table.column("bucket").to_numpy().astype(np.int32),
     )
-    start = column.offset * FINGERPRINT_BYTES
-    fingerprints = data[start : start + len(column) * FINGERPRINT_BYTES].reshape(
-        -1, FINGERPRINT_BYTES
-    )
-    return KnownIds(fingerprints, table.column("bucket").to_numpy().astype(np.int32))

@@ -1,4 +1,4 @@
-"""From verdicts to rows: what a shard decided about one source batch, as one element."""
+"""From verdicts to rows: all that a shard decided about one source batch, as one element."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from transforms.model.totals import add_up, payment_totals, rejected_totals
 
 @dataclass(frozen=True)
 class RowShape:
-    """What every row of a run has alike.
+    """Shared by all rows of a run.
 
-    ingest_time_us: the plan's time in a bounded run, in microseconds, so that a retried batch has
-    the same bytes.
+    ingest_time_us: microseconds since 1970; the plan's time in a bounded run, so that a retried
+    batch has the same bytes. amount_column, currency_column: as in PaymentSchema.
     """
 
     ingest_time_us: int
@@ -34,8 +34,10 @@ def outcome_of(
     live_ids: dict[int, int],
     shape: RowShape,
 ) -> ShardOutcome:
-    """The batch's rows by table and their totals. `accepted` has one entry per row of
-    `batch.payments`; the others are duplicates.
+    """The batch's rows by table, and their totals.
+
+    accepted: one entry per row of `batch.payments`; the others are duplicates. live_ids: bucket ->
+    change of the number of ids in it.
     """
     tables: dict[str, pa.RecordBatch] = {}
     totals: list[pa.RecordBatch] = []
@@ -63,7 +65,7 @@ def _only(totals: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _finished(rows: pa.RecordBatch, ingest_time_us: int) -> pa.RecordBatch:
-    """Without the fingerprint, with the ingest time: the columns of the table."""
+    """The columns of the table: without the fingerprint, with the ingest time."""
     ingest_time = pa.repeat(pa.scalar(ingest_time_us, pa.int64()).cast(TIMESTAMP), rows.num_rows)
     schema = pa.schema([*list(rows.schema)[1:], pa.field("ingest_time", TIMESTAMP, nullable=False)])
     return pa.RecordBatch.from_arrays([*rows.columns[1:], ingest_time], schema=schema)

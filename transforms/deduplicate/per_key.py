@@ -1,8 +1,7 @@
-"""DeduplicateTransactions, layout `per_key`: one state cell and one watermark timer per
-`transaction_id`.
+"""DeduplicateTransactions, layout `per_key`: one state cell and one timer per `transaction_id`.
 
-The textbook form and the executable specification of `sharded`. It is slow: about 400 messages a
-second (benchmarks/README.md).
+The textbook form, and the executable specification of `sharded.py`. It is slow: about 400 messages
+a second (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import pyarrow as pa
 from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+from numpy.typing import NDArray
 
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.outcome import outcome_of
-from transforms.deduplicate.process_memory import POOL
-from transforms.deduplicate.rule import group_copies
+from transforms.deduplicate.process_memory import indexes_of
+from transforms.deduplicate.rule import copies_in
 from transforms.deduplicate.settings import DedupSettings, timer_timestamp
-from transforms.model.buckets import BUCKET_US, event_times_us
 from transforms.model.elements import ShardBatch, ShardOutcome
 from transforms.model.fingerprints import Fingerprints, batch_fingerprints
 
@@ -32,8 +31,9 @@ NO_ID: Final = ""
 
 
 class SplitByKey(beam.DoFn):
-    """(shard, ShardBatch) -> (transaction_id, (shard, ShardBatch)): the copies of one id within one
-    source batch stay together.
+    """(shard, ShardBatch) -> (transaction_id, (shard, ShardBatch)).
+
+    The copies of one id within one source batch stay together.
     """
 
     def process(
@@ -72,14 +72,9 @@ class DeduplicatePerKey(beam.DoFn):
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[ShardOutcome]:
         shard, batch = element[1]
-        event_times = event_times_us(batch.payments)
-        buckets = (event_times // BUCKET_US).astype(np.int32)
-        fingerprints = batch_fingerprints(batch.payments)
-        copies = group_copies(
-            fingerprints, event_times, batch.payments.column("kafka_offset").to_numpy(), buckets
-        )
+        copies = copies_in(batch.payments)
         known = cell.read()
-        ids = fingerprints[copies.first_rows()]
+        ids = batch_fingerprints(batch.payments)[copies.first_rows()]
         before = self._loaded(ids) if known is None else np.full(len(ids), known, dtype=np.int32)
         verdicts = copies.judge(before)
         if len(ids):
@@ -95,23 +90,26 @@ class DeduplicatePerKey(beam.DoFn):
     def expire(self, cell: Any = beam.DoFn.StateParam(BUCKET)) -> None:
         cell.clear()
 
-    def _loaded(self, ids: Fingerprints) -> Any:
+    def _loaded(self, ids: Fingerprints) -> NDArray[np.int32]:
         """Buckets from the cold start: an id without a cell may have a row from an earlier run.
+
         Nothing expires within a bounded run.
         """
         start = self._settings.cold_start
         if start is None:
             return np.full(len(ids), NO_BUCKET, dtype=np.int32)
-        index = POOL.take(start.job, _WHOLE_JOB, b"loaded")
+        indexes = indexes_of(start.job)
+        index = indexes.take(_WHOLE_JOB, _LOADED)
         if index is None:
             index = FingerprintIndex()
             known = load_known_ids(start)
             index.add(known.fingerprints, known.buckets)
-        POOL.put_back(start.job, _WHOLE_JOB, b"loaded", index)
+        indexes.keep(_WHOLE_JOB, _LOADED, index)
         return index.buckets_of(ids)
 
 
 _WHOLE_JOB: Final = -1
-"""Stands for all shards in the pool of indexes; this index is never changed after it was built, so
-its token may be constant.
-"""
+"""Stands in for the shard: one index over all ids that the job has loaded."""
+
+_LOADED: Final = b"loaded"
+"""A constant token: this index goes with no state, and never changes after it was built."""

@@ -1,23 +1,28 @@
-"""The dedup rule on columns, apart from where the state is kept."""
+"""The dedup rule on columns: which rows of a batch are accepted, given the ids already known.
+
+Where the known ids are kept is the business of the layouts (sharded.py, per_key.py).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.fingerprint_index import NO_BUCKET
-from transforms.model.fingerprints import Fingerprints, split_fingerprints
+from transforms.model.buckets import BUCKET_US, event_times_us
+from transforms.model.fingerprints import Fingerprints, batch_fingerprints, split_fingerprints
 
 
 @dataclass(frozen=True)
 class Verdicts:
     """What the rule says of one source batch.
 
-    accepted: per row, whether it is a first sighting; the others are duplicates. ids: index of one
-    row per distinct id; before, after: that id's bucket before and after the batch (NO_BUCKET: it
-    was not known).
+    accepted: per row, whether it is the first sighting of its id; the others are duplicates. ids:
+    index of one row per distinct id. before, after: the bucket of that id before and after the
+    batch (NO_BUCKET: it was not known).
     """
 
     accepted: NDArray[np.bool_]
@@ -26,8 +31,9 @@ class Verdicts:
     after: NDArray[np.int32]
 
     def changed(self) -> NDArray[np.int64]:
-        """Positions in `ids` of those that the state must learn: new ones, and those whose latest
-        event time moved to a later bucket.
+        """Positions in `ids` of the ids that the state must store.
+
+        New ones, and those whose latest event time is in a later bucket than before.
         """
         return np.flatnonzero(self.after > self.before)
 
@@ -47,8 +53,10 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Copies:
-    """One source batch grouped by id: `order` sorts the rows by id, event time, offset; `starts`
-    marks the first row of each id in it.
+    """One source batch, grouped by id.
+
+    order: row indexes, sorted by id, event time, offset. starts: position of the first row of each
+    id in `order`. buckets: per row the bucket of its event time.
     """
 
     order: NDArray[np.int64]
@@ -56,11 +64,14 @@ class Copies:
     buckets: NDArray[np.int32]
 
     def first_rows(self) -> NDArray[np.int64]:
-        """Per id the row that wins if the id is not known: the earliest event time, ties by offset."""
+        """Per id the row that is accepted if the id is not known.
+
+        The one with the earliest event time; of several, the one with the lowest offset.
+        """
         return self.order[self.starts]
 
     def judge(self, before: NDArray[np.int32]) -> Verdicts:
-        """`before`: per id, in the order of `first_rows`, the bucket that it is known in."""
+        """The verdicts. before: per id, in the order of `first_rows`, the bucket it is known in."""
         accepted = np.zeros(len(self.order), dtype=bool)
         first_rows = self.first_rows()
         accepted[first_rows[before == NO_BUCKET]] = True
@@ -72,18 +83,26 @@ class Copies:
         return Verdicts(accepted, first_rows, before, np.maximum(before, highest))
 
 
+def copies_in(payments: pa.RecordBatch) -> Copies:
+    """Groups the `payments` of one ShardBatch by id."""
+    times = event_times_us(payments)
+    offsets = payments.column("kafka_offset").to_numpy()
+    buckets = (times // BUCKET_US).astype(np.int32)
+    return group_copies(batch_fingerprints(payments), times, offsets, buckets)
+
+
 def group_copies(
     fingerprints: Fingerprints,
-    event_times_us: NDArray[np.int64],
+    times_us: NDArray[np.int64],
     offsets: NDArray[np.int64],
     buckets: NDArray[np.int32],
 ) -> Copies:
-    """Groups the rows of one source batch by id. All arrays have one entry per row."""
+    """Groups rows by id. All arrays have one entry per row; times are event times."""
     high, low = split_fingerprints(fingerprints)
     order = np.argsort(high, kind="stable")
     sorted_high = high[order]
     if (sorted_high[1:] == sorted_high[:-1]).any():
-        order = np.lexsort((offsets, event_times_us, low, high))
+        order = np.lexsort((offsets, times_us, low, high))
         sorted_high = high[order]
     is_start = np.ones(len(order), dtype=bool)
     is_start[1:] = (sorted_high[1:] != sorted_high[:-1]) | (low[order][1:] != low[order][:-1])

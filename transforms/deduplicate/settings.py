@@ -1,4 +1,4 @@
-"""What both layouts of the dedup step are told."""
+"""The settings of the dedup step, the same for both layouts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from transforms.model.buckets import expiry_of_bucket
 
 @dataclass(frozen=True)
 class DedupSettings:
-    """How long ids are known and what a shard without state does first.
+    """How long ids are known, and what a shard without state loads.
 
-    job: name of this run or job, so that an index is never used for another one. retention_us:
-    dedup horizon plus extra retention; sizes the slots. expires: False in a bounded run: nothing
-    expires within it, and its state ends with it, so no timer is set.
+    job: name of this run or job, so that its indexes are used for no other. retention_us: dedup
+    horizon plus extra retention, which sets the width of a slot of the ring. expires: False in a
+    bounded run: nothing expires within it, and its state ends with it, so no timer is set.
+    cold_start: None where there is nothing to load.
     """
 
     job: str
@@ -30,7 +31,8 @@ class DedupSettings:
 
 
 def timer_timestamp(bucket: int, extra_retention_us: int) -> Timestamp:
-    """When the ids of `bucket` expire. Rounded up to the millisecond that timers travel in: never
-    before the watermark is there.
+    """The event time of the timer that expires the ids of `bucket`.
+
+    Beam's timers have milliseconds; rounded up, so that none fires before the ids have expired.
     """
     return Timestamp(micros=-(-expiry_of_bucket(bucket, extra_retention_us) // 1000) * 1000)

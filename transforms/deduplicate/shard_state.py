@@ -1,9 +1,10 @@
-"""The encoded state of one shard: what a checkpoint holds. Frozen by
-tests/unit/test_frozen_formats.py.
+"""The encoded state of one shard: what a checkpoint holds.
 
-`head` is one cell: token, expired_through, slot width and the number of live ids per bucket. Fingerprints lie in a ring of bags, several buckets to
-a slot, in blobs of groups `bucket (int32) | count (uint32) | count * 10 bytes`, big-endian. A slot is cleared when all its buckets have
-expired. An id whose bucket rose has an entry in either slot until the older one expires; of several, the highest bucket counts.
+`head` is one cell: token, expired_through, slot width and the number of live ids per bucket.
+Fingerprints lie in a ring of bags (ring.py), several buckets to a slot, in blobs of groups `bucket
+(int32) | count (uint32) | count * 10 bytes`, big-endian. A slot is cleared when all its buckets
+have expired. An id whose bucket rose has an entry in both slots until the older one expires; the
+highest bucket counts. Frozen by tests/unit/test_frozen_formats.py.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
 
 SLOTS: Final = 16
-"""Bags of the ring. A slot spans 1/12 of the retention, so that on average 1/24 of the state is
-dead: under 11 bytes per live id.
+"""Bags of the ring.
+
+A slot spans 1/12 of the retention, so on average 1/24 of the state is dead: under 11 bytes per live
+id.
 """
 
 _LIVE_SLOTS: Final = 12
@@ -30,8 +33,10 @@ _GROUP: Final = struct.Struct(">iI")
 
 
 class ShardHead(msgspec.Struct, array_like=True):
-    """The cell `head`. expired_through: highest bucket that the shard expired or did not load, None
-    before the first.
+    """The cell `head`.
+
+    token: see process_memory.py. expired_through: highest bucket that the shard expired or did not
+    load, None before the first. slot_width: buckets per slot. live: bucket -> number of ids in it.
     """
 
     token: bytes
@@ -40,6 +45,7 @@ class ShardHead(msgspec.Struct, array_like=True):
     live: dict[int, int]
 
     def change_live(self, changes: dict[int, int]) -> None:
+        """Adds to the number of live ids per bucket; buckets without ids leave the head."""
         for bucket, change in changes.items():
             left = self.live.get(bucket, 0) + change
             if left:
@@ -48,15 +54,17 @@ class ShardHead(msgspec.Struct, array_like=True):
                 self.live.pop(bucket, None)
 
     def slot_of(self, bucket: int) -> int:
+        """The slot of the ring that holds the ids of `bucket`."""
         return bucket // self.slot_width % SLOTS
 
     def next_expiry(self, extra_retention_us: int) -> int | None:
-        """The watermark, in microseconds, at which the oldest live bucket expires."""
+        """The watermark, in microseconds, at which the oldest live bucket expires; None: never."""
         return expiry_of_bucket(min(self.live), extra_retention_us) if self.live else None
 
     def expire(self, bucket: int) -> list[int]:
-        """Takes everything at or below `bucket` out of the counts, raises `expired_through`, and
-        returns the slots that may be cleared.
+        """Raises `expired_through` to `bucket`, and returns the slots that may be cleared.
+
+        Removes everything at or below `bucket` from the counts.
         """
         if self.expired_through is not None and bucket <= self.expired_through:
             return []
@@ -76,15 +84,17 @@ class ShardHead(msgspec.Struct, array_like=True):
 
 
 def new_head(retention_us: int) -> ShardHead:
-    """The head of a shard without state. `retention_us`: dedup horizon plus extra retention."""
+    """The head of a shard without state. retention_us: dedup horizon plus extra retention."""
     return ShardHead(b"", None, max(1, -(-retention_us // BUCKET_US // _LIVE_SLOTS)), {})
 
 
 def encode_head(head: ShardHead) -> bytes:
+    """The content of the cell `head`, as MessagePack."""
     return msgspec.msgpack.encode(head)
 
 
 def decode_head(cell: bytes) -> ShardHead:
+    """The head that `encode_head` has encoded."""
     return msgspec.msgpack.decode(cell, type=ShardHead)
 
 
@@ -130,7 +140,7 @@ def build_index(expired_through: int | None, blobs: Iterable[bytes]) -> Fingerpr
 
 
 def packed_bytes(live: dict[int, int], shards: int) -> int:
-    """Bytes of the packed form of so many live ids per bucket, one group per shard and bucket."""
+    """Bytes of the state for so many live ids per bucket, one group per shard and bucket."""
     return sum(
         count * FINGERPRINT_BYTES + min(shards, count) * _GROUP.size for count in live.values()
     )

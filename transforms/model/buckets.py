@@ -1,4 +1,4 @@
-"""One-minute buckets of event time: how long an id is known, in both layouts alike.
+"""One-minute buckets of event time: how long an id is known, the same in both layouts.
 
 An id belongs to the bucket of the latest event time seen for it, and leaves the state when the
 watermark reaches the end of that bucket plus the extra retention. A record is late when its event
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from transforms.model.tables import TIMESTAMP
 
 BUCKET_US: Final = 60_000_000
-"""Width of a bucket in microseconds: one minute, Spark's habit for watermark delays and the window
-of the control totals.
-"""
+"""Width of a bucket in microseconds: one minute, the unit of the control totals' windows."""
 
 
 def expiry_of_bucket(bucket: int, extra_retention_us: int) -> int:
@@ -33,8 +31,9 @@ def highest_expired_bucket(watermark_us: int, extra_retention_us: int) -> int:
 
 
 def first_live_time(watermark_us: int, extra_retention_us: int) -> int:
-    """The earliest event time, in microseconds, whose bucket this watermark has not expired: where
-    a cold start begins to load.
+    """The earliest event time, in microseconds, whose bucket this watermark has not expired.
+
+    A cold start loads ids from here on.
     """
     return (highest_expired_bucket(watermark_us, extra_retention_us) + 1) * BUCKET_US
 

@@ -1,5 +1,6 @@
-"""How the elements travel when steps are not fused: Arrow IPC, so that the bytes are the same for
-the same columns in every process.
+"""Beam coders of the elements, for runners that send them from one step to the next.
+
+Rows are encoded as Arrow IPC, so the same columns have the same bytes in every process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 def encode_rows(rows: pa.RecordBatch) -> bytes:
+    """Arrow IPC stream with the schema and one batch."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_batch(rows)
@@ -26,6 +28,7 @@ def encode_rows(rows: pa.RecordBatch) -> bytes:
 
 
 def decode_rows(encoded: bytes) -> pa.RecordBatch:
+    """The batch that `encode_rows` has encoded."""
     with pa.ipc.open_stream(encoded) as reader:
         return reader.read_next_batch()
 
@@ -55,7 +58,10 @@ class ShardBatchCoder(Coder):
         return ShardBatch(decode_rows(payments), decode_rows(rejected))
 
     def estimate_size(self, value: ShardBatch) -> int:
-        """Runners ask for samples; encoding them for that would cost more than the step itself."""
+        """The bytes of the columns in memory, in place of a trial encoding.
+
+        Runners ask for samples; encoding them would cost more than the step itself.
+        """
         return int(value.payments.nbytes + value.rejected.nbytes)
 
     def is_deterministic(self) -> bool:
@@ -66,7 +72,7 @@ class ShardBatchCoder(Coder):
 
 
 class ShardOutcomeCoder(Coder):
-    """As ShardBatchCoder, for what leaves the dedup step."""
+    """As ShardBatchCoder, for the output of the dedup step."""
 
     def encode(self, value: ShardOutcome) -> bytes:
         head = msgspec.msgpack.encode((value.shard, list(value.tables), value.live_ids))

@@ -1,5 +1,7 @@
-"""Kafka coordinates: runs of them, and a 64-bit hash per coordinate. Sums of hashes tell whether
-two sets of records are the same, whatever order they come in.
+"""Kafka coordinates: (topic, partition, offset), runs of offsets, and a hash per coordinate.
+
+Two sets of records are taken for the same when the sums of their 64-bit hashes are equal; the order
+of the records does not matter.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ TopicPartition = tuple[str, int]
 OffsetRange = tuple[str, int, int, int]
 """(topic, partition, from_offset, to_offset), the last one exclusive."""
 
+HASH_MASK: Final = (1 << 64) - 1
+"""Sums of coordinate hashes are kept modulo 2^64."""
+
 _GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 
 
 def coordinate_hashes(topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """One uint64 per offset: splitmix64 (https://prng.di.unimi.it/splitmix64.c) of the offset,
-    salted with topic and partition.
+    """One uint64 per offset: splitmix64 of the offset, salted with topic and partition.
+
+    Source: https://prng.di.unimi.it/splitmix64.c.
     """
     salt = np.uint64(
         int.from_bytes(hashlib.sha256(f"{partition}:{topic}".encode()).digest()[:8], "big")
@@ -40,8 +46,9 @@ def coordinate_sum(topic: str, partition: int, offsets: NDArray[np.int64]) -> in
 
 
 def expand_runs(first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Every offset of the runs first .. last (inclusive), run after run. 16 bytes an offset at the
-    peak, 8 in the result.
+    """Every offset of the runs first .. last (inclusive), run after run.
+
+    Memory: 16 bytes an offset at the peak, 8 in the result.
     """
     lengths = last - first + 1
     before = np.cumsum(lengths) - lengths

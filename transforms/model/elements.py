@@ -1,18 +1,20 @@
-"""The elements that travel between the steps: columns, never single records."""
+"""The elements of the PCollections between the steps: columns, never single records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class RawBlock:
-    """Consecutive records of one partition, as Kafka delivered them. All lists have the same
-    length; offsets rise.
+    """Consecutive records of one partition, as Kafka delivered them.
 
-    `timestamps` are Kafka's, in milliseconds since 1970, -1 where the broker has none.
+    All lists have the same length; offsets rise. timestamps: Kafka's, in milliseconds since 1970,
+    -1 where the broker has none.
     """
 
     topic: str
@@ -27,18 +29,21 @@ class DecodedBlock:
     """A RawBlock after decoding: every record is either in `payments` or in `rejected`.
 
     payments: columns of the payment tables without `ingest_time`; in offset order. payload_index:
-    for each row of `payments` its index in the RawBlock (int64 numpy array), to find the original
-    bytes of a late one. rejected: columns of `rejected_records` without `ingest_time`.
+    for each row of `payments` its index in the RawBlock, to find the original bytes of a late
+    record. rejected: columns of `rejected_records` without `ingest_time`.
     """
 
     payments: pa.RecordBatch
-    payload_index: object
+    payload_index: NDArray[np.int64]
     rejected: pa.RecordBatch
 
 
 @dataclass(frozen=True)
 class ShardBatch:
-    """What one source batch holds for one shard. `payments` carries a leading `fingerprint` column."""
+    """The rows of one source batch that belong to one shard.
+
+    Both have the columns of a DecodedBlock, after a first column `fingerprint`.
+    """
 
     payments: pa.RecordBatch
     rejected: pa.RecordBatch
@@ -46,12 +51,12 @@ class ShardBatch:
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """Everything the dedup step decided about one ShardBatch, in one element: what is written
-    together cannot come apart.
+    """All that the dedup step decided about one ShardBatch.
 
-    tables: table name -> rows ready to append (columns of the table, `ingest_time` included); empty
-    tables are absent. totals: rows of `control_totals` for exactly those rows. live_ids: (expiry
-    bucket, change of the number of ids there); sums over all outcomes of a shard are its state.
+    One element, so that no runner can separate rows from their totals. tables: table name -> rows
+    ready to append (columns of the table, `ingest_time` included); empty tables are absent. totals:
+    rows of `control_totals` for exactly those rows. live_ids: (expiry bucket, change of the number
+    of ids there); sums over all outcomes of a shard are its state.
     """
 
     shard: int

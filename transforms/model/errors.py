@@ -1,4 +1,4 @@
-"""Errors that a user of the pipeline meets, by the exit status they lead to."""
+"""Errors that end a command, by the exit status they lead to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ _MARKER = re.compile(r"<<guarantee-error: (.*?) :guarantee-error>>", re.DOTALL)
 
 
 class UsageError(ValueError):
-    """Wrong flag, file or field: exit status 2. The message names the flag, its value, what is
-    allowed and the fix.
+    """Wrong flag, file or field: exit status 2.
+
+    The message names the flag, its value, what is allowed and the fix.
     """
 
 
@@ -30,8 +31,9 @@ class GuaranteeError(RuntimeError):
 
     @staticmethod
     def find_in(error: BaseException) -> str | None:
-        """The message of a GuaranteeError that `error` is, is caused by, or carries as text; None
-        if there is none.
+        """The message of the GuaranteeError in `error`; None if there is none.
+
+        `error` may be one, be caused by one, or carry one as text.
         """
         seen: BaseException | None = error
         while seen is not None:

@@ -1,4 +1,4 @@
-"""Rows by topic and partition, on columns: no Python object per row."""
+"""Groups the rows of a table by topic and partition, without a Python object per row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 def sorted_groups(
     table: pa.Table, keys: Sequence[str], within: str
 ) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
-    """(values of the key columns, their rows sorted by the column `within`), in the order of the
-    keys.
+    """(values of the key columns, their rows), in the order of the keys.
+
+    The rows of a group are sorted by the column `within`.
     """
     table = table.sort_by([(name, "ascending") for name in (*keys, within)])
     # One thread keeps the groups in the order of their first rows, which is the order of the

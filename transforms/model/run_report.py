@@ -1,6 +1,4 @@
-"""What workers tell the driver of a bounded run: small numbers that prove the rows, never the rows
-themselves.
-"""
+"""What workers report to the driver of a bounded run: counts and hashes, never the rows."""
 
 from __future__ import annotations
 
@@ -8,8 +6,9 @@ import msgspec
 
 
 class PartitionWritten(msgspec.Struct, frozen=True):
-    """Rows of one partition that one shard wrote into one table. coordinate_hash: sum modulo 2^64,
-    transforms/model/coordinates.py.
+    """Rows of one partition that one shard wrote into one table.
+
+    coordinate_hash: sum modulo 2^64, see transforms/model/coordinates.py.
     """
 
     topic: str
@@ -30,8 +29,9 @@ class StreamWritten(msgspec.Struct, frozen=True):
 
 
 class ShardReport(msgspec.Struct, frozen=True, tag="shard"):
-    """One bundle attempt's work for one shard. Of a retried bundle, or a stage evaluated twice,
-    exactly one set of reports counts.
+    """What one attempt of a bundle wrote for one shard.
+
+    If a runner retries the bundle or evaluates its stage twice, exactly one set of reports counts.
     """
 
     shard: int
@@ -63,9 +63,11 @@ Report = ShardReport | ReaderReport
 
 
 def encode_report(report: Report) -> bytes:
+    """MessagePack with the tag `shard` or `reader`. Frozen by tests/unit/test_frozen_formats.py."""
     return msgspec.msgpack.encode(report)
 
 
 def decode_report(encoded: bytes) -> Report:
+    """The report that `encode_report` has encoded."""
     report: Report = msgspec.msgpack.decode(encoded, type=Report)
     return report

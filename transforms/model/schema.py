@@ -1,25 +1,18 @@
-"""The payment schema: a BigQuery JSON schema file, as the columns of the payment tables.
-
-Format: https://cloud.google.com/bigquery/docs/schemas#specifying_a_json_schema_file
-"""
+"""The payment schema: the fields of a message, as the columns of the payment tables."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
-from transforms.model.errors import GuaranteeError, UsageError
-from transforms.model.tables import KAFKA_COLUMNS, NUMERIC, REJECTED_SCHEMA, TIMESTAMP
+from transforms.model.tables import NUMERIC, TIMESTAMP
 
 DEDUP_COLUMN: Final = "transaction_id"
 EVENT_TIME_COLUMN: Final = "event_time"
 
-_ARROW_TYPES: Final[dict[str, pa.DataType]] = {
+ARROW_TYPES: Final[dict[str, pa.DataType]] = {
     "STRING": pa.string(),
     "INT64": pa.int64(),
     "FLOAT64": pa.float64(),
@@ -30,42 +23,15 @@ _ARROW_TYPES: Final[dict[str, pa.DataType]] = {
     "BYTES": pa.binary(),
     "JSON": pa.string(),
 }
-_SYNONYMS: Final = {
-    "INTEGER": "INT64",
-    "FLOAT": "FLOAT64",
-    "BOOLEAN": "BOOL",
-    "DECIMAL": "NUMERIC",
-    "STRUCT": "RECORD",
-}
-_MODES: Final = ("NULLABLE", "REQUIRED", "REPEATED")
-_OUR_COLUMNS: Final = {
-    "unknown_fields",
-    *(field.name for field in KAFKA_COLUMNS),
-    *REJECTED_SCHEMA.names,
-} - {
-    DEDUP_COLUMN,
-    EVENT_TIME_COLUMN,
-}
-_RESERVED_PREFIXES: Final = (
-    "_TABLE_",
-    "_FILE_",
-    "_PARTITION",
-    "_ROW_TIMESTAMP",
-    "__ROOT__",
-    "_COLIDENTIFIER",
-    "__",
-)
-"""https://cloud.google.com/bigquery/docs/schemas#column_names; two underscores are Python's own,
-and no struct can have such a field.
-"""
-
-_ALLOWED: Final = ", ".join([*_ARROW_TYPES, "RECORD"])
+"""BigQuery's type -> Arrow's; RECORD, the one type that is missing here, becomes a struct."""
 
 
 @dataclass(frozen=True)
 class SchemaField:
-    """name: as in the message; column: as in the table; type and mode in BigQuery's words; fields:
-    of a RECORD.
+    """One field of a message, and the column it becomes.
+
+    name: the JSON name in the message. column: its name in the table. type, mode: as in a BigQuery
+    schema (INT64, NULLABLE ...). fields: those of a RECORD.
     """
 
     name: str
@@ -75,27 +41,29 @@ class SchemaField:
     fields: tuple[SchemaField, ...] = ()
 
     def arrow_field(self) -> pa.Field:
+        """The column of the payment tables: its name, Arrow type and nullability."""
         kind = (
             pa.struct([field.arrow_field() for field in self.fields])
             if self.type == "RECORD"
-            else _ARROW_TYPES[self.type]
+            else ARROW_TYPES[self.type]
         )
         if self.mode == "REPEATED":
             return pa.field(self.column, pa.list_(pa.field("item", kind)))
         return pa.field(self.column, kind, nullable=self.mode != "REQUIRED")
 
     def to_json(self) -> dict[str, Any]:
+        """The entry of a BigQuery JSON schema file, with the column's name."""
         nested = {"fields": [field.to_json() for field in self.fields]} if self.fields else {}
         return {"name": self.column, "type": self.type, "mode": self.mode, **nested}
 
 
 @dataclass(frozen=True)
 class PaymentSchema:
-    """dedup_key, event_time_field: JSON names of the fields that become `transaction_id` and
-    `event_time`.
+    """All fields of a message, and what some of them mean.
 
-    amount_column (NUMERIC or INT64) and currency_column (STRING) feed the control totals; None:
-    totals without them.
+    dedup_key, event_time_field: JSON names of the fields that become `transaction_id` and
+    `event_time`. amount_column (NUMERIC or INT64) and currency_column (STRING) feed the control
+    totals; None: totals without them.
     """
 
     fields: tuple[SchemaField, ...]
@@ -105,189 +73,9 @@ class PaymentSchema:
     currency_column: str | None
 
     def arrow_fields(self) -> list[pa.Field]:
+        """The columns of the payment tables that come from the message, in order."""
         return [field.arrow_field() for field in self.fields]
 
     def to_json(self) -> list[dict[str, Any]]:
         """Canonical form with the table's column names, for the ledger."""
         return [field.to_json() for field in self.fields]
-
-
-def load_schema(
-    path: str | None,
-    *,
-    dedup_key: str = DEDUP_COLUMN,
-    event_time_field: str = EVENT_TIME_COLUMN,
-    amount_field: str | None = None,
-    currency_field: str | None = None,
-) -> PaymentSchema:
-    """Reads a schema file; None: the default schema. Raises UsageError naming the file, field,
-    value, what is allowed and the fix.
-
-    amount_field None: `amount` if the schema has it as NUMERIC or INT64, else no amounts in the
-    totals; likewise `currency`.
-    """
-    source = path or str(Path(__file__).with_name("default_schema.json"))
-    fields = _parse_fields(source, _read_json(source), "")
-    fields = _name_column(source, fields, "dedup_key", dedup_key, DEDUP_COLUMN, "STRING")
-    fields = _name_column(
-        source, fields, "event_time_field", event_time_field, EVENT_TIME_COLUMN, "TIMESTAMP"
-    )
-    amount = _totals_column(source, fields, "amount", amount_field, ("NUMERIC", "INT64"))
-    currency = _totals_column(source, fields, "currency", currency_field, ("STRING",))
-    return PaymentSchema(fields, dedup_key, event_time_field, amount, currency)
-
-
-def check_evolution(before: Sequence[Mapping[str, Any]], after: PaymentSchema) -> None:
-    """A later run may gain NULLABLE or REPEATED columns and nothing else. Raises GuaranteeError
-    naming the column.
-    """
-    now = {field.column: field.to_json() for field in after.fields}
-    for old in before:
-        name = old["name"]
-        if name not in now:
-            raise GuaranteeError(
-                f"--schema has no column {name}, but this destination was filled with one; columns"
-                " may only be added. Give the --schema that it was"
-                " filled with (and its --dedup_key and --event_time_field), with columns added if"
-                " you like."
-            )
-        if now[name] != old:
-            raise GuaranteeError(
-                f"--schema: column {name} was {json.dumps(old)} and is {json.dumps(now[name])}; it"
-                " may not change, nor gain or lose a field within"
-                " it. Put it back, and add a column of its own beside it."
-            )
-    old_names = {old["name"] for old in before}
-    for name, field in now.items():
-        if name not in old_names and field["mode"] == "REQUIRED":
-            raise GuaranteeError(
-                f"--schema: new column {name} is REQUIRED, but rows without it exist. Make it"
-                " NULLABLE."
-            )
-
-
-def _read_json(source: str) -> Any:
-    try:
-        return json.loads(Path(source).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"--schema={source}: cannot be read ({error.strerror}). Give the path of a BigQuery"
-            " JSON schema file."
-        ) from error
-    except ValueError as error:
-        raise UsageError(
-            f"--schema={source}: is not JSON ({error}). Give a list of fields with name, type and"
-            " mode."
-        ) from error
-
-
-def _parse_fields(source: str, content: Any, parent: str) -> tuple[SchemaField, ...]:
-    if not isinstance(content, list) or not content:
-        raise UsageError(
-            f"--schema={source}: {parent.rstrip('.') or 'the file'} must hold a non-empty list of"
-            " fields, each with name, type and mode."
-        )
-    fields = tuple(_parse_field(source, entry, parent) for entry in content)
-    names = [field.name.lower() for field in fields]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(
-            f"--schema={source}: field {parent}{repeated[0]} comes twice (BigQuery ignores case)."
-            " Name each field once."
-        )
-    return fields
-
-
-def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
-    if (
-        not isinstance(entry, dict)
-        or not isinstance(entry.get("name"), str)
-        or not isinstance(entry.get("type"), str)
-    ):
-        raise UsageError(
-            f"--schema={source}: {json.dumps(entry)} is not a field; each needs a name and a type."
-        )
-    name, kind, mode = (
-        entry["name"],
-        entry["type"].upper(),
-        str(entry.get("mode", "NULLABLE")).upper(),
-    )
-    kind = _SYNONYMS.get(kind, kind)
-    where = f"--schema={source}: field {parent}{name}"
-    if not name.isidentifier() or not name.isascii() or len(name) > 300:
-        raise UsageError(
-            f"{where}: a name is letters, digits and underscores, not starting with a digit, up to"
-            " 300 of them. Rename it."
-        )
-    if name.upper().startswith(_RESERVED_PREFIXES):
-        raise UsageError(
-            f"{where}: BigQuery reserves names that start with {', '.join(_RESERVED_PREFIXES)}."
-            " Rename it."
-        )
-    if kind == "BIGNUMERIC":
-        raise UsageError(
-            f"{where} is BIGNUMERIC, whose 76 digits do not fit 128-bit decimals; it could only be"
-            " rounded. Use NUMERIC or STRING."
-        )
-    if kind not in _ARROW_TYPES and kind != "RECORD":
-        raise UsageError(f"{where} has the type {entry['type']}; allowed are {_ALLOWED}.")
-    if mode not in _MODES:
-        raise UsageError(f"{where} has the mode {entry['mode']}; allowed are {', '.join(_MODES)}.")
-    if not parent and name.lower() in _OUR_COLUMNS:
-        raise UsageError(
-            f"{where}: this column is the pipeline's own. Reserved are"
-            f" {', '.join(sorted(_OUR_COLUMNS))}. Rename it."
-        )
-    if kind != "RECORD" and "fields" in entry:
-        raise UsageError(
-            f"{where} is {entry['type']} and has fields; only a RECORD has. Make it RECORD, or take"
-            " the fields away."
-        )
-    if given := [key for key in ("precision", "scale", "maxLength") if key in entry]:
-        raise UsageError(
-            f"{where} has {', '.join(given)}, which nothing here would enforce. Take it away; the"
-            " type's own limits hold."
-        )
-    nested = (
-        _parse_fields(source, entry.get("fields"), f"{parent}{name}.") if kind == "RECORD" else ()
-    )
-    return SchemaField(name, name, kind, mode, nested)
-
-
-def _name_column(
-    source: str, fields: tuple[SchemaField, ...], flag: str, name: str, column: str, kind: str
-) -> tuple[SchemaField, ...]:
-    field = next((field for field in fields if field.name == name), None)
-    if field is None:
-        raise UsageError(
-            f"--{flag}={name}: --schema={source} has no such field; it has"
-            f" {', '.join(field.name for field in fields)}."
-        )
-    if field.type != kind or field.mode != "REQUIRED":
-        raise UsageError(
-            f"--{flag}={name}: must be {kind} REQUIRED, but --schema={source} says {field.type}"
-            f" {field.mode}. Change the schema."
-        )
-    if any(other is not field and other.name.lower() == column for other in fields):
-        raise UsageError(
-            f"--{flag}={name} becomes the column {column}, but --schema={source} has another field"
-            f" {column}. Rename that one."
-        )
-    return tuple(replace(other, column=column) if other is field else other for other in fields)
-
-
-def _totals_column(
-    source: str,
-    fields: tuple[SchemaField, ...],
-    default: str,
-    name: str | None,
-    kinds: tuple[str, ...],
-) -> str | None:
-    field = next((field for field in fields if field.name == (name or default)), None)
-    if field is not None and field.type in kinds and field.mode != "REPEATED":
-        return field.column
-    if name is None:
-        return None
-    found = "has no such field" if field is None else f"says {field.type} {field.mode}"
-    raise UsageError(
-        f"--{default}_field={name}: must be {' or '.join(kinds)}, but --schema={source} {found}."
-    )

@@ -22,8 +22,9 @@ ROW_TABLES: Final = (PAYMENTS, DUPLICATES, REJECTED)
 """Every Kafka record that was read has exactly one row in exactly one of these."""
 
 COMMIT_ORDER: Final = (PAYMENTS, DUPLICATES, REJECTED, GAPS, TOTALS)
-"""Step 5 of a run. Payments come first: what `repair` must find out after expired streams is
-whether payments are there.
+"""The order of step 5 of a run.
+
+Payments come first: a repair after expired streams depends on whether payments are in the table.
 """
 
 AUDIT_VIEW: Final = "deduplication_audit"
@@ -32,13 +33,16 @@ COVERAGE_VIEW: Final = "offset_coverage"
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 NUMERIC: Final = pa.decimal128(38, 9)
 
-KAFKA_COLUMNS: Final = (
+SOURCE_COLUMNS: Final = (
     pa.field("kafka_topic", pa.string(), nullable=False),
     pa.field("kafka_partition", pa.int32(), nullable=False),
     pa.field("kafka_offset", pa.int64(), nullable=False),
     pa.field("kafka_timestamp", TIMESTAMP),
-    pa.field("ingest_time", TIMESTAMP, nullable=False),
 )
+"""What Kafka says of a record."""
+
+KAFKA_COLUMNS: Final = (*SOURCE_COLUMNS, pa.field("ingest_time", TIMESTAMP, nullable=False))
+"""The last columns of every row of ROW_TABLES. `ingest_time` is added by the dedup step."""
 
 REJECTED_SCHEMA: Final = pa.schema(
     [
@@ -53,8 +57,7 @@ REJECTED_SCHEMA: Final = pa.schema(
 
 GAPS_SCHEMA: Final = pa.schema(
     [
-        pa.field("kafka_topic", pa.string(), nullable=False),
-        pa.field("kafka_partition", pa.int32(), nullable=False),
+        *SOURCE_COLUMNS[:2],
         pa.field("first_offset", pa.int64(), nullable=False),
         pa.field("last_offset", pa.int64(), nullable=False),
         pa.field("cause", pa.string(), nullable=False),
@@ -76,21 +79,23 @@ STREAM_POSITION: Final = (
     pa.field("stream_epoch", pa.int64()),
     pa.field("stream_offset", pa.int64()),
 )
-"""Which append of streaming wrote a row of `control_totals`; NULL in bounded runs. Keys of totals
-repeat (a late record's window was written long ago), so without them nobody could tell which rows a
-restored state does not know yet.
+"""Which append of streaming wrote a row of `control_totals`; NULL in bounded runs.
+
+Keys of totals repeat: a late record counts in a window that was written long ago. These columns say
+which rows are younger than a restored state.
 """
 
 TOTALS_TABLE_SCHEMA: Final = pa.schema([*TOTALS_SCHEMA, *STREAM_POSITION])
 
 
 def payment_columns(fields: list[pa.Field]) -> pa.Schema:
-    """Columns of `payment_transactions` and `duplicate_transactions` for the schema's own `fields`."""
+    """Columns of `payment_transactions` and `duplicate_transactions`.
+
+    fields: those of the payment schema.
+    """
     return pa.schema([*fields, pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS])
 
 
 EARLIEST_US: Final = -62_135_596_800_000_000
 LATEST_US: Final = 253_402_300_799_999_999
-"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the moments between which BigQuery's
-TIMESTAMP lies.
-"""
+"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the bounds of BigQuery's TIMESTAMP."""

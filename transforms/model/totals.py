@@ -1,7 +1,7 @@
 """Control totals per event-time window, outcome and currency.
 
-They check the way from the dedup step to the tables. They cannot see a wrong verdict: that is what
-the oracle tests are for.
+They prove that the rows of the dedup step arrive in the tables. They cannot show a wrong verdict of
+the dedup step; the tests against an oracle do.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ from transforms.model.tables import (
 
 OUTCOME_OF_TABLE: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicate", REJECTED: "rejected"}
 UNOBSERVED: Final = "unobserved"
-"""Outcome of a row that adds nothing and says that its window has no complete totals; see
-transforms/stream/unobserved.py.
+"""Outcome of a row that adds nothing: the totals of its window are incomplete.
+
+See transforms/stream/unobserved.py.
 """
 
-_CHECKSUM_MASK: Final = (1 << 60) - 1
+CHECKSUM_MASK: Final = (1 << 60) - 1
+"""Checksums are kept modulo 2^60, so that they fit INT64."""
+
 _KEYS: Final = ["window_start", "outcome", "currency"]
+_SUMS: Final = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
 
 
 def payment_totals(
@@ -41,8 +45,9 @@ def payment_totals(
     amount_column: str | None,
     currency_column: str | None,
 ) -> pa.RecordBatch:
-    """Totals of rows of a payment table. A schema without amount or currency keeps records and
-    checksum.
+    """Totals of rows of a payment table.
+
+    Without an amount or a currency column the totals count records and checksums alone.
     """
     amount = (
         rows.column(amount_column).cast(NUMERIC) if amount_column else pa.nulls(len(rows), NUMERIC)
@@ -56,8 +61,9 @@ def payment_totals(
 
 
 def rejected_totals(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.RecordBatch:
-    """Totals of rejected rows: window of the event time if known, else of Kafka's timestamp, else
-    1970; no currency, no amount.
+    """Totals of rejected rows, without currency and amount.
+
+    Their window is that of the event time if known, else of Kafka's timestamp, else of 1970.
     """
     epoch = pa.scalar(0, pa.int64()).cast(TIMESTAMP)
     time = pc.coalesce(rows.column("event_time"), rows.column("kafka_timestamp"), epoch)
@@ -67,13 +73,13 @@ def rejected_totals(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.Reco
 
 
 def add_up(totals: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """One row per window, outcome and currency. Amounts add exactly: each is below 10^20 (the
-    decoder's `out_of_range`).
+    """One row per window, outcome and currency.
+
+    Amounts add exactly: each is below 10^20 (json_values.AMOUNT_LIMIT).
     """
     table = pa.Table.from_batches(list(totals), schema=TOTALS_SCHEMA)
     table = table.set_column(5, "checksum", table.column("checksum").cast(pa.uint64()))
-    sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
-    grouped = table.group_by(_KEYS, use_threads=False).aggregate(sums)
+    grouped = table.group_by(_KEYS, use_threads=False).aggregate(_SUMS)
     return _as_totals(grouped)
 
 
@@ -92,13 +98,12 @@ def _totals(
             "checksum": pa.array(high >> np.uint64(4)),
         }
     )
-    sums = [("records", "sum"), ("amount", "sum"), ("checksum", "sum")]
-    return _as_totals(rows.group_by(_KEYS, use_threads=False).aggregate(sums))
+    return _as_totals(rows.group_by(_KEYS, use_threads=False).aggregate(_SUMS))
 
 
 def _as_totals(grouped: pa.Table) -> pa.RecordBatch:
     checksum = pc.bit_wise_and(
-        grouped.column("checksum_sum"), pa.scalar(_CHECKSUM_MASK, pa.uint64())
+        grouped.column("checksum_sum"), pa.scalar(CHECKSUM_MASK, pa.uint64())
     )
     columns = [
         grouped.column("window_start"),

@@ -1,4 +1,4 @@
-"""What librdkafka reports beside the records: most of it passes, some of it never will."""
+"""Errors that librdkafka reports beside the records: most are temporary, some are final."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _DENIED: Final = (
 
 
 class BrokerErrors:
-    """Give `remember` to a client as `error_cb`; `raise_if_final` stops on what waiting cannot
-    mend.
+    """The errors of one client. Pass `remember` to it as `error_cb`.
 
-    A broker that is away makes up to 20 errors a second (`_TRANSPORT`, `_ALL_BROKERS_DOWN`), none
-    of them final: they are not logged one by one, `WaitLog` tells about the waiting instead.
+    An unreachable broker causes up to 20 errors a second (`_TRANSPORT`, `_ALL_BROKERS_DOWN`), none
+    of them final. They are not logged one by one; `WaitLog` logs the waiting instead.
     """
 
     def __init__(self, bootstrap_servers: str) -> None:
@@ -39,12 +38,16 @@ class BrokerErrors:
         self.last: KafkaError | None = None
 
     def remember(self, error: KafkaError) -> None:
+        """Keeps the last error, and the last one that is final."""
         self.last = error
         if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, *_UNKNOWN, *_DENIED):
             self._final = error
 
     def raise_if_final(self) -> None:
-        """Raises GuaranteeError naming what the broker refused."""
+        """Raises GuaranteeError for an error that waiting cannot fix.
+
+        The message names what the broker refused.
+        """
         if self._final is None:
             return
         code, text = self._final.code(), self._final.str()
@@ -71,8 +74,9 @@ class BrokerErrors:
 
 
 class WaitLog:
-    """One log line after 5, 10, 20, 40... seconds of waiting for the same thing: a broker under
-    load may take a second or two.
+    """Logs one line after 5, 10, 20, 40... seconds of waiting for the same thing.
+
+    Not earlier: a broker under load may take a second or two.
     """
 
     def __init__(self, what: str) -> None:
@@ -81,7 +85,7 @@ class WaitLog:
         self._next_line = FIRST_LINE_SECONDS
 
     def waited(self, seconds: float, last_error: KafkaError | None) -> float:
-        """Adds to the waiting and returns all of it."""
+        """Adds to the seconds waited, and returns their sum."""
         self._waited += seconds
         if self._waited >= self._next_line:
             reason = f" ({last_error.str()})" if last_error else ""
@@ -92,4 +96,5 @@ class WaitLog:
         return self._waited
 
     def reset(self) -> None:
+        """The waiting is over; the next one starts at 0 seconds."""
         self._waited, self._next_line = 0.0, FIRST_LINE_SECONDS

@@ -1,4 +1,4 @@
-"""Reading an exact range of one partition, gaps and all, with no interpreted call per record."""
+"""Reads an exact range of offsets of one partition, without a line of Python per record."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from transforms.model.errors import GuaranteeError
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 BATCH_RECORDS: Final = 100_000
-"""Records per block: every shard gets some thousands of them, so that the cost per Arrow batch
-disappears.
+"""Records per block.
+
+So many that each shard gets some thousands of them, and the cost per Arrow batch is negligible.
 """
 
 BATCH_BYTES: Final = 32 << 20
@@ -29,17 +30,16 @@ _ASK_AGAIN_SECONDS: Final = 15.0
 _FIXED: Final[dict[str, str | int | bool]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
-    # Lost offsets are an error; `earliest` would jump over them silently.
+    # Lost offsets are an error; `earliest` would skip them silently.
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
     "topic.metadata.propagation.max.ms": 5000,
 }
 _DEFAULTS: Final[dict[str, str | int | bool]] = {
-    # With the default of 100,000 a full queue puts the fetcher to sleep for a second: 3 to 4 times
-    # slower.
+    # With the default of 100,000 a full queue pauses the fetcher for a second: 3 to 4 times slower.
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 65_536,
-    # A fetch that waits at the end of one partition holds up the first fetch of the next one, by
+    # A fetch that waits at the end of one partition delays the first fetch of the next one, by
     # 0.25 s with the default of 500.
     "fetch.wait.max.ms": 10,
     "log_level": 2,
@@ -48,7 +48,7 @@ _DEFAULTS: Final[dict[str, str | int | bool]] = {
 
 @dataclass(frozen=True)
 class PartitionRange:
-    """What a bounded run reads of one partition: offsets from_offset .. to_offset (exclusive)."""
+    """What a bounded run reads of one partition: from_offset to to_offset (exclusive)."""
 
     topic: str
     partition: int
@@ -57,7 +57,7 @@ class PartitionRange:
 
 
 class PartitionReader:
-    """One consumer, kept across ranges: it costs a thread and a connection."""
+    """One consumer, kept across ranges, since it takes a thread and a connection."""
 
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
@@ -71,11 +71,11 @@ class PartitionReader:
         """The records of the range as blocks of at most `batch_records`, offsets rising.
 
         Ends when the consumer's position has reached to_offset: the last offsets may hold no record
-        (transaction markers, aborted or compacted records). Waits for a broker that is away. Raises
-        GuaranteeError for deleted offsets, refused credentials, a topic that is gone.
+        (transaction markers, aborted or compacted records). Waits for a broker that does not
+        answer. Raises GuaranteeError for deleted offsets, refused credentials, a deleted topic.
         """
         if wanted.from_offset >= wanted.to_offset:
-            return  # a consumer assigned at the end of a partition has no position at all
+            return  # a consumer assigned at the end of a partition has no position
         self._consumer.assign([TopicPartition(wanted.topic, wanted.partition, wanted.from_offset)])
         waiting = WaitLog(
             f"topic {wanted.topic} partition {wanted.partition}, offset {wanted.from_offset}"
@@ -110,8 +110,9 @@ class PartitionReader:
     def _consume(
         self, wanted: PartitionRange, next_offset: int, records: int
     ) -> tuple[RawBlock, int]:
-        """What is there now, at most `records`, and the next offset to read. Nothing, after a
-        moment, if nothing is there.
+        """At most `records` records, and the next offset to read.
+
+        No record if none arrives within _POLL_SECONDS.
         """
         messages = self._consumer.consume(records, _POLL_SECONDS)
         self._errors.raise_if_final()
@@ -120,14 +121,15 @@ class PartitionReader:
         chunk = _block(messages, wanted)
         if len(chunk.offsets) < len(messages):
             return chunk, wanted.to_offset
-        # Behind the last record there may be offsets that hold none; the position has passed those
-        # that the consumer knows of.
+        # After the last record there may be offsets that hold none; the consumer's position is
+        # after those that it knows of.
         position = self._consumer.position([TopicPartition(wanted.topic, wanted.partition)])[
             0
         ].offset
         return chunk, max(position, chunk.offsets[-1] + 1 if chunk.offsets else next_offset)
 
     def close(self) -> None:
+        """Closes the consumer."""
         self._consumer.close()
 
     def _records_among(
@@ -150,8 +152,9 @@ class PartitionReader:
         return [message for message in messages if message.error() is None]
 
     def _still_there(self, wanted: PartitionRange, next_offset: int) -> None:
-        """A long silence: the topic may have been deleted, or cut, without any error reaching a
-        consumer that is assigned.
+        """Raises GuaranteeError if the topic was deleted or truncated, asked after a long silence.
+
+        A consumer with an assignment gets no error for either.
         """
         from confluent_kafka import KafkaException
 
@@ -173,6 +176,7 @@ class PartitionReader:
 
 
 def lost_offsets(wanted: PartitionRange, next_offset: int, reason: str) -> GuaranteeError:
+    """The error for planned offsets that the broker does not have any more."""
     return GuaranteeError(
         f"topic {wanted.topic} partition {wanted.partition}: offsets from {next_offset} on, planned"
         f" up to {wanted.to_offset - 1}, cannot be read"
@@ -203,8 +207,10 @@ def _extend(block: RawBlock, chunk: RawBlock) -> None:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python's cycle collector would walk through thousands of short-lived messages, none of which
-    is part of a cycle: half of the reading.
+    """Python's cycle collector is off within this context.
+
+    It would visit thousands of short-lived messages, none of which is part of a cycle; that takes
+    half of the reading time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""ReadRecords: a native splittable DoFn over exact ranges, and what it saw as a report."""
+"""ReadRecords: a splittable DoFn that reads exact ranges of offsets and reports what it read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.transforms.core import RestrictionProvider
 from numpy.typing import NDArray
 
-from transforms.model.coordinates import coordinate_sum
+from transforms.model.coordinates import HASH_MASK, coordinate_sum
 from transforms.model.elements import RawBlock
 from transforms.model.run_report import ReaderReport, encode_report
 from transforms.read.partition_reader import PartitionRange, PartitionReader
 
 REPORTS = "reports"
 
-_HASH_MASK = (1 << 64) - 1
 _read_by_this_process = 0
 
 
 def records_read() -> int:
-    """Records that this process has read since it started, for a progress bar."""
+    """Records that this process has read since its start, for a progress bar."""
     return _read_by_this_process
 
 
@@ -44,9 +43,7 @@ class ReadRecords(beam.PTransform):
 
 
 class WholeRangeTracker(OffsetRestrictionTracker):
-    """Claims to the end: a batch runner has no place for a residual (Spark fails on one), so there
-    is nothing to split.
-    """
+    """Never splits: a batch runner cannot run a residual later (Spark fails on one)."""
 
     def try_split(self, fraction_of_remainder: float) -> None:
         return None
@@ -109,7 +106,10 @@ class RangeSeen:
         self._gaps: list[tuple[int, int]] = []
 
     def add(self, offsets: NDArray[np.int64]) -> None:
-        """Offsets of one block: rising, behind those of the block before."""
+        """Offsets of one block: rising, and after those of the block before.
+
+        Raises RuntimeError if they are not.
+        """
         before = np.concatenate([[self._next - 1], offsets[:-1]])
         if (offsets <= before).any():
             raise RuntimeError(f"{self._wanted}: the consumer delivered offsets that do not rise")
@@ -119,10 +119,10 @@ class RangeSeen:
         self._records += len(offsets)
         self._hash = (
             self._hash + coordinate_sum(self._wanted.topic, self._wanted.partition, offsets)
-        ) & _HASH_MASK
+        ) & HASH_MASK
 
     def report(self) -> ReaderReport:
-        """Everything up to the end of the range that did not come is a gap."""
+        """The report at the end of the range: offsets that did not arrive are gaps."""
         gaps = list(self._gaps)
         if self._next < self._wanted.to_offset:
             gaps.append((self._next, self._wanted.to_offset - 1))

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from transforms.deduplicate.backstop import reject_behind_expiry
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
-from transforms.deduplicate.known_ids import ColdStart, load_known_ids
+from transforms.deduplicate.known_ids import ColdStart, fill_new_shard
 from transforms.deduplicate.outcome import RowShape, outcome_of
 from transforms.deduplicate.process_memory import fresh_token
-from transforms.deduplicate.rule import group_copies
+from transforms.deduplicate.rule import copies_in, group_copies
 from transforms.deduplicate.shard_state import build_index, encode_groups, new_head
-from transforms.model.buckets import BUCKET_US, event_times_us, highest_expired_bucket
+from transforms.model.buckets import BUCKET_US, highest_expired_bucket
 from transforms.model.elements import ShardBatch
 from transforms.model.errors import GuaranteeError
 from transforms.model.fingerprints import Fingerprints, batch_fingerprints
@@ -45,7 +45,7 @@ from transforms.stream.state import (
 @dataclass(frozen=True)
 class ShardMemory:
     """What a process keeps of a shard between bundles: valid with the very state whose token it
-    carries, like an index (index_pool.py).
+    carries, like an index (deduplicate/process_memory.py).
     """
 
     index: FingerprintIndex
@@ -105,7 +105,13 @@ class OpenShard:
             self._head = StreamHead(
                 new_head(self._retention_us), self._settings, recovered.progress, recovered.streams
             )
-            index = self._load_known_ids(self._head)
+            index = fill_new_shard(
+                self._head.dedup,
+                self.shard,
+                self._settings.shards,
+                self._cold_start,
+                self._cells.add_blob,
+            )
         else:
             index = build_index(self._head.dedup.expired_through, self._cells.read_blobs())
             self._head.progress, self._head.streams = recovered.progress, recovered.streams
@@ -164,7 +170,9 @@ class OpenShard:
                 _where(batch.payments, tables == ABSENT),
                 _where(batch.rejected, bad_tables == ABSENT),
             )
-        self._judge(self._reject_behind_expiry(batch, head), appends, totals.shape)
+        batch, behind = reject_behind_expiry(batch, head.dedup.expired_through)
+        self.late_behind_expiry += behind
+        self._judge(batch, appends, totals.shape)
 
     def pass_gap(
         self, topic: str, partition: int, first: int, last: int, totals: PresentTotals
@@ -185,12 +193,8 @@ class OpenShard:
         self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], shape: RowShape
     ) -> None:
         head, memory = self._open()
-        event_times = event_times_us(batch.payments)
         fingerprints = batch_fingerprints(batch.payments)
-        offsets = batch.payments.column("kafka_offset").to_numpy()
-        copies = group_copies(
-            fingerprints, event_times, offsets, (event_times // BUCKET_US).astype(np.int32)
-        )
+        copies = copies_in(batch.payments)
         verdicts = copies.judge(memory.index.buckets_of(fingerprints[copies.first_rows()]))
         changed = verdicts.changed()
         self._add(fingerprints[verdicts.ids[changed]], verdicts.after[changed])
@@ -243,32 +247,6 @@ class OpenShard:
             raise RuntimeError(f"shard {self.shard} is used before it was recovered")
         return self._head, self._memory
 
-    def _load_known_ids(self, head: StreamHead) -> FingerprintIndex:
-        index = FingerprintIndex()
-        start = self._cold_start
-        if start is None:
-            return index
-        if start.watermark_us is not None:
-            head.dedup.expired_through = highest_expired_bucket(
-                start.watermark_us, start.extra_retention_us
-            )
-        known = load_known_ids(start).of_shard(self.shard, self._settings.shards)
-        alive = known.buckets > (
-            NO_BUCKET if head.dedup.expired_through is None else head.dedup.expired_through
-        )
-        fingerprints, buckets = known.fingerprints[alive], known.buckets[alive]
-        for slot, blob in encode_groups(head.dedup, fingerprints, buckets).items():
-            self._cells.add_blob(slot, blob)
-        head.dedup.change_live(
-            dict(
-                zip(
-                    *(part.tolist() for part in np.unique(buckets, return_counts=True)), strict=True
-                )
-            )
-        )
-        index.add(fingerprints, buckets)
-        return index
-
     def _learn(
         self, fingerprints: Fingerprints, buckets: NDArray[np.int32], *, only_known: bool
     ) -> None:
@@ -310,13 +288,6 @@ class OpenShard:
             )
         seen[partition] = last
         return np.setdiff1d(memory.present.between(topic, partition, before, last), delivered)
-
-    def _reject_behind_expiry(self, batch: ShardBatch, head: StreamHead) -> ShardBatch:
-        if head.dedup.expired_through is None or not batch.payments.num_rows:
-            return batch
-        behind = event_times_us(batch.payments) // BUCKET_US <= head.dedup.expired_through
-        self.late_behind_expiry += int(behind.sum())
-        return reject_behind_expiry(batch, behind) if behind.any() else batch
 
 
 _NONE: Final = np.empty(0, dtype=np.int64)

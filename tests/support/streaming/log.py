@@ -12,10 +12,10 @@ from itertools import groupby
 import numpy as np
 import pyarrow as pa
 
+from pipeline.options.schema_file import load_schema
 from tests.support.payments import MINUTE
 from transforms.model.elements import DecodedBlock
 from transforms.model.rejected import LATE, rejected_rows
-from transforms.model.schema import load_schema
 from transforms.model.tables import REJECTED_SCHEMA, payment_columns
 from transforms.stream.gaps import Gap
 

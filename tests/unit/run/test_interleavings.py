@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.options.run_config import parse_start
+from pipeline.options.schema_file import load_schema
 from pipeline.run.command import run_until_caught_up
 from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (
@@ -29,7 +30,7 @@ from transforms.destinations.contract.run_ledger import PREPARED
 from transforms.destinations.duckdb import run_ledger as duckdb_ledger
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, UsageError
-from transforms.model.schema import PaymentSchema, load_schema
+from transforms.model.schema import PaymentSchema
 
 REJECTED = "SELECT reason, kafka_partition, kafka_offset FROM rejected_records ORDER BY ALL"
 
@@ -47,7 +48,7 @@ def message(**members: Any) -> bytes:
 
 
 def schema_with(tmp_path: Path, name: str) -> PaymentSchema:
-    fields = json.loads(Path("transforms/model/default_schema.json").read_text())
+    fields = json.loads(Path("pipeline/options/default_schema.json").read_text())
     file = tmp_path / "schema.json"
     file.write_text(json.dumps([*fields, {"name": name, "type": "STRING"}]))
     return load_schema(str(file))

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.check.command import check
 from pipeline.options.config import EARLIEST, LATEST, Start
+from pipeline.options.schema_file import load_schema
 from pipeline.run import commit as commit_step
 from pipeline.run import prepare as prepare_step
 from tests.support.in_memory_kafka import (
@@ -21,7 +22,6 @@ from tests.support.whole_runs import COPIES, failures, ids
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
-from transforms.model.schema import load_schema
 
 REASONS = "SELECT reason, kafka_offset FROM rejected_records ORDER BY ALL"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
 from tests.unit.destinations.contract.run_ledger import LedgerContract
@@ -15,7 +16,7 @@ from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.session import acquire, release
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
-from transforms.model.schema import PaymentSchema, SchemaField, load_schema
+from transforms.model.schema import PaymentSchema, SchemaField
 from transforms.model.tables import GAPS
 
 SCHEMA = load_schema(None)

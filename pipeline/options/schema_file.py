@@ -1,0 +1,205 @@
+"""--schema: a BigQuery JSON schema file, checked field by field, as a PaymentSchema.
+
+Format: https://cloud.google.com/bigquery/docs/schemas#specifying_a_json_schema_file
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from transforms.model.errors import UsageError
+from transforms.model.schema import (
+    ARROW_TYPES,
+    DEDUP_COLUMN,
+    EVENT_TIME_COLUMN,
+    PaymentSchema,
+    SchemaField,
+)
+from transforms.model.tables import KAFKA_COLUMNS, REJECTED_SCHEMA
+
+_SYNONYMS: Final = {
+    "INTEGER": "INT64",
+    "FLOAT": "FLOAT64",
+    "BOOLEAN": "BOOL",
+    "DECIMAL": "NUMERIC",
+    "STRUCT": "RECORD",
+}
+_MODES: Final = ("NULLABLE", "REQUIRED", "REPEATED")
+_OUR_COLUMNS: Final = {
+    "unknown_fields",
+    *(field.name for field in KAFKA_COLUMNS),
+    *REJECTED_SCHEMA.names,
+} - {
+    DEDUP_COLUMN,
+    EVENT_TIME_COLUMN,
+}
+_RESERVED_PREFIXES: Final = (
+    "_TABLE_",
+    "_FILE_",
+    "_PARTITION",
+    "_ROW_TIMESTAMP",
+    "__ROOT__",
+    "_COLIDENTIFIER",
+    "__",
+)
+"""BigQuery reserves all but the last: https://cloud.google.com/bigquery/docs/schemas#column_names.
+
+The last is refused because no msgspec struct can have a field that starts with two underscores.
+"""
+
+_ALLOWED: Final = ", ".join([*ARROW_TYPES, "RECORD"])
+
+
+def load_schema(
+    path: str | None,
+    *,
+    dedup_key: str = DEDUP_COLUMN,
+    event_time_field: str = EVENT_TIME_COLUMN,
+    amount_field: str | None = None,
+    currency_field: str | None = None,
+) -> PaymentSchema:
+    """Reads a schema file; path None: the default schema.
+
+    amount_field None: `amount` if the schema has it as NUMERIC or INT64, else no amounts in the
+    totals; likewise `currency`. Raises UsageError naming the file, the field, its value, what is
+    allowed and the fix.
+    """
+    source = path or str(Path(__file__).with_name("default_schema.json"))
+    fields = _parse_fields(source, _read_json(source), "")
+    fields = _name_column(source, fields, "dedup_key", dedup_key, DEDUP_COLUMN, "STRING")
+    fields = _name_column(
+        source, fields, "event_time_field", event_time_field, EVENT_TIME_COLUMN, "TIMESTAMP"
+    )
+    amount = _totals_column(source, fields, "amount", amount_field, ("NUMERIC", "INT64"))
+    currency = _totals_column(source, fields, "currency", currency_field, ("STRING",))
+    return PaymentSchema(fields, dedup_key, event_time_field, amount, currency)
+
+
+def _read_json(source: str) -> Any:
+    try:
+        return json.loads(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"--schema={source}: cannot be read ({error.strerror}). Give the path of a BigQuery"
+            " JSON schema file."
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"--schema={source}: is not JSON ({error}). Give a list of fields with name, type and"
+            " mode."
+        ) from error
+
+
+def _parse_fields(source: str, content: Any, parent: str) -> tuple[SchemaField, ...]:
+    if not isinstance(content, list) or not content:
+        raise UsageError(
+            f"--schema={source}: {parent.rstrip('.') or 'the file'} must hold a non-empty list of"
+            " fields, each with name, type and mode."
+        )
+    fields = tuple(_parse_field(source, entry, parent) for entry in content)
+    names = [field.name.lower() for field in fields]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(
+            f"--schema={source}: field {parent}{repeated[0]} comes twice (BigQuery ignores case)."
+            " Name each field once."
+        )
+    return fields
+
+
+def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("name"), str)
+        or not isinstance(entry.get("type"), str)
+    ):
+        raise UsageError(
+            f"--schema={source}: {json.dumps(entry)} is not a field; each needs a name and a type."
+        )
+    name, kind, mode = (
+        entry["name"],
+        entry["type"].upper(),
+        str(entry.get("mode", "NULLABLE")).upper(),
+    )
+    kind = _SYNONYMS.get(kind, kind)
+    where = f"--schema={source}: field {parent}{name}"
+    if not name.isidentifier() or not name.isascii() or len(name) > 300:
+        raise UsageError(
+            f"{where}: a name is letters, digits and underscores, not starting with a digit, up to"
+            " 300 of them. Rename it."
+        )
+    if name.upper().startswith(_RESERVED_PREFIXES):
+        raise UsageError(
+            f"{where}: BigQuery reserves names that start with {', '.join(_RESERVED_PREFIXES)}."
+            " Rename it."
+        )
+    if kind == "BIGNUMERIC":
+        raise UsageError(
+            f"{where} is BIGNUMERIC, whose 76 digits do not fit 128-bit decimals; it could only be"
+            " rounded. Use NUMERIC or STRING."
+        )
+    if kind not in ARROW_TYPES and kind != "RECORD":
+        raise UsageError(f"{where} has the type {entry['type']}; allowed are {_ALLOWED}.")
+    if mode not in _MODES:
+        raise UsageError(f"{where} has the mode {entry['mode']}; allowed are {', '.join(_MODES)}.")
+    if not parent and name.lower() in _OUR_COLUMNS:
+        raise UsageError(
+            f"{where}: this column is the pipeline's own. Reserved are"
+            f" {', '.join(sorted(_OUR_COLUMNS))}. Rename it."
+        )
+    if kind != "RECORD" and "fields" in entry:
+        raise UsageError(
+            f"{where} is {entry['type']} and has fields; only a RECORD has. Make it RECORD, or take"
+            " the fields away."
+        )
+    if given := [key for key in ("precision", "scale", "maxLength") if key in entry]:
+        raise UsageError(
+            f"{where} has {', '.join(given)}, which nothing here would enforce. Take it away; the"
+            " type's own limits hold."
+        )
+    nested = (
+        _parse_fields(source, entry.get("fields"), f"{parent}{name}.") if kind == "RECORD" else ()
+    )
+    return SchemaField(name, name, kind, mode, nested)
+
+
+def _name_column(
+    source: str, fields: tuple[SchemaField, ...], flag: str, name: str, column: str, kind: str
+) -> tuple[SchemaField, ...]:
+    field = next((field for field in fields if field.name == name), None)
+    if field is None:
+        raise UsageError(
+            f"--{flag}={name}: --schema={source} has no such field; it has"
+            f" {', '.join(field.name for field in fields)}."
+        )
+    if field.type != kind or field.mode != "REQUIRED":
+        raise UsageError(
+            f"--{flag}={name}: must be {kind} REQUIRED, but --schema={source} says {field.type}"
+            f" {field.mode}. Change the schema."
+        )
+    if any(other is not field and other.name.lower() == column for other in fields):
+        raise UsageError(
+            f"--{flag}={name} becomes the column {column}, but --schema={source} has another field"
+            f" {column}. Rename that one."
+        )
+    return tuple(replace(other, column=column) if other is field else other for other in fields)
+
+
+def _totals_column(
+    source: str,
+    fields: tuple[SchemaField, ...],
+    default: str,
+    name: str | None,
+    kinds: tuple[str, ...],
+) -> str | None:
+    field = next((field for field in fields if field.name == (name or default)), None)
+    if field is not None and field.type in kinds and field.mode != "REPEATED":
+        return field.column
+    if name is None:
+        return None
+    found = "has no such field" if field is None else f"says {field.type} {field.mode}"
+    raise UsageError(
+        f"--{default}_field={name}: must be {' or '.join(kinds)}, but --schema={source} {found}."
+    )
