@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.check.result import CheckResult
 from pipeline.options.config import RunConfig
+from pipeline.options.schema_file import load_schema
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.support.in_memory_kafka import config
 from tests.support.whole_runs import all_of_it_once, failed_checks
@@ -19,7 +20,6 @@ from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.settings import BigQuerySettings
-from transforms.model.schema import load_schema
 
 
 @pytest.fixture

@@ -1,11 +1,3 @@
-<<<<<<< HEAD
-=======
-from collections.abc import Iterator
-
-import pytest
-
-from pipeline.options.schema_file import load_schema
->>>>>>> h-e
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.unit.destinations.contract.run_ledger import LedgerContract, record
 from tests.unit.destinations.contract.write_streams import Contract

@@ -14,14 +14,8 @@ import pytest
 
 from pipeline.options.schema_file import load_schema
 from tests.bigquery_stand_in import BigQueryStandIn
-<<<<<<< HEAD
 from tests.support.bigquery import bigquery, failures
 from tests.support.in_memory_kafka import InMemoryKafka, run
-from transforms.model.schema import load_schema
-=======
-from tests.faults.test_bigquery_runs import bigquery, failures, stand_in
-from tests.support.in_memory_kafka import InMemoryKafka, kafka, run
->>>>>>> h-e
 
 FIELDS: list[dict[str, Any]] = [
     {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.options.schema_file import load_schema
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.model.schema import load_schema
 
 
 @pytest.fixture

@@ -1,19 +1,8 @@
 import threading
 
-from pipeline.options.schema_file import load_schema
 from tests.unit.destinations.contract.present_rows import PresentRowsContract
 from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
 from transforms.destinations.duckdb.destination import DuckDBDestination
-<<<<<<< HEAD
-=======
-
-
-@pytest.fixture
-def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
-    with DuckDBDestination(str(tmp_path / "test.duckdb")) as one:
-        one.create_tables(load_schema(None))
-        yield one
->>>>>>> h-e
 
 
 class TestDuckDBShardLedger(ShardLedgerContract):
