@@ -35,6 +35,7 @@ BATCH_ROWS = 5_000
 
 
 def main(rows: int) -> None:
+    """Appends about this many rows, and prints the figures."""
     batch = payments(BATCH_ROWS)
     batches = rows // BATCH_ROWS
     rows = batches * BATCH_ROWS

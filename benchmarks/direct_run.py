@@ -44,6 +44,7 @@ class Measured:
 
 
 def main(messages: int) -> None:
+    """Sends this many messages, runs the pipeline on them, and prints the figures."""
     few = messages // PER_KEY_SHARE
     with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "broker") as broker:
         bytes_each = {

@@ -67,9 +67,8 @@ def _main(arguments: list[str]) -> int:
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
-    print(
-        f"interrupted: {_INTERRUPTED_IN.get(arguments[0], 'nothing was changed')}", file=sys.stderr
-    )
+    state = _INTERRUPTED_IN.get(arguments[0], "nothing was changed")
+    print(f"interrupted: {state}", file=sys.stderr)
     return INTERRUPTED
 
 

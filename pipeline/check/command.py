@@ -33,25 +33,19 @@ from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
+_UNPROTECTED_OF_A_PAYMENT: Final = (
+    "payer_id",
+    "payee_id",
+    "status",
+    "payment_method",
+    "unknown_fields",
+    "kafka_timestamp",
+    "ingest_time",
+)
+
 UNPROTECTED_COLUMNS: Final = {
-    PAYMENTS: (
-        "payer_id",
-        "payee_id",
-        "status",
-        "payment_method",
-        "unknown_fields",
-        "kafka_timestamp",
-        "ingest_time",
-    ),
-    DUPLICATES: (
-        "payer_id",
-        "payee_id",
-        "status",
-        "payment_method",
-        "unknown_fields",
-        "kafka_timestamp",
-        "ingest_time",
-    ),
+    PAYMENTS: _UNPROTECTED_OF_A_PAYMENT,
+    DUPLICATES: _UNPROTECTED_OF_A_PAYMENT,
     REJECTED: ("reason", "detail", "payload", "kafka_timestamp", "ingest_time"),
     GAPS: ("cause",),
     TOTALS: ("stream_epoch", "stream_offset"),
@@ -78,6 +72,7 @@ class CheckedDestination(Queryable, Protocol):
 
 
 def check_parser() -> Arguments:
+    """The options of `check`. Values stay text; check_command checks them."""
     parser = plain_parser(
         "payment-pipeline check",
         "Finds out whether a row was lost, doubled or altered. Exit status 1 when a check fails.",
@@ -113,10 +108,8 @@ def check_command(argv: Sequence[str]) -> int:
     given = check_parser().parse_strictly(argv)
     destination = destination_of(given, must_exist=True)
     day = _day(given.date)
-    rate, state_mb = (
-        parse_share("max_duplicate_rate", given.max_duplicate_rate),
-        _megabytes(given.max_state_mb),
-    )
+    rate = parse_share("max_duplicate_rate", given.max_duplicate_rate)
+    state_mb = _megabytes(given.max_state_mb)
     with destination:
         results = list(check(destination, day, rate, state_mb))
         if destination.bytes_read is not None:

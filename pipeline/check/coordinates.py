@@ -43,10 +43,15 @@ class Findings:
         for offset, *values in zip(
             offsets[: PROOF_ROWS - len(self.proof)].tolist(), *more.values(), strict=False
         ):
-            where = {"kafka_topic": topic, "kafka_partition": partition, "kafka_offset": offset}
-            self.proof.append({**where, **dict(zip(more, values, strict=True))})
+            coordinate = {
+                "kafka_topic": topic,
+                "kafka_partition": partition,
+                "kafka_offset": offset,
+            }
+            self.proof.append({**coordinate, **dict(zip(more, values, strict=True))})
 
     def result(self, name: str, good: str) -> CheckResult:
+        """FAILED if there is any. good: the figure of a check that has passed."""
         return CheckResult(
             name,
             FAILED if self.count else PASSED,
@@ -61,43 +66,42 @@ def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iter
     The ranges of COMMITTED runs are checked. Those of a PREPARED run are in flight, so they may be
     visible or not. A row or gap outside of both is a failure.
     """
-    repeated, missing = (
-        Findings("coordinates with more than one row"),
-        Findings("coordinates without a row and without a gap"),
-    )
-    both, surplus = (
-        Findings("coordinates in a gap and in a row, or in two gaps"),
-        Findings("coordinates that no run has read"),
-    )
+    repeated = Findings("coordinates with more than one row")
+    missing = Findings("coordinates without a row and without a gap")
+    both = Findings("coordinates in a gap and in a row, or in two gaps")
+    surplus = Findings("coordinates that no run has read")
     unlike = Findings("ranges that are not what the reader delivered")
     rows_seen = 0
     tables = StoredCoordinates(destination)
-    for where in sorted(
+    for topic_partition in sorted(
         tables.partitions()
         | {(part.topic, part.partition) for run in runs for part in run.partitions}
     ):
-        twice, holders = tables.repeated(where)
-        offsets = tables.offsets(where)
-        first, last = tables.gaps(where)
-        committed, in_flight = _ranges(runs, where, COMMITTED), _ranges(runs, where, PREPARED)
+        twice, holders = tables.repeated(topic_partition)
+        offsets = tables.offsets(topic_partition)
+        first, last = tables.gaps(topic_partition)
+        committed = _ranges(runs, topic_partition, COMMITTED)
+        in_flight = _ranges(runs, topic_partition, PREPARED)
         known = _bounds([*committed, *in_flight])
         rows_seen += len(offsets)
-        repeated.add(*where, twice, tables=holders)
-        both.add(*where, _in_gap_twice(offsets, first, last))
-        surplus.add(*where, offsets[~_inside(offsets, *known)])
+        repeated.add(*topic_partition, twice, tables=holders)
+        both.add(*topic_partition, _in_gap_twice(offsets, first, last))
+        surplus.add(*topic_partition, offsets[~_inside(offsets, *known)])
         surplus.add(
-            *where, first[~(_inside(first, *known) & _inside(last, *known))], of=repeat(GAPS)
+            *topic_partition,
+            first[~(_inside(first, *known) & _inside(last, *known))],
+            of=repeat(GAPS),
         )
         for part in committed:
             begin, end = np.searchsorted(offsets, [part.from_offset, part.to_offset])
-            missing.add(*where, _absent(offsets[begin:end], first, last, part))
+            missing.add(*topic_partition, _absent(offsets[begin:end], first, last, part))
             if (part.records, part.coordinate_hash) != (
                 end - begin,
-                coordinate_sum(*where, offsets[begin:end]),
+                coordinate_sum(*topic_partition, offsets[begin:end]),
             ):
                 rows = [int(end - begin)]
                 unlike.add(
-                    *where,
+                    *topic_partition,
                     np.array([part.from_offset]),
                     to_offset=[part.to_offset],
                     delivered=[part.records],
@@ -119,7 +123,7 @@ def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iter
 
 
 def _ranges(
-    runs: Sequence[RunRecord], where: TopicPartition, status: str
+    runs: Sequence[RunRecord], topic_partition: TopicPartition, status: str
 ) -> list[PartitionProgress]:
     """The ranges of one partition that are not empty, in the order of the chain.
 
@@ -130,7 +134,7 @@ def _ranges(
         for run in runs
         if run.status == status
         for part in run.partitions
-        if (part.topic, part.partition) == where and part.to_offset > part.from_offset
+        if (part.topic, part.partition) == topic_partition and part.to_offset > part.from_offset
     ]
 
 

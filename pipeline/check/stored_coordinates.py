@@ -29,10 +29,8 @@ class StoredCoordinates:
         questions = destination.checks
         runs = destination.query(questions.coordinate_runs)
         gaps = destination.query(questions.gaps)
-        self._runs, self._gaps = (
-            _by_partition(runs, "first_offset"),
-            _by_partition(gaps, "first_offset"),
-        )
+        self._runs = _by_partition(runs, "first_offset")
+        self._gaps = _by_partition(gaps, "first_offset")
         self._repeated: dict[TopicPartition, pa.Table] = {}
         lengths = pc.add(pc.subtract(runs.column("last_offset"), runs.column("first_offset")), 1)
         if pc.any(pc.not_equal(runs.column("n"), lengths)).as_py():
@@ -46,26 +44,26 @@ class StoredCoordinates:
         """The partitions with a row or a gap."""
         return self._runs.keys() | self._gaps.keys()
 
-    def offsets(self, where: TopicPartition) -> NDArray[np.int64]:
+    def offsets(self, topic_partition: TopicPartition) -> NDArray[np.int64]:
         """Offsets that have a row, sorted; an offset with several rows comes as often."""
-        first, last = _columns(self._runs.get(where), "first_offset", "last_offset")
+        first, last = _columns(self._runs.get(topic_partition), "first_offset", "last_offset")
         offsets = expand_runs(first, last)
-        if where not in self._repeated:
+        if topic_partition not in self._repeated:
             return offsets
-        twice, copies = _columns(self._repeated[where], "kafka_offset", "n")
+        twice, copies = _columns(self._repeated[topic_partition], "kafka_offset", "n")
         rows = np.ones(len(offsets), dtype=np.int64)
         rows[np.searchsorted(offsets, twice)] = copies
         return np.repeat(offsets, rows)
 
-    def repeated(self, where: TopicPartition) -> tuple[NDArray[np.int64], list[str]]:
+    def repeated(self, topic_partition: TopicPartition) -> tuple[NDArray[np.int64], list[str]]:
         """Sorted offsets with several rows, and for each the names of the tables that hold them."""
-        found = self._repeated.get(where)
+        found = self._repeated.get(topic_partition)
         holders: list[str] = [] if found is None else found.column("tables").to_pylist()
         return _columns(found, "kafka_offset")[0], holders
 
-    def gaps(self, where: TopicPartition) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def gaps(self, topic_partition: TopicPartition) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(first, last) of the rows of offset_gaps, sorted by first."""
-        first, last = _columns(self._gaps.get(where), "first_offset", "last_offset")
+        first, last = _columns(self._gaps.get(topic_partition), "first_offset", "last_offset")
         return first, last
 
 

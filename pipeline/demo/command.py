@@ -65,6 +65,7 @@ class Demo:
         self._good = True
 
     def play(self) -> None:
+        """Sends the messages in two halves; a run that reads each is killed and started again."""
         start_us = time.time_ns() // 1000 - MESSAGES * STEP_US
         early = MessageGenerator(
             1, start_us, duplicate_rate=0.015, invalid_rate=0.005, future_rate=0.001

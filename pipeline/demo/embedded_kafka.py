@@ -34,6 +34,7 @@ def embedded_kafka() -> Iterator[str]:
 
 
 def main() -> None:
+    """Starts the cluster, prints its address, and waits for the end of standard input."""
     cluster = Producer(
         {"test.mock.num.brokers": 1, "bootstrap.servers": "replaced", "log_level": 2}
     )

@@ -35,6 +35,7 @@ _FLUSH_SECONDS: Final = 60.0
 
 
 def produce_parser() -> Arguments:
+    """The options of `produce`. Values stay text; produce_command checks them."""
     parser = plain_parser(
         "payment-pipeline produce",
         "Sends generated payments, with copies, late and invalid messages.",
@@ -82,10 +83,8 @@ def produce_command(argv: Sequence[str]) -> int:
     Raises UsageError, or GuaranteeError when the broker does not acknowledge the messages.
     """
     given = produce_parser().parse_strictly(argv)
-    servers, topic = (
-        required(given, "bootstrap_servers", "localhost:9092"),
-        required(given, "topic", "payments"),
-    )
+    servers = required(given, "bootstrap_servers", "localhost:9092")
+    topic = required(given, "topic", "payments")
     messages = parse_whole("messages", required(given, "messages", "100000"), 1, 10**10)
     start_us = _start_time(given.start_time, messages)
     generator = MessageGenerator(

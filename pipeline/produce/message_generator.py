@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from itertools import accumulate
 from typing import Final
 
 from transforms.model.errors import UsageError
@@ -88,12 +89,7 @@ class MessageGenerator:
 
         Raises UsageError when the rates add up to more than 1.
         """
-        bounds = [
-            duplicate_rate,
-            duplicate_rate + late_rate,
-            duplicate_rate + late_rate + invalid_rate,
-        ]
-        self._bounds = (*bounds, bounds[-1] + future_rate)
+        self._bounds = tuple(accumulate([duplicate_rate, late_rate, invalid_rate, future_rate]))
         if self._bounds[-1] > 1:
             raise UsageError(
                 f"the rates of copies, late and invalid messages add up to {self._bounds[-1]}; at"
