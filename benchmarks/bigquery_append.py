@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
-from transforms.destinations.appends import APPEND_BYTES, TableWriter
+from transforms.destinations.appends import APPEND_BYTES, FailBundle, TableAppends
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.rows import serialize_rows
 from transforms.destinations.bigquery.settings import BigQuerySettings
@@ -72,11 +72,10 @@ def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) 
     """As one shard of a run does: collected to appends, several in flight, all acknowledged at the
     end.
     """
-    writer = TableWriter(destination, PAYMENTS)
+    appends = TableAppends(destination, PAYMENTS, FailBundle())
     for _ in range(times):
-        writer.add(batch)
-    writer.flush()
-    written = writer.written()
+        appends.add(batch)
+    written = appends.written()
     assert written is not None and written.rows == times * batch.num_rows
 
 

@@ -10,7 +10,7 @@ from tests.support.streaming.faults import Kill, Killed
 from tests.support.streaming.log import Sent
 from tests.support.streaming.oracle import compare, compare_totals
 from tests.support.streaming.runner import Attempt, Cluster, read_to_the_end
-from transforms.stream.recover import Superseded
+from transforms.stream.errors import Superseded
 
 GAP = Sent(None, 0, gap=True)
 LOG = [

@@ -18,8 +18,7 @@ from tests.support.streaming.log import HORIZON, TOPIC, Sent
 from tests.support.streaming.oracle import compare, compare_totals
 from tests.support.streaming.runner import Attempt, Checkpoint, Cluster, read_to_the_end
 from transforms.model.errors import GuaranteeError
-from transforms.stream.append import StreamGone
-from transforms.stream.recover import Superseded
+from transforms.stream.errors import StreamGone, Superseded
 
 PARTITIONS = 3
 

@@ -30,7 +30,9 @@ UNOBSERVED: Final = "unobserved"
 transforms/stream/unobserved.py.
 """
 
-_CHECKSUM_MASK: Final = (1 << 60) - 1
+CHECKSUM_MASK: Final = (1 << 60) - 1
+"""Checksums are modulo 2^60."""
+
 _KEYS: Final = ["window_start", "outcome", "currency"]
 
 
@@ -98,7 +100,7 @@ def _totals(
 
 def _as_totals(grouped: pa.Table) -> pa.RecordBatch:
     checksum = pc.bit_wise_and(
-        grouped.column("checksum_sum"), pa.scalar(_CHECKSUM_MASK, pa.uint64())
+        grouped.column("checksum_sum"), pa.scalar(CHECKSUM_MASK, pa.uint64())
     )
     columns = [
         grouped.column("window_start"),

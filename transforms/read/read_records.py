@@ -11,14 +11,13 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.transforms.core import RestrictionProvider
 from numpy.typing import NDArray
 
-from transforms.model.coordinates import coordinate_sum
+from transforms.model.coordinates import HASH_MASK, coordinate_sum
 from transforms.model.elements import RawBlock
 from transforms.model.run_report import ReaderReport, encode_report
 from transforms.read.partition_reader import PartitionRange, PartitionReader
 
 REPORTS = "reports"
 
-_HASH_MASK = (1 << 64) - 1
 _read_by_this_process = 0
 
 
@@ -119,7 +118,7 @@ class RangeSeen:
         self._records += len(offsets)
         self._hash = (
             self._hash + coordinate_sum(self._wanted.topic, self._wanted.partition, offsets)
-        ) & _HASH_MASK
+        ) & HASH_MASK
 
     def report(self) -> ReaderReport:
         """Everything up to the end of the range that did not come is a gap."""

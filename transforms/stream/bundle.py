@@ -21,8 +21,10 @@ from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import ShardBatch
 from transforms.stream.append import ShardAppends
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 from transforms.stream.present_totals import PresentTotals, TotalsSource
-from transforms.stream.recover import Polling, StreamingDestination, recover
+from transforms.stream.recover import recover
 from transforms.stream.shard import OpenShard, ShardMemory
 from transforms.stream.state import StateCells, StateSettings, StreamHead
 

@@ -19,12 +19,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
+from transforms.destinations.appends import TableAppends
 from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Offsets, Progress
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, GAPS_SCHEMA
-from transforms.stream.append import TableAppends
-from transforms.stream.recover import Polling, StreamingDestination
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 from transforms.stream.recover_single import recover_single
+from transforms.stream.refusals import ProveOrResend
 from transforms.stream.state import StateCells
 
 
@@ -90,8 +92,9 @@ class GapsShard:
             )
             head = GapsHead(b"", taken.progress, taken.stream, _gaps(taken.present))
         self._head = head
+        policy = ProveOrResend(destination.count_present, polling)
         self._appends = TableAppends(
-            destination, GAPS, head.stream, head.progress.next_offsets[GAPS], polling
+            destination, GAPS, policy, head.stream, head.progress.next_offsets[GAPS]
         )
 
     def add(self, gap: Gap, present: Mapping[int, NDArray[np.int64]]) -> None:

@@ -17,21 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
+from transforms.destinations.appends import TableAppends
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Progress
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
-from transforms.stream.append import TableAppends
-from transforms.stream.recover import Polling, StreamingDestination
+from transforms.model.totals import CHECKSUM_MASK
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 from transforms.stream.recover_single import recover_single
+from transforms.stream.refusals import ProveOrResend
 from transforms.stream.state import StateCells
-
-_CHECKSUM_MASK: Final = (1 << 60) - 1
 
 Key = tuple[int, str, str | None]
 """Start of the window in microseconds, outcome, currency."""
@@ -51,14 +52,14 @@ class Unwritten(msgspec.Struct, array_like=True):
         return Unwritten(
             self.records + more.records,
             sum(amounts, Decimal(0)) if amounts else None,
-            self.checksum + more.checksum & _CHECKSUM_MASK,
+            self.checksum + more.checksum & CHECKSUM_MASK,
         )
 
     def negative(self) -> Unwritten:
         return Unwritten(
             -self.records,
             None if self.amount is None else -self.amount,
-            -self.checksum & _CHECKSUM_MASK,
+            -self.checksum & CHECKSUM_MASK,
         )
 
     def is_nothing(self) -> bool:
@@ -107,8 +108,9 @@ class TotalsShard:
         if self._head is None or not known:
             self._head = self._recover(destination, job, self._head, polling)
         progress = self._head.progress
+        policy = ProveOrResend(destination.count_present, polling)
         self._appends = TableAppends(
-            destination, TOTALS, self._head.stream, progress.next_offsets[TOTALS], polling
+            destination, TOTALS, policy, self._head.stream, progress.next_offsets[TOTALS]
         )
 
     def add(self, totals: pa.RecordBatch) -> None:

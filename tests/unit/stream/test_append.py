@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support.payments import Payment, decoded
+from transforms.destinations.appends import APPENDS_IN_FLIGHT, TableAppends
 from transforms.destinations.contract.write_streams import (
     DifferentRows,
     OffsetAlreadyExists,
@@ -14,8 +15,10 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES
-from transforms.stream.append import APPENDS_IN_FLIGHT, ShardAppends, StreamGone, TableAppends
-from transforms.stream.recover import Polling, Superseded
+from transforms.stream.append import ShardAppends
+from transforms.stream.errors import StreamGone, Superseded
+from transforms.stream.polling import Polling
+from transforms.stream.refusals import ProveOrResend
 
 
 def rows(*offsets: int) -> pa.RecordBatch:
@@ -54,7 +57,8 @@ class ScriptedStream:
 
 
 def appends(stream: ScriptedStream, next_offset: int = 0) -> TableAppends:
-    return TableAppends(stream, PAYMENTS, "s", next_offset, stream.polling)  # type: ignore[arg-type]
+    policy = ProveOrResend(stream.count_present, stream.polling)
+    return TableAppends(stream, PAYMENTS, policy, "s", next_offset)  # type: ignore[arg-type]
 
 
 def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
@@ -177,7 +181,7 @@ def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged
 def test_a_full_batch_of_duplicates_waits_for_its_payments_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("transforms.stream.append.APPEND_BYTES", 1)
+    monkeypatch.setattr("transforms.destinations.appends.APPEND_BYTES", 1)
     stream = ScriptedStream(StreamFinalized("s", "closed"))
     shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
     with pytest.raises(Superseded):
