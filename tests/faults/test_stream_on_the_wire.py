@@ -173,6 +173,49 @@ def test_streams_that_have_expired_stop_neither_a_recovery_nor_a_living_process(
     whole(cluster)
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_connection_that_breaks_at_any_piece_of_an_append_loses_and_doubles_nothing(
+    cluster: Cluster,
+    stand_in: BigQueryStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    nth: int,
+    fault: str,
+) -> None:
+    """Four payments of one batch, a piece each; the bundle goes on, and one after it."""
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", 1)
+    attempt = BundleByBundle(cluster, cluster.nothing())
+    attempt.bundle([])
+    rule = FAULTS[fault](stand_in, "AppendRows", nth)
+    attempt.bundle([(1, 4), (0, 3)])
+    assert rule.hits == 1
+    read_to_the_end(attempt)
+    whole(cluster)
+
+
+@pytest.mark.parametrize("arrives", [False, True], ids=["before it arrives", "when it is written"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_shard_that_is_taken_over_between_two_pieces_keeps_the_first_and_has_the_rest_refused(
+    cluster: Cluster,
+    stand_in: BigQueryStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    nth: int,
+    arrives: bool,
+) -> None:
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", 1)
+    slow = BundleByBundle(cluster, cluster.nothing())
+    slow.bundle([(0, 1)])
+    quick = BundleByBundle(cluster, slow.checkpoint())
+    rule = stand_in.faults.hook(
+        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=nth, after=arrives
+    )
+    with pytest.raises(Superseded):
+        slow.bundle([(1, 4), (0, 3)])
+    assert rule.hits == 1
+    read_to_the_end(quick)
+    whole(cluster)
+
+
 def test_records_that_are_large_together_go_out_as_appends_that_fit_a_request(
     cluster: Cluster, stand_in: BigQueryStandIn
 ) -> None:
