@@ -1,4 +1,4 @@
-"""Appends of streaming to a stream on which anything may happen: no row is lost, none is doubled."""
+"""Appends of streaming to a stream on which anything may happen: none is lost or doubled."""
 
 from __future__ import annotations
 

@@ -83,7 +83,10 @@ class RefusalPolicy(Protocol):
 
 
 class FailBundle:
-    """Of a bounded run: any refusal fails the bundle, whose next attempt writes to other streams."""
+    """The policy of a bounded run: any refusal fails the bundle.
+
+    Its next attempt writes to other streams.
+    """
 
     def on_refusal(self, append: AppendInFlight, error: StreamError, resends: int) -> Refusal:
         raise error

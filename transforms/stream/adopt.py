@@ -1,9 +1,9 @@
-"""Adopt: a job without any checkpoint takes over what is in the tables. The same steps as a
-recovery, with an empty state.
+"""Adopt: a job without any checkpoint takes over what is in the tables.
 
-It claims every shard and finalizes all registered streams of all jobs before it reads anything: a
-position found while somebody still writes would be behind what he writes next. Where a shard
-without state begins then stands in the ledger, as its base.
+The steps are those of a recovery, with an empty state. It claims every shard and finalizes all
+registered streams of all jobs before it reads anything: a position found while another process
+still writes would already be stale. Where a shard without state begins then stands in the ledger,
+as its base.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ def adopt(
     totals_columns: tuple[str | None, str | None],
     polling: Polling,
 ) -> Adopted:
-    """Once, before a job without a checkpoint is submitted; a PREPARED run has been finished
-    before. Again after a crash: harmless.
+    """Finds where a job without a checkpoint begins, and writes it into the ledger.
+
+    Called once, before the job is submitted and after a PREPARED run is finished; harmless when
+    called again after a crash.
 
     begins: every partition to be read, with the position that the run ledger knows, else its
     beginning. totals_columns: of amount and currency, to find the windows that were open and mark
@@ -115,8 +117,10 @@ def _wait_until_visible(
     claimed: Sequence[ClaimedShard],
     polling: Polling,
 ) -> None:
-    """More rows than expected are fine here: bounded runs and other jobs of the past may have
-    written them, and the tables are the truth.
+    """Waits until the tables hold all rows that the streams took; raises GuaranteeError otherwise.
+
+    More rows are fine here: bounded runs and earlier jobs may have written them, and the tables are
+    the truth.
     """
 
     def count() -> tuple[None, list[str]]:
@@ -137,8 +141,9 @@ def _of_shard(counts: Mapping[tuple[int, str], int], shard: int) -> dict[str, in
 def _known_begins(
     begins: Mapping[TopicPartition, int], rows: Sequence[ShardRow]
 ) -> dict[TopicPartition, int]:
-    """Below what every shard has passed nothing can be missing, and old rows may have been deleted
-    there.
+    """Each begin, raised to what every shard has passed.
+
+    Nothing can be missing below it, and old rows may have been deleted there.
     """
     return {
         (topic, partition): max(
@@ -149,6 +154,7 @@ def _known_begins(
 
 
 def _require_whole(positions: Mapping[TopicPartition, int], rows: Sequence[ShardRow]) -> None:
+    """Raises GuaranteeError when a position lies at or below what a shard has passed."""
     for row in rows:
         for topic, partitions in row.latest.offsets.items():
             for partition, passed in partitions.items():

@@ -41,7 +41,7 @@ class ShardAppends:
         self._tables = {table: appends(table) for table in ROW_TABLES}
 
     def add(self, tables: Mapping[str, pa.RecordBatch]) -> None:
-        """Rows of the three tables, of which a payment stands before or beside its duplicates."""
+        """Collects rows per table. Payments count as added before the duplicates of one call."""
         for table in ROW_TABLES:
             if table in tables:
                 self._tables[table].add(tables[table])

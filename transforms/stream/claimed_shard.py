@@ -45,6 +45,7 @@ class ClaimedShard:
 
     @property
     def number(self) -> int:
+        """Of the shard, as in the ledger."""
         return self.row.shard
 
     @property

@@ -1,4 +1,4 @@
-"""Appends to a stream that only this writer knows: what is sent, at which offsets, in which size."""
+"""Appends to a stream that only this writer knows: what is sent, at which offsets, how large."""
 
 from __future__ import annotations
 

@@ -61,6 +61,12 @@ def appends(stream: ScriptedStream, next_offset: int = 0) -> TableAppends:
     return TableAppends(stream, PAYMENTS, policy, "s", next_offset)  # type: ignore[arg-type]
 
 
+def shard_appends(stream: ScriptedStream) -> ShardAppends:
+    """Each stream has the name of its table."""
+    names = {table: table for table in ROW_TABLES}
+    return ShardAppends(stream, names, {}, stream.polling)  # type: ignore[arg-type]
+
+
 def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
     one = appends(stream)
     for batch in batches:
@@ -249,7 +255,7 @@ def test_no_duplicate_is_sent_before_the_last_piece_of_its_payments_is_acknowled
 ) -> None:
     # The answers come to the payments first, and the last one of them decides.
     stream = ScriptedStream(None, None, refused)
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
+    shard = shard_appends(stream)
     shard.add({PAYMENTS: rows(0, 1, 2), DUPLICATES: rows(3, 4)})
     if refused:
         with pytest.raises(Superseded):
@@ -265,7 +271,7 @@ def test_no_duplicate_is_sent_before_the_last_piece_of_its_payments_is_acknowled
 
 def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged() -> None:
     stream = ScriptedStream()
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
+    shard = shard_appends(stream)
     shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1), REJECTED: rows(2)})
     shard.add({DUPLICATES: rows(3)})
     assert shard.settle() == {PAYMENTS: 1, DUPLICATES: 2, REJECTED: 1}
@@ -278,7 +284,7 @@ def test_a_full_batch_of_duplicates_waits_for_its_payments_too(
 ) -> None:
     monkeypatch.setattr("transforms.destinations.appends.APPEND_BYTES", 1)
     stream = ScriptedStream(StreamFinalized("s", "closed"))
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
+    shard = shard_appends(stream)
     with pytest.raises(Superseded):
         shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1)})
     assert ("send", DUPLICATES, 0, 1) not in stream.events
