@@ -141,15 +141,29 @@ def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_pr
 
 
 @pytest.mark.parametrize("arrives", [False, True], ids=["before it arrives", "when it is written"])
+@pytest.mark.parametrize(
+    "most_bytes,nth",
+    [(appends.MAX_APPEND_BYTES, 2), (1, 1), (1, 2), (1, 3)],
+    ids=["an append a batch", "first piece", "second piece", "third piece"],
+)
 def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_has_it_refused(
-    cluster: Cluster, stand_in: BigQueryStandIn, arrives: bool
+    cluster: Cluster,
+    stand_in: BigQueryStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    most_bytes: int,
+    nth: int,
+    arrives: bool,
 ) -> None:
-    """Another process recovers the shard within the append, before its effect or before its answer."""
+    """Another process recovers the shard within the append, before its effect or before its answer.
+
+    most_bytes: of one append; 1 cuts the payments of a batch into one piece each.
+    """
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", most_bytes)
     slow = BundleByBundle(cluster, cluster.nothing())
     slow.bundle([(0, 1)])
     quick = BundleByBundle(cluster, slow.checkpoint())
     rule = stand_in.faults.hook(
-        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=2, after=arrives
+        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=nth, after=arrives
     )
     with pytest.raises(Superseded):
         slow.bundle([(1, 4), (0, 3)])
@@ -190,29 +204,6 @@ def test_a_connection_that_breaks_at_any_piece_of_an_append_loses_and_doubles_no
     attempt.bundle([(1, 4), (0, 3)])
     assert rule.hits == 1
     read_to_the_end(attempt)
-    whole(cluster)
-
-
-@pytest.mark.parametrize("arrives", [False, True], ids=["before it arrives", "when it is written"])
-@pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_shard_that_is_taken_over_between_two_pieces_keeps_the_first_and_has_the_rest_refused(
-    cluster: Cluster,
-    stand_in: BigQueryStandIn,
-    monkeypatch: pytest.MonkeyPatch,
-    nth: int,
-    arrives: bool,
-) -> None:
-    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", 1)
-    slow = BundleByBundle(cluster, cluster.nothing())
-    slow.bundle([(0, 1)])
-    quick = BundleByBundle(cluster, slow.checkpoint())
-    rule = stand_in.faults.hook(
-        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=nth, after=arrives
-    )
-    with pytest.raises(Superseded):
-        slow.bundle([(1, 4), (0, 3)])
-    assert rule.hits == 1
-    read_to_the_end(quick)
     whole(cluster)
 
 
