@@ -17,7 +17,7 @@ OffsetRange = tuple[str, int, int, int]
 """(topic, partition, from_offset, to_offset), the last one exclusive."""
 
 HASH_MASK: Final = (1 << 64) - 1
-"""Sums of coordinates' hashes are modulo 2^64."""
+"""Sums of coordinate hashes are kept modulo 2^64."""
 
 _GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)

@@ -31,7 +31,7 @@ transforms/stream/unobserved.py.
 """
 
 CHECKSUM_MASK: Final = (1 << 60) - 1
-"""Checksums are modulo 2^60."""
+"""Checksums are kept modulo 2^60, so that they fit INT64."""
 
 _KEYS: Final = ["window_start", "outcome", "currency"]
 
