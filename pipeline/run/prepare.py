@@ -125,7 +125,7 @@ def _live_ids(
 
 
 def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch) -> str:
-    """In appends of a size that every destination takes. rows: not empty."""
+    """The name of a finalized pending stream that holds `rows`, which must not be empty."""
     appends = TableAppends(destination, table, FailBundle())
     appends.add(rows)
     written = appends.written()

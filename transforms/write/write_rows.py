@@ -55,7 +55,7 @@ class ShardWriter:
             self._live_ids[bucket] = self._live_ids.get(bucket, 0) + change
 
     def finish(self) -> ShardReport:
-        """Waits until every row is acknowledged."""
+        """The report of the shard, once every row is acknowledged."""
         # The last appends of all tables are in flight together.
         for appends in self._tables.values():
             appends.send()

@@ -18,7 +18,7 @@ PIECE_BYTES: Final = 1 << 20
 
 
 class Destination(WriteStreams, Protocol):
-    """What reports need of it."""
+    """What reports need of the BigQuery destination."""
 
     settings: BigQuerySettings
 
