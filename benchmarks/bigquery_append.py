@@ -23,7 +23,7 @@ import pyarrow as pa
 from pipeline.options.schema_file import load_schema
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
-from transforms.destinations.appends import APPEND_BYTES, TableWriter
+from transforms.destinations.appends import APPEND_BYTES, FailBundle, TableAppends
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.rows import serialize_rows
 from transforms.destinations.bigquery.settings import BigQuerySettings
@@ -70,11 +70,10 @@ def main(rows: int) -> None:
 
 def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) -> None:
     """Appends the batch `times` times, as one shard of a run does, until all is acknowledged."""
-    writer = TableWriter(destination, PAYMENTS)
+    appends = TableAppends(destination, PAYMENTS, FailBundle())
     for _ in range(times):
-        writer.add(batch)
-    writer.flush()
-    written = writer.written()
+        appends.add(batch)
+    written = appends.written()
     assert written is not None and written.rows == times * batch.num_rows
 
 

@@ -186,7 +186,7 @@ def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Itera
             " began without a checkpoint"
         )
         yield CheckResult(
-            "windows without complete totals",
+            "windows that nobody observed as a whole",
             NOTED,
             figure,
             found.filter(unobserved).slice(0, PROOF_ROWS).to_pylist(),

@@ -13,7 +13,7 @@ from pipeline.run.read_and_write import cold_start
 from pipeline.run.settings import RunSettings
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.shard_state import packed_bytes
-from transforms.destinations.appends import TableWriter
+from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.destination import RunDestination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, TableProgress
 from transforms.destinations.contract.write_streams import StreamNotFound
@@ -125,11 +125,10 @@ def _live_ids(
 
 
 def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch) -> str:
-    """In appends of a size that every destination takes. rows: not empty."""
-    writer = TableWriter(destination, table)
-    writer.add(rows)
-    writer.flush()
-    written = writer.written()
+    """The name of a finalized pending stream that holds `rows`, which must not be empty."""
+    appends = TableAppends(destination, table, FailBundle())
+    appends.add(rows)
+    written = appends.written()
     assert written is not None
     destination.finalize_stream(written.stream)
     return written.stream

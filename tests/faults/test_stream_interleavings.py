@@ -26,9 +26,8 @@ from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
-from transforms.stream.append import StreamGone
+from transforms.stream.errors import StreamGone, Superseded
 from transforms.stream.gaps import Gap, GapsShard
-from transforms.stream.recover import Superseded
 
 GAP = Sent(None, 0, gap=True)
 

@@ -11,17 +11,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.support.streaming.destination import bigquery_destination
-from tests.support.streaming.log import Sent
+from tests.support.streaming.log import Sent, Source
 from tests.support.streaming.oracle import compare, compare_totals
-from tests.support.streaming.runner import Attempt, Checkpoint, Cluster, read_to_the_end
-from transforms.stream import append as stream_append
-from transforms.stream.append import StreamGone
-from transforms.stream.recover import Superseded
+from tests.support.streaming.runner import (
+    Attempt,
+    Checkpoint,
+    Cluster,
+    DictCells,
+    read_to_the_end,
+)
+from transforms.deduplicate.process_memory import ProcessMemory
+from transforms.destinations import appends
+from transforms.model.elements import DecodedBlock
+from transforms.model.fingerprints import split_by_shard
+from transforms.stream.bundle import StreamBundle
+from transforms.stream.errors import StreamGone, Superseded
 
+LARGE = 8 << 20
 LOG = [
     [
         Sent("a", 0),
@@ -40,7 +51,7 @@ LOG = [
 @pytest.fixture
 def destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Every row is an append of its own, so that several are in flight."""
-    monkeypatch.setattr(stream_append, "APPEND_BYTES", 1)
+    monkeypatch.setattr(appends, "APPEND_BYTES", 1)
     with bigquery_destination(tmp_path) as one:
         yield one
 
@@ -130,15 +141,29 @@ def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_pr
 
 
 @pytest.mark.parametrize("arrives", [False, True], ids=["before it arrives", "when it is written"])
+@pytest.mark.parametrize(
+    "most_bytes,nth",
+    [(appends.MAX_APPEND_BYTES, 2), (1, 1), (1, 2), (1, 3)],
+    ids=["an append a batch", "first piece", "second piece", "third piece"],
+)
 def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_has_it_refused(
-    cluster: Cluster, stand_in: BigQueryStandIn, arrives: bool
+    cluster: Cluster,
+    stand_in: BigQueryStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    most_bytes: int,
+    nth: int,
+    arrives: bool,
 ) -> None:
-    """Another process recovers the shard within the append, before its effect or its answer."""
+    """Another process recovers the shard within the append, before its effect or its answer.
+
+    most_bytes: of one append; 1 cuts the payments of a batch into one piece each.
+    """
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", most_bytes)
     slow = BundleByBundle(cluster, cluster.nothing())
     slow.bundle([(0, 1)])
     quick = BundleByBundle(cluster, slow.checkpoint())
     rule = stand_in.faults.hook(
-        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=2, after=arrives
+        "AppendRows", lambda _call: quick.bundle([(0, 3)]), nth=nth, after=arrives
     )
     with pytest.raises(Superseded):
         slow.bundle([(1, 4), (0, 3)])
@@ -160,6 +185,61 @@ def test_streams_that_have_expired_stop_neither_a_recovery_nor_a_living_process(
     forget_streams(cluster, stand_in)
     read_to_the_end(BundleByBundle(cluster, kept))
     whole(cluster)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_connection_that_breaks_at_any_piece_of_an_append_loses_and_doubles_nothing(
+    cluster: Cluster,
+    stand_in: BigQueryStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    nth: int,
+    fault: str,
+) -> None:
+    """Four payments of one batch, a piece each; the bundle goes on, and one after it."""
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", 1)
+    attempt = BundleByBundle(cluster, cluster.nothing())
+    attempt.bundle([])
+    rule = FAULTS[fault](stand_in, "AppendRows", nth)
+    attempt.bundle([(1, 4), (0, 3)])
+    assert rule.hits == 1
+    read_to_the_end(attempt)
+    whole(cluster)
+
+
+def test_records_that_are_large_together_go_out_as_appends_that_fit_a_request(
+    cluster: Cluster, stand_in: BigQueryStandIn
+) -> None:
+    """Three records of 8 MiB in one batch of one shard: BigQuery takes less than 20 MB a request."""
+    sizes: list[int] = []
+    stand_in.faults.hook(
+        "AppendRows",
+        lambda call: sizes.append(len(call.request.arrow_rows.rows.serialized_record_batch)),
+        times=99,
+    )
+    (block,) = Source([[Sent("a", 0), Sent("b", 0), Sent("c", 0)]]).read(0, 3)
+    with cluster.real.apart() as one:
+        bundle = StreamBundle(one, cluster.settings(), ProcessMemory())
+        bundle.open({0: DictCells()})
+        ((shard, batch),) = split_by_shard(enlarged(block), 1)
+        bundle.process(shard, batch)
+        bundle.finish()
+    ((rows, content),) = stand_in.sql(
+        "SELECT COUNT(*), SUM(LENGTH(unknown_fields)) FROM payment_transactions"
+    )
+    assert (rows, content) == (3, 3 * LARGE)
+    assert len(sizes) == 3 and max(sizes) < LARGE + 10_000
+
+
+def enlarged(block: Any) -> DecodedBlock:
+    """The block with 8 MiB of unknown fields in every payment."""
+    large = pa.array(["x" * LARGE] * block.payments.num_rows, pa.string())
+    at = block.payments.schema.get_field_index("unknown_fields")
+    return DecodedBlock(
+        block.payments.set_column(at, block.payments.schema.field(at), large),
+        block.payload_index,
+        block.rejected,
+    )
 
 
 def forget_streams(cluster: Cluster, stand_in: BigQueryStandIn) -> None:

@@ -10,7 +10,9 @@ from tests.support.streaming.faults import Kill, Killed
 from tests.support.streaming.log import Sent
 from tests.support.streaming.oracle import compare, compare_totals
 from tests.support.streaming.runner import Attempt, Cluster, read_to_the_end
-from transforms.stream.recover import Superseded
+from transforms.destinations import appends
+from transforms.destinations.appends import MAX_APPEND_BYTES
+from transforms.stream.errors import Superseded
 
 GAP = Sent(None, 0, gap=True)
 LOG = [
@@ -39,11 +41,15 @@ def calls_of(attempt: Attempt) -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.parametrize("most_bytes", [MAX_APPEND_BYTES, 1], ids=["", "row by row"])
 @pytest.mark.parametrize("kind", DESTINATIONS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_oracle_says(
-    tmp_path: Path, after: bool, kind: str
+    tmp_path: Path, after: bool, kind: str, most_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """most_bytes: of one append; 1 cuts those of a bundle into one per row."""
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", most_bytes)
+
     def run(path: Path, kill: Kill | None) -> list[tuple[str, int]]:
         path.mkdir()
         with DESTINATIONS[kind](path) as destination:
@@ -69,9 +75,10 @@ def test_a_job_killed_at_every_call_and_replayed_in_another_order_says_what_the_
 
     calls = run(tmp_path / "whole", None)
     assert len(calls) > 15
-    # On BigQuery's stand-in each call is killed once, every other one before and the rest after it:
-    # both would take a minute.
-    sample = calls if kind == "duckdb" else calls[after::2]
+    # On BigQuery's stand-in each call is killed once, every other one before and the rest after it,
+    # and of the appends row by row every fourth: all would take minutes.
+    step_width = 1 if kind == "duckdb" else 2 if most_bytes > 1 else 8
+    sample = calls[after if step_width > 1 else 0 :: step_width]
     for number, (step, at) in enumerate(sample):
         run(tmp_path / str(number), Kill(step, at, after))
 

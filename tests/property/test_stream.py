@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,9 +19,10 @@ from tests.support.streaming.faults import STEPS, Kill, Killed
 from tests.support.streaming.log import HORIZON, TOPIC, Sent
 from tests.support.streaming.oracle import compare, compare_totals
 from tests.support.streaming.runner import Attempt, Checkpoint, Cluster, read_to_the_end
+from transforms.destinations import appends
+from transforms.destinations.appends import MAX_APPEND_BYTES
 from transforms.model.errors import GuaranteeError
-from transforms.stream.append import StreamGone
-from transforms.stream.recover import Superseded
+from transforms.stream.errors import StreamGone, Superseded
 
 PARTITIONS = 3
 
@@ -179,29 +181,46 @@ class World:
 
 
 schedules = given(
-    log, st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.lists(what, max_size=14)
+    log,
+    st.sampled_from([1, 3]),
+    st.sampled_from([1, 2]),
+    st.lists(what, max_size=14),
+    # Of one append: 1 cuts those of a bundle into one per row.
+    st.sampled_from([MAX_APPEND_BYTES, 1]),
 )
 
 
 @examples(60)
 @schedules
 def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
-    log: list[list[Sent]], shards: int, processes: int, script: list[Any]
+    log: list[list[Sent]], shards: int, processes: int, script: list[Any], most_bytes: int
 ) -> None:
-    play("duckdb", log, shards, processes, script)
+    play("duckdb", log, shards, processes, script, most_bytes)
 
 
 # An example takes a second there.
 @examples(12)
 @schedules
 def test_whatever_dies_and_comes_back_bigquery_holds_it_too(
-    log: list[list[Sent]], shards: int, processes: int, script: list[Any]
+    log: list[list[Sent]], shards: int, processes: int, script: list[Any], most_bytes: int
 ) -> None:
-    play("bigquery", log, shards, processes, script)
+    play("bigquery", log, shards, processes, script, most_bytes)
 
 
-def play(kind: str, log: list[list[Sent]], shards: int, processes: int, script: list[Any]) -> None:
-    with TemporaryDirectory() as folder, DESTINATIONS[kind](Path(folder)) as destination:
+def play(
+    kind: str,
+    log: list[list[Sent]],
+    shards: int,
+    processes: int,
+    script: list[Any],
+    most_bytes: int,
+) -> None:
+    with (
+        TemporaryDirectory() as folder,
+        DESTINATIONS[kind](Path(folder)) as destination,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(appends, "MAX_APPEND_BYTES", most_bytes)
         world = World(destination, [list(records) for records in log], shards, processes)
         for step, argument in script:
             world.play(step, argument)

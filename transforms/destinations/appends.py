@@ -1,14 +1,26 @@
-"""Rows into one write stream: collected, cut, several appends in flight, in order."""
+"""Rows into one write stream: collected, cut to fit a request, several appends in flight, in order.
+
+What a refused append means depends on who writes, so a `RefusalPolicy` decides it. A bounded run
+writes to a stream that only this attempt of the bundle knows: it fails the bundle (`FailBundle`
+below). Streaming appends to a stream that another process may have written to or finalized:
+transforms/stream/refusals.py.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol
 
 import pyarrow as pa
 
-from transforms.destinations.contract.write_streams import Acknowledgement, WriteStreams
+from transforms.destinations.contract.write_streams import (
+    Acknowledgement,
+    StreamError,
+    WriteStreams,
+)
 from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import StreamWritten
 
@@ -23,57 +35,180 @@ MAX_APPEND_BYTES: Final = 8 << 20
 """
 
 APPENDS_IN_FLIGHT: Final = 4
-"""Per stream, before the next one waits for the first: enough to cover a round trip, and a bound to
-what waits in memory.
+"""Appends per stream that wait for their acknowledgement before the next one waits for the first:
+enough to cover a round trip, and a bound to the memory they take.
 """
 
 
-class TableWriter:
-    """Appends one shard's rows for one table to a stream of its own, created with the first row."""
+@dataclass
+class AppendInFlight:
+    """Rows that were sent and are not acknowledged. offset: stream offset of the first row."""
 
-    def __init__(self, destination: WriteStreams, table: str) -> None:
-        self._destination = destination
+    table: str
+    stream: str
+    offset: int
+    rows: pa.RecordBatch
+    answer: Acknowledgement
+
+    @property
+    def end(self) -> int:
+        """Stream offset behind the last row."""
+        return self.offset + int(self.rows.num_rows)
+
+    def __str__(self) -> str:
+        return f"write stream {self.stream}, stream offsets {self.offset} to {self.end - 1}"
+
+
+class Refusal(Enum):
+    """What a refused append means, where it is not an error."""
+
+    WRITTEN = auto()
+    """Exactly these rows are in the stream at this offset: as good as acknowledged."""
+
+    SEND_AGAIN = auto()
+    """Nothing of it is written: it and all appends behind it are sent again."""
+
+
+class RefusalPolicy(Protocol):
+    """What a writer does when its destination does not acknowledge an append as expected."""
+
+    def on_refusal(self, append: AppendInFlight, error: StreamError, resends: int) -> Refusal:
+        """What the refusal of the first append in flight means; raises where it fails the bundle.
+
+        resends: how often the appends in flight were sent again since the last acknowledgement.
+        """
+
+    def stop(self, append: AppendInFlight, problem: str) -> GuaranteeError:
+        """The error that names the append, the problem, and what to do."""
+
+
+class FailBundle:
+    """The policy of a bounded run: any refusal fails the bundle.
+
+    Its next attempt writes to other streams.
+    """
+
+    def on_refusal(self, append: AppendInFlight, error: StreamError, resends: int) -> Refusal:
+        raise error
+
+    def stop(self, append: AppendInFlight, problem: str) -> GuaranteeError:
+        return GuaranteeError(
+            f"{append}: {problem}. Nothing of this run is visible. Run again; if it repeats,"
+            " report it with this line."
+        )
+
+
+@dataclass(frozen=True)
+class _RefusedAtOnce:
+    """A refusal that `send` has raised: `wait` raises it, so that the answers keep their order."""
+
+    error: StreamError
+
+    def wait(self) -> int:
+        raise self.error
+
+
+class TableAppends:
+    """The rows of one table that one writer appends to one write stream.
+
+    stream: None creates a PENDING stream with the first append. next_offset: the stream offset of
+    the first row. before_send: called before any collected row is sent.
+
+    An append that fails leaves the rest collected, so `acknowledged` never counts a row that was
+    not sent.
+    """
+
+    def __init__(
+        self,
+        streams: WriteStreams,
+        table: str,
+        policy: RefusalPolicy,
+        stream: str | None = None,
+        next_offset: int = 0,
+        before_send: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._streams = streams
         self._table = table
-        self._stream: str | None = None
-        self._waiting: list[pa.RecordBatch] = []
-        self._waiting_bytes = 0
-        self._rows = 0
-        self._in_flight: deque[tuple[Acknowledgement, int]] = deque()
+        self._policy = policy
+        self._stream = stream
+        self._before_send = before_send
+        self._collected: deque[pa.RecordBatch] = deque()
+        self._collected_bytes = 0
+        self._in_flight: deque[AppendInFlight] = deque()
+        self._sent = next_offset
+        self._resends = 0
+        self.acknowledged = next_offset
+        """Stream offset behind the rows that are known to be written."""
+        self.added = next_offset
+        """Stream offset behind all rows, collected ones included."""
 
     def add(self, rows: pa.RecordBatch) -> None:
-        self._waiting.append(rows)
-        self._waiting_bytes += rows.nbytes
-        if self._waiting_bytes >= APPEND_BYTES:
-            self.flush()
+        """Collects the rows, and sends what is collected once it is enough for an append."""
+        self._collected.append(rows)
+        self._collected_bytes += rows.nbytes
+        self.added += rows.num_rows
+        if self._collected_bytes >= APPEND_BYTES:
+            self.send()
 
-    def flush(self) -> None:
-        if not self._waiting:
+    def send(self) -> None:
+        """Sends what is collected. Raises what the policy makes of an earlier append's refusal."""
+        if not self._collected:
             return
+        self._before_send()
         if self._stream is None:
-            self._stream = self._destination.create_stream(self._table)
-        for rows in cut(pa.concat_batches(self._waiting), MAX_APPEND_BYTES):
-            behind = self._rows + rows.num_rows
-            self._in_flight.append((self._destination.send(self._stream, self._rows, rows), behind))
-            self._rows = behind
-            if len(self._in_flight) > APPENDS_IN_FLIGHT:
-                self._wait_for_the_first()
-        self._waiting, self._waiting_bytes = [], 0
+            self._stream = self._streams.create_stream(self._table)
+        self._collected = deque(cut(pa.concat_batches(self._collected), MAX_APPEND_BYTES))
+        while self._collected:
+            rows = self._collected[0]
+            answer = self._answer_to(self._stream, self._sent, rows)
+            append = AppendInFlight(self._table, self._stream, self._sent, rows, answer)
+            # From here on the rows are in flight: a failure below must not send them once more.
+            self._collected.popleft()
+            self._in_flight.append(append)
+            self._sent = append.end
+            while len(self._in_flight) > APPENDS_IN_FLIGHT:
+                self._settle_first()
+        self._collected_bytes = 0
+
+    def settle(self, offset: int) -> None:
+        """Returns when every row before this stream offset is acknowledged."""
+        if self._sent < offset:
+            self.send()
+        while self.acknowledged < offset:
+            self._settle_first()
 
     def written(self) -> StreamWritten | None:
-        """What is acknowledged, once all of it is."""
-        while self._in_flight:
-            self._wait_for_the_first()
-        return StreamWritten(self._table, self._stream, self._rows) if self._stream else None
+        """The stream and its rows, once all are acknowledged; None: there was no row."""
+        self.settle(self.added)
+        return StreamWritten(self._table, self._stream, self.acknowledged) if self._stream else None
 
-    def _wait_for_the_first(self) -> None:
-        append, expected = self._in_flight.popleft()
-        behind = append.wait()
-        if behind != expected:
-            raise GuaranteeError(
-                f"write stream {self._stream}: the destination acknowledged stream offset {behind}"
-                f" where {expected} was expected; nothing of"
-                " this run is visible. Run again; if it repeats, report it with this line."
+    def _settle_first(self) -> None:
+        """Waits for the append that was sent first, or sends everything in flight again."""
+        first = self._in_flight[0]
+        try:
+            acknowledged = first.answer.wait()
+        except StreamError as error:
+            refusal = self._policy.on_refusal(first, error, self._resends)
+            if refusal is Refusal.SEND_AGAIN:
+                self._resends += 1
+                for append in self._in_flight:
+                    append.answer = self._answer_to(append.stream, append.offset, append.rows)
+                return
+            acknowledged = first.end
+        if acknowledged != first.end:
+            raise self._policy.stop(
+                first,
+                f"acknowledged up to stream offset {acknowledged} where {first.end} was expected",
             )
+        self._in_flight.popleft()
+        self.acknowledged = first.end
+        self._resends = 0
+
+    def _answer_to(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
+        try:
+            return self._streams.send(stream, offset, rows)
+        except StreamError as error:
+            return _RefusedAtOnce(error)
 
 
 def cut(rows: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:

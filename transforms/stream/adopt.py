@@ -1,9 +1,9 @@
-"""Adopt: a job without any checkpoint takes over what is in the tables. The same steps as a
-recovery, with an empty state.
+"""Adopt: a job without any checkpoint takes over what is in the tables.
 
-It claims every shard and finalizes all registered streams of all jobs before it reads anything: a
-position found while somebody still writes would be behind what he writes next. Where a shard
-without state begins then stands in the ledger, as its base.
+The steps are those of a recovery, with an empty state. It claims every shard and finalizes all
+registered streams of all jobs before it reads anything: a position found while another process
+still writes would already be stale. Where a shard without state begins then stands in the ledger,
+as its base.
 """
 
 from __future__ import annotations
@@ -24,16 +24,11 @@ from transforms.destinations.contract.shard_ledger import (
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
+from transforms.stream.claim import claim, close, finalize_older
+from transforms.stream.claimed_shard import ClaimedShard
+from transforms.stream.destination import StreamingDestination
 from transforms.stream.gaps import GapsDestination
-from transforms.stream.recover import (
-    Expected,
-    Polling,
-    StreamingDestination,
-    claim,
-    close,
-    expected_rows,
-    finalize_older,
-)
+from transforms.stream.polling import Polling
 from transforms.stream.unobserved import TotalsTables, mark_unobserved
 
 
@@ -73,41 +68,45 @@ def adopt(
     totals_columns: tuple[str | None, str | None],
     polling: Polling,
 ) -> Adopted:
-    """Once, before a job without a checkpoint is submitted; a PREPARED run has been finished
-    before. Again after a crash: harmless.
+    """Finds where a job without a checkpoint begins, and writes it into the ledger.
+
+    Called once, before the job is submitted and after a PREPARED run is finished; harmless when
+    called again after a crash.
 
     begins: every partition to be read, with the position that the run ledger knows, else its
     beginning. totals_columns: of amount and currency, to find the windows that were open and mark
     them unobserved. Raises GuaranteeError when rows that the streams took are not visible, or when
     rows are missing below what a shard has passed.
     """
-    everyone = claim(destination, job, [*range(shards), TOTALS_SHARD, GAPS_SHARD], ())
-    counts = {row.shard: finalize_older(destination, row) for row in everyone}
-    rows = everyone[:shards]
-    expected = [expected_rows(row, row.latest, counts[row.shard], ROW_TABLES) for row in rows]
-    _wait_until_visible(destination, shards, rows, expected, polling)
+    every_shard = [*range(shards), TOTALS_SHARD, GAPS_SHARD]
+    everyone = [
+        finalize_older(destination, row, row.latest, ROW_TABLES if row.shard >= 0 else ())
+        for row in claim(destination, job, every_shard, ())
+    ]
+    claimed = everyone[:shards]
+    _wait_until_visible(destination, shards, claimed, polling)
+    rows = [shard.row for shard in claimed]
     positions = destination.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
     below: Offsets = {}
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
-    found = destination.count_above(shards, [ShardOffsets(row.shard, below) for row in rows])
-    present = {
-        row.shard: {table: found.get((row.shard, table), 0) for table in ROW_TABLES} for row in rows
-    }
+    # Rows above the positions stay where they are: a replay finds them present.
+    found = destination.count_above(
+        shards, [ShardOffsets(shard.number, below) for shard in claimed]
+    )
+    present = {shard.number: _of_shard(found, shard.number) for shard in claimed}
     present[GAPS_SHARD] = {GAPS: destination.gaps_above(below).num_rows}
-    begin = {
-        row.shard: Progress(len(row.epochs), row.nonce, below, {}, present.get(row.shard, {}))
-        for row in everyone
-    }
-    based = [
-        row.close(counts[row.shard], base=begin[row.shard], latest=begin[row.shard])
-        for row in everyone
-    ]
+    based = []
+    for shard in everyone:
+        epoch = shard.row.epochs[-1]
+        begin = Progress(epoch.number, epoch.nonce, below, {}, present.get(shard.number, {}))
+        based.append(shard.row.close(shard.counted, base=begin, latest=begin))
     watermarks = _watermarks(
         destination.highest_event_times(positions), positions, dedup_horizon_us
     )
     mark_unobserved(destination, *totals_columns)
+    # The last step: until here a crash leaves the bases as they were, and adopt begins again.
     close(destination, job, everyone, based)
     return Adopted(positions, watermarks)
 
@@ -115,39 +114,36 @@ def adopt(
 def _wait_until_visible(
     destination: StreamingDestination,
     shards: int,
-    rows: Sequence[ShardRow],
-    expected: Sequence[Mapping[str, Expected]],
+    claimed: Sequence[ClaimedShard],
     polling: Polling,
 ) -> None:
-    """More rows than expected are fine here: bounded runs and other jobs of the past may have
-    written them, and the tables are the truth.
+    """Waits until the tables hold all rows that the streams took; raises GuaranteeError otherwise.
+
+    More rows are fine here: bounded runs and earlier jobs may have written them, and the tables are
+    the truth.
     """
-    missing = ""
-    for attempt in range(polling.tries):
-        if attempt:
-            polling.sleep(polling.seconds)
-        found = destination.count_above(
-            shards, [ShardOffsets(row.shard, row.latest.offsets) for row in rows]
-        )
-        missing = "; ".join(
-            f"shard {row.shard}, {table}: {found.get((row.shard, table), 0)} rows of {one.rows}"
-            for row, wanted in zip(rows, expected, strict=True)
-            for table, one in wanted.items()
-            if found.get((row.shard, table), 0) < one.rows
-        )
-        if not missing:
-            return
-    raise GuaranteeError(
-        f"rows that were acknowledged are not visible after {polling.tries} looks: {missing}."
-        " Nothing was written; start again."
-    )
+
+    def count() -> tuple[None, list[str]]:
+        found = destination.count_above(shards, [shard.offsets for shard in claimed])
+        missing = [
+            text for shard in claimed for text in shard.missing(_of_shard(found, shard.number))
+        ]
+        return None, missing
+
+    polling.until_complete(count)
+
+
+def _of_shard(counts: Mapping[tuple[int, str], int], shard: int) -> dict[str, int]:
+    """Table -> rows of one shard, from (shard, table) -> rows."""
+    return {table: counts.get((shard, table), 0) for table in ROW_TABLES}
 
 
 def _known_begins(
     begins: Mapping[TopicPartition, int], rows: Sequence[ShardRow]
 ) -> dict[TopicPartition, int]:
-    """Below what every shard has passed nothing can be missing, and old rows may have been deleted
-    there.
+    """Each begin, raised to what every shard has passed.
+
+    Nothing can be missing below it, and old rows may have been deleted there.
     """
     return {
         (topic, partition): max(
@@ -158,6 +154,7 @@ def _known_begins(
 
 
 def _require_whole(positions: Mapping[TopicPartition, int], rows: Sequence[ShardRow]) -> None:
+    """Raises GuaranteeError when a position lies at or below what a shard has passed."""
     for row in rows:
         for topic, partitions in row.latest.offsets.items():
             for partition, passed in partitions.items():

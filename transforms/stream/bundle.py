@@ -1,8 +1,8 @@
-"""One bundle over the shards of a process: opens them, recovers with one claim and one query those
-that it does not hold, and closes them.
+"""One bundle of streaming over the shards of a process: open, process, finish.
 
-A bundle that fails leaves nothing behind in the process: what it took out of the memory is not put
-back, so its next attempt recovers.
+Shards that the process does not hold are recovered together, with one claim and one query. A bundle
+that fails leaves nothing behind in the process: what it took out of the memory is not put back, so
+its next attempt recovers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import ShardBatch
 from transforms.stream.append import ShardAppends
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 from transforms.stream.present_totals import PresentTotals, TotalsSource
-from transforms.stream.recover import Polling, StreamingDestination, recover
+from transforms.stream.recover import recover
 from transforms.stream.shard import OpenShard, ShardMemory
 from transforms.stream.state import StateCells, StateSettings, StreamHead
 
@@ -33,7 +35,7 @@ class ShardDestination(StreamingDestination, TotalsSource, Protocol):
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What all shards of a job have alike.
+    """Settings shared by all shards of a job.
 
     cold_start: what a shard without state loads; None: the destination was empty when the job
     began. now_us: clock for `ingest_time`, microseconds since 1970.
@@ -49,8 +51,11 @@ class StreamSettings:
 
 
 class StreamBundle:
-    """Called in this order: `open` once with every shard of the bundle, `process` and `expire` in
-    any order, `finish` once.
+    """The shards of one bundle.
+
+    Called in this order: `open` once with every shard of the bundle; `process`, `pass_gap` and
+    `expire` in any order; `finish` once. Each may raise Superseded, StreamGone or GuaranteeError;
+    then the bundle has failed.
     """
 
     def __init__(
@@ -67,63 +72,49 @@ class StreamBundle:
     def open(self, cells: Mapping[int, StateCells]) -> None:
         """Step 1 for every shard whose state is not the one that this process wrote last."""
         settings = self._settings
-        foreign = []
-        for shard, its_cells in cells.items():
-            one = self._shards[shard] = OpenShard(
-                shard, settings.state, its_cells, settings.cold_start
-            )
-            kept = self._memory.take(shard, one.token)
-            if kept is not None:
-                one.go_on(kept)
+        to_recover = []
+        for number, its_cells in cells.items():
+            shard = OpenShard(number, settings.state, its_cells, settings.cold_start)
+            self._shards[number] = shard
+            memory = self._memory.take(number, shard.token)
+            if memory is not None:
+                shard.go_on(memory)
             else:
-                foreign.append(one)
-        if foreign:
-            starts = [one.start() for one in foreign]
-            for one, found in zip(
-                foreign,
-                recover(
-                    self._destination,
-                    settings.job,
-                    settings.state.shards,
-                    starts,
-                    settings.polling,
-                ),
-                strict=True,
+                to_recover.append(shard.start())
+        if to_recover:
+            for recovered in recover(
+                self._destination, settings.job, settings.state.shards, to_recover, settings.polling
             ):
-                one.take_over(found)
+                self._shards[recovered.shard].take_over(recovered)
 
     def process(self, shard: int, batch: ShardBatch) -> None:
-        """Steps 2 and 3. May raise Superseded, StreamGone or GuaranteeError; then the bundle has
-        failed.
-        """
+        """Steps 2 and 3 for one batch of a shard."""
         self._shards[shard].process(batch, self._appends, self._totals())
 
     def pass_gap(
         self, shard: int, topic: str, partition: int, first: int, last: int
     ) -> NDArray[np.int64]:
-        """Offsets of the gap that are present in this shard. The gap without those of all shards
-        may be written: see stream_gaps.py.
+        """Offsets of the gap, first to last, that are present in this shard.
+
+        The gap without those of all shards may be written: see gaps.py.
         """
         return self._shards[shard].pass_gap(topic, partition, first, last, self._totals())
 
     def expire(self, shard: int, watermark_us: int) -> None:
-        """A timer of the shard: like any other bundle it needs the shard to be recovered first, see
-        docs/streaming.md.
-        """
+        """A timer of the shard. It needs the shard to be open, like a batch: docs/streaming.md."""
         self._shards[shard].expire(watermark_us)
 
     def finish(self) -> dict[int, pa.RecordBatch]:
-        """Returns when every append is acknowledged and every state is written: shard -> rows of
-        control_totals.
-        """
+        """Shard -> rows of control_totals, once all appends are acknowledged and states written."""
         totals = {}
-        for one in self._shards.values():
-            one.send_rest()
-        for shard, one in self._shards.items():
-            token, memory, its_totals = one.finish()
-            self._memory.keep(shard, token, memory)
+        # The last appends of all shards are in flight together.
+        for shard in self._shards.values():
+            shard.send_rest()
+        for number, shard in self._shards.items():
+            token, memory, its_totals = shard.finish()
+            self._memory.keep(number, token, memory)
             if its_totals is not None:
-                totals[shard] = its_totals
+                totals[number] = its_totals
         return totals
 
     def _totals(self) -> PresentTotals:

@@ -1,11 +1,13 @@
-"""Step 4 of streaming, gaps: one shard of its own writes `offset_gaps`, under the same protocol.
-Key: (topic, partition, first offset).
+"""Step 4 of streaming, gaps: a shard of its own writes `offset_gaps`.
+
+The protocol is that of the other shards. Key: (topic, partition, first offset).
 
 A gap is written only for coordinates that are in no table and no gap. In a replay Kafka may deliver
 less than before (compaction and retention go on), so a coordinate that was a record may look like a
 gap now; and a process believed dead may have it in flight. So every row shard has to pass the gap
-first: a shard that has passed it was recovered, so whoever wrote to it before is refused, and it
-names the coordinates of the gap that are present. What none of them has is a gap for good.
+first: a shard that has passed it was recovered, so the service refuses any process that wrote to it
+before, and it names the coordinates of the gap that are present. What none of them has is a gap for
+good.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
+from transforms.destinations.appends import TableAppends
 from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Offsets, Progress
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, GAPS_SCHEMA
-from transforms.stream.append import TableAppends
-from transforms.stream.recover import Polling, StreamingDestination
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 from transforms.stream.recover_single import recover_single
+from transforms.stream.refusals import ProveOrResend
 from transforms.stream.state import StateCells
 
 
@@ -39,8 +43,9 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GapsHead(msgspec.Struct, array_like=True):
-    """The cell `head`. present: gaps in the table that the replay has not passed yet. Frozen by
-    tests/unit/stream/test_state.py.
+    """The cell `head`. Frozen by tests/unit/stream/test_state.py.
+
+    present: gaps in the table that the replay has not passed yet.
     """
 
     token: bytes
@@ -53,14 +58,16 @@ class GapsDestination(StreamingDestination, Protocol):
     """A destination that can list gaps."""
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
-        """Rows of `offset_gaps` whose first offset lies above; a partition that is not in `offsets`
-        counts from its beginning.
+        """Rows of `offset_gaps` whose first offset lies above `offsets`.
+
+        A partition that is not in `offsets` counts from its beginning.
         """
 
 
 class GapsShard:
-    """The shard within one bundle: add, finish. What fails here fails the bundle, and its cell
-    stays as it was.
+    """The shard within one bundle: add, finish.
+
+    What fails here fails the bundle, and its cell stays as it was.
     """
 
     def __init__(
@@ -90,21 +97,21 @@ class GapsShard:
             )
             head = GapsHead(b"", taken.progress, taken.stream, _gaps(taken.present))
         self._head = head
+        policy = ProveOrResend(destination.count_present, polling)
         self._appends = TableAppends(
-            destination, GAPS, head.stream, head.progress.next_offsets[GAPS], polling
+            destination, GAPS, policy, head.stream, head.progress.next_offsets[GAPS]
         )
 
     def add(self, gap: Gap, present: Mapping[int, NDArray[np.int64]]) -> None:
-        """Writes what of the gap is in no table and in no gap. present: row shard -> offsets of the
-        gap that it has, from every one.
+        """Writes the offsets of the gap that are in no table and in no gap.
 
-        Raises GuaranteeError for a gap at or below the last one of its partition, or when a row
-        shard has not passed it.
+        present: from every row shard the offsets of the gap that it has. Raises GuaranteeError for
+        a gap at or below the last one of its partition, or when a row shard has not passed it.
         """
         if set(present) != set(range(self._shards)):
             raise GuaranteeError(
                 f"gap {gap}: only the shards {sorted(present)} of {self._shards} have passed it, so"
-                " somebody may still write there."
+                " another process may still write there."
             )
         seen = self._head.progress.offsets.setdefault(gap.topic, {})
         if gap.first <= seen.get(gap.partition, -1):
@@ -113,18 +120,19 @@ class GapsShard:
                 " complete checkpoint, or without one."
             )
         seen[gap.partition] = gap.last
-        taken = [
-            np.arange(one.first, one.last + 1)
-            for one in self._head.present
-            if (one.topic, one.partition) == (gap.topic, gap.partition)
+        # A replay may cut a gap in another way: what an earlier attempt wrote stays, by offset.
+        written = [
+            np.arange(known.first, known.last + 1)
+            for known in self._head.present
+            if (known.topic, known.partition) == (gap.topic, gap.partition)
         ]
         left = np.setdiff1d(
-            np.arange(gap.first, gap.last + 1), np.concatenate([*taken, *present.values()])
+            np.arange(gap.first, gap.last + 1), np.concatenate([*written, *present.values()])
         )
         self._head.present = [
-            one
-            for one in self._head.present
-            if (one.topic, one.partition) != (gap.topic, gap.partition) or one.last > gap.last
+            known
+            for known in self._head.present
+            if (known.topic, known.partition) != (gap.topic, gap.partition) or known.last > gap.last
         ]
         rows = [(gap.topic, gap.partition, first, last, gap.cause) for first, last in _runs(left)]
         if rows:
@@ -143,9 +151,9 @@ class GapsShard:
         progress.next_offsets = {GAPS: self._appends.acknowledged}
         offsets = progress.offsets
         above = [
-            one
-            for one in self._head.present
-            if one.first > offsets.get(one.topic, {}).get(one.partition, -1)
+            gap
+            for gap in self._head.present
+            if gap.first > offsets.get(gap.topic, {}).get(gap.partition, -1)
         ]
         progress.present = {GAPS: len(above)}
         self._head.token = fresh_token()

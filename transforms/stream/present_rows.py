@@ -1,8 +1,8 @@
-"""Rows of a shard that are in the tables already, although its state is not so far yet: step 1 (c)
-of streaming, and how step 2 finds them.
+"""Present rows of a shard: in the tables already, although its state has not come so far.
 
-A row is present by its coordinate. Its fingerprint must agree as well: a coordinate with another id
-means that the topic is another one, or that the record is decoded in another way.
+Step 1 (c) of streaming loads them, step 2 looks records up in them. A row is present by its
+coordinate. Its fingerprint must agree as well: a coordinate with another id means that the topic is
+another one, or that the record is decoded in another way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transforms.model.partitions import by_partition
 from transforms.model.tables import ROW_TABLES
 
 ABSENT: Final = -1
-"""Instead of an index into ROW_TABLES: the coordinate is in no table."""
+"""Takes the place of an index into ROW_TABLES: the coordinate is in no table."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class _Partition:
 
 
 class PresentRows:
-    """The present rows of one shard. Immutable: what the replay has passed is a matter of the
-    offsets that it is asked with.
+    """The present rows of one shard.
+
+    Immutable: each question carries the offsets that the replay has passed.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -65,7 +66,7 @@ class PresentRows:
             )
 
     def left(self, offsets: Offsets) -> dict[str, int]:
-        """Table -> rows above `offsets`."""
+        """Table -> number of rows above `offsets`."""
         counts = np.zeros(len(ROW_TABLES), dtype=np.int64)
         for (topic, partition), rows in self._partitions.items():
             first = np.searchsorted(
@@ -75,10 +76,10 @@ class PresentRows:
         return dict(zip(ROW_TABLES, counts.tolist(), strict=True))
 
     def tables_of(self, rows: pa.RecordBatch, fingerprints: Fingerprints) -> NDArray[np.int8]:
-        """Per row of a batch the index into ROW_TABLES of the table that holds its coordinate, or
-        ABSENT.
+        """Per row of a batch the table that holds its coordinate: index into ROW_TABLES, or ABSENT.
 
-        Raises GuaranteeError when the coordinate is there with another fingerprint.
+        fingerprints: of the rows, shape (n, 10). Raises GuaranteeError when a coordinate is in a
+        table with another fingerprint.
         """
         found = np.full(rows.num_rows, ABSENT, dtype=np.int8)
         if not self._partitions:

@@ -1,5 +1,6 @@
-"""Totals of records that are present already: counted with the verdict of the table, whatever the
-replay would say of them.
+"""Control totals of present records: counted in the table that holds them.
+
+The replay may judge such a record differently; the verdict of the table stands.
 """
 
 from __future__ import annotations
@@ -30,21 +31,26 @@ class TotalsSource(Protocol):
         amount_column: str | None,
         currency_column: str | None,
     ) -> pa.RecordBatch:
-        """Rows of control_totals of the rows in the ranges (topic, partition, from offset, to
-        offset).
+        """Rows of control_totals for the rows in the `ranges`.
+
+        Each is (topic, partition, from offset, to offset), the last one exclusive.
         """
 
 
 @dataclass(frozen=True)
 class PresentTotals:
+    """Totals of the present records of one bundle. source: computes those that need the table."""
+
     shape: RowShape
     source: TotalsSource
 
     def of(
         self, batch: ShardBatch, tables: NDArray[np.int8], rejected_tables: NDArray[np.int8]
     ) -> list[pa.RecordBatch]:
-        """tables, rejected_tables: per row of `batch.payments` and `batch.rejected` the index into
-        ROW_TABLES, or ABSENT.
+        """Totals of the present records of a batch.
+
+        tables, rejected_tables: per row of `batch.payments` and `batch.rejected` the index into
+        ROW_TABLES of the table that holds it, or ABSENT.
         """
         amount, currency = self.shape.amount_column, self.shape.currency_column
         totals = []
@@ -66,7 +72,7 @@ class PresentTotals:
                     batch_fingerprints(batch.rejected)[still],
                 )
             )
-        # Rejected now, but a payment or duplicate then: its amount is known to the table only.
+        # Rejected now, but a payment or duplicate then: only the table knows its amount.
         other = (rejected_tables != ABSENT) & ~still
         if other.any():
             rows = batch.rejected.filter(pa.array(other))
@@ -79,7 +85,10 @@ class PresentTotals:
     def of_offsets(
         self, offsets: Iterable[tuple[str, int, NDArray[np.int64]]]
     ) -> list[pa.RecordBatch]:
-        """Of rows that only the table knows whole. offsets: (topic, partition, offsets)."""
+        """Totals of present records of which only the table has all columns.
+
+        offsets: (topic, partition, their offsets).
+        """
         ranges = [
             (topic, partition, at, at + 1)
             for topic, partition, found in offsets

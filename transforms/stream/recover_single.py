@@ -1,5 +1,6 @@
-"""Step 1 for the shards that write one table each: `control_totals` and `offset_gaps`. No ids, so
-no (d).
+"""Step 1 for the shards that write one table each: `control_totals` and `offset_gaps`.
+
+They have no ids, so there is no (d).
 """
 
 from __future__ import annotations
@@ -10,22 +11,18 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from transforms.destinations.contract.shard_ledger import Job, Progress
-from transforms.model.errors import GuaranteeError
-from transforms.stream.recover import (
-    Polling,
-    StreamingDestination,
-    check_not_more,
-    claim,
-    close,
-    expected_rows,
-    finalize_older,
-)
+from transforms.stream.claim import claim, close, finalize_older
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 
 
 @dataclass(frozen=True)
 class TakenOver:
-    """progress: under the new epoch, nothing appended yet. present: the rows that the state does
-    not know, or has not passed.
+    """A shard of one table that this process may write to.
+
+    progress: under the new epoch, nothing appended yet; its `present` is empty, since what the
+    present rows mean is up to the caller. present: the rows that the state does not know, or has
+    not passed.
     """
 
     progress: Progress
@@ -42,37 +39,19 @@ def recover_single(
     look: Callable[[Progress], pa.Table],
     polling: Polling,
 ) -> TakenOver:
-    """Claims, finalizes and looks. progress: of the state, None without one. look: the rows of
-    `table` behind a progress.
+    """Claims the shard, finalizes its older streams and looks for its present rows.
 
-    `present` of the new progress is empty: what becomes of the rows is the caller's business.
-    Raises Superseded or GuaranteeError.
+    progress: of the state, None without one. look: the rows of `table` behind a progress. Raises
+    Superseded or GuaranteeError.
     """
     (row,) = claim(destination, job, [shard], (table,))
-    counts = finalize_older(destination, row)
-    begin = progress or row.base
-    wanted = expected_rows(row, begin, counts, (table,))
-    found = _look_until_complete(lambda: look(begin), wanted[table].rows, table, polling)
-    check_not_more(destination, row, {table: found.num_rows}, wanted)
-    offsets = {topic: dict(partitions) for topic, partitions in begin.offsets.items()}
-    close(destination, job, [row], [row.close(counts)])
-    return TakenOver(
-        Progress(len(row.epochs), row.nonce, offsets, {table: 0}, {}),
-        row.epochs[-1].streams[table],
-        found,
-    )
+    claimed = finalize_older(destination, row, progress or row.base, (table,))
 
+    def find() -> tuple[pa.Table, list[str]]:
+        rows = look(claimed.begin)
+        return rows, claimed.missing({table: rows.num_rows})
 
-def _look_until_complete(
-    look: Callable[[], pa.Table], wanted: int, table: str, polling: Polling
-) -> pa.Table:
-    for attempt in range(polling.tries):
-        if attempt:
-            polling.sleep(polling.seconds)
-        found = look()
-        if found.num_rows >= wanted:
-            return found
-    raise GuaranteeError(
-        f"{table}: {found.num_rows} rows of {wanted} that were acknowledged are visible after"
-        f" {polling.tries} looks. Start again."
-    )
+    present = polling.until_complete(find)
+    claimed.require_no_surplus(destination, {table: present.num_rows})
+    close(destination, job, [claimed], [row.close(claimed.counted)])
+    return TakenOver(claimed.new_progress({}), claimed.streams[table], present)

@@ -1,8 +1,7 @@
-"""Steps 1 (d) and 2 of streaming: one shard, its state, and what it decides about a batch. No
-runner in it.
+"""Steps 1 (d) and 2 of streaming: one shard, its state, and its verdicts on a batch.
 
-Dedup and write are one: a verdict counts when its row is acknowledged, and the bundle that holds it
-ends only then.
+It knows no runner. Dedup and write are one step: a verdict counts when its row is acknowledged, and
+the bundle that holds it ends only then.
 """
 
 from __future__ import annotations
@@ -53,8 +52,9 @@ class ShardMemory:
 
 
 class OpenShard:
-    """A shard within one bundle. Whatever fails here fails the bundle, and the cells stay as they
-    were before it.
+    """A shard within one bundle: start, take_over or go_on, process and expire, finish.
+
+    An error fails the bundle, and the cells stay as they were before it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class OpenShard:
 
     @property
     def token(self) -> bytes | None:
-        """Of the state; None: there is none yet."""
+        """The token of the state; None: there is no state yet."""
         return self._head.dedup.token if self._head else None
 
     def start(self) -> ShardStart:
@@ -91,15 +91,15 @@ class OpenShard:
         )
 
     def go_on(self, memory: ShardMemory) -> None:
-        """This process wrote the state last."""
+        """Opens the shard with the memory of this process, which wrote the state last."""
         self._memory = memory
 
     def take_over(self, recovered: Recovered) -> None:
-        """1 (d): the ids of present payments become known before the first verdict; present
-        duplicates only raise the latest event time.
+        """1 (d): the ids of present payments become known before the first verdict.
 
-        A replay may bring the partitions in another order: a copy may come before the record whose
-        payment is in the table.
+        Present duplicates only raise the latest event time of ids that are known. A replay may
+        bring the partitions in another order: a copy may come before the record whose payment is in
+        the table.
         """
         if self._head is None:
             self._head = StreamHead(
@@ -131,8 +131,7 @@ class OpenShard:
         appends: Callable[[StreamHead], ShardAppends],
         totals: PresentTotals,
     ) -> None:
-        """2: what is present is not written again, its verdict is the table's; everything else is
-        judged as always and appended.
+        """2: a present record keeps the verdict of its table; the others are judged and appended.
 
         Raises GuaranteeError for a record at or below the highest offset seen of its partition: the
         shard has dealt with it already.
@@ -177,10 +176,10 @@ class OpenShard:
     def pass_gap(
         self, topic: str, partition: int, first: int, last: int, totals: PresentTotals
     ) -> NDArray[np.int64]:
-        """The source found no record at these offsets. Returns those that are present here:
-        delivered once, before Kafka dropped them.
+        """Passes offsets at which the source found no record, and returns the present ones.
 
-        They count with the verdict of the table, and are no part of the gap.
+        Those were delivered before Kafka dropped them. They count with the verdict of the table,
+        and are no part of the gap.
         """
         _, memory = self._open()
         found = memory.present.between(topic, partition, first - 1, last)
@@ -206,7 +205,7 @@ class OpenShard:
             self._totals.append(outcome.totals)
 
     def expire(self, watermark_us: int) -> None:
-        """The watermark has reached this time."""
+        """Forgets the ids that have expired at this watermark, in microseconds."""
         head, memory = self._open()
         expired = highest_expired_bucket(watermark_us, self._settings.extra_retention_us)
         for slot in head.dedup.expire(expired):
@@ -214,15 +213,14 @@ class OpenShard:
         memory.index.expire(expired)
 
     def send_rest(self) -> None:
-        """Starts the last appends; the other shards of the bundle can start theirs before any is
-        waited for.
-        """
+        """Sends the last appends, and waits for none, so that other shards can send theirs."""
         if self._appends is not None:
             self._appends.send_rest()
 
     def finish(self) -> tuple[bytes, ShardMemory, pa.RecordBatch | None]:
-        """Waits for every append and writes the state. (its token, what the process keeps, rows of
-        control_totals or None).
+        """Waits for every append and writes the state.
+
+        Returns its token, what the process keeps, and rows of control_totals or None.
         """
         head, memory = self._open()
         if self._appends is not None:
@@ -250,7 +248,7 @@ class OpenShard:
     def _learn(
         self, fingerprints: Fingerprints, buckets: NDArray[np.int32], *, only_known: bool
     ) -> None:
-        """Ids from the tables; one may come several times."""
+        """Adds ids from the tables, of which one may come several times."""
         if not len(fingerprints):
             return
         head, memory = self._open()
@@ -273,8 +271,9 @@ class OpenShard:
     def _pass(
         self, topic: str, partition: int, first: int, last: int, delivered: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Moves the highest offset seen to `last`, and returns the present ones that the source
-        went past without delivering them.
+        """Moves the highest offset seen to `last`.
+
+        Returns the present offsets that the source went past without delivering them.
         """
         head, memory = self._open()
         seen = head.progress.offsets.setdefault(topic, {})

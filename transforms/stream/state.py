@@ -1,7 +1,7 @@
-"""The encoded state of one shard in streaming: what a checkpoint holds beside the ring of
-fingerprints (transforms/deduplicate/shard_state.py).
+"""The encoded state of one shard in streaming, as a checkpoint holds it.
 
-Frozen by tests/unit/stream/test_state.py: a checkpoint outlives the process that wrote it.
+Beside it stands the ring of fingerprints (transforms/deduplicate/shard_state.py). Frozen by
+tests/unit/stream/test_state.py: a checkpoint outlives the process that wrote it.
 """
 
 from __future__ import annotations
@@ -17,27 +17,31 @@ from transforms.model.errors import GuaranteeError
 
 
 class StateCells(Protocol):
-    """The cells of one shard. What is written counts when the bundle does; a failed bundle leaves
-    them as they were.
+    """The state cells of one shard.
+
+    What is written takes effect with the bundle; a failed bundle leaves them as they were.
     """
 
     def read_head(self) -> bytes | None:
         """None: the shard has no state yet."""
 
-    def write_head(self, cell: bytes) -> None: ...
+    def write_head(self, cell: bytes) -> None:
+        """Replaces the cell `head`."""
 
     def read_blobs(self) -> Iterable[bytes]:
         """The blobs of all slots."""
 
-    def add_blob(self, slot: int, blob: bytes) -> None: ...
+    def add_blob(self, slot: int, blob: bytes) -> None:
+        """Adds a blob to a slot of the ring."""
 
-    def clear_slot(self, slot: int) -> None: ...
+    def clear_slot(self, slot: int) -> None:
+        """Removes all blobs of a slot."""
 
 
 class StateSettings(msgspec.Struct, frozen=True, array_like=True):
-    """What the state depends on: with another value the same record would be judged in another way,
-    or meet another shard.
+    """Settings that the state depends on.
 
+    With another value the same record would be judged differently, or belong to another shard.
     Durations in microseconds. dedup_key, event_time_field: the JSON fields that become
     `transaction_id` and `event_time`.
     """
@@ -53,8 +57,9 @@ class StateSettings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StreamHead(msgspec.Struct, array_like=True):
-    """The cell `head`. dedup: token and live buckets. streams: table -> write stream of the epoch
-    in `progress`.
+    """The cell `head`.
+
+    dedup: token and live buckets. streams: table -> write stream of the epoch in `progress`.
     """
 
     dedup: ShardHead
@@ -64,15 +69,16 @@ class StreamHead(msgspec.Struct, array_like=True):
 
 
 def encode_stream_head(head: StreamHead) -> bytes:
+    """The cell `head` as a checkpoint holds it."""
     return msgspec.msgpack.encode(head)
 
 
 def decode_stream_head(cell: bytes, now: StateSettings) -> StreamHead:
-    """The head, with the settings of this job. Raises GuaranteeError when the state was made under
-    others that do not go with it.
+    """The head, with the settings of this job. now: those settings.
 
-    A longer horizon or retention is taken over: what it would still know and the state has expired
-    lies behind the watermark.
+    Raises GuaranteeError when the settings under which the state was made do not allow it. A longer
+    horizon or retention is accepted: ids already expired under the shorter one are behind the
+    watermark, so their copies are late.
     """
     head = msgspec.msgpack.decode(cell, type=StreamHead)
     before = head.settings
@@ -94,7 +100,7 @@ def decode_stream_head(cell: bytes, now: StateSettings) -> StreamHead:
     ]
     if problems:
         raise GuaranteeError(
-            f"the checkpoint does not go with these options: {'; '.join(problems)}. Give them their"
+            f"the checkpoint was made under other options: {'; '.join(problems)}. Give them their"
             " old values."
         )
     head.settings = now

@@ -1,16 +1,14 @@
-"""Step 4 of streaming, totals: one shard of its own writes `control_totals`, under the same
-protocol.
+"""Step 4 of streaming, totals: a shard of its own writes `control_totals`.
 
-A key is (window, outcome, currency). The state holds what is *owed* per key: what came downstream,
-minus what is in the table. It is written once, when the watermark closes the window; what comes
-later for a closed window (a late record is counted in the window of its event time) is owed again,
-and is a further row at the next close.
+The protocol is that of the other shards. A key is (window, outcome, currency). The state holds what
+is *unwritten* per key: what came downstream, minus what is in the table. It is written once, when
+the watermark closes the window. What comes later for a closed window (a late record is counted in
+the window of its event time) is unwritten again, and becomes a further row at the next close.
 
-A restored state owes what came before its checkpoint; recovery takes off what the table holds
-beyond it. A replay may owe less than that for a while, since it has not come so far yet: then
-nothing is written until it has passed it. It may owe more, since its windows close later in the
-order of records: then the difference is written. In the end the rows of a key add up to what the
-three tables hold.
+A restored state holds what was unwritten at its checkpoint; recovery subtracts what the table has
+got since. A replay that has not come so far yet is below that: then nothing is written until it has
+passed it. It may be above, since its windows close later in the order of records: then the
+difference is written. In the end the rows of a key add up to what the three tables hold.
 """
 
 from __future__ import annotations
@@ -23,13 +21,15 @@ import msgspec
 import pyarrow as pa
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
+from transforms.destinations.appends import TableAppends
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Progress
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
 from transforms.model.totals import CHECKSUM_MASK
-from transforms.stream.append import TableAppends
-from transforms.stream.recover import Polling, StreamingDestination
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.polling import Polling
 from transforms.stream.recover_single import recover_single
+from transforms.stream.refusals import ProveOrResend
 from transforms.stream.state import StateCells
 
 Key = tuple[int, str, str | None]
@@ -37,8 +37,9 @@ Key = tuple[int, str, str | None]
 
 
 class Unwritten(msgspec.Struct, array_like=True):
-    """What a key still lacks in the table; below zero: what the table holds and the replay has not
-    brought again yet.
+    """What a key still lacks in the table.
+
+    Below zero: what the table holds and the replay has not brought again yet.
     """
 
     records: int
@@ -46,6 +47,7 @@ class Unwritten(msgspec.Struct, array_like=True):
     checksum: int
 
     def plus(self, more: Unwritten) -> Unwritten:
+        """The sum; an amount that neither has stays None."""
         amounts = [amount for amount in (self.amount, more.amount) if amount is not None]
         return Unwritten(
             self.records + more.records,
@@ -54,6 +56,7 @@ class Unwritten(msgspec.Struct, array_like=True):
         )
 
     def negative(self) -> Unwritten:
+        """What `plus` adds up with this to nothing."""
         return Unwritten(
             -self.records,
             None if self.amount is None else -self.amount,
@@ -61,6 +64,7 @@ class Unwritten(msgspec.Struct, array_like=True):
         )
 
     def is_nothing(self) -> bool:
+        """Whether the table holds exactly what came."""
         return not self.records and not self.amount and not self.checksum
 
 
@@ -70,21 +74,24 @@ class TotalsHead(msgspec.Struct, array_like=True):
     token: bytes
     progress: Progress
     stream: str
-    owed: list[tuple[Key, Unwritten]]
+    unwritten: list[tuple[Key, Unwritten]]
 
 
 class TotalsDestination(StreamingDestination, Protocol):
     """A destination that can say which rows of `control_totals` streaming wrote last."""
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        """Rows with a higher stream_epoch, or this one and at least this stream_offset;
-        TOTALS_TABLE_SCHEMA. Not those of bounded runs.
+        """Rows of later epochs, and those of this one from the stream offset on.
+
+        By the columns stream_epoch and stream_offset, so without those of bounded runs;
+        TOTALS_TABLE_SCHEMA.
         """
 
 
 class TotalsShard:
-    """The shard within one bundle: add, close, finish. What fails here fails the bundle, and its
-    cell stays as it was.
+    """The shard within one bundle: add, close, finish.
+
+    What fails here fails the bundle, and its cell stays as it was.
     """
 
     def __init__(
@@ -102,33 +109,34 @@ class TotalsShard:
             msgspec.msgpack.decode(encoded, type=TotalsHead) if encoded is not None else None
         )
         known = self._head is not None and memory.take(TOTALS_SHARD, self._head.token) is not None
-        self._owed: dict[Key, Unwritten] = dict(self._head.owed) if self._head else {}
+        self._unwritten = dict(self._head.unwritten) if self._head else {}
         if self._head is None or not known:
             self._head = self._recover(destination, job, self._head, polling)
         progress = self._head.progress
+        policy = ProveOrResend(destination.count_present, polling)
         self._appends = TableAppends(
-            destination, TOTALS, self._head.stream, progress.next_offsets[TOTALS], polling
+            destination, TOTALS, policy, self._head.stream, progress.next_offsets[TOTALS]
         )
 
     def add(self, totals: pa.RecordBatch) -> None:
         """Rows of control_totals from downstream of the row shards, present ones included."""
-        for key, one in _entries(totals):
-            self._owe(key, one)
+        for key, more in _entries(totals):
+            self._add(key, more)
 
     def close(self, watermark_us: int) -> None:
-        """The watermark has reached this time: every window that ends at or before it is written."""
+        """Writes every window that ends at or before the watermark, in microseconds."""
         assert self._head is not None
         due = [
-            (key, one)
-            for key, one in sorted(self._owed.items(), key=_order)
-            if key[0] + BUCKET_US <= watermark_us and one.records > 0
+            (key, unwritten)
+            for key, unwritten in sorted(self._unwritten.items(), key=_order)
+            if key[0] + BUCKET_US <= watermark_us and unwritten.records > 0
         ]
         if due:
             first = self._appends.added
             self._appends.add(_rows(due, self._head.progress.epoch, first))
             self._appends.send()
             for key, _ in due:
-                del self._owed[key]
+                del self._unwritten[key]
 
     def finish(self) -> None:
         """Waits for every append and writes the state."""
@@ -136,7 +144,7 @@ class TotalsShard:
         self._appends.settle(self._appends.added)
         head = self._head
         head.progress.next_offsets = {TOTALS: self._appends.acknowledged}
-        head.token, head.owed = fresh_token(), sorted(self._owed.items(), key=_order)
+        head.token, head.unwritten = fresh_token(), sorted(self._unwritten.items(), key=_order)
         self._cells.write_head(msgspec.msgpack.encode(head))
         self._memory.keep(TOTALS_SHARD, head.token, head)
 
@@ -150,16 +158,16 @@ class TotalsShard:
             destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, polling
         )
         for batch in taken.present.to_batches():
-            for key, one in _entries(batch):
-                self._owe(key, one.negative())
+            for key, written in _entries(batch):
+                self._add(key, written.negative())
         return TotalsHead(b"", taken.progress, taken.stream, [])
 
-    def _owe(self, key: Key, more: Unwritten) -> None:
-        owed = self._owed[key].plus(more) if key in self._owed else more
-        if owed.is_nothing():
-            self._owed.pop(key, None)
+    def _add(self, key: Key, more: Unwritten) -> None:
+        unwritten = self._unwritten[key].plus(more) if key in self._unwritten else more
+        if unwritten.is_nothing():
+            self._unwritten.pop(key, None)
         else:
-            self._owed[key] = owed
+            self._unwritten[key] = unwritten
 
 
 def _entries(totals: pa.RecordBatch) -> Iterator[tuple[Key, Unwritten]]:
@@ -173,10 +181,11 @@ def _entries(totals: pa.RecordBatch) -> Iterator[tuple[Key, Unwritten]]:
 def _rows(due: list[tuple[Key, Unwritten]], epoch: int, first: int) -> pa.RecordBatch:
     rows: list[dict[str, Any]] = [
         {
-            "window_start": start, "outcome": outcome, "currency": currency, "records": one.records, "amount": one.amount,
-            "checksum": one.checksum, "stream_epoch": epoch, "stream_offset": first + at,
+            "window_start": start, "outcome": outcome, "currency": currency,
+            "records": unwritten.records, "amount": unwritten.amount,
+            "checksum": unwritten.checksum, "stream_epoch": epoch, "stream_offset": first + at,
         }
-        for at, ((start, outcome, currency), one) in enumerate(due)
+        for at, ((start, outcome, currency), unwritten) in enumerate(due)
     ]  # fmt: skip
     return pa.RecordBatch.from_pylist(rows, schema=TOTALS_TABLE_SCHEMA)
 

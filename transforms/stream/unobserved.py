@@ -1,9 +1,8 @@
-"""Windows that nobody has observed as a whole: they were open when a job began without a
-checkpoint.
+"""Windows without complete totals: they were open when a job began without a checkpoint.
 
-What the totals shard owed for them was in the state, which is gone. Their rows are in the tables,
-but the way from the dedup step to the tables cannot be checked for them any more. So they are
-marked, by a row of `control_totals` that adds nothing, and `check` says so.
+Their unwritten totals were in the state that is lost. Their rows are in the tables, but the way
+from the dedup step to the tables cannot be checked for them any more. So they are marked, by a row
+of `control_totals` that adds nothing, and `check` says so.
 """
 
 from __future__ import annotations
@@ -24,18 +23,20 @@ class TotalsTables(WriteStreams, Protocol):
     """A destination that compares totals with tables."""
 
     @property
-    def checks(self) -> CheckQueries: ...
+    def checks(self) -> CheckQueries:
+        """The SQL of the comparison."""
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table: ...
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """The result of a query."""
 
 
 def mark_unobserved(
     destination: TotalsTables, amount_column: str | None, currency_column: str | None
 ) -> list[str]:
-    """Marks every window whose totals are not what the tables add up to; those that were not marked
-    before, as text.
+    """Marks every window whose totals differ from the tables; returns the newly marked, as text.
 
-    Nobody may be writing. Again after a crash it may mark a window twice, which means the same.
+    No other process may write meanwhile. Called again after a crash it may mark a window twice,
+    which means the same.
     """
     differences = destination.query(
         destination.checks.totals_differences(amount_column, currency_column, True)

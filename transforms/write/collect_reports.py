@@ -11,8 +11,9 @@ from transforms.destinations.contract.reports import ReportStore
 
 
 class CollectReports(beam.PTransform):
-    """Reports pass a GroupByKey, so that a set never mixes two evaluations of a stage; rows never
-    do.
+    """Saves the reports behind a GroupByKey, so that a set never mixes two evaluations of a stage.
+
+    Only reports pass it; rows never do.
     """
 
     def __init__(self, run_id: str, store: ReportStore) -> None:
@@ -31,7 +32,7 @@ class CollectReports(beam.PTransform):
 
 
 class SaveReports(beam.DoFn):
-    """(0, all reports) -> nothing. May run more than once: every time under a new attempt."""
+    """(0, all reports) -> nothing. May run more than once, each time under a new attempt."""
 
     def __init__(self, run_id: str, store: ReportStore) -> None:
         self._run_id = run_id

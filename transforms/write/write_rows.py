@@ -1,6 +1,4 @@
-"""WriteRows: all tables of a shard through one step, each into a pending write stream that belongs
-to this bundle attempt alone.
-"""
+"""WriteRows: all tables of a shard, each into a pending stream of this bundle attempt alone."""
 
 from __future__ import annotations
 
@@ -8,18 +6,17 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.destinations.appends import TableWriter
+from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.write_streams import WriteStreams
 from transforms.model.buckets import event_times_us
 from transforms.model.coders import encode_rows
 from transforms.model.coordinates import HASH_MASK, coordinate_sum
 from transforms.model.elements import ShardOutcome
+from transforms.model.partitions import by_partition
 from transforms.model.run_report import PartitionWritten, ShardReport, encode_report
 from transforms.model.tables import REJECTED
 from transforms.model.totals import add_up
@@ -39,15 +36,16 @@ class ShardWriter:
     def __init__(self, destination: WriteStreams, shard: int) -> None:
         self._destination = destination
         self._shard = shard
-        self._tables: dict[str, TableWriter] = {}
+        self._tables: dict[str, TableAppends] = {}
         self._partitions: dict[tuple[str, int, str], PartitionWritten] = {}
         self._totals: list[pa.RecordBatch] = []
         self._live_ids: dict[int, int] = {}
 
     def add(self, outcome: ShardOutcome) -> None:
+        """Appends the rows of a batch, and counts them."""
         for table, rows in outcome.tables.items():
             if table not in self._tables:
-                self._tables[table] = TableWriter(self._destination, table)
+                self._tables[table] = TableAppends(self._destination, table, FailBundle())
             self._tables[table].add(rows)
             for written in count_partitions(table, rows):
                 key = (written.topic, written.partition, table)
@@ -57,9 +55,11 @@ class ShardWriter:
             self._live_ids[bucket] = self._live_ids.get(bucket, 0) + change
 
     def finish(self) -> ShardReport:
-        for writer in self._tables.values():
-            writer.flush()
-        streams = [written for writer in self._tables.values() if (written := writer.written())]
+        """The report of the shard, once every row is acknowledged."""
+        # The last appends of all tables are in flight together.
+        for appends in self._tables.values():
+            appends.send()
+        streams = [written for appends in self._tables.values() if (written := appends.written())]
         totals = encode_rows(add_up(self._totals))
         return ShardReport(
             self._shard, streams, list(self._partitions.values()), totals, self._live_ids
@@ -67,10 +67,10 @@ class ShardWriter:
 
 
 class WriteRows(beam.DoFn):
-    """ShardOutcome -> encoded ShardReport, one per shard at the end of the bundle, when every
-    append is acknowledged.
+    """ShardOutcome -> encoded ShardReport, one per shard at the end of the bundle.
 
-    A retried bundle writes to other streams; the ones of the failed attempt are never committed.
+    A report says that every append of its shard is acknowledged. A retried bundle writes to other
+    streams; those of the failed attempt are never committed.
     """
 
     def __init__(self, destination: PendingDestination) -> None:
@@ -106,22 +106,16 @@ class WriteRows(beam.DoFn):
 def count_partitions(table: str, rows: pa.RecordBatch) -> Iterator[PartitionWritten]:
     """Records, coordinate hash and highest event time of `rows` per topic and partition."""
     offsets = rows.column("kafka_offset").to_numpy()
-    partitions = rows.column("kafka_partition").to_numpy()
-    topics = pc.dictionary_encode(rows.column("kafka_topic"))
-    codes = topics.indices.to_numpy()
     event_times = None if table == REJECTED else event_times_us(rows)
-    for code, topic in enumerate(topics.dictionary.to_pylist()):
-        for partition in np.unique(partitions[codes == code]).tolist():
-            mine = (codes == code) & (partitions == partition)
-            highest = None if event_times is None else int(event_times[mine].max())
-            yield PartitionWritten(
-                topic,
-                partition,
-                table,
-                int(mine.sum()),
-                coordinate_sum(topic, partition, offsets[mine]),
-                highest,
-            )
+    for topic, partition, mine in by_partition(rows):
+        yield PartitionWritten(
+            topic,
+            partition,
+            table,
+            len(mine),
+            coordinate_sum(topic, partition, offsets[mine]),
+            None if event_times is None else int(event_times[mine].max()),
+        )
 
 
 def _sum(before: PartitionWritten | None, more: PartitionWritten) -> PartitionWritten:

@@ -22,7 +22,7 @@ from transforms.model.fingerprints import split_by_shard
 from transforms.stream.adopt import adopt
 from transforms.stream.bundle import StreamBundle, StreamSettings
 from transforms.stream.gaps import Gap, GapsShard
-from transforms.stream.recover import Polling
+from transforms.stream.polling import Polling
 from transforms.stream.state import StateSettings
 from transforms.stream.totals import TotalsShard
 

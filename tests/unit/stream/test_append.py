@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support.payments import Payment, decoded
+from transforms.destinations.appends import APPENDS_IN_FLIGHT, TableAppends
 from transforms.destinations.contract.write_streams import (
     DifferentRows,
     OffsetAlreadyExists,
@@ -14,8 +15,10 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES
-from transforms.stream.append import APPENDS_IN_FLIGHT, ShardAppends, StreamGone, TableAppends
-from transforms.stream.recover import Polling, Superseded
+from transforms.stream.append import ShardAppends
+from transforms.stream.errors import StreamGone, Superseded
+from transforms.stream.polling import Polling
+from transforms.stream.refusals import ProveOrResend
 
 
 def rows(*offsets: int) -> pa.RecordBatch:
@@ -54,7 +57,14 @@ class ScriptedStream:
 
 
 def appends(stream: ScriptedStream, next_offset: int = 0) -> TableAppends:
-    return TableAppends(stream, PAYMENTS, "s", next_offset, stream.polling)  # type: ignore[arg-type]
+    policy = ProveOrResend(stream.count_present, stream.polling)
+    return TableAppends(stream, PAYMENTS, policy, "s", next_offset)  # type: ignore[arg-type]
+
+
+def shard_appends(stream: ScriptedStream) -> ShardAppends:
+    """Each stream has the name of its table."""
+    names = {table: table for table in ROW_TABLES}
+    return ShardAppends(stream, names, {}, stream.polling)  # type: ignore[arg-type]
 
 
 def send_all(stream: ScriptedStream, *batches: pa.RecordBatch) -> TableAppends:
@@ -164,9 +174,104 @@ def test_an_answer_that_says_nothing_fails_the_bundle_and_is_no_success() -> Non
     assert one.acknowledged == 0
 
 
+# Rows that are too large together go out in pieces: here each row is one.
+
+
+@pytest.fixture
+def row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.destinations.appends.MAX_APPEND_BYTES", 1)
+
+
+def sent(stream: ScriptedStream) -> list[tuple[int, int]]:
+    """(stream offset, rows) of every append."""
+    return [(event[2], event[3]) for event in stream.events if event[0] == "send"]
+
+
+@pytest.mark.usefixtures("row_by_row")
+def test_pieces_go_on_at_the_offset_where_the_state_left_off() -> None:
+    stream = ScriptedStream()
+    one = appends(stream, next_offset=7)
+    one.add(rows(0, 1, 2))
+    one.settle(9)
+    assert (one.acknowledged, one.added) == (9, 10)
+    one.settle(one.added)
+    assert (one.acknowledged, sent(stream)) == (10, [(7, 1), (8, 1), (9, 1)])
+
+
+@pytest.mark.usefixtures("row_by_row")
+def test_a_lost_acknowledgement_of_a_piece_is_proven_by_its_own_rows_and_no_others() -> None:
+    stream = ScriptedStream(None, OffsetAlreadyExists("s", "before"), None, visible=1)
+    one = send_all(stream, rows(0, 1, 2))
+    one.settle(one.added)
+    assert [event for event in stream.events if event[0] == "prove"] == [("prove", PAYMENTS, 1)]
+    assert (one.acknowledged, sent(stream)) == (3, [(0, 1), (1, 1), (2, 1)])
+
+
+@pytest.mark.usefixtures("row_by_row")
+def test_a_piece_at_a_known_offset_that_is_not_proven_stops_and_names_its_coordinate() -> None:
+    stream = ScriptedStream(None, OffsetAlreadyExists("s", "before"), None, visible=0)
+    one = send_all(stream, rows(7, 8, 9))
+    with pytest.raises(GuaranteeError, match="offsets 1 to 1, payment_transactions payments:0:8:"):
+        one.settle(one.added)
+    assert one.acknowledged == 1
+
+
+@pytest.mark.usefixtures("row_by_row")
+def test_out_of_range_on_a_piece_sends_again_from_the_first_that_is_not_acknowledged() -> None:
+    stream = ScriptedStream(None, OffsetOutOfRange("s", "missing"))
+    one = send_all(stream, rows(0, 1, 2))
+    one.settle(one.added)
+    assert [offset for offset, _ in sent(stream)] == [0, 1, 2, 1, 2]
+    assert one.acknowledged == 3
+
+
+@pytest.mark.usefixtures("row_by_row")
+def test_out_of_range_before_the_last_piece_is_sent_keeps_the_order_of_the_pieces() -> None:
+    stream = ScriptedStream(OffsetOutOfRange("s", "missing"))
+    one = send_all(stream, rows(*range(APPENDS_IN_FLIGHT + 3)))
+    one.settle(one.added)
+    first_round, resent = list(range(APPENDS_IN_FLIGHT + 1)), list(range(APPENDS_IN_FLIGHT + 1))
+    rest = [APPENDS_IN_FLIGHT + 1, APPENDS_IN_FLIGHT + 2]
+    assert [offset for offset, _ in sent(stream)] == [*first_round, *resent, *rest]
+    assert one.acknowledged == APPENDS_IN_FLIGHT + 3
+
+
+@pytest.mark.usefixtures("row_by_row")
+def test_a_shard_that_is_taken_over_between_two_pieces_fails_with_the_first_one_acknowledged() -> (
+    None
+):
+    refused = StreamFinalized("s", "closed")
+    one = send_all(ScriptedStream(None, refused, refused), rows(0, 1, 2))
+    for _ in range(2):
+        with pytest.raises(Superseded):
+            one.settle(one.added)
+    assert (one.acknowledged, one.added) == (1, 3)
+
+
+@pytest.mark.usefixtures("row_by_row")
+@pytest.mark.parametrize("refused", [None, StreamFinalized("s", "closed")])
+def test_no_duplicate_is_sent_before_the_last_piece_of_its_payments_is_acknowledged(
+    refused: Exception | None,
+) -> None:
+    # The answers come to the payments first, and the last one of them decides.
+    stream = ScriptedStream(None, None, refused)
+    shard = shard_appends(stream)
+    shard.add({PAYMENTS: rows(0, 1, 2), DUPLICATES: rows(3, 4)})
+    if refused:
+        with pytest.raises(Superseded):
+            shard.settle()
+    else:
+        assert shard.settle() == {PAYMENTS: 3, DUPLICATES: 2, REJECTED: 0}
+    duplicates = [at for at, event in enumerate(stream.events) if event[:2] == ("send", DUPLICATES)]
+    waited = [at for at, event in enumerate(stream.events) if event[:2] == ("wait", PAYMENTS)]
+    assert len(waited) == 3
+    assert len(duplicates) == (0 if refused else 2)
+    assert all(at > waited[-1] for at in duplicates)
+
+
 def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged() -> None:
     stream = ScriptedStream()
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
+    shard = shard_appends(stream)
     shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1), REJECTED: rows(2)})
     shard.add({DUPLICATES: rows(3)})
     assert shard.settle() == {PAYMENTS: 1, DUPLICATES: 2, REJECTED: 1}
@@ -177,9 +282,9 @@ def test_duplicates_are_sent_only_when_the_payments_before_them_are_acknowledged
 def test_a_full_batch_of_duplicates_waits_for_its_payments_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("transforms.stream.append.APPEND_BYTES", 1)
+    monkeypatch.setattr("transforms.destinations.appends.APPEND_BYTES", 1)
     stream = ScriptedStream(StreamFinalized("s", "closed"))
-    shard = ShardAppends(stream, {table: table for table in ROW_TABLES}, {}, stream.polling)  # type: ignore[arg-type]
+    shard = shard_appends(stream)
     with pytest.raises(Superseded):
         shard.add({PAYMENTS: rows(0), DUPLICATES: rows(1)})
     assert ("send", DUPLICATES, 0, 1) not in stream.events

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-MAX_APPEND_BYTES: Final = 8 << 20
-"""Rows in one AppendRows request. The service takes 20 MB
-(https://cloud.google.com/bigquery/quotas#write-api-limits) and has said 10 MB for years; requests
-above 1 MB are efficient
-(https://cloud.google.com/bigquery/docs/write-api-best-practices#prefer_larger_requests).
-"""
-
 MAX_RECORD_BYTES: Final = 8 << 20
 """A rejected record keeps its bytes, so together with its other columns it has to fit one request."""
 
@@ -26,7 +19,7 @@ CREATE_STREAMS_PER_HOUR: Final = 10_000
 
 MAX_ROW_BYTES: Final = 19_000_000
 """One row alone in a request may be larger than other appends, up to what the service takes (see
-MAX_APPEND_BYTES).
+MAX_APPEND_BYTES in transforms/destinations/appends.py).
 """
 
 MAX_BYTES_IN_FLIGHT: Final = 64 << 20

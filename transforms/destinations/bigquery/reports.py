@@ -1,6 +1,4 @@
-"""Reports of a run in BigQuery, until the driver has read them: a set is there as a whole or not at
-all.
-"""
+"""Reports of a run in BigQuery: a set is there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
-from transforms.destinations.appends import TableWriter
+from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.bigquery.tables import REPORTS, REPORTS_SCHEMA
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, WriteStreams
@@ -20,7 +18,7 @@ PIECE_BYTES: Final = 1 << 20
 
 
 class Destination(WriteStreams, Protocol):
-    """What reports need of it."""
+    """What reports need of the BigQuery destination."""
 
     settings: BigQuerySettings
 
@@ -28,13 +26,13 @@ class Destination(WriteStreams, Protocol):
 
 
 def save(destination: Destination, run_id: str, attempt: str, reports: list[bytes]) -> None:
-    """By a pending stream of their own."""
+    """Writes one set of reports, by a pending stream of its own."""
     pieces = [
         (number, start // PIECE_BYTES, report[start : start + PIECE_BYTES])
         for number, report in enumerate(reports)
         for start in range(0, max(1, len(report)), PIECE_BYTES)
     ]
-    writer = TableWriter(destination, REPORTS)
+    appends = TableAppends(destination, REPORTS, FailBundle())
     for number, piece, content in pieces:
         row = {
             "run_id": run_id,
@@ -44,15 +42,13 @@ def save(destination: Destination, run_id: str, attempt: str, reports: list[byte
             "piece": piece,
             "content": content,
         }
-        writer.add(pa.RecordBatch.from_pylist([row], schema=REPORTS_SCHEMA))
-    writer.flush()
-    written = writer.written()
+        appends.add(pa.RecordBatch.from_pylist([row], schema=REPORTS_SCHEMA))
+    written = appends.written()
     if written is None:
         return
     destination.finalize_stream(written.stream)
-    with suppress(
-        StreamAlreadyCommitted
-    ):  # nobody else knows this stream: the answer to the first try was lost
+    # No other process knows this stream: committed already means that an answer was lost.
+    with suppress(StreamAlreadyCommitted):
         destination.commit_streams(REPORTS, [written.stream])
 
 

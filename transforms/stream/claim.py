@@ -1,0 +1,108 @@
+"""Step 1 of streaming, (a) and (b): a process claims shards, and closes the older epochs of each.
+
+(a) Create streams for a new epoch; one atomic change of the ledger claims it and registers them.
+(b) Finalize every stream of the older epochs: the service refuses any process that still writes to
+    them, and their numbers of rows are known.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from transforms.destinations.contract.shard_ledger import Job, Progress, ShardLedger, ShardRow
+from transforms.destinations.contract.write_streams import (
+    COMMITTED_STREAM,
+    StreamNotFound,
+    WriteStreams,
+)
+from transforms.model.errors import GuaranteeError
+from transforms.stream.claimed_shard import ClaimedShard, expected_rows
+from transforms.stream.destination import StreamingDestination
+from transforms.stream.errors import Superseded
+
+_CLAIM_TRIES: Final = 5
+"""Claims of several processes of one job may meet; each round at least one of them succeeds."""
+
+
+def claim(
+    destination: StreamingDestination, job: Job, shards: Sequence[int], tables: Sequence[str]
+) -> list[ShardRow]:
+    """(a) The rows of the ledger with the new epoch as their last.
+
+    Raises GuaranteeError when another job has begun, Superseded when the claims of other processes
+    win every time.
+    """
+    streams = [
+        {table: destination.create_stream(table, COMMITTED_STREAM) for table in tables}
+        for _ in shards
+    ]
+    nonce = secrets.token_hex(16)
+    for _ in range(_CLAIM_TRIES):
+        seen = destination.read_shards(shards)
+        _require_stamp(job, seen)
+        claimed = [row.claim(nonce, named) for row, named in zip(seen, streams, strict=True)]
+        if destination.swap_shards(job, seen, claimed):
+            return claimed
+        # The claim may have taken effect and its answer may be lost: then our nonce is there.
+        if (after := destination.read_shards(shards)) == claimed:
+            return after
+    raise Superseded(
+        f"shards {list(shards)}: {_CLAIM_TRIES} claims met claims of other processes of this job"
+    )
+
+
+def finalize_older(
+    destination: WriteStreams, row: ShardRow, begin: Progress, tables: Sequence[str]
+) -> ClaimedShard:
+    """(b) Finalizes every older epoch that is still open, and adds up what must be in `tables`.
+
+    From here on no other process adds a row to the shard. begin: from which progress the rows
+    count. Raises GuaranteeError when the ledger does not know the epoch of `begin`, or a stream
+    has lost rows.
+    """
+    counted = {
+        epoch.number: {
+            table: _finalize(destination, stream) for table, stream in epoch.streams.items()
+        }
+        for epoch in row.older_open_epochs()
+    }
+    return ClaimedShard(row, begin, counted, expected_rows(row, begin, counted, tables))
+
+
+def close(
+    destination: ShardLedger,
+    job: Job,
+    claimed: Sequence[ClaimedShard],
+    closed: Sequence[ShardRow],
+) -> None:
+    """Ends the older epochs in the ledger, so that they are not finalized and counted again.
+
+    closed: the row of each of the `claimed` with its older epochs closed. Raises Superseded when
+    another process has claimed one of them meanwhile.
+    """
+    shards = [shard.number for shard in claimed]
+    if destination.swap_shards(job, [shard.row for shard in claimed], closed):
+        return
+    # The answer to a change that took effect may be lost.
+    if destination.read_shards(shards) != list(closed):
+        raise Superseded(f"shards {shards} were taken over during their recovery")
+
+
+def _require_stamp(job: Job, rows: Sequence[ShardRow]) -> None:
+    for row in rows:
+        if (row.job_id, row.generation) != (job.job_id, job.generation):
+            raise GuaranteeError(
+                f"job {job.job_id} (generation {job.generation}) was superseded by job {row.job_id}"
+                f" (generation {row.generation}) and is refused"
+                " for good, so that two jobs cannot take turns. Stop it; the newer one goes on."
+            )
+
+
+def _finalize(destination: WriteStreams, stream: str) -> int | None:
+    """Its number of rows; None: the stream has expired, so no process can write to it any more."""
+    try:
+        return destination.finalize_stream(stream)
+    except StreamNotFound:
+        return None
