@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -26,11 +26,12 @@ from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Progress
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
-from transforms.model.totals import CHECKSUM_MASK
 from transforms.stream.append import TableAppends
 from transforms.stream.recover import Polling, StreamingDestination
 from transforms.stream.recover_single import recover_single
 from transforms.stream.state import StateCells
+
+_CHECKSUM_MASK: Final = (1 << 60) - 1
 
 Key = tuple[int, str, str | None]
 """Start of the window in microseconds, outcome, currency."""
@@ -50,14 +51,14 @@ class Unwritten(msgspec.Struct, array_like=True):
         return Unwritten(
             self.records + more.records,
             sum(amounts, Decimal(0)) if amounts else None,
-            self.checksum + more.checksum & CHECKSUM_MASK,
+            self.checksum + more.checksum & _CHECKSUM_MASK,
         )
 
     def negative(self) -> Unwritten:
         return Unwritten(
             -self.records,
             None if self.amount is None else -self.amount,
-            -self.checksum & CHECKSUM_MASK,
+            -self.checksum & _CHECKSUM_MASK,
         )
 
     def is_nothing(self) -> bool:
