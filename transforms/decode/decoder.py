@@ -24,7 +24,7 @@ from transforms.model.schema import PaymentSchema
 from transforms.model.tables import LATEST_US, SOURCE_COLUMNS, TIMESTAMP
 
 DECODER_VERSION: Final = 1
-"""Kept in every run record; to be raised whenever a record would be judged in another way."""
+"""Stored in every run record. Must rise with each change that gives a record another verdict."""
 
 
 class Decoder:
@@ -88,7 +88,7 @@ class Decoder:
                 return structs
 
     def _columns(self, structs: list[Any]) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
-        """Columns of the rows that the fast path took, and the mask of these rows over the block."""
+        """Columns of the rows that the fast path took, and a mask of these rows over the block."""
         fast = np.array([struct is not None for struct in structs], dtype=bool)
         good = structs if fast.all() else [struct for struct in structs if struct is not None]
         understood = np.ones(len(good), dtype=bool)
