@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.model.coders import decode_rows
-from transforms.model.coordinates import HASH_MASK, TopicPartition, coordinate_sum
+from transforms.model.coordinates import TopicPartition, coordinate_sum
 from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import PartitionWritten, ReaderReport, Report, ShardReport
 from transforms.model.tables import GAPS_SCHEMA
 from transforms.model.totals import add_up
+
+_HASH_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class _Written:
 
     def add(self, part: PartitionWritten) -> None:
         self.records += part.records
-        self.coordinate_hash = (self.coordinate_hash + part.coordinate_hash) & HASH_MASK
+        self.coordinate_hash = (self.coordinate_hash + part.coordinate_hash) & _HASH_MASK
         times = [
             time
             for time in (self.highest_event_time_us, part.highest_event_time_us)
@@ -134,7 +136,7 @@ def _progress(
     records += int((~delivered_again).sum())
     coordinate_hash = (
         coordinate_hash + coordinate_sum(part.topic, part.partition, present[~delivered_again])
-    ) & HASH_MASK
+    ) & _HASH_MASK
     if plan.repair:
         _nothing_lost_since(plan.repair, position, records, coordinate_hash)
     gaps = sum(last - first + 1 for first, last, _ in _gaps_of(part, report, present))
@@ -201,7 +203,7 @@ def _delivered(present: NDArray[np.int64], report: ReaderReport | None) -> NDArr
 
 
 def _minus(coordinate_hash: int, part: PlannedPartition, offsets: NDArray[np.int64]) -> int:
-    return (coordinate_hash - coordinate_sum(part.topic, part.partition, offsets)) & HASH_MASK
+    return (coordinate_hash - coordinate_sum(part.topic, part.partition, offsets)) & _HASH_MASK
 
 
 def _gaps_of(

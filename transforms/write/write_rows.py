@@ -5,7 +5,7 @@ to this bundle attempt alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import apache_beam as beam
 import numpy as np
@@ -18,11 +18,13 @@ from transforms.destinations.appends import TableWriter
 from transforms.destinations.contract.write_streams import WriteStreams
 from transforms.model.buckets import event_times_us
 from transforms.model.coders import encode_rows
-from transforms.model.coordinates import HASH_MASK, coordinate_sum
+from transforms.model.coordinates import coordinate_sum
 from transforms.model.elements import ShardOutcome
 from transforms.model.run_report import PartitionWritten, ShardReport, encode_report
 from transforms.model.tables import REJECTED
 from transforms.model.totals import add_up
+
+_HASH_MASK: Final = (1 << 64) - 1
 
 
 class PendingDestination(WriteStreams, Protocol):
@@ -137,6 +139,6 @@ def _sum(before: PartitionWritten | None, more: PartitionWritten) -> PartitionWr
         more.partition,
         more.table,
         before.records + more.records,
-        (before.coordinate_hash + more.coordinate_hash) & HASH_MASK,
+        (before.coordinate_hash + more.coordinate_hash) & _HASH_MASK,
         max(times) if times else None,
     )
