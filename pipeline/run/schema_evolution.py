@@ -22,15 +22,14 @@ def check_evolution(before: Sequence[Mapping[str, Any]], after: PaymentSchema) -
         if name not in now:
             raise GuaranteeError(
                 f"--schema has no column {name}, but this destination was filled with one; columns"
-                " may only be added. Give the --schema that it was"
-                " filled with (and its --dedup_key and --event_time_field), with columns added if"
-                " you like."
+                " may only be added. Give the --schema that it was filled with (and its --dedup_key"
+                " and --event_time_field), with columns added if you like."
             )
         if now[name] != old:
             raise GuaranteeError(
                 f"--schema: column {name} was {json.dumps(old)} and is {json.dumps(now[name])}; it"
-                " may not change, nor gain or lose a field within"
-                " it. Put it back, and add a column of its own beside it."
+                " may not change, nor gain or lose a field within it. Put it back, and add a column"
+                " of its own beside it."
             )
     old_names = {old["name"] for old in before}
     for name, field in now.items():

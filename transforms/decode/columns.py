@@ -1,4 +1,4 @@
-"""The fast way of the decoder, field by field: the type msgspec reads, and a column of the values.
+"""The fast path of the decoder, field by field: the type msgspec reads, and a column of the values.
 
 It accepts only what it surely reads as `record_rule.py` does. Every other value is left to that
 rule: the decoder refuses it, or the mask beside the column marks it.
@@ -38,7 +38,7 @@ def struct_decoder(fields: Sequence[SchemaField]) -> Callable[[bytes], Any]:
     """Decodes one value to a struct with an attribute per field.
 
     The decoder raises msgspec.DecodeError, UnicodeDecodeError or RecursionError for a value that
-    the fast way does not take.
+    the fast path does not take.
     """
     required = [(field.name, _fast_type(field)) for field in fields if field.mode == "REQUIRED"]
     optional = [(field.name, *_optional(field)) for field in fields if field.mode != "REQUIRED"]

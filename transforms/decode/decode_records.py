@@ -1,6 +1,6 @@
 """DecodeRecords: the bytes of a block become rows, rejected where they must be, and go to shards.
 
-Everything here depends on the record and on the plan alone, so a retried bundle has the same result.
+Everything here depends on the record and the plan alone, so a retried bundle has the same result.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Kafka values to Arrow columns. No record can shift, hide or break another one.
 
-The fast way decodes each value with one C call and converts whole columns (columns.py). Records
+The fast path decodes each value with one C call and converts whole columns (columns.py). Records
 that it does not take are judged one at a time (record_rule.py). Both give the same answers: a
 property test compares them with an independent, simple decoder.
 """
@@ -24,7 +24,7 @@ from transforms.model.schema import PaymentSchema
 from transforms.model.tables import LATEST_US, SOURCE_COLUMNS, TIMESTAMP
 
 DECODER_VERSION: Final = 1
-"""Kept in every run record; to be raised whenever a record would be judged in another way."""
+"""Stored in every run record. Must rise with each change that gives a record another verdict."""
 
 
 class Decoder:
@@ -65,7 +65,7 @@ class Decoder:
         return DecodedBlock(payments, index, self._rejected(block, refused))
 
     def _decode_values(self, values: list[bytes | None]) -> list[Any]:
-        """One struct per value, None where the fast way does not take it."""
+        """One struct per value, None where the fast path does not take it."""
         decode = self._decode = self._decode or struct_decoder(self._schema.fields)
         limit = self.max_record_bytes
         sized = [value or b"" for value in values]
@@ -88,7 +88,7 @@ class Decoder:
                 return structs
 
     def _columns(self, structs: list[Any]) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
-        """Columns of the rows that the fast way took, and the mask of these rows over the block."""
+        """Columns of the rows that the fast path took, and a mask of these rows over the block."""
         fast = np.array([struct is not None for struct in structs], dtype=bool)
         good = structs if fast.all() else [struct for struct in structs if struct is not None]
         understood = np.ones(len(good), dtype=bool)

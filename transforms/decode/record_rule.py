@@ -20,9 +20,10 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True)
 class Judged:
-    """One record: `row` holds the columns of a payment; None: reason and detail are why not.
+    """The verdict on one record: the `row` of a payment, or reason and detail of a rejection.
 
-    transaction_id, event_time_us: what could be read of a rejected record.
+    row: value per column, None for a rejected record. transaction_id, event_time_us: what could be
+    read of a rejected record.
     """
 
     row: dict[str, Any] | None

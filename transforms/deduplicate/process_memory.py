@@ -1,4 +1,4 @@
-"""What a worker process keeps of a shard between two bundles, so that it need not decode the state.
+"""Memory of a shard that a worker process keeps between bundles, to save decoding the state.
 
 Memory is valid only together with the state that was written with it. Both carry the same token, a
 new random one for each write: a runner may roll the state back to a checkpoint, and a counter would

@@ -46,6 +46,6 @@ def with_ring(method: Callable[..., Result]) -> Callable[..., Result]:
         given[ring.name] = tuple(given.pop(cell.name) for cell in _CELLS)
         return method(**given)
 
-    # Beam looks at inspect.signature, which takes this attribute for the truth.
+    # Beam calls inspect.signature, which returns this attribute where there is one.
     call.__signature__ = declared  # type: ignore[attr-defined]
     return call

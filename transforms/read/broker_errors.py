@@ -54,8 +54,8 @@ class BrokerErrors:
         if code == KafkaError._AUTHENTICATION:
             raise GuaranteeError(
                 f"--bootstrap_servers={self._servers} refuses the credentials ({text}). Set the"
-                " right sasl.username and sasl.password in the"
-                " --consumer_config file. Nothing was read."
+                " right sasl.username and sasl.password in the --consumer_config file. Nothing was"
+                " read."
             )
         if code in _DENIED:
             raise GuaranteeError(
@@ -65,8 +65,8 @@ class BrokerErrors:
         if code in _UNKNOWN:
             raise GuaranteeError(
                 f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If"
-                " it was deleted, what was not read of it is"
-                " lost; start again with the topics that exist."
+                " it was deleted, what was not read of it is lost; start again with the topics that"
+                " exist."
             )
         raise GuaranteeError(
             f"the Kafka client cannot go on ({text}). Nothing of this run is visible; start again."

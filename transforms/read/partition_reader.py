@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
@@ -146,8 +146,8 @@ class PartitionReader:
             if not error.retriable():
                 raise GuaranteeError(
                     f"topic {wanted.topic} partition {wanted.partition}: reading at offset"
-                    f" {next_offset} failed ({error.str()}). Nothing of this"
-                    " run is visible; start again, and look at the broker if it repeats."
+                    f" {next_offset} failed ({error.str()}). Nothing of this run is visible; start"
+                    " again, and look at the broker if it repeats."
                 )
         return [message for message in messages if message.error() is None]
 
@@ -156,8 +156,6 @@ class PartitionReader:
 
         A consumer with an assignment gets no error for either.
         """
-        from confluent_kafka import KafkaException
-
         try:
             found = self._consumer.list_topics(wanted.topic, timeout=5).topics[wanted.topic]
             low, high = self._consumer.get_watermark_offsets(
@@ -179,9 +177,8 @@ def lost_offsets(wanted: PartitionRange, next_offset: int, reason: str) -> Guara
     """The error for planned offsets that the broker does not have any more."""
     return GuaranteeError(
         f"topic {wanted.topic} partition {wanted.partition}: offsets from {next_offset} on, planned"
-        f" up to {wanted.to_offset - 1}, cannot be read"
-        f" any more ({reason}). Nothing of this run is visible. Start again: it says what is lost,"
-        " and how to go on."
+        f" up to {wanted.to_offset - 1}, cannot be read any more ({reason}). Nothing of this run is"
+        " visible. Start again: it says what is lost, and how to go on."
     )
 
 

@@ -544,7 +544,9 @@ def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_a
         assert mark_unobserved(destination, "amount", "currency") == [], "marked once"
     assert failed(path) == set()
     (noted,) = [
-        result for result in results(path) if result.name == "windows that nobody observed as a whole"
+        result
+        for result in results(path)
+        if result.name == "windows that nobody observed as a whole"
     ]
     assert (noted.status, noted.figure[:9], noted.proof[0]["window_start"]) == (
         NOTED,
