@@ -14,9 +14,9 @@ from typing import Final
 
 from transforms.destinations.bigquery.sql import minute_of
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
-from transforms.model.totals import CHECKSUM_MASK, OUTCOME_OF_TABLE
+from transforms.model.totals import OUTCOME_OF_TABLE
 
-_MODULUS: Final = f"CAST({CHECKSUM_MASK + 1} AS BIGNUMERIC)"
+_MODULUS: Final = f"CAST({1 << 60} AS BIGNUMERIC)"
 
 
 def totals_of_rows(
