@@ -43,6 +43,11 @@ PASSING = [
 STYLES = [ErrorStyle(abort, details) for abort in (False, True) for details in (False, True)]
 
 
+@pytest.fixture
+def destination(bigquery_destination: BigQueryDestination) -> BigQueryDestination:
+    return bigquery_destination
+
+
 def write_and_commit(destination: BigQueryDestination) -> list[int]:
     """Five appends, all in flight at once, then what a run does with its stream."""
     stream = destination.create_stream(GAPS)

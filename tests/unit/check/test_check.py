@@ -1,5 +1,5 @@
-"""`check` finds a row that was deleted, doubled, moved or altered by hand, in any table. The list of
-the columns that no check protects is right.
+"""`check` finds a row that was deleted, doubled, moved or altered by hand, in any table. The list
+of the columns that no check protects is right.
 """
 
 from __future__ import annotations
