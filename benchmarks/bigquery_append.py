@@ -47,7 +47,7 @@ def main(rows: int) -> None:
             storage_endpoint=ready["storage_endpoint"],
         )
         with BigQueryDestination(settings) as destination:
-            destination.create_tables(load_schema(None))
+            destination.tables.create(load_schema(None))
             append(destination, batch, 1)  # connections and imports
             begun, cpu = time.perf_counter(), time.process_time()
             append(destination, batch, batches)
@@ -72,7 +72,7 @@ def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) 
     """As one shard of a run does: collected to appends, several in flight, all acknowledged at the
     end.
     """
-    writer = TableWriter(destination, PAYMENTS)
+    writer = TableWriter(destination.streams, PAYMENTS)
     for _ in range(times):
         writer.add(batch)
     writer.flush()

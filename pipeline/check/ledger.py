@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
-from transforms.destinations.contract.checks import Queryable
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -22,7 +22,7 @@ Place = tuple[str, str, int]
 """(run_id, topic, partition)."""
 
 
-def highest_event_times(destination: Queryable) -> dict[Place, int]:
+def highest_event_times(destination: Destination) -> dict[Place, int]:
     """Microseconds, of payments and duplicates by the run that read them."""
     found = destination.query(destination.checks.highest_event_times)
     return {

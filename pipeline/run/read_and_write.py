@@ -14,12 +14,12 @@ from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.known_ids import ColdStart
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.settings import DedupSettings
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.read.partition_reader import PartitionRange
 
 
 def read_and_write(
-    config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
+    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
 ) -> None:
     """Builds the graph for the ranges of the plan, runs it, and returns when it is done. Raises
     what the runner raises.
@@ -53,7 +53,6 @@ def read_and_write(
         ),
         layout=config.dedup_layout,
         destination=destination,
-        reports=destination,
         present={}
         if plan.repair is None
         else {position: plan.repair.present(position) for position in plan.repair.offsets},
@@ -67,7 +66,7 @@ def read_and_write(
     pipeline.run().wait_until_finish()
 
 
-def cold_start(destination: RunDestination, planned: Plan, settings: RunSettings) -> ColdStart:
+def cold_start(destination: Destination, planned: Plan, settings: RunSettings) -> ColdStart:
     """What the shards load: the ids that the lowest start watermark has not expired."""
     return ColdStart(
         destination, planned.run_id, planned.lowest_watermark_us, settings.extra_retention_us

@@ -163,7 +163,7 @@ def test_streams_that_have_expired_stop_neither_a_recovery_nor_a_living_process(
 
 
 def forget_streams(cluster: Cluster, stand_in: BigQueryStandIn) -> None:
-    for row in cluster.real.read_shards([0]):
+    for row in cluster.real.shards.read([0]):
         for epoch in row.epochs:
             for stream in epoch.streams.values():
                 stand_in.forget_stream(stream)

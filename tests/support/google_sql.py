@@ -15,7 +15,6 @@ from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.settings import BigQuerySettings
-from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.schema import load_schema
 from transforms.model.tables import GAPS, ROW_TABLES, RUNS, TOTALS
@@ -27,6 +26,7 @@ class GoogleSql:
     def __init__(self, stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
         self._stand_in = stand_in
         self._destination = destination
+        self.tables = destination.tables
         self.name = destination.settings.table
         self.checks = bigquery_checks(self.name)
         self.asked: list[str] = []
@@ -55,18 +55,10 @@ class AskedInGoogleSql:
     """A destination for `check`: its ledger is DuckDB's, its questions are answered by GoogleSql."""
 
     def __init__(self, ledger: DuckDBDestination, tables: GoogleSql) -> None:
-        self._ledger = ledger
+        self.tables = ledger.tables
+        self.runs = ledger.runs
         self.checks = tables.checks
         self.query = tables.query
-
-    def has_tables(self) -> bool:
-        return self._ledger.has_tables()
-
-    def is_empty(self) -> bool:
-        return self._ledger.is_empty()
-
-    def read_runs(self) -> list[RunRecord]:
-        return self._ledger.read_runs()
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +71,5 @@ def google_sql() -> Iterator[GoogleSql]:
         with BigQueryDestination(
             BigQuerySettings("test-project", "payments", prefix="eu_", **endpoints)
         ) as destination:
-            destination.create_tables(load_schema(None))
+            destination.tables.create(load_schema(None))
             yield GoogleSql(stand_in, destination)

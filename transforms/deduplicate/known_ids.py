@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.destinations.contract.live_ids import IdSource
+from transforms.destinations.contract.destination import Destination
 from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints, shards_of
 
 
@@ -23,7 +23,7 @@ class ColdStart:
     None: everything is.
     """
 
-    source: IdSource
+    destination: Destination
     job: str
     watermark_us: int | None
     extra_retention_us: int
@@ -55,9 +55,9 @@ def load_known_ids(start: ColdStart) -> KnownIds:
     with _LOCK:
         if start.job not in _LOADED:
             _LOADED.clear()
-            with start.source as source:
+            with start.destination as destination:
                 _LOADED[start.job] = _from_table(
-                    source.live_ids(start.watermark_us, start.extra_retention_us)
+                    destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
                 )
         return _LOADED[start.job]
 

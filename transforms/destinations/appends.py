@@ -50,7 +50,7 @@ class TableWriter:
         if not self._waiting:
             return
         if self._stream is None:
-            self._stream = self._destination.create_stream(self._table)
+            self._stream = self._destination.create(self._table)
         for rows in cut(pa.concat_batches(self._waiting), MAX_APPEND_BYTES):
             behind = self._rows + rows.num_rows
             self._in_flight.append((self._destination.send(self._stream, self._rows, rows), behind))

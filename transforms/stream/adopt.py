@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.shard_ledger import (
     GAPS_SHARD,
@@ -24,17 +24,15 @@ from transforms.destinations.contract.shard_ledger import (
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
-from transforms.stream.gaps import GapsDestination
 from transforms.stream.recover import (
     Expected,
     Polling,
-    StreamingDestination,
     claim,
     close,
     expected_rows,
     finalize_older,
 )
-from transforms.stream.unobserved import TotalsTables, mark_unobserved
+from transforms.stream.unobserved import mark_unobserved
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,8 @@ class Adopted:
         )
 
 
-class AdoptedDestination(GapsDestination, TotalsTables, Protocol):
-    """What adopt needs of a destination."""
-
-
 def adopt(
-    destination: AdoptedDestination,
+    destination: Destination,
     job: Job,
     shards: int,
     begins: Mapping[TopicPartition, int],
@@ -86,16 +80,16 @@ def adopt(
     rows = everyone[:shards]
     expected = [expected_rows(row, row.latest, counts[row.shard], ROW_TABLES) for row in rows]
     _wait_until_visible(destination, shards, rows, expected, polling)
-    positions = destination.first_missing(_known_begins(begins, rows))
+    positions = destination.rows.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
     below: Offsets = {}
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
-    found = destination.count_above(shards, [ShardOffsets(row.shard, below) for row in rows])
+    found = destination.rows.count_above(shards, [ShardOffsets(row.shard, below) for row in rows])
     present = {
         row.shard: {table: found.get((row.shard, table), 0) for table in ROW_TABLES} for row in rows
     }
-    present[GAPS_SHARD] = {GAPS: destination.gaps_above(below).num_rows}
+    present[GAPS_SHARD] = {GAPS: destination.rows.gaps_above(below).num_rows}
     begin = {
         row.shard: Progress(len(row.epochs), row.nonce, below, {}, present.get(row.shard, {}))
         for row in everyone
@@ -105,7 +99,7 @@ def adopt(
         for row in everyone
     ]
     watermarks = _watermarks(
-        destination.highest_event_times(positions), positions, dedup_horizon_us
+        destination.rows.highest_event_times(positions), positions, dedup_horizon_us
     )
     mark_unobserved(destination, *totals_columns)
     close(destination, job, everyone, based)
@@ -113,7 +107,7 @@ def adopt(
 
 
 def _wait_until_visible(
-    destination: StreamingDestination,
+    destination: Destination,
     shards: int,
     rows: Sequence[ShardRow],
     expected: Sequence[Mapping[str, Expected]],
@@ -126,7 +120,7 @@ def _wait_until_visible(
     for attempt in range(polling.tries):
         if attempt:
             polling.sleep(polling.seconds)
-        found = destination.count_above(
+        found = destination.rows.count_above(
             shards, [ShardOffsets(row.shard, row.latest.offsets) for row in rows]
         )
         missing = "; ".join(

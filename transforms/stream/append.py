@@ -22,6 +22,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.present_rows import KEY_COLUMNS
 from transforms.destinations.contract.write_streams import (
     Acknowledgement,
@@ -34,7 +35,7 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, ROW_TABLES
-from transforms.stream.recover import Polling, StreamingDestination, Superseded
+from transforms.stream.recover import Polling, Superseded
 
 APPEND_BYTES: Final = 2 << 20
 """Rows are collected up to this size before an append, or to the end of the bundle (see
@@ -77,7 +78,7 @@ class TableAppends:
 
     def __init__(
         self,
-        destination: StreamingDestination,
+        destination: Destination,
         table: str,
         stream: str,
         next_offset: int,
@@ -149,7 +150,7 @@ class TableAppends:
 
     def _send(self, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
         try:
-            return self._destination.send(self._stream, offset, rows)
+            return self._destination.streams.send(self._stream, offset, rows)
         except StreamError as error:
             return _Refused(error)
 
@@ -169,7 +170,7 @@ class TableAppends:
         found = (
             0
             if isinstance(error, DifferentRows)
-            else self._destination.count_present(self._table, append.rows)
+            else self._destination.rows.count_present(self._table, append.rows)
         )
         if found != append.rows.num_rows:
             raise GuaranteeError(
@@ -204,7 +205,7 @@ class ShardAppends:
 
     def __init__(
         self,
-        destination: StreamingDestination,
+        destination: Destination,
         streams: Mapping[str, str],
         next_offsets: Mapping[str, int],
         polling: Polling,

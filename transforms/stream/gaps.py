@@ -11,7 +11,6 @@ names the coordinates of the gap that are present. What none of them has is a ga
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -19,11 +18,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
-from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Offsets, Progress
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Progress
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, GAPS_SCHEMA
 from transforms.stream.append import TableAppends
-from transforms.stream.recover import Polling, StreamingDestination
+from transforms.stream.recover import Polling
 from transforms.stream.recover_single import recover_single
 from transforms.stream.state import StateCells
 
@@ -49,15 +49,6 @@ class GapsHead(msgspec.Struct, array_like=True):
     present: list[Gap]
 
 
-class GapsDestination(StreamingDestination, Protocol):
-    """A destination that can list gaps."""
-
-    def gaps_above(self, offsets: Offsets) -> pa.Table:
-        """Rows of `offset_gaps` whose first offset lies above; a partition that is not in `offsets`
-        counts from its beginning.
-        """
-
-
 class GapsShard:
     """The shard within one bundle: add, finish. What fails here fails the bundle, and its cell
     stays as it was.
@@ -65,7 +56,7 @@ class GapsShard:
 
     def __init__(
         self,
-        destination: GapsDestination,
+        destination: Destination,
         job: Job,
         shards: int,
         cells: StateCells,
@@ -85,7 +76,7 @@ class GapsShard:
                 GAPS_SHARD,
                 GAPS,
                 progress,
-                lambda begin: destination.gaps_above(begin.offsets),
+                lambda begin: destination.rows.gaps_above(begin.offsets),
                 polling,
             )
             head = GapsHead(b"", taken.progress, taken.stream, _gaps(taken.present))

@@ -18,18 +18,15 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from transforms.destinations.contract.present_rows import PresentSource, ShardOffsets
-from transforms.destinations.contract.shard_ledger import Job, Progress, ShardLedger, ShardRow
-from transforms.destinations.contract.write_streams import (
-    COMMITTED_STREAM,
-    StreamNotFound,
-    WriteStreams,
-)
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.present_rows import ShardOffsets
+from transforms.destinations.contract.shard_ledger import Job, Progress, ShardRow
+from transforms.destinations.contract.write_streams import COMMITTED_STREAM, StreamNotFound
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import ROW_TABLES
 from transforms.stream.present_rows import PresentRows
@@ -42,10 +39,6 @@ class Superseded(RuntimeError):
     """Another process has taken the shard over, so this one is a zombie. The bundle fails; its
     runner decides who goes on.
     """
-
-
-class StreamingDestination(WriteStreams, ShardLedger, PresentSource, Protocol):
-    """What the streaming protocol needs of a destination."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ class Expected:
 
 
 def recover(
-    destination: StreamingDestination,
+    destination: Destination,
     job: Job,
     shards: int,
     starts: Sequence[ShardStart],
@@ -134,31 +127,31 @@ def recover(
 
 
 def claim(
-    destination: StreamingDestination, job: Job, shards: Sequence[int], tables: Sequence[str]
+    destination: Destination, job: Job, shards: Sequence[int], tables: Sequence[str]
 ) -> list[ShardRow]:
     """(a) The rows with the new epoch as their last. Raises GuaranteeError when another job has
     begun.
     """
     streams = [
-        {table: destination.create_stream(table, COMMITTED_STREAM) for table in tables}
+        {table: destination.streams.create(table, COMMITTED_STREAM) for table in tables}
         for _ in shards
     ]
     nonce = secrets.token_hex(16)
     for _ in range(_CLAIM_TRIES):
-        seen = destination.read_shards(shards)
+        seen = destination.shards.read(shards)
         _require_stamp(job, seen)
         claimed = [row.claim(nonce, named) for row, named in zip(seen, streams, strict=True)]
-        if destination.swap_shards(job, seen, claimed):
+        if destination.shards.swap(job, seen, claimed):
             return claimed
         # The answer to a claim that took effect may have been lost on the way: the nonce tells.
-        if (after := destination.read_shards(shards)) == claimed:
+        if (after := destination.shards.read(shards)) == claimed:
             return after
     raise Superseded(
         f"shards {list(shards)}: {_CLAIM_TRIES} claims met claims of other processes of this job"
     )
 
 
-def finalize_older(destination: WriteStreams, row: ShardRow) -> dict[int, dict[str, int | None]]:
+def finalize_older(destination: Destination, row: ShardRow) -> dict[int, dict[str, int | None]]:
     """(b) Epoch -> table -> rows, of every older epoch that is still open. From here on nobody but
     us adds a row to the shard.
     """
@@ -211,7 +204,7 @@ def expected_rows(
 
 
 def look_until_complete(
-    destination: PresentSource,
+    destination: Destination,
     shards: int,
     shard_offsets: Sequence[ShardOffsets],
     expected: Sequence[Mapping[str, Expected]],
@@ -226,7 +219,7 @@ def look_until_complete(
     """
     missing = ""
     for attempt in range(polling.tries):
-        found = destination.rows_above(
+        found = destination.rows.rows_above(
             shards, shard_offsets, None if attempt else oldest_event_time_us
         )
         by_shard = _split(found)
@@ -249,7 +242,7 @@ def look_until_complete(
 
 
 def check_not_more(
-    destination: ShardLedger,
+    destination: Destination,
     row: ShardRow,
     left: Mapping[str, int],
     expected: Mapping[str, Expected],
@@ -262,7 +255,7 @@ def check_not_more(
     }
     if not surplus:
         return
-    if destination.read_shards([row.shard])[0].nonce != row.nonce:
+    if destination.shards.read([row.shard])[0].nonce != row.nonce:
         raise Superseded(f"shard {row.shard} was taken over during its recovery")
     raise GuaranteeError(
         f"shard {row.shard}: more rows than its write streams took (table: found, expected):"
@@ -272,10 +265,10 @@ def check_not_more(
 
 
 def close(
-    destination: ShardLedger, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]
+    destination: Destination, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]
 ) -> None:
     """Ends the older epochs in the ledger, so that nobody finalizes or counts them again."""
-    if not destination.swap_shards(job, seen, rows) and destination.read_shards(
+    if not destination.shards.swap(job, seen, rows) and destination.shards.read(
         [row.shard for row in rows]
     ) != list(rows):
         raise Superseded(
@@ -293,9 +286,9 @@ def _require_stamp(job: Job, rows: Sequence[ShardRow]) -> None:
             )
 
 
-def _finalize(destination: WriteStreams, stream: str) -> int | None:
+def _finalize(destination: Destination, stream: str) -> int | None:
     try:
-        return destination.finalize_stream(stream)
+        return destination.streams.finalize(stream)
     except StreamNotFound:
         return None  # it has expired: nobody can write to it any more
 

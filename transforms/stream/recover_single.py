@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job, Progress
 from transforms.model.errors import GuaranteeError
 from transforms.stream.recover import (
     Polling,
-    StreamingDestination,
     check_not_more,
     claim,
     close,
@@ -34,7 +34,7 @@ class TakenOver:
 
 
 def recover_single(
-    destination: StreamingDestination,
+    destination: Destination,
     job: Job,
     shard: int,
     table: str,

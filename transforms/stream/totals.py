@@ -17,17 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Progress
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
 from transforms.stream.append import TableAppends
-from transforms.stream.recover import Polling, StreamingDestination
+from transforms.stream.recover import Polling
 from transforms.stream.recover_single import recover_single
 from transforms.stream.state import StateCells
 
@@ -74,15 +75,6 @@ class TotalsHead(msgspec.Struct, array_like=True):
     owed: list[tuple[Key, Unwritten]]
 
 
-class TotalsDestination(StreamingDestination, Protocol):
-    """A destination that can say which rows of `control_totals` streaming wrote last."""
-
-    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        """Rows with a higher stream_epoch, or this one and at least this stream_offset;
-        TOTALS_TABLE_SCHEMA. Not those of bounded runs.
-        """
-
-
 class TotalsShard:
     """The shard within one bundle: add, close, finish. What fails here fails the bundle, and its
     cell stays as it was.
@@ -90,7 +82,7 @@ class TotalsShard:
 
     def __init__(
         self,
-        destination: TotalsDestination,
+        destination: Destination,
         job: Job,
         cells: StateCells,
         memory: ProcessMemory[TotalsHead],
@@ -142,10 +134,10 @@ class TotalsShard:
         self._memory.keep(TOTALS_SHARD, head.token, head)
 
     def _recover(
-        self, destination: TotalsDestination, job: Job, head: TotalsHead | None, polling: Polling
+        self, destination: Destination, job: Job, head: TotalsHead | None, polling: Polling
     ) -> TotalsHead:
         def look(begin: Progress) -> pa.Table:
-            return destination.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
+            return destination.rows.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
 
         taken = recover_single(
             destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, polling

@@ -58,7 +58,7 @@ class _BigQuery(BigQueryDestination):
 @contextmanager
 def duckdb_destination(folder: Path) -> Iterator[Any]:
     with _DuckDB(str(folder / "stream.duckdb")) as one:
-        one.create_tables(SCHEMA)
+        one.tables.create(SCHEMA)
         yield one
 
 
@@ -73,7 +73,7 @@ def bigquery_destination(_folder: Path) -> Iterator[Any]:
         settings = BigQuerySettings("payments-test", "d", **endpoints)
         with ExitStack() as opened:
             one = opened.enter_context(_BigQuery(settings, stand_in, opened))
-            one.create_tables(SCHEMA)
+            one.tables.create(SCHEMA)
             yield one
         close_clients()
         assert stand_in.violations == []

@@ -20,6 +20,7 @@ from tests.support.in_memory_kafka import (
 )
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.model.errors import GuaranteeError
 from transforms.model.schema import load_schema
 
@@ -319,7 +320,7 @@ def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(
         # The other run may not remove this one's streams as left behind: this is the worst case,
         # where both reach the claim.
         with monkeypatch.context() as patch:
-            patch.setattr(DuckDBDestination, "discard_streams", lambda *_, **__: 0)
+            patch.setattr(DuckDBStreams, "discard", lambda *_, **__: 0)
             other.extend(run(config(path)))
         return record
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.unit.destinations.contract.run_ledger import LedgerContract, record
+from tests.unit.destinations.contract.tables import TablesContract
 from tests.unit.destinations.contract.write_streams import Contract
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
@@ -37,8 +38,15 @@ def settings_of(stand_in: BigQueryStandIn, **changes: object) -> BigQuerySetting
 @pytest.fixture
 def destination(stand_in: BigQueryStandIn) -> Iterator[BigQueryDestination]:
     with BigQueryDestination(settings_of(stand_in)) as one:
-        one.create_tables(SCHEMA)
+        one.tables.create(SCHEMA)
         yield one
+
+
+class TestBigQueryTables(TablesContract):
+    @pytest.fixture
+    def without_tables(self, stand_in: BigQueryStandIn) -> Iterator[BigQueryDestination]:
+        with BigQueryDestination(settings_of(stand_in)) as one:
+            yield one
 
 
 class TestBigQuery(Contract, LedgerContract):
@@ -50,7 +58,7 @@ class TestBigQuery(Contract, LedgerContract):
         return f"{destination.settings.table_path(GAPS)}/streams/none"
 
     def execute(self, destination: BigQueryDestination, sql: str) -> None:
-        destination._queries.execute(
+        destination.queries.execute(
             sql.replace(RUNS, destination.settings.table(RUNS)), (), fresh_job_id("test")
         )
 
@@ -63,6 +71,6 @@ def test_jobs_run_where_the_dataset_is_and_are_found_there_again(
     stand_in.faults.hook("jobs.insert", lambda call: seen.append(str(call.request)), times=99)
     stand_in.faults.hook("jobs.get", lambda call: seen.append(str(call.request)), times=99)
     stand_in.faults.lose_answer("jobs.insert")
-    assert destination.claim_run(record(GENESIS, None, COMMITTED))
+    assert destination.runs.claim(record(GENESIS, None, COMMITTED))
     assert len(seen) >= 3
     assert all("location" in request and "US" in request for request in seen), seen
