@@ -1,8 +1,9 @@
-"""How fast rows are appended to BigQuery: Arrow batches in, acknowledged rows out.
+"""How fast rows leave for BigQuery: Arrow batches in, acknowledged rows out, against a stand-in
+that counts rows and throws them away.
 
-python -m benchmarks.bigquery_append [rows]: the client is in this process; a stand-in in another
-one counts rows and discards them. So it measures the cost of an append on the client's side, and
-nothing about the service. Everything it prints comes from one run of it.
+python -m benchmarks.bigquery_append [rows]: the client in this process, the stand-in in another
+one. It says what the append path costs on this side of the network, and nothing about the service.
+Everything it prints comes from one run of it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ from transforms.model.tables import NUMERIC, PAYMENTS, TIMESTAMP
 
 PROJECT, DATASET = "payments-benchmark", "d"
 BATCH_ROWS = 5_000
-"""About as many rows as one shard gets from one source batch."""
+"""What one shard gets of one source batch, about."""
 
 
 def main(rows: int) -> None:
-    """Appends about this many rows, and prints the figures."""
     batch = payments(BATCH_ROWS)
     batches = rows // BATCH_ROWS
     rows = batches * BATCH_ROWS
@@ -47,8 +47,8 @@ def main(rows: int) -> None:
             storage_endpoint=ready["storage_endpoint"],
         )
         with BigQueryDestination(settings) as destination:
-            destination.create_tables(load_schema(None))
-            append(destination, batch, 1)  # opens connections and imports, outside the clock
+            destination.tables.create(load_schema(None))
+            append(destination, batch, 1)  # connections and imports
             begun, cpu = time.perf_counter(), time.process_time()
             append(destination, batch, batches)
             seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
@@ -69,8 +69,10 @@ def main(rows: int) -> None:
 
 
 def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) -> None:
-    """Appends the batch `times` times, as one shard of a run does, until all is acknowledged."""
-    appends = TableAppends(destination, PAYMENTS, FailBundle())
+    """As one shard of a run does: collected to appends, several in flight, all acknowledged at the
+    end.
+    """
+    appends = TableAppends(destination.streams, PAYMENTS, FailBundle())
     for _ in range(times):
         appends.add(batch)
     written = appends.written()
@@ -78,7 +80,7 @@ def append(destination: BigQueryDestination, batch: pa.RecordBatch, times: int) 
 
 
 def serialize(batch: pa.RecordBatch, times: int) -> float:
-    """CPU seconds of serializing the same rows, without sending them."""
+    """CPU seconds of turning the same rows into messages, and nothing else."""
     per_append = max(1, APPEND_BYTES // batch.nbytes + 1)
     merged = pa.concat_batches([batch] * per_append)
     begun = time.process_time()
@@ -121,7 +123,6 @@ def payments(rows: int) -> pa.RecordBatch:
 
 @contextmanager
 def stand_in(folder: Path) -> Iterator[dict[str, str]]:
-    """Runs the stand-in that discards rows, and yields its endpoints once it is ready."""
     ready = folder / "ready.json"
     command = [
         sys.executable,

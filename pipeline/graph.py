@@ -15,12 +15,12 @@ from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
 from transforms.deduplicate.settings import DedupSettings
-from transforms.destinations.contract.reports import ReportStore
+from transforms.destinations.contract.destination import Destination
 from transforms.model.coordinates import TopicPartition
 from transforms.read.partition_reader import PartitionRange
 from transforms.read.read_records import ReadRecords
 from transforms.write.collect_reports import CollectReports
-from transforms.write.write_rows import PendingDestination, WriteRows
+from transforms.write.write_rows import WriteRows
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class BoundedRun:
     limits: TimeLimits
     dedup: DedupSettings
     layout: str
-    destination: PendingDestination
-    reports: ReportStore
+    destination: Destination
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
@@ -57,4 +56,4 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
         | "DeduplicateTransactions" >> DeduplicateTransactions(run.layout, run.dedup)
         | "WriteRows" >> beam.ParDo(WriteRows(run.destination)).with_output_types(bytes)
     )
-    _ = (read, written) | "CollectReports" >> CollectReports(run.run_id, run.reports)
+    _ = (read, written) | "CollectReports" >> CollectReports(run.run_id, run.destination)

@@ -14,8 +14,9 @@ from pipeline.options.config import RunConfig
 from pipeline.run.make_plan import backlog
 from pipeline.run.preconditions import check_cluster, check_stream_quota
 from pipeline.run.settings import check_settings, settings_in_force
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import RunRecord
-from transforms.destinations.open import Destination, open_destination
+from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 
 
@@ -60,7 +61,8 @@ def _ask_kafka(config: RunConfig, states: list[TopicState], cluster: list[str | 
 def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult]:
     try:
         yield from (
-            CheckResult(what, PASSED, found) for what, found in destination.preflight(config.schema)
+            CheckResult(what, PASSED, found)
+            for what, found in destination.tables.preflight(config.schema)
         )
     except GuaranteeError as error:
         yield CheckResult(destination.name, FAILED, error.message)
@@ -69,9 +71,9 @@ def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult
 def _read_ledger(
     destination: Destination, config: RunConfig, runs: list[RunRecord], cluster: list[str | None]
 ) -> str:
-    if not destination.has_tables():
+    if not destination.tables.exist():
         return "not there yet: the first run creates it"
-    runs += destination.read_runs()
+    runs += destination.runs.read()
     if not runs:
         return "empty: the first run begins it"
     check_settings(settings_in_force(runs), config)

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pyarrow.compute as pc
 
@@ -28,7 +28,7 @@ from pipeline.options.destination import (
     destination_of,
 )
 from pipeline.options.quantities import parse_share
-from transforms.destinations.contract.checks import Queryable
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
@@ -56,19 +56,6 @@ UNPROTECTED_COLUMNS: Final = {
 Event times are protected to the minute. Values that are swapped between two rows of one table,
 minute and currency leave every sum as it was.
 """
-
-
-class CheckedDestination(Queryable, Protocol):
-    """What `check` needs of a destination."""
-
-    @property
-    def name(self) -> str: ...
-
-    def has_tables(self) -> bool: ...
-
-    def is_empty(self) -> bool: ...
-
-    def read_runs(self) -> list[RunRecord]: ...
 
 
 def check_parser() -> Arguments:
@@ -122,21 +109,21 @@ def check_command(argv: Sequence[str]) -> int:
 
 
 def check(
-    destination: CheckedDestination, day: str | None, max_duplicate_rate: float, max_state_mb: float
+    destination: Destination, day: str | None, max_duplicate_rate: float, max_state_mb: float
 ) -> Iterator[CheckResult]:
     """All checks of an open destination."""
-    if not destination.has_tables():
+    if not destination.tables.exist():
         raise UsageError(
             f"--destination={destination.name}: no run has written here. Give the destination that"
             " run has written to."
         )
     try:
-        runs = destination.read_runs()
+        runs = destination.runs.read()
     except GuaranteeError as broken:
         yield CheckResult("the ledger is one chain", FAILED, broken.message)
         return
     if not runs:
-        empty = destination.is_empty()
+        empty = destination.tables.are_empty()
         figure = (
             "nothing to check: no run has written here"
             if empty
@@ -161,7 +148,7 @@ def check(
         )
 
 
-def _totals(destination: CheckedDestination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+def _totals(destination: Destination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
     """Control totals against the rows of the tables, per window, outcome and currency.
 
     The totals become visible last, so a run in flight may have committed them or not: the totals

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.stored_coordinates import StoredCoordinates
-from transforms.destinations.contract.checks import Queryable
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -60,7 +60,7 @@ class Findings:
         )
 
 
-def check_coordinates(destination: Queryable, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+def check_coordinates(destination: Destination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
     """Five results: repeated, missing, overlapping, unread and undelivered coordinates.
 
     The ranges of COMMITTED runs are checked. Those of a PREPARED run are in flight, so they may be

@@ -7,14 +7,15 @@ from typing import Any, Final
 
 from pipeline.check.repeats import repeated_payments
 from pipeline.check.result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult
-from transforms.destinations.contract.checks import Queryable, time_bounds
+from transforms.destinations.contract.checks import time_bounds
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
 
 _MEGABYTE: Final = 1_000_000
 
 
 def check_health(
-    destination: Queryable,
+    destination: Destination,
     runs: Sequence[RunRecord],
     day: str | None,
     max_duplicate_rate: float,
@@ -65,7 +66,7 @@ def _state_size(last: RunRecord, max_state_mb: float) -> CheckResult:
 
 
 def _duplicate_rate(
-    destination: Queryable, when: dict[str, Any], max_duplicate_rate: float
+    destination: Destination, when: dict[str, Any], max_duplicate_rate: float
 ) -> CheckResult:
     (rate,) = destination.query(destination.checks.duplicate_rate, when).to_pylist()
     average = rate["average"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
-from transforms.destinations.contract.checks import Queryable
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -23,7 +23,7 @@ RunPartition = tuple[str, str, int]
 """(run_id, topic, partition)."""
 
 
-def highest_event_times(destination: Queryable) -> dict[RunPartition, int]:
+def highest_event_times(destination: Destination) -> dict[RunPartition, int]:
     """Highest event time (microseconds) of the payments and duplicates that each run has read."""
     found = destination.query(destination.checks.highest_event_times)
     return {

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.destinations.contract.checks import Queryable
+from transforms.destinations.contract.destination import Destination
 from transforms.model.coordinates import TopicPartition, expand_runs
 from transforms.model.partitions import sorted_groups
 
@@ -25,7 +25,7 @@ class StoredCoordinates:
     Memory: 40 bytes for each run of offsets, and the offsets of the one partition in use.
     """
 
-    def __init__(self, destination: Queryable) -> None:
+    def __init__(self, destination: Destination) -> None:
         questions = destination.checks
         runs = destination.query(questions.coordinate_runs)
         gaps = destination.query(questions.gaps)

@@ -19,7 +19,8 @@ from typing import Any, Final
 import duckdb
 
 from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.open import Destination, open_destination
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.open import open_destination
 from transforms.model.errors import UsageError
 
 DUCKDB: Final = "duckdb"
@@ -53,7 +54,7 @@ class DemoDestination:
     def count(self, table: str) -> int:
         """Rows of a table; 0 where no run has created it yet."""
         with self.destination as opened:
-            if not opened.has_tables():
+            if not opened.tables.exist():
                 return 0
         return int(self.query(f"SELECT COUNT(*) AS n FROM {{{table}}}")[0]["n"])
 

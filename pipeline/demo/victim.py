@@ -13,11 +13,11 @@ from pipeline.demo.command import REACHED
 from pipeline.options.run_config import run_config
 from pipeline.run import commit as commit_step
 from pipeline.run.command import run_command
-from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.bigquery.streams import BigQueryStreams
+from transforms.destinations.duckdb.streams import DuckDBStreams
 
 _POINTS: Final[dict[str, list[tuple[Any, str]]]] = {
-    "append": [(DuckDBDestination, "send"), (BigQueryDestination, "send")],
+    "append": [(DuckDBStreams, "send"), (BigQueryStreams, "send")],
     "commit": [(commit_step, "commit_table")],
 }
 

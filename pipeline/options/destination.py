@@ -7,7 +7,8 @@ from typing import Any, Final
 from pipeline.options.arguments import required
 from pipeline.options.quantities import parse_size
 from transforms.destinations.bigquery.settings import IF_NEEDED
-from transforms.destinations.open import Destination, open_destination
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.open import open_destination
 from transforms.model.errors import UsageError
 
 _DEFAULTS: Final[dict[str, Any]] = {

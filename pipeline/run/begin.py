@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run.settings import RunSettings
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     GENESIS,
@@ -20,7 +20,7 @@ from transforms.model.errors import GuaranteeError
 
 
 def begin(
-    destination: RunDestination,
+    destination: Destination,
     positions: Mapping[TopicPartition, int],
     states: Sequence[TopicState],
     cluster_id: str | None,
@@ -32,7 +32,7 @@ def begin(
 
     Raises GuaranteeError where the tables have rows although the ledger has none.
     """
-    if not destination.is_empty():
+    if not destination.tables.are_empty():
         raise GuaranteeError(
             "the tables have rows, but the ledger pipeline_runs is empty, so nobody knows which"
             " Kafka records they hold. Restore the ledger"
@@ -50,7 +50,7 @@ def begin(
         run_id=GENESIS, predecessor=None, status=COMMITTED, plan_time=now_us, cluster_id=cluster_id, partitions=partitions, tables=[],
         lowest_watermark=None, live_ids=0, state_bytes=0, settings=settings.recorded,
     )  # fmt: skip
-    if not destination.claim_run(genesis):
+    if not destination.runs.claim(genesis):
         raise lost_race(GENESIS)
     return [genesis]
 

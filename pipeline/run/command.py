@@ -25,8 +25,8 @@ from pipeline.run.settings import RunSettings, check_settings, settings_in_force
 from pipeline.run.summary import print_summary, summarize
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
-from transforms.destinations.contract.checks import Queryable, ingest_times
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.checks import ingest_times
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
 from transforms.destinations.open import open_destination
 
@@ -46,7 +46,7 @@ def run_command(
     return 0
 
 
-def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> Mapping[str, int]:
+def _rejected_reasons(destination: Destination, records: Sequence[RunRecord]) -> Mapping[str, int]:
     found = destination.query(
         destination.checks.reasons, ingest_times([record.plan_time for record in records])
     )
@@ -54,12 +54,12 @@ def _rejected_reasons(destination: Queryable, records: Sequence[RunRecord]) -> M
 
 
 def run_until_caught_up(
-    config: RunConfig, destination: RunDestination, now_us: Callable[[], int]
+    config: RunConfig, destination: Destination, now_us: Callable[[], int]
 ) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed. The end offsets are taken once,
     at the start.
     """
-    settings = run_settings(config)
+    settings = _run_settings(config)
     runs = recover(destination)
     if runs:
         check_settings(settings_in_force(runs), config)
@@ -68,7 +68,7 @@ def run_until_caught_up(
         states = [admin.topic_state(topic, now_us()) for topic in config.topics]
         if runs:
             check_cluster(runs, cluster_id)
-        destination.create_tables(
+        destination.tables.create(
             config.schema
         )  # not before everything that may refuse the run: a refused one changes nothing
         if not runs:
@@ -104,7 +104,7 @@ def run_until_caught_up(
 
 
 def run_once(
-    config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
+    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they
     are short.
@@ -123,15 +123,11 @@ def run_once(
     finally:
         forget_indexes(plan.run_id)
         forget_known_ids()
-    return replace_status(destination, record)
+    # The record as the ledger has it now: its status has changed.
+    return next(run for run in reversed(destination.runs.read()) if run.run_id == record.run_id)
 
 
-def replace_status(destination: RunDestination, record: RunRecord) -> RunRecord:
-    """The record as the ledger has it now."""
-    return next(run for run in reversed(destination.read_runs()) if run.run_id == record.run_id)
-
-
-def run_settings(config: RunConfig) -> RunSettings:
+def _run_settings(config: RunConfig) -> RunSettings:
     limits = PlanLimits(
         config.dedup_horizon_us,
         config.idle_timeout_us,
@@ -143,7 +139,7 @@ def run_settings(config: RunConfig) -> RunSettings:
 
 def _begin(
     config: RunConfig,
-    destination: RunDestination,
+    destination: Destination,
     admin: KafkaAdmin,
     states: Sequence[TopicState],
     cluster_id: str | None,

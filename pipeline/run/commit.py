@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pipeline.run import repair
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -45,7 +45,7 @@ class Moment:
             )
 
 
-def commit(destination: RunDestination, record: RunRecord, since: Moment | None = None) -> str:
+def commit(destination: Destination, record: RunRecord, since: Moment | None = None) -> str:
     """Steps 5 and 6 of a PREPARED run, by whoever finds it. Returns the status that the run has
     then.
 
@@ -64,21 +64,21 @@ def commit(destination: RunDestination, record: RunRecord, since: Moment | None 
             since.must_be_recent(record.run_id)
             commit_table(destination, table)
     except StreamNotFound:
-        status = repair.status_without_streams(destination, record)
+        status = repair.status_without_streams(destination.rows, record)
     if status != PREPARED:
         mark(destination, record, status)
     return status
 
 
-def commit_table(destination: RunDestination, table: TableProgress) -> None:
+def commit_table(destination: Destination, table: TableProgress) -> None:
     """Step 5 for one table; committed already is success, because the groups are fixed in the
     record. Raises StreamNotFound.
     """
     for group in table.commit_groups:
         with suppress(StreamAlreadyCommitted):
-            destination.commit_streams(table.table, group)
+            destination.streams.commit(table.table, group)
 
 
-def mark(destination: RunDestination, record: RunRecord, status: str) -> None:
+def mark(destination: Destination, record: RunRecord, status: str) -> None:
     """Step 6, first half."""
-    destination.mark_run(record.run_id, status)
+    destination.runs.mark(record.run_id, status)

@@ -13,7 +13,7 @@ from pipeline.run import repair
 from pipeline.run.plan import Plan, PlanLimits, PlannedPartition, lowest
 from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
 from pipeline.run.settings import RunSettings
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PartitionProgress,
@@ -184,7 +184,7 @@ def plan_next(
 
 
 def plan_repair(
-    destination: RunDestination,
+    destination: Destination,
     expired: RunRecord,
     ask: Callable[[str], TopicState],
     settings: RunSettings,
@@ -193,7 +193,9 @@ def plan_repair(
     more. ask: the broker, for one topic.
     """
     columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
-    visible = repair.visible_of(destination, expired, columns, settings.limits.accept_data_loss)
+    visible = repair.visible_of(
+        destination.rows, expired, columns, settings.limits.accept_data_loss
+    )
     return repair.plan_repair(
         _new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
     )

@@ -14,7 +14,7 @@ from pipeline.run.settings import RunSettings
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.shard_state import packed_bytes
 from transforms.destinations.appends import FailBundle, TableAppends
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, TableProgress
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.buckets import expiry_of_bucket
@@ -28,9 +28,7 @@ STREAMS_PER_COMMIT = 10_000
 """
 
 
-def prove_and_prepare(
-    destination: RunDestination, planned: Plan, settings: RunSettings
-) -> RunRecord:
+def prove_and_prepare(destination: Destination, planned: Plan, settings: RunSettings) -> RunRecord:
     """Step 4: finalize, prove, and claim the predecessor with the whole record in one atomic
     statement.
     """
@@ -40,11 +38,11 @@ def prove_and_prepare(
     return record
 
 
-def finalize_and_prove(destination: RunDestination, planned: Plan, settings: RunSettings) -> Proof:
+def finalize_and_prove(destination: Destination, planned: Plan, settings: RunSettings) -> Proof:
     """Step 4, first half: one set of reports counts; its streams are closed and their rows compared
     with what was read.
     """
-    attempts = destination.read_reports(planned.run_id)
+    attempts = destination.reports.read(planned.run_id)
     if not attempts and any(part.to_offset > part.read_from for part in planned.partitions):
         raise GuaranteeError(
             "the runner says that the run is done, but no report of it arrived. Nothing of it is"
@@ -58,7 +56,7 @@ def finalize_and_prove(destination: RunDestination, planned: Plan, settings: Run
         for stream in report.streams
     ]
     try:
-        finalized = {stream: destination.finalize_stream(stream) for stream in streams}
+        finalized = {stream: destination.streams.finalize(stream) for stream in streams}
     except StreamNotFound as gone:
         raise GuaranteeError(
             f"a write stream of this run is gone ({gone}): another run has begun meanwhile, or this"
@@ -70,7 +68,7 @@ def finalize_and_prove(destination: RunDestination, planned: Plan, settings: Run
 
 
 def make_record(
-    destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings
+    destination: Destination, planned: Plan, proof: Proof, settings: RunSettings
 ) -> RunRecord:
     """The whole record of the run; gaps and totals get their streams here, on the same path as the
     rows.
@@ -100,16 +98,16 @@ def make_record(
     )  # fmt: skip
 
 
-def prepare(destination: RunDestination, record: RunRecord) -> None:
+def prepare(destination: Destination, record: RunRecord) -> None:
     """Step 4, second half: of two runs from one predecessor exactly one succeeds. From here on the
     run will become visible.
     """
-    if not destination.claim_run(record):
+    if not destination.runs.claim(record):
         raise lost_race(record.predecessor)
 
 
 def _live_ids(
-    destination: RunDestination, planned: Plan, proof: Proof, settings: RunSettings
+    destination: Destination, planned: Plan, proof: Proof, settings: RunSettings
 ) -> dict[int, int]:
     """Bucket -> ids that the next run will load."""
     live = load_known_ids(cold_start(destination, planned, settings)).per_bucket()
@@ -124,13 +122,13 @@ def _live_ids(
     }
 
 
-def _write_stream(destination: RunDestination, table: str, rows: pa.RecordBatch) -> str:
+def _write_stream(destination: Destination, table: str, rows: pa.RecordBatch) -> str:
     """The name of a finalized pending stream that holds `rows`, which must not be empty."""
-    appends = TableAppends(destination, table, FailBundle())
+    appends = TableAppends(destination.streams, table, FailBundle())
     appends.add(rows)
     written = appends.written()
     assert written is not None
-    destination.finalize_stream(written.stream)
+    destination.streams.finalize(written.stream)
     return written.stream
 
 

@@ -15,12 +15,12 @@ from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.known_ids import ColdStart
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.settings import DedupSettings
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.read.partition_reader import PartitionRange
 
 
 def read_and_write(
-    config: RunConfig, destination: RunDestination, plan: Plan, settings: RunSettings
+    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
 ) -> None:
     """Builds the graph for the ranges of the plan, runs it, and waits until it is done.
 
@@ -60,14 +60,13 @@ def read_and_write(
         ),
         layout=config.dedup_layout,
         destination=destination,
-        reports=destination,
     )
     pipeline = beam.Pipeline(options=config.beam_options)
     build(pipeline, run)
     pipeline.run().wait_until_finish()
 
 
-def cold_start(destination: RunDestination, planned: Plan, settings: RunSettings) -> ColdStart:
+def cold_start(destination: Destination, planned: Plan, settings: RunSettings) -> ColdStart:
     """What the shards load: the ids that the lowest start watermark has not expired."""
     return ColdStart(
         destination, planned.run_id, planned.lowest_watermark_us, settings.extra_retention_us

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipeline.run.commit import commit
-from transforms.destinations.contract.destination import RunDestination
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 
 
-def recover(destination: RunDestination) -> list[RunRecord]:
+def recover(destination: Destination) -> list[RunRecord]:
     """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the
     ledger; empty where no run has been.
 
@@ -15,12 +15,12 @@ def recover(destination: RunDestination) -> list[RunRecord]:
     Removing is safe: a run that is still alive finds its streams gone when it finalizes them,
     before it claims anything.
     """
-    if not destination.has_tables():
+    if not destination.tables.exist():
         return []
-    runs = destination.read_runs()
+    runs = destination.runs.read()
     if runs and runs[-1].status == PREPARED:
         commit(destination, runs[-1])
-        runs = destination.read_runs()
-    destination.discard_streams(keep=())
-    destination.discard_reports(None)
+        runs = destination.runs.read()
+    destination.streams.discard(keep=())
+    destination.reports.discard(None)
     return runs

@@ -27,7 +27,7 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 
 
-def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
+def status_without_streams(rows: VisibleRows, record: RunRecord) -> str:
     """Of a PREPARED run with a stream that does not exist any more: COMMITTED, ABORTED, or PREPARED
     if it needs a repair.
 
@@ -35,15 +35,15 @@ def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
     coordinates: they count the rows of all runs, so they are short by this run's rows exactly if
     its totals are missing.
     """
-    present = destination.present_offsets(_ranges(record)).values()
+    present = rows.present_offsets(_ranges(record)).values()
     found = {table: sum(len(tables[table]) for tables in present) for table in ROW_TABLES}
-    found[GAPS] = sum(map(len, destination.present_gaps(_ranges(record)).values()))
+    found[GAPS] = sum(map(len, rows.present_gaps(_ranges(record)).values()))
     if not any(found.values()):
         return ABORTED
     wanted = {table.table: table.rows for table in record.tables}
     if any(wanted.get(table, 0) != count for table, count in found.items()):
         return PREPARED
-    missing = destination.count_rows() - destination.count_in_totals()
+    missing = rows.count_rows() - rows.count_in_totals()
     if missing not in (0, sum(found[table] for table in ROW_TABLES)):
         raise GuaranteeError(
             f"run {record.run_id}: its streams have expired, and control_totals miss {missing}"
@@ -55,7 +55,7 @@ def status_without_streams(destination: VisibleRows, record: RunRecord) -> str:
 
 
 def visible_of(
-    destination: VisibleRows,
+    rows: VisibleRows,
     expired: RunRecord,
     columns: tuple[str | None, str | None],
     accept_data_loss: bool,
@@ -64,9 +64,9 @@ def visible_of(
     ranges = _ranges(expired)
     return Repair(
         expired=expired,
-        offsets=destination.present_offsets(ranges),
-        gaps=destination.present_gaps(ranges),
-        totals=destination.present_totals(ranges, *columns),
+        offsets=rows.present_offsets(ranges),
+        gaps=rows.present_gaps(ranges),
+        totals=rows.present_totals(ranges, *columns),
         accept_data_loss=accept_data_loss,
     )
 

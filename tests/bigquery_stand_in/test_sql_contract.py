@@ -21,7 +21,7 @@ from tests.bigquery_stand_in.service import (
 )
 from tests.unit.destinations.contract.run_ledger import record
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
-from transforms.destinations.bigquery.run_ledger import BigQueryLedger, create_statement
+from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger, create_statement
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 
 
@@ -369,9 +369,9 @@ def test_the_statements_of_the_ledger_are_bigquerys(service: Service) -> None:
     dataset = f"{service.project}.{service.dataset}"
     table = f"`{dataset}.contract_{uuid.uuid4().hex}`"
     queries = Queries(service.client, dataset, 1 << 40)
-    ledger = BigQueryLedger(queries, table)
+    ledger = BigQueryRunLedger(queries, table)
     queries.execute(create_statement(table), (), fresh_job_id("contract"))
-    assert ledger.read_runs() == []
+    assert ledger.read() == []
     genesis, first, other = (
         record(GENESIS, None, COMMITTED),
         record("run-1", GENESIS),
@@ -379,7 +379,7 @@ def test_the_statements_of_the_ledger_are_bigquerys(service: Service) -> None:
     )
     assert (ledger.claim(genesis), ledger.claim(first), ledger.claim(other)) == (True, True, False)
     ledger.mark("run-1", COMMITTED)
-    assert [(run.run_id, run.status) for run in ledger.read_runs()] == [
+    assert [(run.run_id, run.status) for run in ledger.read()] == [
         (GENESIS, COMMITTED),
         ("run-1", COMMITTED),
     ]

@@ -50,17 +50,17 @@ def destination(bigquery_destination: BigQueryDestination) -> BigQueryDestinatio
 
 def write_and_commit(destination: BigQueryDestination) -> list[int]:
     """Five appends, all in flight at once, then what a run does with its stream."""
-    stream = destination.create_stream(GAPS)
+    stream = destination.streams.create(GAPS)
     in_flight = [
-        destination.send(stream, 2 * number, rows(2 * number, 2 * number + 1))
+        destination.streams.send(stream, 2 * number, rows(2 * number, 2 * number + 1))
         for number in range(5)
     ]
     assert [append.wait() for append in in_flight] == [2, 4, 6, 8, 10]
-    assert destination.finalize_stream(stream) == 10
+    assert destination.streams.finalize(stream) == 10
     with suppress(
         StreamAlreadyCommitted
     ):  # the answer to the first try was lost; for a fixed group this is success
-        destination.commit_streams(GAPS, [stream])
+        destination.streams.commit(GAPS, [stream])
     return visible(destination)
 
 
@@ -125,20 +125,20 @@ def test_offsets_are_told_in_every_style(
     stand_in: BigQueryStandIn, destination: BigQueryDestination, style: ErrorStyle
 ) -> None:
     stand_in.faults.error_style = style
-    stream = destination.create_stream(GAPS)
-    destination.send(stream, 0, rows(0, 1)).wait()
+    stream = destination.streams.create(GAPS)
+    destination.streams.send(stream, 0, rows(0, 1)).wait()
     with pytest.raises(OffsetAlreadyExists):
-        destination.send(stream, 0, rows(0, 1)).wait()
+        destination.streams.send(stream, 0, rows(0, 1)).wait()
     with pytest.raises(OffsetOutOfRange):
-        destination.send(stream, 3, rows(3)).wait()
+        destination.streams.send(stream, 3, rows(3)).wait()
     with pytest.raises(StreamNotFound):
-        destination.send(f"{stream}x", 0, rows(3)).wait()
-    assert destination.send(stream, 2, rows(2)).wait() == 3
-    destination.finalize_stream(stream)
+        destination.streams.send(f"{stream}x", 0, rows(3)).wait()
+    assert destination.streams.send(stream, 2, rows(2)).wait() == 3
+    destination.streams.finalize(stream)
     # Without details the service only says that a precondition failed: never success, but not "you
     # are the zombie" either.
     with pytest.raises(StreamFinalized if style.details else GuaranteeError):
-        destination.send(stream, 3, rows(3)).wait()
+        destination.streams.send(stream, 3, rows(3)).wait()
 
 
 def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
@@ -147,10 +147,10 @@ def test_already_exists_is_no_success_on_a_stream_that_somebody_else_created(
     """After a lost acknowledgement: on a stream of another attempt it must be proven by the tables,
     so it is raised.
     """
-    stream = destination.create_stream(GAPS)
+    stream = destination.streams.create(GAPS)
     stand_in.faults.lose_answer("AppendRows")
     with BigQueryDestination(settings_of(stand_in)) as other, pytest.raises(OffsetAlreadyExists):
-        other.send(stream, 0, rows(0)).wait()
+        other.streams.send(stream, 0, rows(0)).wait()
 
 
 @pytest.mark.parametrize("style", STYLES, ids=str)
@@ -173,15 +173,15 @@ def test_what_is_behind_an_append_at_a_known_offset_of_somebody_elses_stream_goe
     written.
     """
     stand_in.faults.error_style = style
-    stream = destination.create_stream(GAPS)
+    stream = destination.streams.create(GAPS)
     with BigQueryDestination(settings_of(stand_in)) as other:
         stand_in.faults.lose_answer("AppendRows", nth=2)
-        in_flight = [other.send(stream, number, rows(number)) for number in range(4)]
+        in_flight = [other.streams.send(stream, number, rows(number)) for number in range(4)]
         assert in_flight[0].wait() == 1
         with pytest.raises(OffsetAlreadyExists):
             in_flight[1].wait()
         assert [append.wait() for append in in_flight[2:]] == [3, 4]
-    assert destination.finalize_stream(stream) == 4
+    assert destination.streams.finalize(stream) == 4
 
 
 def test_appends_in_flight_to_a_stream_that_is_finalized_here_are_over_and_hold_up_no_others(
@@ -189,10 +189,10 @@ def test_appends_in_flight_to_a_stream_that_is_finalized_here_are_over_and_hold_
 ) -> None:
     """A bundle fails with appends in flight, and the next one in the process recovers the shard."""
     monkeypatch.setattr(bigquery_streams, "MAX_BYTES_IN_FLIGHT", 3 * rows(0).nbytes)
-    failed, fresh = destination.create_stream(GAPS), destination.create_stream(GAPS)
-    left = [destination.send(failed, number, rows(number)) for number in range(2)]
-    destination.finalize_stream(failed)
-    in_flight = [destination.send(fresh, number, rows(number)) for number in range(9)]
+    failed, fresh = destination.streams.create(GAPS), destination.streams.create(GAPS)
+    left = [destination.streams.send(failed, number, rows(number)) for number in range(2)]
+    destination.streams.finalize(failed)
+    in_flight = [destination.streams.send(fresh, number, rows(number)) for number in range(9)]
     assert [append.wait() for append in in_flight] == list(range(1, 10))
     for append in left:
         with pytest.raises(StreamError, match="in flight when this process finalized the stream"):
@@ -209,26 +209,26 @@ def test_another_offset_than_the_expected_one_stops(
         return original(response)
 
     monkeypatch.setattr(bigquery_append, "of_response", shifted)
-    stream = destination.create_stream(GAPS)
+    stream = destination.streams.create(GAPS)
     with pytest.raises(GuaranteeError, match="acknowledged stream offset 1 where 0 was expected"):
-        destination.send(stream, 0, rows(0)).wait()
+        destination.streams.send(stream, 0, rows(0)).wait()
 
 
 def test_what_is_behind_a_refused_append_is_refused_with_it(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
-    stream = destination.create_stream(GAPS)
+    stream = destination.streams.create(GAPS)
     in_flight = [
-        destination.send(stream, 0, rows(0)),
-        destination.send(stream, 5, rows(5)),
-        destination.send(stream, 6, rows(6)),
+        destination.streams.send(stream, 0, rows(0)),
+        destination.streams.send(stream, 5, rows(5)),
+        destination.streams.send(stream, 6, rows(6)),
     ]
     assert in_flight[0].wait() == 1
     for append in in_flight[1:]:
         with pytest.raises(OffsetOutOfRange):
             append.wait()
-    assert destination.send(stream, 1, rows(1)).wait() == 2
-    assert destination.finalize_stream(stream) == 2
+    assert destination.streams.send(stream, 1, rows(1)).wait() == 2
+    assert destination.streams.finalize(stream) == 2
 
 
 def test_a_refused_row_is_named_with_its_coordinate_and_the_way_on(
@@ -237,7 +237,7 @@ def test_a_refused_row_is_named_with_its_coordinate_and_the_way_on(
     """What the decoder let through although the table does not take it."""
     (shape,) = [
         table
-        for table in destination._tables._client.list_tables("payments-test.d")
+        for table in destination.tables._client.list_tables("payments-test.d")
         if table.table_id == PAYMENTS
     ]
     assert shape is not None
@@ -268,15 +268,15 @@ def test_a_refused_row_is_named_with_its_coordinate_and_the_way_on(
         ],
         schema=schema,
     )
-    stream = destination.create_stream(PAYMENTS)
+    stream = destination.streams.create(PAYMENTS)
     with pytest.raises(
         RowsRefused, match=r"--reject_records=payments:3:11,payments:3:13: exactly"
     ) as refused:
-        destination.send(stream, 0, batch).wait()
+        destination.streams.send(stream, 0, batch).wait()
     assert (
         "payments:3:11: " in refused.value.message and "payments:3:12" not in refused.value.message
     )
-    assert destination.finalize_stream(stream) == 0
+    assert destination.streams.finalize(stream) == 0
 
 
 @pytest.mark.parametrize(

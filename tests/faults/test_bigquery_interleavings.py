@@ -164,15 +164,15 @@ def test_gaps_totals_and_reports_are_cut_to_appends_that_fit(
 
 def test_reports_of_any_size_come_back_as_they_were(stand_in: BigQueryStandIn) -> None:
     with opened(stand_in) as destination:
-        destination.create_tables(load_schema(None))
+        destination.tables.create(load_schema(None))
         reports = [
             b"",
             b"small",
             b"x" * (3 * bigquery_reports.PIECE_BYTES + 5),
             b"y" * MAX_APPEND_BYTES,
         ]
-        destination.save_reports("run-1", "attempt", reports)
-        assert destination.read_reports("run-1") == {"attempt": reports}
+        destination.reports.save("run-1", "attempt", reports)
+        assert destination.reports.read("run-1") == {"attempt": reports}
 
 
 def test_a_row_that_grows_beyond_a_request_is_named_with_its_coordinate(
@@ -224,7 +224,7 @@ def test_rejected_records_of_any_time_make_no_partition_of_their_own(
     run(bigquery(stand_in))
     with opened(stand_in) as destination:
         (partitioned,) = [
-            destination._tables._get(name).time_partitioning.field for name in ("control_totals",)
+            destination.tables._get(name).time_partitioning.field for name in ("control_totals",)
         ]
     assert partitioned is None
 
@@ -237,21 +237,21 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
 ) -> None:
     monkeypatch.setattr(bigquery_streams, "MAX_CONNECTIONS", 3)
     with opened(stand_in) as destination:
-        destination.create_tables(load_schema(None))
-        streams = [destination.create_stream(GAPS) for _ in range(8)]
+        destination.tables.create(load_schema(None))
+        streams = [destination.streams.create(GAPS) for _ in range(8)]
         in_flight = [
-            destination.send(stream, offset, rows(offset))
+            destination.streams.send(stream, offset, rows(offset))
             for offset in range(3)
             for stream in streams
         ]
         open_now = [
             connection
-            for connection in destination._streams._connections.values()
+            for connection in destination.streams._connections.values()
             if connection.is_open
         ]
         assert len(open_now) <= 3
         assert [append.wait() for append in in_flight] == [1] * 8 + [2] * 8 + [3] * 8
-        assert [destination.finalize_stream(stream) for stream in streams] == [3] * 8
+        assert [destination.streams.finalize(stream) for stream in streams] == [3] * 8
 
 
 def test_time_to_try_again_counts_from_the_first_failure_and_not_from_when_the_connection_was_made(
@@ -267,12 +267,12 @@ def test_time_to_try_again_counts_from_the_first_failure_and_not_from_when_the_c
         (lambda: RetryPolicy(clock=lambda: clock[0], sleep=lambda _: None),),
     )
     with opened(stand_in) as destination:
-        destination.create_tables(load_schema(None))
-        stream = destination.create_stream(GAPS)
-        assert destination.send(stream, 0, rows(0)).wait() == 1
+        destination.tables.create(load_schema(None))
+        stream = destination.streams.create(GAPS)
+        assert destination.streams.send(stream, 0, rows(0)).wait() == 1
         clock[0] += 10 * bigquery_retry.DEADLINE_SECONDS
         stand_in.faults.fail("AppendRows", grpc.StatusCode.ABORTED)
-        assert destination.send(stream, 1, rows(1)).wait() == 2
+        assert destination.streams.send(stream, 1, rows(1)).wait() == 2
 
 
 def test_an_error_that_is_told_twice_is_not_taken_for_the_next_append(
@@ -282,13 +282,16 @@ def test_an_error_that_is_told_twice_is_not_taken_for_the_next_append(
     nothing.
     """
     with opened(stand_in) as destination:
-        destination.create_tables(load_schema(None))
-        stream = destination.create_stream(GAPS)
+        destination.tables.create(load_schema(None))
+        stream = destination.streams.create(GAPS)
         stand_in.faults.lose_answer("AppendRows")
         stand_in.faults.answer_twice(nth=2)
-        first, second = destination.send(stream, 0, rows(0)), destination.send(stream, 1, rows(1))
+        first, second = (
+            destination.streams.send(stream, 0, rows(0)),
+            destination.streams.send(stream, 1, rows(1)),
+        )
         assert (first.wait(), second.wait()) == (1, 2)
-        assert destination.finalize_stream(stream) == 2
+        assert destination.streams.finalize(stream) == 2
 
 
 # What others did to the tables.
@@ -300,7 +303,7 @@ def test_tables_and_datasets_that_let_rows_expire_are_refused(
     fill(kafka)
     run(bigquery(stand_in))
     with opened(stand_in) as destination:
-        client = destination._tables._client
+        client = destination.tables._client
         original = client.get_table
 
         def altered(*arguments: Any, **named: Any) -> Any:
@@ -317,7 +320,7 @@ def test_tables_and_datasets_that_let_rows_expire_are_refused(
                 match=r"partitions of table payment_transactions expire "
                 r".*requires a partition filter",
             ):
-                destination.create_tables(load_schema(None))
+                destination.tables.create(load_schema(None))
         finally:
             client.get_table = original
 
@@ -327,7 +330,7 @@ def test_a_ledger_without_its_first_row_says_how_to_add_it(
 ) -> None:
     fill(kafka)
     with opened(stand_in) as destination:
-        destination.create_tables(load_schema(None))
+        destination.tables.create(load_schema(None))
     stand_in.sql("DELETE FROM pipeline_runs")
     with pytest.raises(GuaranteeError, match=r"has no row root, .*INSERT INTO"):
         run(bigquery(stand_in))
@@ -353,6 +356,6 @@ def test_genesis_is_nobodys_own_by_its_name(stand_in: BigQueryStandIn) -> None:
 
     with opened(stand_in) as destination:
         assert isinstance(destination, BigQueryDestination)
-        destination.create_tables(load_schema(None))
-        assert destination.claim_run(record(GENESIS, None, COMMITTED))
-        assert not destination.claim_run(record(GENESIS, None, COMMITTED))
+        destination.tables.create(load_schema(None))
+        assert destination.runs.claim(record(GENESIS, None, COMMITTED))
+        assert not destination.runs.claim(record(GENESIS, None, COMMITTED))

@@ -316,7 +316,7 @@ def test_tables_of_somebody_elses_are_refused_with_the_reason(
     settings = bigquery(stand_in)
     with open_destination(settings.destination, **settings.destination_options) as destination:
         table = settings_table(stand_in, "payment_transactions")
-        destination._queries.execute(
+        destination.queries.execute(
             f"CREATE TABLE {table} (transaction_id STRING NOT NULL, amount FLOAT64)",
             (),
             "old-table",

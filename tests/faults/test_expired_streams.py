@@ -27,6 +27,7 @@ from tests.support.in_memory_kafka import (
 from tests.support.whole_runs import SENT, all_of_it_once, expire, failures, fill
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, GENESIS, PREPARED
 from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.model.errors import GuaranteeError
 
 TABLES = 5
@@ -75,10 +76,10 @@ def test_a_group_of_a_table_that_was_committed_before_the_others_expired(
     duplicate, of another one it may win.
     """
     monkeypatch.setattr(prepare_step, "STREAMS_PER_COMMIT", 1)
-    original = DuckDBDestination.commit_streams
+    original = DuckDBStreams.commit
     groups = 0
 
-    def dying(self: DuckDBDestination, name: str, streams: list[str]) -> None:
+    def dying(self: DuckDBStreams, name: str, streams: list[str]) -> None:
         nonlocal groups
         if groups == 2:
             raise ProcessDied
@@ -86,7 +87,7 @@ def test_a_group_of_a_table_that_was_committed_before_the_others_expired(
         original(self, name, streams)
 
     with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(DuckDBDestination, "commit_streams", dying)
+        patch.setattr(DuckDBStreams, "commit", dying)
         run(config(path, shards=4))
     visible = table(path, "SELECT COUNT(*) FROM payment_transactions")[0][0]
     assert 0 < visible < len(SENT) + 2

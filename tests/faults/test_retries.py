@@ -21,7 +21,8 @@ from tests.support.whole_runs import SENT, each_id_once, failures
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.deduplicate.sharded import DeduplicateSharded
 from transforms.destinations.contract.write_streams import Acknowledged
-from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.reports import DuckDBReports
+from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.model.errors import GuaranteeError
 from transforms.read.read_records import ReadRange
 from transforms.write.write_rows import WriteRows
@@ -81,15 +82,15 @@ def test_a_run_evaluated_twice_with_another_arrival_order_counts_once(
     """
     fill(kafka)
     twice(monkeypatch, lambda plan: replace(plan, partitions=plan.partitions[::-1]))
-    original = DuckDBDestination.read_reports
+    original = DuckDBReports.read
 
-    def one_of_them(self: DuckDBDestination, run_id: str) -> dict[str, list[bytes]]:
+    def one_of_them(self: DuckDBReports, run_id: str) -> dict[str, list[bytes]]:
         attempts = original(self, run_id)
         assert len(attempts) == 2
         chosen = first_or_second(attempts)
         return {chosen: attempts[chosen]}
 
-    monkeypatch.setattr(DuckDBDestination, "read_reports", one_of_them)
+    monkeypatch.setattr(DuckDBReports, "read", one_of_them)
     run(config(path))
     assert is_right(path)
 
@@ -102,9 +103,9 @@ def test_reports_of_two_evaluations_never_mix(
     """
     fill(kafka)
     twice(monkeypatch, lambda plan: plan)
-    original = DuckDBDestination.read_reports
+    original = DuckDBReports.read
 
-    def mixed(self: DuckDBDestination, run_id: str) -> dict[str, list[bytes]]:
+    def mixed(self: DuckDBReports, run_id: str) -> dict[str, list[bytes]]:
         one, other = original(self, run_id).values()
         return {"mixed": [*one, other[-1]]}
 
@@ -112,7 +113,7 @@ def test_reports_of_two_evaluations_never_mix(
         monkeypatch.context() as patch,
         pytest.raises(GuaranteeError, match="cannot prove its rows: more than one report"),
     ):
-        patch.setattr(DuckDBDestination, "read_reports", mixed)
+        patch.setattr(DuckDBReports, "read", mixed)
         run(config(path))
     assert table(path, "SELECT COUNT(*) FROM payment_transactions") == [(0,)]
     run(config(path))
@@ -166,14 +167,14 @@ def test_a_lost_acknowledgement_of_an_append_fails_the_run_and_the_next_one_is_c
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(kafka)
-    original = DuckDBDestination.send
+    original = DuckDBStreams.send
 
-    def lost(self: DuckDBDestination, *arguments: Any) -> Acknowledged:
+    def lost(self: DuckDBStreams, *arguments: Any) -> Acknowledged:
         original(self, *arguments)
         raise ConnectionError("the answer got lost")
 
     with monkeypatch.context() as patch, pytest.raises(Exception, match="the answer got lost"):
-        patch.setattr(DuckDBDestination, "send", lost)
+        patch.setattr(DuckDBStreams, "send", lost)
         run(config(path))
     run(config(path))
     assert is_right(path)

@@ -69,14 +69,14 @@ def test_two_jobs_cannot_take_turns(destination: Any) -> None:
 def test_a_claim_whose_answer_was_lost_is_read_back_by_its_nonce(destination: Any) -> None:
     class LosingTheAnswer(UnreliableDestination):
         def swap_shards(self, job: Any, seen: Any, rows: Any) -> bool:
-            self.real.swap_shards(job, seen, rows)
-            return bool(self.real.swap_shards(job, seen, rows))
+            self.real.shards.swap(job, seen, rows)
+            return bool(self.real.shards.swap(job, seen, rows))
 
     cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 0)]])
     attempt = Attempt(LosingTheAnswer(destination), cluster.settings(), cluster.nothing())
     read_to_the_end(attempt)
     whole(cluster)
-    assert {len(row.epochs) for row in destination.read_shards([0, 1])} <= {0, 1}, (
+    assert {len(row.epochs) for row in destination.shards.read([0, 1])} <= {0, 1}, (
         "no shard was claimed twice"
     )
 
@@ -269,7 +269,7 @@ def test_a_timer_of_a_shard_that_nobody_holds_recovers_it_first(destination: Any
     restored = cluster.start(kept)
     restored.now.source.idle(0, 0)
     restored.bundle([])
-    assert len(destination.read_shards([0])[0].epochs) == 2
+    assert len(destination.shards.read([0])[0].epochs) == 2
     read_to_the_end(restored)
     whole(cluster)
 
@@ -375,7 +375,7 @@ def test_totals_are_written_once_and_a_replay_that_knows_more_writes_the_differe
     for partition in (0, 1):
         first.now.source.idle(partition, MINUTE)
     first.bundle([])
-    assert destination.count_in_totals() == 3
+    assert destination.rows.count_in_totals() == 3
     replay = cluster.start(cluster.nothing())
     replay.bundle([(1, 2), (0, 3)])
     read_to_the_end(replay)
@@ -436,11 +436,13 @@ def test_adopt_finalizes_every_stream_of_every_job_before_it_reads_a_table(
     cluster.begin_job()
     order: list[str] = []
 
-    class Noting(UnreliableDestination):
+    class NotingRows:
         def __getattr__(self, name: str) -> Any:
-            if name in ("first_missing", "count_above", "highest_event_times"):
-                order.append(name)
-            return super().__getattr__(name)
+            order.append(name)
+            return getattr(destination.rows, name)
+
+    class Noting(UnreliableDestination):
+        rows = NotingRows()
 
         def finalize_stream(self, stream: str) -> int:
             if stream not in mine:

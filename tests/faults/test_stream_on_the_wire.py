@@ -243,7 +243,7 @@ def enlarged(block: Any) -> DecodedBlock:
 
 
 def forget_streams(cluster: Cluster, stand_in: BigQueryStandIn) -> None:
-    for row in cluster.real.read_shards([0]):
+    for row in cluster.real.shards.read([0]):
         for epoch in row.epochs:
             for stream in epoch.streams.values():
                 stand_in.forget_stream(stream)

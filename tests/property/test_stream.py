@@ -160,7 +160,7 @@ class World:
             self.cluster.begin_job()
             self.zombies.append(self.alive)
         start, self.cold_start = self.cluster.adopt()
-        known = self.cluster.real.highest_event_times(
+        known = self.cluster.real.rows.highest_event_times(
             {(TOPIC, partition): at for partition, at in start.source.positions.items()}
         )
         for partition, mark in start.source.watermarks.items():

@@ -36,7 +36,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
 def bigquery_destination(stand_in: BigQueryStandIn) -> Iterator[BigQueryDestination]:
     """Open, with its tables, on `stand_in`."""
     with BigQueryDestination(settings_of(stand_in)) as opened:
-        opened.create_tables(load_schema(None))
+        opened.tables.create(load_schema(None))
         yield opened
 
 

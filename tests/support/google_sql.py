@@ -16,7 +16,6 @@ from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 from tests.support.bigquery import settings_of
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.destination import BigQueryDestination
-from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.tables import GAPS, ROW_TABLES, RUNS, TOTALS
 
@@ -27,6 +26,7 @@ class GoogleSql:
     def __init__(self, stand_in: BigQueryStandIn, destination: BigQueryDestination) -> None:
         self._stand_in = stand_in
         self._destination = destination
+        self.tables = destination.tables
         self.name = destination.settings.table
         self.checks = bigquery_checks(self.name)
         self.asked: list[str] = []
@@ -56,18 +56,10 @@ class AskedInGoogleSql:
     """A destination for `check`: DuckDB's ledger, and GoogleSql's answers to its questions."""
 
     def __init__(self, ledger: DuckDBDestination, tables: GoogleSql) -> None:
-        self._ledger = ledger
+        self.tables = ledger.tables
+        self.runs = ledger.runs
         self.checks = tables.checks
         self.query = tables.query
-
-    def has_tables(self) -> bool:
-        return self._ledger.has_tables()
-
-    def is_empty(self) -> bool:
-        return self._ledger.is_empty()
-
-    def read_runs(self) -> list[RunRecord]:
-        return self._ledger.read_runs()
 
 
 @pytest.fixture(scope="module")
@@ -76,5 +68,5 @@ def google_sql() -> Iterator[GoogleSql]:
         BigQueryStandIn("test-project", "payments") as stand_in,
         BigQueryDestination(settings_of(stand_in, prefix="eu_")) as destination,
     ):
-        destination.create_tables(load_schema(None))
+        destination.tables.create(load_schema(None))
         yield GoogleSql(stand_in, destination)

@@ -80,7 +80,7 @@ def test_step_labels(layout: str) -> None:
     run = BoundedRun(
         "run", [PartitionRange("payments", 0, 0, 1)], {"bootstrap.servers": "never-opened:1"},
         Decoder(load_schema(None), unknown_fields="keep", max_record_bytes=1), {}, TimeLimits(0, 0),
-        DedupSettings("job", 2, HOUR_US, 0, False, shape, None), layout, destination, destination,
+        DedupSettings("job", 2, HOUR_US, 0, False, shape, None), layout, destination,
     )  # fmt: skip
     pipeline = Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     build(pipeline, run)

@@ -96,6 +96,39 @@ def test_the_streaming_protocol_knows_no_runner() -> None:
         assert "apache_beam" not in imported_packages(file), file
 
 
+DOORS = {
+    "destination": "Destination",
+    "tables": "Tables",
+    "streams": "Streams",
+    "run_ledger": "RunLedger",
+    "reports": "Reports",
+    "shard_ledger": "ShardLedger",
+    "stored_rows": "StoredRows",
+}
+"""File of a part -> how its class's name ends; docs/destinations.md says what a third one needs."""
+
+
+def test_every_destination_has_the_same_doors() -> None:
+    destinations = ROOT / "transforms" / "destinations"
+    folders = [
+        file.parent for file in destinations.glob("*/__init__.py") if file.parent.name != "contract"
+    ]
+    assert len(folders) > 1
+    kinds = {folder: public_classes(folder / "destination.py") for folder in folders}
+    for folder, (destination,) in kinds.items():
+        kind = destination.removesuffix("Destination")
+        for door, part in DOORS.items():
+            assert kind + part in public_classes(folder / f"{door}.py"), folder / f"{door}.py"
+
+
+def public_classes(file: Path) -> list[str]:
+    return [
+        node.name
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+
+
 def test_no_folder_of_tests_is_named_like_a_package() -> None:
     """pytest puts tests/ on the path of some modules: a folder `pipeline` there would hide the
     package.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.shard_state import ShardHead, encode_groups
-from transforms.destinations.contract.live_ids import IdSource
+from transforms.destinations.contract.destination import Destination
 from transforms.model.buckets import highest_expired_bucket
 from transforms.model.fingerprints import Fingerprints, fingerprints_in, shards_of
 
@@ -26,7 +26,7 @@ class ColdStart:
     watermark of the run; ids that it has expired are not loaded. None: all ids are loaded.
     """
 
-    source: IdSource
+    destination: Destination
     job: str
     watermark_us: int | None
     extra_retention_us: int
@@ -89,9 +89,9 @@ def load_known_ids(start: ColdStart) -> KnownIds:
     with _LOCK:
         if start.job not in _LOADED:
             _LOADED.clear()
-            with start.source as source:
+            with start.destination as destination:
                 _LOADED[start.job] = _from_table(
-                    source.live_ids(start.watermark_us, start.extra_retention_us)
+                    destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
                 )
         return _LOADED[start.job]
 

@@ -156,7 +156,7 @@ class TableAppends:
             return
         self._before_send()
         if self._stream is None:
-            self._stream = self._streams.create_stream(self._table)
+            self._stream = self._streams.create(self._table)
         self._collected = deque(cut(pa.concat_batches(self._collected), MAX_APPEND_BYTES))
         while self._collected:
             rows = self._collected[0]

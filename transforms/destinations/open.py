@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import UsageError
-
-if TYPE_CHECKING:
-    from transforms.destinations.bigquery.destination import BigQueryDestination
-
-
-Destination: TypeAlias = "DuckDBDestination | BigQueryDestination"
 
 
 def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Destination:

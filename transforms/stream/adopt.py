@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.shard_ledger import (
     GAPS_SHARD,
@@ -26,10 +26,8 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 from transforms.stream.claim import claim, close, finalize_older
 from transforms.stream.claimed_shard import ClaimedShard
-from transforms.stream.destination import StreamingDestination
-from transforms.stream.gaps import GapsDestination
 from transforms.stream.polling import Polling
-from transforms.stream.unobserved import TotalsTables, mark_unobserved
+from transforms.stream.unobserved import mark_unobserved
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,8 @@ class Adopted:
         )
 
 
-class AdoptedDestination(GapsDestination, TotalsTables, Protocol):
-    """What adopt needs of a destination."""
-
-
 def adopt(
-    destination: AdoptedDestination,
+    destination: Destination,
     job: Job,
     shards: int,
     begins: Mapping[TopicPartition, int],
@@ -86,24 +80,24 @@ def adopt(
     claimed = everyone[:shards]
     _wait_until_visible(destination, shards, claimed, polling)
     rows = [shard.row for shard in claimed]
-    positions = destination.first_missing(_known_begins(begins, rows))
+    positions = destination.rows.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
     below: Offsets = {}
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
     # Rows above the positions stay where they are: a replay finds them present.
-    found = destination.count_above(
+    found = destination.rows.count_above(
         shards, [ShardOffsets(shard.number, below) for shard in claimed]
     )
     present = {shard.number: _of_shard(found, shard.number) for shard in claimed}
-    present[GAPS_SHARD] = {GAPS: destination.gaps_above(below).num_rows}
+    present[GAPS_SHARD] = {GAPS: destination.rows.gaps_above(below).num_rows}
     based = []
     for shard in everyone:
         epoch = shard.row.epochs[-1]
         begin = Progress(epoch.number, epoch.nonce, below, {}, present.get(shard.number, {}))
         based.append(shard.row.close(shard.counted, base=begin, latest=begin))
     watermarks = _watermarks(
-        destination.highest_event_times(positions), positions, dedup_horizon_us
+        destination.rows.highest_event_times(positions), positions, dedup_horizon_us
     )
     mark_unobserved(destination, *totals_columns)
     # The last step: until here a crash leaves the bases as they were, and adopt begins again.
@@ -112,7 +106,7 @@ def adopt(
 
 
 def _wait_until_visible(
-    destination: StreamingDestination,
+    destination: Destination,
     shards: int,
     claimed: Sequence[ClaimedShard],
     polling: Polling,
@@ -124,7 +118,7 @@ def _wait_until_visible(
     """
 
     def count() -> tuple[None, list[str]]:
-        found = destination.count_above(shards, [shard.offsets for shard in claimed])
+        found = destination.rows.count_above(shards, [shard.offsets for shard in claimed])
         missing = [
             text for shard in claimed for text in shard.missing(_of_shard(found, shard.number))
         ]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from transforms.destinations.appends import TableAppends
+from transforms.destinations.contract.destination import Destination
 from transforms.model.tables import DUPLICATES, PAYMENTS, ROW_TABLES
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.polling import Polling
 from transforms.stream.refusals import ProveOrResend
 
@@ -26,17 +26,19 @@ class ShardAppends:
 
     def __init__(
         self,
-        destination: StreamingDestination,
+        destination: Destination,
         streams: Mapping[str, str],
         next_offsets: Mapping[str, int],
         polling: Polling,
     ) -> None:
-        policy = ProveOrResend(destination.count_present, polling)
+        policy = ProveOrResend(destination.rows.count_present, polling)
 
         def appends(table: str) -> TableAppends:
             before_send = self._settle_payments if table == DUPLICATES else lambda: None
             offset = next_offsets.get(table, 0)
-            return TableAppends(destination, table, policy, streams[table], offset, before_send)
+            return TableAppends(
+                destination.streams, table, policy, streams[table], offset, before_send
+            )
 
         self._tables = {table: appends(table) for table in ROW_TABLES}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,19 +17,15 @@ from numpy.typing import NDArray
 from transforms.deduplicate.known_ids import ColdStart
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.process_memory import ProcessMemory
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import ShardBatch
 from transforms.stream.append import ShardAppends
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.polling import Polling
-from transforms.stream.present_totals import PresentTotals, TotalsSource
+from transforms.stream.present_totals import PresentTotals
 from transforms.stream.recover import recover
 from transforms.stream.shard import OpenShard, ShardMemory
 from transforms.stream.state import StateCells, StateSettings, StreamHead
-
-
-class ShardDestination(StreamingDestination, TotalsSource, Protocol):
-    """A destination for the shards of the three row tables."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class StreamBundle:
 
     def __init__(
         self,
-        destination: ShardDestination,
+        destination: Destination,
         settings: StreamSettings,
         memory: ProcessMemory[ShardMemory],
     ) -> None:
@@ -121,7 +116,7 @@ class StreamBundle:
         shape = RowShape(
             self._settings.now_us(), self._settings.amount_column, self._settings.currency_column
         )
-        return PresentTotals(shape, self._destination)
+        return PresentTotals(shape, self._destination.rows)
 
     def _appends(self, head: StreamHead) -> ShardAppends:
         return ShardAppends(

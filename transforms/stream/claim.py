@@ -11,15 +11,14 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from transforms.destinations.contract.shard_ledger import Job, Progress, ShardLedger, ShardRow
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.shard_ledger import Job, Progress, ShardRow
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
     StreamNotFound,
-    WriteStreams,
 )
 from transforms.model.errors import GuaranteeError
 from transforms.stream.claimed_shard import ClaimedShard, expected_rows
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.errors import Superseded
 
 _CLAIM_TRIES: Final = 5
@@ -27,7 +26,7 @@ _CLAIM_TRIES: Final = 5
 
 
 def claim(
-    destination: StreamingDestination, job: Job, shards: Sequence[int], tables: Sequence[str]
+    destination: Destination, job: Job, shards: Sequence[int], tables: Sequence[str]
 ) -> list[ShardRow]:
     """(a) The rows of the ledger with the new epoch as their last.
 
@@ -35,18 +34,18 @@ def claim(
     win every time.
     """
     streams = [
-        {table: destination.create_stream(table, COMMITTED_STREAM) for table in tables}
+        {table: destination.streams.create(table, COMMITTED_STREAM) for table in tables}
         for _ in shards
     ]
     nonce = secrets.token_hex(16)
     for _ in range(_CLAIM_TRIES):
-        seen = destination.read_shards(shards)
+        seen = destination.shards.read(shards)
         _require_stamp(job, seen)
         claimed = [row.claim(nonce, named) for row, named in zip(seen, streams, strict=True)]
-        if destination.swap_shards(job, seen, claimed):
+        if destination.shards.swap(job, seen, claimed):
             return claimed
         # The claim may have taken effect and its answer may be lost: then our nonce is there.
-        if (after := destination.read_shards(shards)) == claimed:
+        if (after := destination.shards.read(shards)) == claimed:
             return after
     raise Superseded(
         f"shards {list(shards)}: {_CLAIM_TRIES} claims met claims of other processes of this job"
@@ -54,7 +53,7 @@ def claim(
 
 
 def finalize_older(
-    destination: WriteStreams, row: ShardRow, begin: Progress, tables: Sequence[str]
+    destination: Destination, row: ShardRow, begin: Progress, tables: Sequence[str]
 ) -> ClaimedShard:
     """(b) Finalizes every older epoch that is still open, and adds up what must be in `tables`.
 
@@ -72,7 +71,7 @@ def finalize_older(
 
 
 def close(
-    destination: ShardLedger,
+    destination: Destination,
     job: Job,
     claimed: Sequence[ClaimedShard],
     closed: Sequence[ShardRow],
@@ -83,10 +82,10 @@ def close(
     another process has claimed one of them meanwhile.
     """
     shards = [shard.number for shard in claimed]
-    if destination.swap_shards(job, [shard.row for shard in claimed], closed):
+    if destination.shards.swap(job, [shard.row for shard in claimed], closed):
         return
     # The answer to a change that took effect may be lost.
-    if destination.read_shards(shards) != list(closed):
+    if destination.shards.read(shards) != list(closed):
         raise Superseded(f"shards {shards} were taken over during their recovery")
 
 
@@ -100,9 +99,9 @@ def _require_stamp(job: Job, rows: Sequence[ShardRow]) -> None:
             )
 
 
-def _finalize(destination: WriteStreams, stream: str) -> int | None:
+def _finalize(destination: Destination, stream: str) -> int | None:
     """Its number of rows; None: the stream has expired, so no process can write to it any more."""
     try:
-        return destination.finalize_stream(stream)
+        return destination.streams.finalize(stream)
     except StreamNotFound:
         return None

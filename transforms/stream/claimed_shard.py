@@ -79,7 +79,7 @@ class ClaimedShard:
         }
         if not surplus:
             return
-        if ledger.read_shards([self.number])[0].nonce != self.row.nonce:
+        if ledger.read([self.number])[0].nonce != self.row.nonce:
             raise Superseded(f"shard {self.number} was taken over during its recovery")
         raise GuaranteeError(
             f"shard {self.number}: more rows than its write streams took (table: found, expected):"

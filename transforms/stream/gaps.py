@@ -13,7 +13,6 @@ good.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -22,10 +21,10 @@ from numpy.typing import NDArray
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
 from transforms.destinations.appends import TableAppends
-from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Offsets, Progress
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.shard_ledger import GAPS_SHARD, Job, Progress
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, GAPS_SCHEMA
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.polling import Polling
 from transforms.stream.recover_single import recover_single
 from transforms.stream.refusals import ProveOrResend
@@ -54,16 +53,6 @@ class GapsHead(msgspec.Struct, array_like=True):
     present: list[Gap]
 
 
-class GapsDestination(StreamingDestination, Protocol):
-    """A destination that can list gaps."""
-
-    def gaps_above(self, offsets: Offsets) -> pa.Table:
-        """Rows of `offset_gaps` whose first offset lies above `offsets`.
-
-        A partition that is not in `offsets` counts from its beginning.
-        """
-
-
 class GapsShard:
     """The shard within one bundle: add, finish.
 
@@ -72,7 +61,7 @@ class GapsShard:
 
     def __init__(
         self,
-        destination: GapsDestination,
+        destination: Destination,
         job: Job,
         shards: int,
         cells: StateCells,
@@ -92,14 +81,14 @@ class GapsShard:
                 GAPS_SHARD,
                 GAPS,
                 progress,
-                lambda begin: destination.gaps_above(begin.offsets),
+                lambda begin: destination.rows.gaps_above(begin.offsets),
                 polling,
             )
             head = GapsHead(b"", taken.progress, taken.stream, _gaps(taken.present))
         self._head = head
-        policy = ProveOrResend(destination.count_present, polling)
+        policy = ProveOrResend(destination.rows.count_present, polling)
         self._appends = TableAppends(
-            destination, GAPS, policy, head.stream, head.progress.next_offsets[GAPS]
+            destination.streams, GAPS, policy, head.stream, head.progress.next_offsets[GAPS]
         )
 
     def add(self, gap: Gap, present: Mapping[int, NDArray[np.int64]]) -> None:

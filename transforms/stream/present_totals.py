@@ -5,15 +5,15 @@ The replay may judge such a record differently; the verdict of the table stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.outcome import RowShape
+from transforms.destinations.contract.visible_rows import VisibleRows
 from transforms.model.elements import ShardBatch
 from transforms.model.fingerprints import batch_fingerprints
 from transforms.model.partitions import by_partition
@@ -22,27 +22,12 @@ from transforms.model.totals import payment_totals, rejected_totals
 from transforms.stream.present_rows import ABSENT
 
 
-class TotalsSource(Protocol):
-    """A destination that can compute control totals from its rows."""
-
-    def present_totals(
-        self,
-        ranges: Sequence[tuple[str, int, int, int]],
-        amount_column: str | None,
-        currency_column: str | None,
-    ) -> pa.RecordBatch:
-        """Rows of control_totals for the rows in the `ranges`.
-
-        Each is (topic, partition, from offset, to offset), the last one exclusive.
-        """
-
-
 @dataclass(frozen=True)
 class PresentTotals:
     """Totals of the present records of one bundle. source: computes those that need the table."""
 
     shape: RowShape
-    source: TotalsSource
+    source: VisibleRows
 
     def of(
         self, batch: ShardBatch, tables: NDArray[np.int8], rejected_tables: NDArray[np.int8]

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from transforms.destinations.contract.present_rows import PresentSource
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job, Progress
 from transforms.model.tables import ROW_TABLES
 from transforms.stream.claim import claim, close, finalize_older
 from transforms.stream.claimed_shard import ClaimedShard
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.polling import Polling
 from transforms.stream.present_rows import PresentRows
 
@@ -56,7 +55,7 @@ class Recovered:
 
 
 def recover(
-    destination: StreamingDestination,
+    destination: Destination,
     job: Job,
     shards: int,
     starts: Sequence[ShardStart],
@@ -77,7 +76,7 @@ def recover(
     for shard in claimed:
         found = present[shard.number]
         left = found.left(shard.begin.offsets)
-        shard.require_no_surplus(destination, left)
+        shard.require_no_surplus(destination.shards, left)
         progress = shard.new_progress(left)
         recovered.append(Recovered(shard.number, progress, shard.streams, found))
         closed.append(shard.row.close(shard.counted, latest=progress))
@@ -94,7 +93,7 @@ def _oldest(starts: Sequence[ShardStart]) -> int | None:
 
 
 def _look_until_complete(
-    destination: PresentSource,
+    destination: Destination,
     shards: int,
     claimed: Sequence[ClaimedShard],
     oldest_event_time_us: int | None,
@@ -106,7 +105,7 @@ def _look_until_complete(
     """
 
     def look(oldest: int | None) -> tuple[dict[int, PresentRows], list[str]]:
-        rows = destination.rows_above(shards, [shard.offsets for shard in claimed], oldest)
+        rows = destination.rows.rows_above(shards, [shard.offsets for shard in claimed], oldest)
         found = _by_shard(rows, claimed)
         missing = [
             text

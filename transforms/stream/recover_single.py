@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job, Progress
 from transforms.stream.claim import claim, close, finalize_older
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.polling import Polling
 
 
@@ -31,7 +31,7 @@ class TakenOver:
 
 
 def recover_single(
-    destination: StreamingDestination,
+    destination: Destination,
     job: Job,
     shard: int,
     table: str,
@@ -52,6 +52,6 @@ def recover_single(
         return rows, claimed.missing({table: rows.num_rows})
 
     present = polling.until_complete(find)
-    claimed.require_no_surplus(destination, {table: present.num_rows})
+    claimed.require_no_surplus(destination.shards, {table: present.num_rows})
     close(destination, job, [claimed], [row.close(claimed.counted)])
     return TakenOver(claimed.new_progress({}), claimed.streams[table], present)

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from transforms.deduplicate.process_memory import ProcessMemory, fresh_token
 from transforms.destinations.appends import TableAppends
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job, Progress
 from transforms.model.buckets import BUCKET_US
 from transforms.model.tables import TIMESTAMP, TOTALS, TOTALS_TABLE_SCHEMA
 from transforms.model.totals import CHECKSUM_MASK
-from transforms.stream.destination import StreamingDestination
 from transforms.stream.polling import Polling
 from transforms.stream.recover_single import recover_single
 from transforms.stream.refusals import ProveOrResend
@@ -77,17 +77,6 @@ class TotalsHead(msgspec.Struct, array_like=True):
     unwritten: list[tuple[Key, Unwritten]]
 
 
-class TotalsDestination(StreamingDestination, Protocol):
-    """A destination that can say which rows of `control_totals` streaming wrote last."""
-
-    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        """Rows of later epochs, and those of this one from the stream offset on.
-
-        By the columns stream_epoch and stream_offset, so without those of bounded runs;
-        TOTALS_TABLE_SCHEMA.
-        """
-
-
 class TotalsShard:
     """The shard within one bundle: add, close, finish.
 
@@ -96,7 +85,7 @@ class TotalsShard:
 
     def __init__(
         self,
-        destination: TotalsDestination,
+        destination: Destination,
         job: Job,
         cells: StateCells,
         memory: ProcessMemory[TotalsHead],
@@ -113,9 +102,9 @@ class TotalsShard:
         if self._head is None or not known:
             self._head = self._recover(destination, job, self._head, polling)
         progress = self._head.progress
-        policy = ProveOrResend(destination.count_present, polling)
+        policy = ProveOrResend(destination.rows.count_present, polling)
         self._appends = TableAppends(
-            destination, TOTALS, policy, self._head.stream, progress.next_offsets[TOTALS]
+            destination.streams, TOTALS, policy, self._head.stream, progress.next_offsets[TOTALS]
         )
 
     def add(self, totals: pa.RecordBatch) -> None:
@@ -149,10 +138,10 @@ class TotalsShard:
         self._memory.keep(TOTALS_SHARD, head.token, head)
 
     def _recover(
-        self, destination: TotalsDestination, job: Job, head: TotalsHead | None, polling: Polling
+        self, destination: Destination, job: Job, head: TotalsHead | None, polling: Polling
     ) -> TotalsHead:
         def look(begin: Progress) -> pa.Table:
-            return destination.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
+            return destination.rows.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
 
         taken = recover_single(
             destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, polling

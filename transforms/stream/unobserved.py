@@ -7,31 +7,18 @@ of `control_totals` that adds nothing, and `check` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Protocol
 
 import pyarrow as pa
 
-from transforms.destinations.contract.checks import CheckQueries
-from transforms.destinations.contract.write_streams import COMMITTED_STREAM, WriteStreams
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.write_streams import COMMITTED_STREAM
 from transforms.model.tables import TOTALS, TOTALS_SCHEMA
 from transforms.model.totals import UNOBSERVED
 
 
-class TotalsTables(WriteStreams, Protocol):
-    """A destination that compares totals with tables."""
-
-    @property
-    def checks(self) -> CheckQueries:
-        """The SQL of the comparison."""
-
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """The result of a query."""
-
-
 def mark_unobserved(
-    destination: TotalsTables, amount_column: str | None, currency_column: str | None
+    destination: Destination, amount_column: str | None, currency_column: str | None
 ) -> list[str]:
     """Marks every window whose totals differ from the tables; returns the newly marked, as text.
 
@@ -50,9 +37,11 @@ def mark_unobserved(
             {"window_start": _moment(window), "outcome": UNOBSERVED, "records": 0, "checksum": 0}
             for window in windows
         ]
-        stream = destination.create_stream(TOTALS, COMMITTED_STREAM)
-        destination.send(stream, 0, pa.RecordBatch.from_pylist(rows, schema=TOTALS_SCHEMA)).wait()
-        destination.finalize_stream(stream)
+        stream = destination.streams.create(TOTALS, COMMITTED_STREAM)
+        destination.streams.send(
+            stream, 0, pa.RecordBatch.from_pylist(rows, schema=TOTALS_SCHEMA)
+        ).wait()
+        destination.streams.finalize(stream)
     return windows
 
 

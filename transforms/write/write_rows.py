@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -11,6 +11,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.destinations.appends import FailBundle, TableAppends
+from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.write_streams import WriteStreams
 from transforms.model.buckets import event_times_us
 from transforms.model.coders import encode_rows
@@ -20,14 +21,6 @@ from transforms.model.partitions import by_partition
 from transforms.model.run_report import PartitionWritten, ShardReport, encode_report
 from transforms.model.tables import REJECTED
 from transforms.model.totals import add_up
-
-
-class PendingDestination(WriteStreams, Protocol):
-    """A destination that is open between `__enter__` and `__exit__`."""
-
-    def __enter__(self) -> PendingDestination: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 class ShardWriter:
@@ -73,9 +66,9 @@ class WriteRows(beam.DoFn):
     streams; those of the failed attempt are never committed.
     """
 
-    def __init__(self, destination: PendingDestination) -> None:
+    def __init__(self, destination: Destination) -> None:
         self._destination = destination
-        self._open: PendingDestination | None = None
+        self._open: Destination | None = None
 
     def start_bundle(self) -> None:
         self._close()
@@ -85,7 +78,7 @@ class WriteRows(beam.DoFn):
     def process(self, outcome: ShardOutcome) -> None:
         assert self._open is not None
         if outcome.shard not in self._shards:
-            self._shards[outcome.shard] = ShardWriter(self._open, outcome.shard)
+            self._shards[outcome.shard] = ShardWriter(self._open.streams, outcome.shard)
         self._shards[outcome.shard].add(outcome)
 
     def finish_bundle(self) -> Iterator[Any]:

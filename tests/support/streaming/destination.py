@@ -59,7 +59,7 @@ class _BigQuery(BigQueryDestination):
 @contextmanager
 def duckdb_destination(folder: Path) -> Iterator[Any]:
     with _DuckDB(str(folder / "stream.duckdb")) as opened:
-        opened.create_tables(SCHEMA)
+        opened.tables.create(SCHEMA)
         yield opened
 
 
@@ -69,7 +69,7 @@ def bigquery_destination(_folder: Path) -> Iterator[Any]:
         patch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
         with ExitStack() as opened:
             destination = opened.enter_context(_BigQuery(settings_of(stand_in), stand_in, opened))
-            destination.create_tables(SCHEMA)
+            destination.tables.create(SCHEMA)
             yield destination
         close_clients()
         assert stand_in.violations == []

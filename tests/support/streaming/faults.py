@@ -71,6 +71,17 @@ class Delayed:
         return self._outcome
 
 
+class Part:
+    """A part of the destination, some of whose calls are steps."""
+
+    def __init__(self, real: Any, **steps: Callable[..., Any]) -> None:
+        self._real = real
+        self.__dict__.update(steps)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 @dataclass
 class UnreliableDestination:
     """The destination as one process sees it. kill: where this process ends. lost_answers: sends
@@ -104,24 +115,41 @@ class UnreliableDestination:
             raise Killed(f"after {step} {number}")
         return result
 
+    @property
+    def streams(self) -> Any:
+        return Part(
+            self.real.streams,
+            create=self.create_stream,
+            send=self.send,
+            finalize=self.finalize_stream,
+        )
+
+    @property
+    def shards(self) -> Any:
+        return Part(self.real.shards, read=self.read_shards, swap=self.swap_shards)
+
+    @property
+    def rows(self) -> Any:
+        return Part(self.real.rows, rows_above=self.rows_above)
+
     def create_stream(self, table: str, kind: str) -> str:
-        stream: str = self._step("create_stream", lambda: self.real.create_stream(table, kind))
+        stream: str = self._step("create_stream", lambda: self.real.streams.create(table, kind))
         return stream
 
     def swap_shards(self, job: Any, seen: Any, rows: Any) -> bool:
-        done: bool = self._step("swap_shards", lambda: self.real.swap_shards(job, seen, rows))
+        done: bool = self._step("swap_shards", lambda: self.real.shards.swap(job, seen, rows))
         return done
 
     def read_shards(self, shards: Any) -> Any:
-        return self._step("read_shards", lambda: self.real.read_shards(shards))
+        return self._step("read_shards", lambda: self.real.shards.read(shards))
 
     def finalize_stream(self, stream: str) -> int:
-        rows: int = self._step("finalize_stream", lambda: self.real.finalize_stream(stream))
+        rows: int = self._step("finalize_stream", lambda: self.real.streams.finalize(stream))
         return rows
 
     def rows_above(self, shards: int, floors: Any, oldest: int | None) -> pa.Table:
         found: pa.Table = self._step(
-            "rows_above", lambda: self.real.rows_above(shards, floors, oldest)
+            "rows_above", lambda: self.real.rows.rows_above(shards, floors, oldest)
         )
         if self.hidden_looks and found.num_rows:
             self.hidden_looks -= 1
@@ -130,7 +158,7 @@ class UnreliableDestination:
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Any:
         def effect() -> int:
-            behind: int = self.real.send(stream, offset, rows).wait()
+            behind: int = self.real.streams.send(stream, offset, rows).wait()
             if number in self.lost_answers:
                 raise OffsetAlreadyExists(stream, "retried after a lost answer")
             return behind

@@ -93,8 +93,8 @@ def compare_totals(destination: Any, log: list[list[Sent]]) -> None:
         destination.query(destination.checks.unobserved_windows).column("window_start").to_pylist()
     )
     ranges = [("payments", partition, 0, len(records)) for partition, records in enumerate(log)]
-    expected = destination.present_totals(ranges, "amount", "currency").to_pylist()
-    stored = destination.totals_since(0, 0).select(TOTALS_SCHEMA.names)
+    expected = destination.rows.present_totals(ranges, "amount", "currency").to_pylist()
+    stored = destination.rows.totals_since(0, 0).select(TOTALS_SCHEMA.names)
     added = add_up(stored.to_batches()).to_pylist() if stored.num_rows else []
     observed = [
         [row for row in rows if f"{row['window_start']:%Y-%m-%d %H:%M:%S}" not in marked]

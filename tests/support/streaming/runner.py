@@ -194,12 +194,12 @@ class Cluster:
         self.shards = shards
         self.processes = processes
         self.network = Network()
-        destination.create_shard_ledger(shards)
+        destination.shards.create(shards)
         self.generation = 0
         self.job = self.begin_job()
 
     def begin_job(self) -> Job:
-        self.job = self.real.begin_job(secrets.token_hex(8), self.generation)
+        self.job = self.real.shards.begin_job(secrets.token_hex(8), self.generation)
         self.generation = self.job.generation
         return self.job
 

@@ -41,7 +41,7 @@ class Recorder:
         self.sent: list[tuple[int, pa.RecordBatch]] = []
         self.waited: list[int] = []
 
-    def create_stream(self, table: str, kind: str = "PENDING") -> str:
+    def create(self, table: str, kind: str = "PENDING") -> str:
         self.created.append(f"{table} {kind}")
         return "s"
 

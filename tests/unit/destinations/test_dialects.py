@@ -102,7 +102,7 @@ def test_both_dialects_know_the_highest_event_time_of_a_run_and_the_reasons_of_i
 ) -> None:
     google_sql.load(path)
     with DuckDBDestination(str(path)) as duckdb:
-        plan_times = [run.plan_time for run in duckdb.read_runs()]
+        plan_times = [run.plan_time for run in duckdb.runs.read()]
         for destination in (duckdb, google_sql):
             highest = destination.query(destination.checks.highest_event_times).to_pylist()
             assert sorted((row["kafka_partition"], row["highest_us"]) for row in highest) == [
@@ -222,7 +222,7 @@ def test_a_cold_start_loads_the_same_ids(
     google_sql.load(path)
     with DuckDBDestination(str(path)) as duckdb:
         assert live(google_sql, watermark, extra_retention_us) == as_set(
-            duckdb.live_ids(watermark, extra_retention_us)
+            duckdb.rows.live_ids(watermark, extra_retention_us)
         )
 
 
@@ -313,18 +313,20 @@ def test_a_repair_finds_the_same_rows_gaps_and_totals(
     query, name = google_sql.query, google_sql.name
     with DuckDBDestination(str(path)) as duckdb:
         expected, found = (
-            duckdb.present_offsets(RANGES),
+            duckdb.rows.present_offsets(RANGES),
             bigquery_present.present_offsets(query, name, RANGES),
         )
         assert as_lists(found) == as_lists(expected)
         assert set(found) == {("payments", 0), ("payments", 1), ("refunds", 0)}
-        assert bigquery_present.present_gaps(query, name, RANGES) == duckdb.present_gaps(RANGES)
+        assert bigquery_present.present_gaps(query, name, RANGES) == duckdb.rows.present_gaps(
+            RANGES
+        )
         for columns in (("amount", "currency"), (None, None)):
             totals = bigquery_present.present_totals(query, name, RANGES, *columns)
-            assert rows_of(totals) == rows_of(duckdb.present_totals(RANGES, *columns))
-        assert bigquery_present.count_rows(query, name) == duckdb.count_rows()
-        assert bigquery_present.count_in_totals(query, name) == duckdb.count_in_totals()
-        assert bigquery_present.is_empty(query, name) == duckdb.is_empty() == bool(delete)
+            assert rows_of(totals) == rows_of(duckdb.rows.present_totals(RANGES, *columns))
+        assert bigquery_present.count_rows(query, name) == duckdb.rows.count_rows()
+        assert bigquery_present.count_in_totals(query, name) == duckdb.rows.count_in_totals()
+        assert google_sql.tables.are_empty() == duckdb.tables.are_empty() == bool(delete)
 
 
 def as_lists(offsets: Any) -> dict[TopicPartition, dict[str, list[int]]]:

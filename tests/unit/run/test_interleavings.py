@@ -419,7 +419,7 @@ def test_a_claim_that_lost_against_another_one_leaves_a_connection_that_works(
     kafka.send("payments", 0, payment("a"))
     run(config(path))
     with DuckDBDestination(str(path)) as winner, DuckDBDestination(str(path)) as other:
-        last = winner.read_runs()[-1]
+        last = winner.runs.read()[-1]
         mine, theirs = (
             msgspec.structs.replace(last, run_id=name, predecessor=last.run_id, status=PREPARED)
             for name in ("mine", "theirs")
@@ -427,6 +427,6 @@ def test_a_claim_that_lost_against_another_one_leaves_a_connection_that_works(
         cursor = winner.session.cursor()
         cursor.begin()
         assert duckdb_ledger.claim(cursor, mine)
-        assert not other.claim_run(theirs)
+        assert not other.runs.claim(theirs)
         cursor.commit()
-        assert [found.run_id for found in other.read_runs()][-1] == "mine"
+        assert [found.run_id for found in other.runs.read()][-1] == "mine"

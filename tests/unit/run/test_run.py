@@ -21,6 +21,7 @@ from tests.support.in_memory_kafka import (
 from tests.support.whole_runs import COPIES, failures, ids
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.model.errors import GuaranteeError
 
 REASONS = "SELECT reason, kafka_offset FROM rejected_records ORDER BY ALL"
@@ -298,7 +299,7 @@ def test_of_two_runs_from_one_predecessor_one_stops_with_nothing_visible(
         # The other run may not remove this one's streams as left behind: this is the worst case,
         # where both reach the claim.
         with monkeypatch.context() as patch:
-            patch.setattr(DuckDBDestination, "discard_streams", lambda *_, **__: 0)
+            patch.setattr(DuckDBStreams, "discard", lambda *_, **__: 0)
             other.extend(run(config(path)))
         return record
 

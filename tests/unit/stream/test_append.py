@@ -36,6 +36,7 @@ class ScriptedStream:
         self.events: list[tuple[Any, ...]] = []
         self.slept: list[float] = []
         self.polling = Polling(tries=3, seconds=2.0, sleep=self.slept.append)
+        self.streams = self.rows = self
 
     def send(self, stream: str, offset: int, batch: pa.RecordBatch) -> Any:
         self.events.append(("send", stream, offset, batch.num_rows))

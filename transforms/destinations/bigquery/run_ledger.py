@@ -89,17 +89,14 @@ def create_statement(table: str) -> str:
     return f"CREATE TABLE {table} (\n    {columns})\nOPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"
 
 
-class BigQueryLedger:
-    """table: full name, quoted."""
+class BigQueryRunLedger:
+    """contract/run_ledger.py. table: full name, quoted."""
 
     def __init__(self, queries: Queries, table: str) -> None:
         self._queries = queries
         self._table = table
 
-    def read_runs(self) -> list[RunRecord]:
-        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
-        broken.
-        """
+    def read(self) -> list[RunRecord]:
         columns = "UNIX_MICROS(plan_time) AS plan_time, TO_JSON_STRING(settings) AS settings"
         found = self._queries.query(
             f"SELECT * EXCEPT (plan_time, settings), {columns} FROM {self._table}"
@@ -107,12 +104,7 @@ class BigQueryLedger:
         return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
 
     def claim(self, record: RunRecord) -> bool:
-        """Follows the predecessor and writes the whole record, by one statement. False: somebody
-        else has followed it already.
-
-        A repair ends the run that it repairs by the same statement. A lost answer is read back by
-        the job's id.
-        """
+        """One MERGE. A lost answer is read back by the job's id."""
         predecessor = record.predecessor or ROOT
         assert record.repairs in (None, predecessor), "a repair follows the run that it repairs"
         changed = self._queries.change(self._claim_sql(), _parameters(record, predecessor), "claim")
@@ -143,9 +135,6 @@ class BigQueryLedger:
         return record.predecessor is not None and record.run_id in found.to_pylist()
 
     def mark(self, run_id: str, status: str) -> None:
-        """PREPARED -> COMMITTED or ABORTED; the same status again is success. Raises GuaranteeError
-        for any other change.
-        """
         sql = f"UPDATE {self._table} SET status = @status WHERE run_id = @run_id AND status = '{PREPARED}'"
         if self._queries.change(sql, {"status": status, "run_id": run_id}, "mark"):
             return

@@ -84,6 +84,11 @@ class BigQuerySettings:
         """
         return self.storage_endpoint is not None and is_loopback(f"//{self.storage_endpoint}")
 
+    @property
+    def url(self) -> str:
+        """As `--destination` says it."""
+        return f"bigquery:{self.project}.{self.dataset}"
+
     def table(self, name: str) -> str:
         """A table's full name for SQL, quoted."""
         return f"`{self.project}.{self.dataset}.{self.prefix}{name}`"

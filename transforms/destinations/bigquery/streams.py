@@ -1,10 +1,9 @@
-"""Write streams of BigQuery: create, append, finalize, commit.
-transforms/destinations/contract/write_streams.py is the contract.
-"""
+"""Write streams of BigQuery, by the Storage Write API."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from functools import partial
 
 import grpc
@@ -25,7 +24,9 @@ from transforms.destinations.bigquery.limits import (
     MAX_STREAMS_PER_COMMIT,
 )
 from transforms.destinations.bigquery.retry import patiently
+from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.contract.write_streams import (
+    PENDING_STREAM,
     StreamAlreadyCommitted,
     StreamNotFinalized,
     StreamNotFound,
@@ -34,20 +35,22 @@ from transforms.model.errors import GuaranteeError
 
 
 class BigQueryStreams:
-    """The streams that one bundle, or the driver, works with. Used by one thread. Names are
-    resource names.
+    """contract/write_streams.py, for one bundle or the driver. Used by one thread. Names of streams
+    are resource names.
     """
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, settings: BigQuerySettings) -> None:
         self._clients = clients
+        self._table_path = settings.table_path
         self._created: set[str] = set()
         self._connections: dict[str, AppendConnection] = {}
         self._channel: grpc.Channel | None = None
         self._in_flight: deque[Append] = deque()
         self._bytes_in_flight = 0
 
-    def create(self, table_path: str, kind: str) -> str:
+    def create(self, table: str, kind: str = PENDING_STREAM) -> str:
         """A lost answer leaves a stream that nobody knows: it holds nothing, and expires."""
+        table_path = self._table_path(table)
         wanted = types.WriteStream(type_=types.WriteStream.Type[kind])
         found = patiently(
             f"a write stream into {table_path}",
@@ -78,7 +81,6 @@ class BigQueryStreams:
         return append
 
     def finalize(self, stream: str) -> int:
-        """Raises StreamNotFound."""
         if stream in self._connections:
             # A bundle that has failed may have left appends in flight: the number of rows tells
             # what became of them.
@@ -97,10 +99,8 @@ class BigQueryStreams:
             raise GuaranteeError(f"write stream {stream} cannot be finalized ({found.text}).")
         return int(found.row_count)
 
-    def commit(self, table_path: str, streams: list[str]) -> None:
-        """Raises StreamNotFound, StreamNotFinalized, StreamAlreadyCommitted; ValueError for streams
-        of another table or kind.
-        """
+    def commit(self, table: str, streams: list[str]) -> None:
+        table_path = self._table_path(table)
         if foreign := [
             stream for stream in streams if not stream.startswith(f"{table_path}/streams/")
         ]:
@@ -144,6 +144,10 @@ class BigQueryStreams:
             f"BigQuery: the commit of {named} to {table_path} failed ({found.text}). The next run"
             " finishes it."
         )
+
+    def discard(self, keep: Collection[str]) -> int:
+        """Nothing to do: BigQuery lists no streams, and drops those that are not committed in time."""
+        return 0
 
     def _first_gone(self, streams: list[str]) -> str | None:
         """A second answer to the same question. Whoever believes that streams have expired writes

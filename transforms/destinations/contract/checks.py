@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, Final, Protocol
-
-import pyarrow as pa
+from typing import Any, Final
 
 from transforms.model.tables import EARLIEST_US, LATEST_US
 
@@ -116,12 +114,3 @@ def ingest_times(plan_times: Sequence[int]) -> dict[str, Any]:
     plan_times: microseconds, not empty.
     """
     return {"times": list(plan_times), "first_time": min(plan_times), "last_time": max(plan_times)}
-
-
-class Queryable(Protocol):
-    """A destination that answers SQL, and has the questions in its own dialect."""
-
-    @property
-    def checks(self) -> CheckQueries: ...
-
-    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table: ...

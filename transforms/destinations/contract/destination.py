@@ -1,38 +1,80 @@
-"""What a destination must be able to do, as a whole."""
+"""The contract of a destination, on one page: its parts, and what belongs to none of them.
+
+Each part is a Protocol with a page of its own in this folder; docs/destinations.md says in which
+order to write them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from transforms.destinations.contract.live_ids import IdSource
+import pyarrow as pa
+
+from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.reports import ReportStore
-from transforms.destinations.contract.run_ledger import RunRecord
-from transforms.destinations.contract.visible_rows import VisibleRows
+from transforms.destinations.contract.run_ledger import RunLedger
+from transforms.destinations.contract.shard_ledger import ShardLedger
+from transforms.destinations.contract.stored_rows import StoredRows
+from transforms.destinations.contract.tables import Tables
 from transforms.destinations.contract.write_streams import WriteStreams
-from transforms.model.schema import PaymentSchema
 
 
-class RunDestination(WriteStreams, IdSource, ReportStore, VisibleRows, Protocol):
-    """What a run needs of a destination; see transforms/destinations."""
+class Destination(Protocol):
+    """Where rows go. Picklable: only what names it travels, and the copy is not open.
 
-    def __enter__(self) -> RunDestination: ...
+    `with destination:` opens it; the parts, `query` and `bytes_read` need it open. Opening nests:
+    the last exit closes it. Several copies may be open in one process.
+    """
+
+    def __enter__(self) -> Destination:
+        """Raises GuaranteeError or UsageError where it cannot be opened, with what to do."""
+
+    def __exit__(self, *error: object) -> None: ...
 
     @property
-    def streams_per_hour(self) -> int | None: ...
+    def name(self) -> str:
+        """As `--destination` says it."""
 
-    def has_tables(self) -> bool: ...
+    @property
+    def streams_per_hour(self) -> int | None:
+        """How many write streams may be created; None: no limit."""
 
-    def create_tables(self, schema: PaymentSchema) -> None: ...
+    @property
+    def max_record_bytes(self) -> int | None:
+        """Bytes that a rejected record's own payload may take; None: any size of a Kafka record."""
 
-    def read_runs(self) -> list[RunRecord]: ...
+    @property
+    def bytes_read(self) -> int | None:
+        """By the queries since it was opened; None where reading is not billed."""
 
-    def claim_run(self, record: RunRecord) -> bool: ...
+    @property
+    def checks(self) -> CheckQueries:
+        """What `check` and the summary of a run ask: texts for `query`."""
 
-    def mark_run(self, run_id: str, status: str) -> None: ...
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """The answer of a SELECT in the destination's own SQL. parameters: values by name."""
 
-    def discard_streams(self, keep: Sequence[str]) -> int: ...
+    @property
+    def tables(self) -> Tables:
+        """Created, compared with the schema, looked at for rows."""
 
-    def discard_reports(self, keep_run_id: str | None) -> None: ...
+    @property
+    def streams(self) -> WriteStreams:
+        """Every row of every table but the ledgers goes through here."""
 
-    def read_reports(self, run_id: str) -> dict[str, list[bytes]]: ...
+    @property
+    def runs(self) -> RunLedger:
+        """Bounded runs: the chain of their records."""
+
+    @property
+    def reports(self) -> ReportStore:
+        """Bounded runs: what the workers report to the driver."""
+
+    @property
+    def shards(self) -> ShardLedger:
+        """Streaming: which process may write to a shard."""
+
+    @property
+    def rows(self) -> StoredRows:
+        """What is in the tables, for a cold start, a repair and a recovery."""

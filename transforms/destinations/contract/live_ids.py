@@ -7,14 +7,13 @@ from typing import Protocol
 import pyarrow as pa
 
 
-class IdSource(Protocol):
-    """A destination that can list the ids with a row in `payment_transactions`."""
-
-    def __enter__(self) -> IdSource: ...
-
-    def __exit__(self, *error: object) -> None: ...
+class LiveIds(Protocol):
+    """The ids with a row in `payment_transactions`."""
 
     def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
-        """Columns `fingerprint` (10 bytes) and `bucket` (int64); times in microseconds. See the
-        destination.
+        """Ids that this watermark has not expired: `fingerprint` (10 bytes) and `bucket` (int64).
+
+        watermark_us: microseconds, None for all ids; extra_retention_us: microseconds. bucket:
+        minute of the latest event time over payments and duplicates, as transforms/model/buckets.py
+        numbers them. A duplicate or a rejected row alone makes no id known.
         """

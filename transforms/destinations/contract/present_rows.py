@@ -43,8 +43,8 @@ class ShardOffsets:
     offsets: Offsets
 
 
-class PresentSource(Protocol):
-    """A destination that can say what of a shard is in its tables."""
+class RowsAbove(Protocol):
+    """What of a shard is in the tables, above the offsets of its state."""
 
     def rows_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
@@ -76,4 +76,14 @@ class PresentSource(Protocol):
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """(topic, partition) -> highest event time (microseconds) of payments and duplicates below
         its end; absent where there are none.
+        """
+
+    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
+        """Rows of `control_totals` with a higher stream_epoch, or this one and at least this
+        stream_offset; TOTALS_TABLE_SCHEMA. Not those of bounded runs.
+        """
+
+    def gaps_above(self, offsets: Offsets) -> pa.Table:
+        """Rows of `offset_gaps` whose first offset lies above; GAPS_SCHEMA. A partition that is not
+        in `offsets` counts from its beginning.
         """

@@ -1,4 +1,4 @@
-"""Reports of the workers to the driver."""
+"""Reports of the workers to the driver of a bounded run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from typing import Protocol
 
 
 class ReportStore(Protocol):
-    """A destination that keeps sets of reports until the driver has read one."""
+    """Keeps sets of reports until the driver has read one."""
 
-    def __enter__(self) -> ReportStore: ...
+    def save(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
+        """Keeps one set, atomically: as a whole, or not at all.
 
-    def __exit__(self, *error: object) -> None: ...
+        Several attempts of one run may be kept; each is complete in itself. The runner may repeat
+        the step, every time under a new attempt.
+        """
 
-    def save_reports(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
-        """Keeps one set. Several attempts of one run may be kept; each is complete in itself."""
+    def read(self, run_id: str) -> dict[str, list[bytes]]:
+        """Attempt -> its complete set, in no particular order; empty where none was saved."""
+
+    def discard(self, keep_run_id: str | None) -> None:
+        """Removes the reports of all runs but this one; None: of all. May do nothing where reports
+        expire by themselves.
+        """

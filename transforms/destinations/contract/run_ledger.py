@@ -1,9 +1,9 @@
-"""One row of the ledger `pipeline_runs`: a run of the pipeline as a transaction."""
+"""The ledger `pipeline_runs`: a chain of records from genesis on, one for each bounded run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -82,6 +82,30 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What later runs are compared with: schema, dedup key, horizon, decoder version."""
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
+
+
+class RunLedger(Protocol):
+    """The chain: every record follows one predecessor, and at most one record follows it."""
+
+    def read(self) -> list[RunRecord]:
+        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
+        broken.
+        """
+
+    def claim(self, record: RunRecord) -> bool:
+        """Follows the record's predecessor and writes the whole record, by one atomic statement.
+        False: another run has followed it already, and nothing was changed.
+
+        Where the record repairs its predecessor, that one becomes ABORTED by the same statement:
+        between the two its rows would belong to no run. A predecessor of None is genesis: one
+        process only can write it. Any number of processes may claim at once.
+        """
+
+    def mark(self, run_id: str, status: str) -> None:
+        """PREPARED -> COMMITTED or ABORTED; the same status again is success.
+
+        Raises GuaranteeError for any other change, and for a run that is not there.
+        """
 
 
 def last_committed(runs: Sequence[RunRecord]) -> RunRecord:

@@ -127,9 +127,9 @@ NOTHING: Final = Progress(0, "", {}, {}, {})
 
 
 class ShardLedger(Protocol):
-    """What a destination offers for streaming besides write streams."""
+    """The rows of all shards, and the three ways in which they change."""
 
-    def create_shard_ledger(self, shards: int) -> None:
+    def create(self, shards: int) -> None:
         """One row per shard 0..shards-1, TOTALS_SHARD and GAPS_SHARD, with epoch 0; nothing if they
         are there.
 
@@ -146,10 +146,10 @@ class ShardLedger(Protocol):
         another generation: another job has begun.
         """
 
-    def read_shards(self, shards: Sequence[int]) -> list[ShardRow]:
+    def read(self, shards: Sequence[int]) -> list[ShardRow]:
         """In the order of `shards`. Raises GuaranteeError when one has no row."""
 
-    def swap_shards(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
+    def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         """Sets all `rows`, if every row in the ledger still has the nonce of `seen` and the stamp
         of `job`; else sets none of them.
 

@@ -1,5 +1,5 @@
-"""What every destination does alike for a repair (pipeline/run/repair.py, VisibleRows): parameters
-in, answers out. SQL is each dialect's own.
+"""What a repair asks of the tables (pipeline/run/repair.py), and what every destination does alike
+for it: parameters in, answers out. SQL is each dialect's own.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def single_number(found: pa.Table) -> int:
 
 
 class VisibleRows(Protocol):
-    """What a destination can tell of the rows that are visible. Ranges are not empty, and at most
-    one for each partition.
+    """What can be told of the rows that are visible. Ranges are not empty, and at most one for each
+    partition.
 
     All at once: the tables are not sorted by coordinates, so each question reads their coordinates
     as a whole.
@@ -109,6 +109,3 @@ class VisibleRows(Protocol):
 
     def count_in_totals(self) -> int:
         """Sum of `records` in `control_totals`."""
-
-    def is_empty(self) -> bool:
-        """No row in any of the three tables of records."""

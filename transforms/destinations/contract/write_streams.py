@@ -10,6 +10,7 @@ https://cloud.google.com/bigquery/docs/write-api and
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -84,7 +85,7 @@ class Acknowledged:
 class WriteStreams(Protocol):
     """Write streams of one destination. Calls may come from several threads, one thread per stream."""
 
-    def create_stream(self, table: str, kind: str = PENDING_STREAM) -> str:
+    def create(self, table: str, kind: str = PENDING_STREAM) -> str:
         """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM. Its name is unique
         for ever.
         """
@@ -99,15 +100,20 @@ class WriteStreams(Protocol):
         append.
         """
 
-    def finalize_stream(self, stream: str) -> int:
+    def finalize(self, stream: str) -> int:
         """Closes the stream for appends and returns its number of rows. Idempotent. Raises
         StreamNotFound.
         """
 
-    def commit_streams(self, table: str, streams: list[str]) -> None:
+    def commit(self, table: str, streams: list[str]) -> None:
         """Makes all rows of all PENDING `streams` visible in `table` at once, or none.
 
-        Raises StreamNotFound, StreamNotFinalized, or StreamAlreadyCommitted; then nothing was
-        committed by this call. Groups are fixed in the run record, so StreamAlreadyCommitted on one
+        Raises StreamNotFound, StreamNotFinalized, StreamAlreadyCommitted, or ValueError for streams
+        of another table or kind; then nothing was committed by this call. Groups are fixed in the run record, so StreamAlreadyCommitted on one
         stream means that the whole group is.
+        """
+
+    def discard(self, keep: Collection[str]) -> int:
+        """Removes PENDING streams that are not committed and not in `keep`, with their rows; how
+        many. May do nothing where such streams expire by themselves.
         """

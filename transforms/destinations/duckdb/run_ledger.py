@@ -1,4 +1,6 @@
-"""`pipeline_runs` in DuckDB: a chain of run records from genesis on."""
+"""`pipeline_runs` in DuckDB: every change is one transaction, and its function below is what happens
+within it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import duckdb
 import msgspec
 
 from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, in_order
+from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
@@ -19,23 +22,32 @@ _COLUMNS: Final = (
 )
 
 
-def read_runs(cursor: duckdb.DuckDBPyConnection) -> list[RunRecord]:
-    """In the order of the chain. Raises GuaranteeError when a record is missing or stands outside
-    of it.
-    """
-    result = cursor.execute(f"SELECT {_COLUMNS} FROM {RUNS}")
-    names = [column[0] for column in result.description or []]
-    rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-    return [_record(row) for row in in_order(rows)]
+class DuckDBRunLedger:
+    """contract/run_ledger.py."""
+
+    def __init__(self, session: DuckDBSession) -> None:
+        self._session = session
+
+    def read(self) -> list[RunRecord]:
+        result = self._session.cursor().execute(f"SELECT {_COLUMNS} FROM {RUNS}")
+        names = [column[0] for column in result.description or []]
+        rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        return [_record(row) for row in in_order(rows)]
+
+    def claim(self, record: RunRecord) -> bool:
+        try:
+            return self._session.atomically(lambda cursor: claim(cursor, record))
+        except (duckdb.TransactionException, duckdb.ConstraintException):
+            # Two claims met: DuckDB lets one through and refuses the other when it writes or
+            # commits.
+            return False
+
+    def mark(self, run_id: str, status: str) -> None:
+        self._session.atomically(lambda cursor: mark(cursor, run_id, status))
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
-    """Within the caller's transaction: compare-and-set of the predecessor's successor, and the
-    insert.
-
-    A repair ends the run that it repairs in the same transaction: between the two its rows would
-    belong to nobody.
-    """
+    """Compare-and-set of the predecessor's successor, and the insert."""
     if record.predecessor is None:
         if cursor.execute(f"SELECT 1 FROM {RUNS} LIMIT 1").fetchone():
             return False
@@ -69,7 +81,7 @@ INSERT INTO {RUNS} BY NAME SELECT $run_id AS run_id, $predecessor AS predecessor
 
 
 def mark(cursor: duckdb.DuckDBPyConnection, run_id: str, status: str) -> None:
-    """Raises GuaranteeError unless the run is PREPARED or has this status already."""
+    """Only a PREPARED run changes."""
     found = cursor.execute(f"SELECT status FROM {RUNS} WHERE run_id = ?", [run_id]).fetchone()
     if found == (status,):
         return

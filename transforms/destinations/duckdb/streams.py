@@ -1,5 +1,5 @@
-"""Write streams as tables of DuckDB. Each function is one step of the contract, within the caller's
-transaction.
+"""Write streams as tables of DuckDB: every call is one transaction, and its function below is what
+happens within it.
 
 Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written
 by one transaction; commit moves them table by table. Rows of a COMMITTED stream go into their table
@@ -18,6 +18,7 @@ import pyarrow as pa
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
     PENDING_STREAM,
+    Acknowledged,
     DifferentRows,
     OffsetAlreadyExists,
     OffsetOutOfRange,
@@ -26,6 +27,7 @@ from transforms.destinations.contract.write_streams import (
     StreamNotFinalized,
     StreamNotFound,
 )
+from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.tables import APPENDS, STREAMS
 from transforms.model.tables import TIMESTAMP
 
@@ -34,21 +36,44 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 
 
-def create(cursor: duckdb.DuckDBPyConnection, table: str, kind: str) -> str:
-    stream = f"{table}/{secrets.token_hex(12)}"
-    cursor.execute(f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}', ?)", [stream, table, kind])
-    return stream
+class DuckDBStreams:
+    """contract/write_streams.py. Streams are rows here: as many as are asked for."""
+
+    def __init__(self, session: DuckDBSession) -> None:
+        self._session = session
+
+    def create(self, table: str, kind: str = PENDING_STREAM) -> str:
+        stream = f"{table}/{secrets.token_hex(12)}"
+        self._session.cursor().execute(
+            f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}', ?)", [stream, table, kind]
+        )
+        return stream
+
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
+        encoded = EncodedRows(rows)
+        return Acknowledged(
+            self._session.atomically(lambda cursor: append(cursor, stream, offset, encoded))
+        )
+
+    def finalize(self, stream: str) -> int:
+        return self._session.atomically(lambda cursor: finalize(cursor, stream))
+
+    def commit(self, table: str, streams: list[str]) -> None:
+        self._session.atomically(lambda cursor: commit(cursor, table, streams))
+
+    def discard(self, keep: Collection[str]) -> int:
+        return self._session.atomically(lambda cursor: discard(cursor, keep))
 
 
 def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
-    """Removes PENDING streams that are not committed and not in `keep`, with their rows; how many."""
+    """How many streams it removed."""
     found = cursor.execute(
         f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'"
     ).fetchall()
-    gone = [stream for (stream,) in found if stream not in keep]
+    left = [stream for (stream,) in found if stream not in keep]
     for table in (APPENDS, STREAMS):
-        cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [gone])
-    return len(gone)
+        cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [left])
+    return len(left)
 
 
 class EncodedRows:
@@ -68,6 +93,7 @@ class EncodedRows:
 def append(
     cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows
 ) -> int:
+    """The offset behind the rows."""
     table, next_offset, state, kind = _stream(cursor, stream)
     if offset < next_offset:
         known = cursor.execute(
@@ -96,6 +122,7 @@ def append(
 
 
 def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
+    """The number of rows, which is where the stream ends."""
     _, next_offset, state, _ = _stream(cursor, stream)
     if state == _OPEN:
         cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
@@ -103,6 +130,7 @@ def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
 
 
 def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
+    """All of them are looked at before the first row moves."""
     for stream in streams:
         its_table, _, state, kind = _stream(cursor, stream)
         if (its_table, kind) != (table, PENDING_STREAM):

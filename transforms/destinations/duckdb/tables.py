@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import duckdb
 import pyarrow as pa
 
+from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.views import _VIEWS
 from transforms.model.errors import GuaranteeError
+from transforms.model.schema import PaymentSchema
 from transforms.model.tables import (
     DUPLICATES,
     GAPS,
@@ -17,6 +19,7 @@ from transforms.model.tables import (
     PAYMENTS,
     REJECTED,
     REJECTED_SCHEMA,
+    ROW_TABLES,
     RUNS,
     TIMESTAMP,
     TOTALS,
@@ -76,40 +79,54 @@ _TYPES: Final = {
 }
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
-    """Creates what is missing and adds new nullable columns, in one transaction. Raises
-    GuaranteeError for any other difference.
-    """
-    schemas = _schemas(payment_fields)
-    connection.begin()
-    try:
-        existing = _existing_columns(connection)
-        for table, schema in schemas.items():
-            if table not in existing:
-                connection.execute(f"CREATE TABLE {table} ({', '.join(map(_column, schema))})")
-                continue
-            for field in additions(table, schema, existing[table]):
-                connection.execute(
-                    f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}'
-                )
-        for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
-            connection.execute(statement)
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
+class DuckDBTables:
+    """contract/tables.py."""
+
+    def __init__(self, session: DuckDBSession) -> None:
+        self._session = session
+
+    def create(self, schema: PaymentSchema) -> None:
+        self._session.atomically(lambda cursor: _create(cursor, _schemas(schema)))
+
+    def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
+        existing = self._existing()
+        for table, columns in _schemas(schema).items():
+            if table in existing:
+                additions(table, columns, existing[table])
+        yield (
+            "tables",
+            "all fit the schema"
+            if RUNS in existing
+            else "not there yet: the first run creates them",
+        )
+
+    def exist(self) -> bool:
+        return RUNS in self._existing()
+
+    def are_empty(self) -> bool:
+        return not any(
+            self._session.cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+            for table in ROW_TABLES
+        )
+
+    def _existing(self) -> dict[str, dict[str, str]]:
+        return _existing_columns(self._session.cursor())
 
 
-def check_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa.Field]) -> None:
-    """Raises GuaranteeError where create_tables would. Changes nothing."""
-    existing = _existing_columns(connection)
-    for table, schema in _schemas(payment_fields).items():
-        if table in existing:
-            additions(table, schema, existing[table])
+def _create(cursor: duckdb.DuckDBPyConnection, schemas: dict[str, pa.Schema]) -> None:
+    existing = _existing_columns(cursor)
+    for table, schema in schemas.items():
+        if table not in existing:
+            cursor.execute(f"CREATE TABLE {table} ({', '.join(map(_column, schema))})")
+            continue
+        for field in additions(table, schema, existing[table]):
+            cursor.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}')
+    for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
+        cursor.execute(statement)
 
 
-def _schemas(payment_fields: list[pa.Field]) -> dict[str, pa.Schema]:
-    payments = payment_columns(payment_fields)
+def _schemas(schema: PaymentSchema) -> dict[str, pa.Schema]:
+    payments = payment_columns(schema.arrow_fields())
     return {
         PAYMENTS: payments,
         DUPLICATES: payments,
@@ -119,17 +136,13 @@ def _schemas(payment_fields: list[pa.Field]) -> dict[str, pa.Schema]:
     }
 
 
-def has_tables(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a run has ever been here."""
-    return RUNS in _existing_columns(connection)
-
-
 def _column(field: pa.Field) -> str:
     return f'"{field.name}" {sql_type(field.type)}' + ("" if field.nullable else " NOT NULL")
 
 
-def _existing_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    rows: Sequence[tuple[str, str, str]] = connection.execute(
+def _existing_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Table -> column -> type."""
+    rows: Sequence[tuple[str, str, str]] = cursor.execute(
         "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal AND"
         " schema_name = 'main' ORDER BY column_index"
     ).fetchall()

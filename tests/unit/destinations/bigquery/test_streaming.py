@@ -24,15 +24,15 @@ class TestBigQueryPresentRows(PresentRowsContract):
 def test_of_several_processes_that_claim_the_same_shards_at_once_exactly_one_succeeds(
     destination: BigQueryDestination,
 ) -> None:
-    destination.create_shard_ledger(2)
-    job = destination.begin_job("job", 0)
-    seen = destination.read_shards([0, 1])
+    destination.shards.create(2)
+    job = destination.shards.begin_job("job", 0)
+    seen = destination.shards.read([0, 1])
     ready, won = threading.Barrier(6), []
 
     def claim(number: int) -> None:
         with BigQueryDestination(destination.settings) as mine:
             ready.wait()
-            if mine.swap_shards(job, seen, [claimed(row, str(number)) for row in seen]):
+            if mine.shards.swap(job, seen, [claimed(row, str(number)) for row in seen]):
                 won.append(str(number))
 
     threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
@@ -40,7 +40,7 @@ def test_of_several_processes_that_claim_the_same_shards_at_once_exactly_one_suc
         thread.start()
     for thread in threads:
         thread.join()
-    assert [row.nonce for row in destination.read_shards([0, 1])] == won * 2
+    assert [row.nonce for row in destination.shards.read([0, 1])] == won * 2
 
 
 def test_of_two_creators_one_meets_the_other_ones_table(
@@ -49,10 +49,10 @@ def test_of_two_creators_one_meets_the_other_ones_table(
     def first(_call: object) -> None:
         stand_in.faults.clear()
         with BigQueryDestination(destination.settings) as other:
-            other.create_shard_ledger(2)
+            other.shards.create(2)
 
     stand_in.faults.hook("jobs.run", first, when=lambda call: "CREATE TABLE" in str(call.request))
-    destination.create_shard_ledger(2)
+    destination.shards.create(2)
     assert stand_in.sql(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard") == [
         (-2,),
         (-1,),
@@ -68,10 +68,10 @@ def test_a_ledger_that_is_missing_is_named_where_no_table_may_be_created(
         BigQueryDestination(settings_of(stand_in, create_tables="never")) as careful,
         pytest.raises(GuaranteeError, match=r"missing: shard_ledger, and --create_tables=never"),
     ):
-        careful.create_shard_ledger(2)
-    destination.create_shard_ledger(2)
+        careful.shards.create(2)
+    destination.shards.create(2)
     with BigQueryDestination(settings_of(stand_in, create_tables="never")) as careful:
-        careful.create_shard_ledger(2)
+        careful.shards.create(2)
 
 
 CONFLICT = (
@@ -87,39 +87,39 @@ QUEUE_IS_FULL = (
 def test_a_change_that_meets_others_is_tried_again_under_another_job_id(
     stand_in: BigQueryStandIn, destination: BigQueryDestination, message: str
 ) -> None:
-    destination.create_shard_ledger(2)
+    destination.shards.create(2)
     rules = [stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3)]
-    job = destination.begin_job("job", 0)
-    seen = destination.read_shards([0, 1])
+    job = destination.shards.begin_job("job", 0)
+    seen = destination.shards.read([0, 1])
     rules.append(
         stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3)
     )
-    assert destination.swap_shards(job, seen, [claimed(row, "mine") for row in seen])
+    assert destination.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
     assert [rule.hits for rule in rules] == [3, 3]
 
 
 def test_a_change_that_always_meets_others_has_no_effect_and_is_no_success(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
-    destination.create_shard_ledger(2)
-    job = destination.begin_job("job", 0)
-    seen = destination.read_shards([0])
+    destination.shards.create(2)
+    job = destination.shards.begin_job("job", 0)
+    seen = destination.shards.read([0])
     stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=CONFLICT, times=99)
-    assert not destination.swap_shards(job, seen, [claimed(seen[0], "mine")])
+    assert not destination.shards.swap(job, seen, [claimed(seen[0], "mine")])
     stand_in.faults.clear()
-    assert destination.read_shards([0]) == seen
+    assert destination.shards.read([0]) == seen
 
 
 @pytest.mark.parametrize("call", ["jobs.insert", "jobs.getQueryResults"])
 def test_a_change_whose_answer_was_lost_is_read_back_by_its_job_id_and_not_done_again(
     stand_in: BigQueryStandIn, destination: BigQueryDestination, call: str
 ) -> None:
-    destination.create_shard_ledger(2)
+    destination.shards.create(2)
     rules = [stand_in.faults.lose_answer(call)]
-    job = destination.begin_job("job", 0)
-    seen = destination.read_shards([0, 1])
+    job = destination.shards.begin_job("job", 0)
+    seen = destination.shards.read([0, 1])
     rules.append(stand_in.faults.lose_answer(call))
-    assert destination.swap_shards(job, seen, [claimed(row, "mine") for row in seen])
+    assert destination.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
     assert [rule.hits for rule in rules] == [1, 1]
 
 
@@ -131,9 +131,9 @@ def test_a_recovery_and_a_proof_name_the_partition_column_of_the_payment_tables(
     """
     asked: list[str] = []
     stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
-    destination.rows_above(4, [ShardOffsets(0, {})], 0)
+    destination.rows.rows_above(4, [ShardOffsets(0, {})], 0)
     rows = PresentRowsContract().one_block(destination)
-    destination.count_present(PAYMENTS, rows[PAYMENTS])
+    destination.rows.count_present(PAYMENTS, rows[PAYMENTS])
     assert asked[0].count("event_time >= TIMESTAMP_MICROS(@oldest)") == 2
     assert (
         "r.event_time >= TIMESTAMP_MICROS(@earliest) AND r.event_time <= TIMESTAMP_MICROS(@latest)"

@@ -27,7 +27,7 @@ SHARDS = 4
 
 
 def append(destination: Any, table: str, rows: pa.RecordBatch) -> None:
-    destination.send(destination.create_stream(table, COMMITTED_STREAM), 0, rows).wait()
+    destination.streams.send(destination.streams.create(table, COMMITTED_STREAM), 0, rows).wait()
 
 
 def fill(destination: Any) -> dict[int, Any]:
@@ -64,7 +64,7 @@ class PresentRowsContract:
         self, destination: Any
     ) -> None:
         parts = fill(destination)
-        found = destination.rows_above(
+        found = destination.rows.rows_above(
             SHARDS, [ShardOffsets(shard, {}) for shard in range(SHARDS)], None
         )
         said = {
@@ -79,7 +79,7 @@ class PresentRowsContract:
                 ):
                     expected[offset] = (shard, fingerprint.tobytes(), table)
         assert said == expected
-        counts = destination.count_above(SHARDS, [ShardOffsets(0, {})])
+        counts = destination.rows.count_above(SHARDS, [ShardOffsets(0, {})])
         assert counts == {
             (0, PAYMENTS): parts[0].payments.num_rows,
             (0, REJECTED): parts[0].rejected.num_rows,
@@ -94,7 +94,7 @@ class PresentRowsContract:
             ShardOffsets(1, {}),
             ShardOffsets(2, {"payments": {0: 100}}),
         ]
-        found = destination.rows_above(SHARDS, shard_offsets, None).to_pylist()
+        found = destination.rows.rows_above(SHARDS, shard_offsets, None).to_pylist()
         both = {
             shard: [
                 *parts[shard].payments.column("kafka_offset").to_pylist(),
@@ -107,7 +107,7 @@ class PresentRowsContract:
         ]
         assert sorted(row["kafka_offset"] for row in found if row["shard"] == 1) == sorted(both[1])
         assert {row["shard"] for row in found} == {0, 1}
-        bounded = destination.rows_above(SHARDS, shard_offsets, 35).to_pylist()
+        bounded = destination.rows.rows_above(SHARDS, shard_offsets, 35).to_pylist()
         assert all(row["event_time_us"] is None or row["event_time_us"] >= 35 for row in bounded)
 
     def test_the_first_missing_offset_lies_behind_rows_and_gaps_and_never_before_its_begin(
@@ -117,24 +117,26 @@ class PresentRowsContract:
         for batch in (gap(0, 60, 64), gap(0, 66, 70), gap(1, 0, 9)):
             append(destination, GAPS, batch)
         begins = {("payments", 0): 0, ("payments", 1): 5, ("payments", 2): 7, ("other", 0): 0}
-        assert destination.first_missing(begins) == {
+        assert destination.rows.first_missing(begins) == {
             ("payments", 0): 65,
             ("payments", 1): 10,
             ("payments", 2): 7,
             ("other", 0): 0,
         }
-        assert destination.first_missing({("payments", 0): 68}) == {("payments", 0): 71}
-        assert destination.highest_event_times({("payments", 0): 12, ("payments", 1): 9}) == {
+        assert destination.rows.first_missing({("payments", 0): 68}) == {("payments", 0): 71}
+        assert destination.rows.highest_event_times({("payments", 0): 12, ("payments", 1): 9}) == {
             ("payments", 0): 11
         }
 
     def test_only_rows_that_are_there_are_counted_as_present(self, destination: Any) -> None:
         rows = self.one_block(destination)
-        assert destination.count_present(PAYMENTS, rows[PAYMENTS]) == rows[PAYMENTS].num_rows - 2
-        assert destination.count_present(REJECTED, rows[PAYMENTS]) == 0
+        assert (
+            destination.rows.count_present(PAYMENTS, rows[PAYMENTS]) == rows[PAYMENTS].num_rows - 2
+        )
+        assert destination.rows.count_present(REJECTED, rows[PAYMENTS]) == 0
         append(destination, GAPS, gap(0, 60, 64))
         assert [
-            destination.count_present(GAPS, gap(*offsets))
+            destination.rows.count_present(GAPS, gap(*offsets))
             for offsets in ((0, 60, 64), (0, 61, 64), (1, 60, 64))
         ] == [1, 0, 0]
 
@@ -166,19 +168,19 @@ class PresentRowsContract:
 
         for batch in (totals(None, None), totals(1, 0, 1), totals(2, 0)):
             append(destination, TOTALS, batch)
-        found = destination.totals_since(1, 1)
+        found = destination.rows.totals_since(1, 1)
         assert found.schema == TOTALS_TABLE_SCHEMA
         assert sorted((row["stream_epoch"], row["stream_offset"]) for row in found.to_pylist()) == [
             (1, 1),
             (2, 0),
         ]
-        assert destination.totals_since(0, 0).num_rows == 3
+        assert destination.rows.totals_since(0, 0).num_rows == 3
 
     def test_gaps_are_asked_for_above_the_offsets_of_each_partition(self, destination: Any) -> None:
         for batch in (gap(0, 3, 4), gap(0, 7, 9), gap(1, 0, 0)):
             append(destination, GAPS, batch)
-        found = destination.gaps_above({"payments": {0: 4}}).to_pylist()
+        found = destination.rows.gaps_above({"payments": {0: 4}}).to_pylist()
         assert sorted(
             (row["kafka_partition"], row["first_offset"], row["last_offset"]) for row in found
         ) == [(0, 7, 9), (1, 0, 0)]
-        assert destination.gaps_above({}).num_rows == 3
+        assert destination.rows.gaps_above({}).num_rows == 3

@@ -58,28 +58,28 @@ class LedgerContract:
 
     def test_a_record_comes_back_as_it_was_written(self, destination: Any) -> None:
         genesis, first = record(GENESIS, None, COMMITTED), record("run-1", GENESIS)
-        assert destination.claim_run(genesis)
-        assert destination.claim_run(first)
-        assert destination.read_runs() == [genesis, first]
+        assert destination.runs.claim(genesis)
+        assert destination.runs.claim(first)
+        assert destination.runs.read() == [genesis, first]
 
     def test_of_two_runs_from_one_predecessor_exactly_one_succeeds(self, destination: Any) -> None:
-        assert destination.claim_run(record(GENESIS, None, COMMITTED))
-        assert not destination.claim_run(record(GENESIS, None, COMMITTED))
-        assert destination.claim_run(record("run-1", GENESIS))
-        assert not destination.claim_run(record("run-2", GENESIS))
-        assert [run.run_id for run in destination.read_runs()] == [GENESIS, "run-1"]
+        assert destination.runs.claim(record(GENESIS, None, COMMITTED))
+        assert not destination.runs.claim(record(GENESIS, None, COMMITTED))
+        assert destination.runs.claim(record("run-1", GENESIS))
+        assert not destination.runs.claim(record("run-2", GENESIS))
+        assert [run.run_id for run in destination.runs.read()] == [GENESIS, "run-1"]
 
     @pytest.mark.parametrize("predecessor", [None, GENESIS])
     def test_of_many_threads_that_claim_at_once_exactly_one_succeeds(
         self, destination: Any, predecessor: str | None
     ) -> None:
         if predecessor:
-            assert destination.claim_run(record(GENESIS, None, COMMITTED))
+            assert destination.runs.claim(record(GENESIS, None, COMMITTED))
         ready, won = threading.Barrier(8), []
 
         def claim(number: int) -> None:
             ready.wait()
-            if destination.claim_run(
+            if destination.runs.claim(
                 record(f"run-{number}" if predecessor else GENESIS, predecessor)
             ):
                 won.append(number)
@@ -90,32 +90,32 @@ class LedgerContract:
         for thread in threads:
             thread.join()
         assert len(won) == 1
-        assert len(destination.read_runs()) == (2 if predecessor else 1)
+        assert len(destination.runs.read()) == (2 if predecessor else 1)
 
     def test_a_run_becomes_committed_or_aborted_once(self, destination: Any) -> None:
-        destination.claim_run(record(GENESIS, None, COMMITTED))
-        destination.claim_run(record("run-1", GENESIS))
-        destination.mark_run("run-1", COMMITTED)
-        destination.mark_run("run-1", COMMITTED)
+        destination.runs.claim(record(GENESIS, None, COMMITTED))
+        destination.runs.claim(record("run-1", GENESIS))
+        destination.runs.mark("run-1", COMMITTED)
+        destination.runs.mark("run-1", COMMITTED)
         with pytest.raises(GuaranteeError, match="COMMITTED, so it cannot become ABORTED"):
-            destination.mark_run("run-1", ABORTED)
+            destination.runs.mark("run-1", ABORTED)
         with pytest.raises(GuaranteeError, match="not there"):
-            destination.mark_run("run-9", COMMITTED)
+            destination.runs.mark("run-9", COMMITTED)
 
     def test_a_broken_chain_is_told(self, destination: Any) -> None:
         for run_id, predecessor in ((GENESIS, None), ("run-1", GENESIS), ("run-2", "run-1")):
-            destination.claim_run(record(run_id, predecessor))
+            destination.runs.claim(record(run_id, predecessor))
         self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = 'run-1'")
         with pytest.raises(GuaranteeError, match="chain breaks behind genesis"):
-            destination.read_runs()
+            destination.runs.read()
 
     def test_a_repair_ends_what_it_repairs_by_the_same_statement(self, destination: Any) -> None:
-        destination.claim_run(record(GENESIS, None, COMMITTED))
-        destination.claim_run(record("run-1", GENESIS))
-        assert destination.claim_run(
+        destination.runs.claim(record(GENESIS, None, COMMITTED))
+        destination.runs.claim(record("run-1", GENESIS))
+        assert destination.runs.claim(
             msgspec.structs.replace(record("run-2", "run-1"), repairs="run-1")
         )
-        assert [(run.run_id, run.status) for run in destination.read_runs()][1:] == [
+        assert [(run.run_id, run.status) for run in destination.runs.read()][1:] == [
             ("run-1", ABORTED),
             ("run-2", PREPARED),
         ]
@@ -134,15 +134,15 @@ class LedgerContract:
         big = msgspec.structs.replace(
             genesis, partitions=parts, tables=[table], settings={"text": "'quoted' \"twice\" \\ ü"}
         )
-        assert destination.claim_run(big)
-        assert destination.read_runs() == [big]
+        assert destination.runs.claim(big)
+        assert destination.runs.read() == [big]
 
     def test_reports_are_kept_per_attempt(self, destination: Any) -> None:
-        destination.save_reports("run-1", "b", [b"1", b"2"])
-        destination.save_reports("run-1", "a", [b"3"])
-        found = destination.read_reports("run-1")
+        destination.reports.save("run-1", "b", [b"1", b"2"])
+        destination.reports.save("run-1", "a", [b"3"])
+        found = destination.reports.read("run-1")
         assert {attempt: sorted(reports) for attempt, reports in found.items()} == {
             "a": [b"3"],
             "b": [b"1", b"2"],
         }
-        assert destination.read_reports("run-2") == {}
+        assert destination.reports.read("run-2") == {}

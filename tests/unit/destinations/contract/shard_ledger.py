@@ -30,86 +30,88 @@ def claimed(row: ShardRow, nonce: str) -> ShardRow:
 class ShardLedgerContract:
     @pytest.fixture
     def ledger(self, destination: Any) -> Any:
-        destination.create_shard_ledger(4)
+        destination.shards.create(4)
         return destination
 
     def test_every_shard_has_its_row_from_the_beginning(self, ledger: Any) -> None:
-        ledger.create_shard_ledger(4)
-        assert ledger.read_shards(EVERYTHING) == [
+        ledger.shards.create(4)
+        assert ledger.shards.read(EVERYTHING) == [
             ShardRow(shard, "", 0, "", [], NOTHING, NOTHING) for shard in EVERYTHING
         ]
         with pytest.raises(GuaranteeError, match="no row for shard"):
-            ledger.read_shards([4])
+            ledger.shards.read([4])
 
     def test_another_number_of_shards_is_refused(self, ledger: Any) -> None:
         with pytest.raises(GuaranteeError, match="use --shards=4"):
-            ledger.create_shard_ledger(5)
+            ledger.shards.create(5)
 
     def test_a_claim_registers_the_streams_of_the_next_epoch_of_all_its_shards_at_once(
         self, ledger: Any
     ) -> None:
-        job = ledger.begin_job("job", 0)
-        seen = ledger.read_shards([2, TOTALS_SHARD])
-        assert ledger.swap_shards(job, seen, [claimed(row, "n1") for row in seen])
-        after = ledger.read_shards([TOTALS_SHARD, 2, 0])
+        job = ledger.shards.begin_job("job", 0)
+        seen = ledger.shards.read([2, TOTALS_SHARD])
+        assert ledger.shards.swap(job, seen, [claimed(row, "n1") for row in seen])
+        after = ledger.shards.read([TOTALS_SHARD, 2, 0])
         assert [row.nonce for row in after] == ["n1", "n1", ""]
         assert after[0].epochs == [Epoch(1, "n1", {"payment_transactions": "stream of n1"}, {})]
 
     def test_a_claim_of_several_shards_is_one_change_or_none(self, ledger: Any) -> None:
-        job = ledger.begin_job("job", 0)
-        seen = ledger.read_shards([0, 1])
-        assert ledger.swap_shards(job, seen[:1], [claimed(seen[0], "other")])
-        assert not ledger.swap_shards(job, seen, [claimed(row, "mine") for row in seen])
-        assert [row.nonce for row in ledger.read_shards([0, 1])] == ["other", ""]
+        job = ledger.shards.begin_job("job", 0)
+        seen = ledger.shards.read([0, 1])
+        assert ledger.shards.swap(job, seen[:1], [claimed(seen[0], "other")])
+        assert not ledger.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
+        assert [row.nonce for row in ledger.shards.read([0, 1])] == ["other", ""]
 
     def test_the_same_claim_again_changes_nothing_and_the_nonce_tells_whose_it_was(
         self, ledger: Any
     ) -> None:
-        job = ledger.begin_job("job", 0)
-        seen = ledger.read_shards([0])
+        job = ledger.shards.begin_job("job", 0)
+        seen = ledger.shards.read([0])
         rows = [claimed(seen[0], "mine")]
-        assert ledger.swap_shards(job, seen, rows)
-        assert not ledger.swap_shards(job, seen, rows)
-        assert ledger.read_shards([0]) == rows
+        assert ledger.shards.swap(job, seen, rows)
+        assert not ledger.shards.swap(job, seen, rows)
+        assert ledger.shards.read([0]) == rows
 
     def test_closed_epochs_keep_their_counts_and_lose_their_streams(self, ledger: Any) -> None:
-        job = ledger.begin_job("job", 0)
+        job = ledger.shards.begin_job("job", 0)
         for nonce in ("n1", "n2"):
-            seen = ledger.read_shards([0])
-            assert ledger.swap_shards(job, seen, [claimed(seen[0], nonce)])
-        (row,) = ledger.read_shards([0])
+            seen = ledger.shards.read([0])
+            assert ledger.shards.swap(job, seen, [claimed(seen[0], nonce)])
+        (row,) = ledger.shards.read([0])
         assert [epoch.number for epoch in row.older_open_epochs()] == [1]
         base = Progress(2, "n2", {"payments": {0: 1 << 40}}, {}, {"payment_transactions": 3})
         closed = row.close({1: {"payment_transactions": None}}, base=base)
-        assert ledger.swap_shards(job, [row], [closed])
-        (found,) = ledger.read_shards([0])
+        assert ledger.shards.swap(job, [row], [closed])
+        (found,) = ledger.shards.read([0])
         assert found == closed
         assert (found.older_open_epochs(), found.base, found.latest) == ([], base, NOTHING)
         assert found.epochs[0] == Epoch(1, "n1", {}, {"payment_transactions": None})
 
     def test_a_superseded_job_is_refused_for_good(self, ledger: Any) -> None:
-        old = ledger.begin_job("old", 0)
-        new = ledger.begin_job("new", 1)
+        old = ledger.shards.begin_job("old", 0)
+        new = ledger.shards.begin_job("new", 1)
         assert (old.generation, new.generation) == (1, 2)
         for _ in range(2):
-            seen = ledger.read_shards([0])
-            assert not ledger.swap_shards(old, seen, [claimed(seen[0], "old")])
+            seen = ledger.shards.read([0])
+            assert not ledger.shards.swap(old, seen, [claimed(seen[0], "old")])
             with pytest.raises(GuaranteeError, match="another job has begun"):
-                ledger.begin_job("old", 0)
-            assert ledger.swap_shards(new, seen, [claimed(seen[0], "new")])
+                ledger.shards.begin_job("old", 0)
+            assert ledger.shards.swap(new, seen, [claimed(seen[0], "new")])
 
     def test_a_job_begins_once_and_a_lost_answer_is_asked_for_again(self, ledger: Any) -> None:
-        assert ledger.begin_job("job", 0) == ledger.begin_job("job", 0) == Job("job", 1)
+        assert (
+            ledger.shards.begin_job("job", 0) == ledger.shards.begin_job("job", 0) == Job("job", 1)
+        )
         with pytest.raises(GuaranteeError, match="another job has begun"):
-            ledger.begin_job("rival", 0)
-        assert {(row.job_id, row.generation) for row in ledger.read_shards(EVERYTHING)} == {
+            ledger.shards.begin_job("rival", 0)
+        assert {(row.job_id, row.generation) for row in ledger.shards.read(EVERYTHING)} == {
             ("job", 1)
         }
 
     def test_a_job_cannot_write_under_the_generation_of_another(self, ledger: Any) -> None:
-        ledger.begin_job("job", 0)
-        seen = ledger.read_shards([0])
+        ledger.shards.begin_job("job", 0)
+        seen = ledger.shards.read([0])
         for forged in (Job("job", 2), Job("other", 1)):
-            assert not ledger.swap_shards(
+            assert not ledger.shards.swap(
                 forged, seen, [msgspec.structs.replace(claimed(seen[0], "x"))]
             )

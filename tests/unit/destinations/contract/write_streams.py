@@ -56,110 +56,110 @@ class Contract:
         return f"{GAPS}/none"
 
     def test_rows_are_visible_only_after_the_commit(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS)
-        assert destination.send(stream, 0, rows(1, 2)).wait() == 2
-        assert destination.send(stream, 2, rows(3)).wait() == 3
+        stream = destination.streams.create(GAPS)
+        assert destination.streams.send(stream, 0, rows(1, 2)).wait() == 2
+        assert destination.streams.send(stream, 2, rows(3)).wait() == 3
         assert visible(destination) == []
-        assert destination.finalize_stream(stream) == 3
+        assert destination.streams.finalize(stream) == 3
         assert visible(destination) == []
-        destination.commit_streams(GAPS, [stream])
+        destination.streams.commit(GAPS, [stream])
         assert visible(destination) == [1, 2, 3]
 
     def test_every_stream_has_a_name_of_its_own(self, destination: Any) -> None:
-        assert len({destination.create_stream(GAPS) for _ in range(20)}) == 20
+        assert len({destination.streams.create(GAPS) for _ in range(20)}) == 20
 
     def test_an_append_again_is_told_and_writes_nothing(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS)
-        destination.send(stream, 0, rows(1, 2)).wait()
+        stream = destination.streams.create(GAPS)
+        destination.streams.send(stream, 0, rows(1, 2)).wait()
         with pytest.raises(OffsetAlreadyExists):
-            destination.send(stream, 0, rows(1, 2)).wait()
+            destination.streams.send(stream, 0, rows(1, 2)).wait()
         with pytest.raises(OffsetAlreadyExists):
-            destination.send(stream, 1, rows(2)).wait()
-        assert destination.finalize_stream(stream) == 2
+            destination.streams.send(stream, 1, rows(2)).wait()
+        assert destination.streams.finalize(stream) == 2
 
     def test_an_append_behind_the_end_is_refused(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS)
+        stream = destination.streams.create(GAPS)
         with pytest.raises(OffsetOutOfRange):
-            destination.send(stream, 1, rows(1)).wait()
-        assert destination.finalize_stream(stream) == 0
+            destination.streams.send(stream, 1, rows(1)).wait()
+        assert destination.streams.finalize(stream) == 0
 
     def test_a_finalized_stream_takes_no_more_rows(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS)
-        destination.send(stream, 0, rows(1)).wait()
-        assert destination.finalize_stream(stream) == destination.finalize_stream(stream) == 1
+        stream = destination.streams.create(GAPS)
+        destination.streams.send(stream, 0, rows(1)).wait()
+        assert destination.streams.finalize(stream) == destination.streams.finalize(stream) == 1
         with pytest.raises(StreamFinalized):
-            destination.send(stream, 1, rows(2)).wait()
+            destination.streams.send(stream, 1, rows(2)).wait()
 
     def test_an_unknown_stream_is_told(self, destination: Any) -> None:
         calls: list[Callable[[], Any]] = [
-            lambda: destination.send(self.unknown_stream(destination), 0, rows(1)).wait(),
-            lambda: destination.finalize_stream(self.unknown_stream(destination)),
-            lambda: destination.commit_streams(GAPS, [self.unknown_stream(destination)]),
+            lambda: destination.streams.send(self.unknown_stream(destination), 0, rows(1)).wait(),
+            lambda: destination.streams.finalize(self.unknown_stream(destination)),
+            lambda: destination.streams.commit(GAPS, [self.unknown_stream(destination)]),
         ]
         for call in calls:
             with pytest.raises(StreamNotFound):
                 call()
 
     def test_a_group_is_committed_as_a_whole_or_not_at_all(self, destination: Any) -> None:
-        ready, open_ = destination.create_stream(GAPS), destination.create_stream(GAPS)
-        destination.send(ready, 0, rows(1)).wait()
-        destination.send(open_, 0, rows(2)).wait()
-        destination.finalize_stream(ready)
+        ready, open_ = destination.streams.create(GAPS), destination.streams.create(GAPS)
+        destination.streams.send(ready, 0, rows(1)).wait()
+        destination.streams.send(open_, 0, rows(2)).wait()
+        destination.streams.finalize(ready)
         for other, error in (
             (open_, StreamNotFinalized),
             (self.unknown_stream(destination), StreamNotFound),
         ):
             with pytest.raises(error):
-                destination.commit_streams(GAPS, [ready, other])
+                destination.streams.commit(GAPS, [ready, other])
             assert visible(destination) == []
-        destination.finalize_stream(open_)
-        destination.commit_streams(GAPS, [ready, open_])
+        destination.streams.finalize(open_)
+        destination.streams.commit(GAPS, [ready, open_])
         assert visible(destination) == [1, 2]
 
     def test_a_commit_again_is_told_and_doubles_nothing(self, destination: Any) -> None:
-        first, second = destination.create_stream(GAPS), destination.create_stream(GAPS)
+        first, second = destination.streams.create(GAPS), destination.streams.create(GAPS)
         for stream, offset in ((first, 1), (second, 2)):
-            destination.send(stream, 0, rows(offset)).wait()
-            destination.finalize_stream(stream)
-        destination.commit_streams(GAPS, [first])
+            destination.streams.send(stream, 0, rows(offset)).wait()
+            destination.streams.finalize(stream)
+        destination.streams.commit(GAPS, [first])
         for group in ([first], [first, second]):
             with pytest.raises(StreamAlreadyCommitted):
-                destination.commit_streams(GAPS, group)
+                destination.streams.commit(GAPS, group)
         assert visible(destination) == [1]
 
     def test_a_stream_without_rows_can_be_committed(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS)
-        assert destination.finalize_stream(stream) == 0
-        destination.commit_streams(GAPS, [stream])
+        stream = destination.streams.create(GAPS)
+        assert destination.streams.finalize(stream) == 0
+        destination.streams.commit(GAPS, [stream])
         assert visible(destination) == []
 
     def test_rows_of_a_committed_stream_are_visible_when_they_are_acknowledged(
         self, destination: Any
     ) -> None:
-        stream = destination.create_stream(GAPS, COMMITTED_STREAM)
+        stream = destination.streams.create(GAPS, COMMITTED_STREAM)
         first, second = (
-            destination.send(stream, 0, rows(1, 2)),
-            destination.send(stream, 2, rows(3)),
+            destination.streams.send(stream, 0, rows(1, 2)),
+            destination.streams.send(stream, 2, rows(3)),
         )
         assert (first.wait(), second.wait()) == (2, 3)
         assert visible(destination) == [1, 2, 3]
         with pytest.raises(OffsetAlreadyExists):
-            destination.send(stream, 2, rows(3)).wait()
+            destination.streams.send(stream, 2, rows(3)).wait()
         with pytest.raises(OffsetOutOfRange):
-            destination.send(stream, 4, rows(4)).wait()
-        assert destination.finalize_stream(stream) == 3
+            destination.streams.send(stream, 4, rows(4)).wait()
+        assert destination.streams.finalize(stream) == 3
         with pytest.raises(StreamFinalized):
-            destination.send(stream, 3, rows(4)).wait()
+            destination.streams.send(stream, 3, rows(4)).wait()
         assert visible(destination) == [1, 2, 3]
 
     def test_a_committed_stream_cannot_be_committed_again(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS, COMMITTED_STREAM)
-        destination.finalize_stream(stream)
+        stream = destination.streams.create(GAPS, COMMITTED_STREAM)
+        destination.streams.finalize(stream)
         with pytest.raises(ValueError, match="PENDING"):
-            destination.commit_streams(GAPS, [stream])
+            destination.streams.commit(GAPS, [stream])
 
     def test_a_stream_belongs_to_its_table(self, destination: Any) -> None:
-        stream = destination.create_stream(GAPS)
-        destination.finalize_stream(stream)
+        stream = destination.streams.create(GAPS)
+        destination.streams.finalize(stream)
         with pytest.raises(ValueError, match=TOTALS):
-            destination.commit_streams(TOTALS, [stream])
+            destination.streams.commit(TOTALS, [stream])

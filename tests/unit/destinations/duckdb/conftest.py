@@ -10,5 +10,5 @@ from transforms.destinations.duckdb.destination import DuckDBDestination
 @pytest.fixture
 def destination(tmp_path: Path) -> Iterator[DuckDBDestination]:
     with DuckDBDestination(str(tmp_path / "test.duckdb")) as opened:
-        opened.create_tables(load_schema(None))
+        opened.tables.create(load_schema(None))
         yield opened

@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipeline.options.schema_file import load_schema
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
 from tests.unit.destinations.contract.run_ledger import LedgerContract
+from tests.unit.destinations.contract.tables import TablesContract
 from tests.unit.destinations.contract.write_streams import Contract, rows, visible
 from transforms.destinations.contract.write_streams import DifferentRows, StreamNotFound
 from transforms.destinations.duckdb.destination import DuckDBDestination
@@ -22,6 +24,13 @@ from transforms.model.tables import GAPS
 SCHEMA = load_schema(None)
 
 
+class TestDuckDBTables(TablesContract):
+    @pytest.fixture
+    def without_tables(self, tmp_path: Path) -> Iterator[DuckDBDestination]:
+        with DuckDBDestination(str(tmp_path / "test.duckdb")) as destination:
+            yield destination
+
+
 class TestDuckDB(Contract, LedgerContract):
     def execute(self, destination: DuckDBDestination, sql: str) -> None:
         destination.session.cursor().execute(sql)
@@ -30,43 +39,43 @@ class TestDuckDB(Contract, LedgerContract):
 def test_other_rows_at_a_known_offset_are_an_error_of_their_own(
     destination: DuckDBDestination,
 ) -> None:
-    stream = destination.create_stream(GAPS)
-    destination.send(stream, 0, rows(1, 2)).wait()
+    stream = destination.streams.create(GAPS)
+    destination.streams.send(stream, 0, rows(1, 2)).wait()
     with pytest.raises(DifferentRows):
-        destination.send(stream, 0, rows(1, 3)).wait()
+        destination.streams.send(stream, 0, rows(1, 3)).wait()
 
 
 def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path: Path) -> None:
     path = str(tmp_path / "test.duckdb")
     with DuckDBDestination(path) as dying:
-        dying.create_tables(SCHEMA)
-        kept, left = dying.create_stream(GAPS), dying.create_stream(GAPS)
-        dying.send(kept, 0, rows(1)).wait()
-        dying.send(left, 0, rows(2)).wait()
-        dying.finalize_stream(kept)
+        dying.tables.create(SCHEMA)
+        kept, left = dying.streams.create(GAPS), dying.streams.create(GAPS)
+        dying.streams.send(kept, 0, rows(1)).wait()
+        dying.streams.send(left, 0, rows(2)).wait()
+        dying.streams.finalize(kept)
     with DuckDBDestination(path) as recovering:
-        assert recovering.discard_streams(keep=[kept]) == 1
+        assert recovering.streams.discard(keep=[kept]) == 1
         with pytest.raises(StreamNotFound):
-            recovering.send(left, 1, rows(3)).wait()
-        recovering.commit_streams(GAPS, [kept])
+            recovering.streams.send(left, 1, rows(3)).wait()
+        recovering.streams.commit(GAPS, [kept])
         assert visible(recovering) == [1]
-        assert recovering.discard_streams(keep=[]) == 0
+        assert recovering.streams.discard(keep=[]) == 0
 
 
 def test_reports_are_discarded_by_recovery(destination: DuckDBDestination) -> None:
-    destination.save_reports("run-1", "a", [b"3"])
-    destination.discard_reports(None)
-    assert destination.read_reports("run-1") == {}
+    destination.reports.save("run-1", "a", [b"3"])
+    destination.reports.discard(None)
+    assert destination.reports.read("run-1") == {}
 
 
 def test_nested_use_keeps_the_file_open_and_the_last_one_closes_it(tmp_path: Path) -> None:
     path = str(tmp_path / "test.duckdb")
     outer, inner = DuckDBDestination(path), pickle.loads(pickle.dumps(DuckDBDestination(path)))
     with outer:
-        outer.create_tables(SCHEMA)
+        outer.tables.create(SCHEMA)
         with inner:
-            stream = inner.create_stream(GAPS)
-        assert outer.finalize_stream(stream) == 0
+            stream = inner.streams.create(GAPS)
+        assert outer.streams.finalize(stream) == 0
     assert not duckdb_is_open(path)
 
 
@@ -112,16 +121,16 @@ def test_the_schema_may_gain_nullable_columns_and_nothing_else(
         return replace(schema, fields=(*schema.fields, SchemaField(name, name, kind, mode)))
 
     more = with_column(SCHEMA, "channel", "STRING")
-    destination.create_tables(more)
-    destination.create_tables(more)
+    destination.tables.create(more)
+    destination.tables.create(more)
     with pytest.raises(GuaranteeError, match="channel, which --schema does not name"):
-        destination.create_tables(SCHEMA)
+        destination.tables.create(SCHEMA)
     with pytest.raises(GuaranteeError, match="no column risk"):
-        destination.create_tables(with_column(more, "risk", "INT64", "REQUIRED"))
+        destination.tables.create(with_column(more, "risk", "INT64", "REQUIRED"))
     with pytest.raises(
         GuaranteeError, match="column channel is VARCHAR, but the schema says BIGINT"
     ):
-        destination.create_tables(with_column(SCHEMA, "channel", "INT64"))
+        destination.tables.create(with_column(SCHEMA, "channel", "INT64"))
 
 
 @pytest.mark.parametrize("url", ["duckdb:", "payments.duckdb", "sqlite:a.db", ""])

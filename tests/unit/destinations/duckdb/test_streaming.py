@@ -16,14 +16,14 @@ class TestDuckDBPresentRows(PresentRowsContract):
 def test_of_many_threads_that_claim_one_shard_at_once_exactly_one_succeeds(
     destination: DuckDBDestination,
 ) -> None:
-    destination.create_shard_ledger(2)
-    job = destination.begin_job("job", 0)
-    seen = destination.read_shards([0, 1])
+    destination.shards.create(2)
+    job = destination.shards.begin_job("job", 0)
+    seen = destination.shards.read([0, 1])
     ready, won = threading.Barrier(6), []
 
     def claim(number: int) -> None:
         ready.wait()
-        if destination.swap_shards(job, seen, [claimed(row, str(number)) for row in seen]):
+        if destination.shards.swap(job, seen, [claimed(row, str(number)) for row in seen]):
             won.append(str(number))
 
     threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
@@ -31,4 +31,4 @@ def test_of_many_threads_that_claim_one_shard_at_once_exactly_one_succeeds(
         thread.start()
     for thread in threads:
         thread.join()
-    assert [row.nonce for row in destination.read_shards([0, 1])] == won * 2
+    assert [row.nonce for row in destination.shards.read([0, 1])] == won * 2
