@@ -12,18 +12,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.destinations.bigquery import present_rows as bigquery_present_rows
 from transforms.destinations.bigquery import reports as bigquery_reports
-from transforms.destinations.bigquery import visible_rows as bigquery_present
 from transforms.destinations.bigquery.append_connection import Append
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.clients import clients_of
 from transforms.destinations.bigquery.limits import CREATE_STREAMS_PER_HOUR, MAX_RECORD_BYTES
-from transforms.destinations.bigquery.live_ids import live_ids
 from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.run_ledger import BigQueryLedger
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.bigquery.shard_ledger import BigQueryShardLedger, create_statement
+from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract.checks import CheckQueries
@@ -61,6 +59,7 @@ class BigQueryDestination:
                 f"{self.settings.project}.{self.settings.dataset}",
                 self.settings.max_bytes_billed,
             )
+            self.rows = BigQueryStoredRows(self._queries.query, self.settings.table)
             self._tables = BigQueryTables(clients.rest, self._queries, self.settings)
             self._ledger = BigQueryLedger(self._queries, self.settings.table(RUNS))
             self._shard_ledger = BigQueryShardLedger(
@@ -144,33 +143,31 @@ class BigQueryDestination:
         """Cold start: `fingerprint` (10 bytes) and `bucket` of ids with a row in
         payment_transactions that this watermark has not expired.
         """
-        return live_ids(self.query, self.settings.table, watermark_us, extra_retention_us)
+        return self.rows.live_ids(watermark_us, extra_retention_us)
 
     def present_offsets(
         self, ranges: Sequence[OffsetRange]
     ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
-        return bigquery_present.present_offsets(self.query, self.settings.table, ranges)
+        return self.rows.present_offsets(ranges)
 
     def present_gaps(
         self, ranges: Sequence[OffsetRange]
     ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
-        return bigquery_present.present_gaps(self.query, self.settings.table, ranges)
+        return self.rows.present_gaps(ranges)
 
     def present_totals(
         self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
     ) -> pa.RecordBatch:
-        return bigquery_present.present_totals(
-            self.query, self.settings.table, ranges, amount_column, currency_column
-        )
+        return self.rows.present_totals(ranges, amount_column, currency_column)
 
     def count_rows(self) -> int:
-        return bigquery_present.count_rows(self.query, self.settings.table)
+        return self.rows.count_rows()
 
     def count_in_totals(self) -> int:
-        return bigquery_present.count_in_totals(self.query, self.settings.table)
+        return self.rows.count_in_totals()
 
     def is_empty(self) -> bool:
-        return bigquery_present.is_empty(self.query, self.settings.table)
+        return self.rows.count_rows() == 0
 
     # Write streams: transforms/destinations/contract/write_streams.py is the contract.
 
@@ -231,37 +228,27 @@ class BigQueryDestination:
     def rows_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
-        return bigquery_present_rows.rows_above(
-            self._queries.query, self.settings.table, shards, shard_offsets, oldest_event_time_us
-        )
+        return self.rows.rows_above(shards, shard_offsets, oldest_event_time_us)
 
     def count_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets]
     ) -> dict[tuple[int, str], int]:
-        return bigquery_present_rows.count_above(
-            self._queries.query, self.settings.table, shards, shard_offsets
-        )
+        return self.rows.count_above(shards, shard_offsets)
 
     def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return bigquery_present_rows.first_missing(self._queries.query, self.settings.table, begins)
+        return self.rows.first_missing(begins)
 
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return bigquery_present_rows.highest_event_times(
-            self._queries.query, self.settings.table, ends
-        )
+        return self.rows.highest_event_times(ends)
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        return bigquery_present_rows.totals_since(
-            self._queries.query, self.settings.table, epoch, stream_offset
-        )
+        return self.rows.totals_since(epoch, stream_offset)
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
-        return bigquery_present_rows.gaps_above(self._queries.query, self.settings.table, offsets)
+        return self.rows.gaps_above(offsets)
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        return bigquery_present_rows.count_present(
-            self._queries.query, self.settings.table, table, rows
-        )
+        return self.rows.count_present(table, rows)
 
     # Reports, until the driver has read them.
 

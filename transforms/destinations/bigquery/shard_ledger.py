@@ -23,8 +23,8 @@ from typing import Any, Final
 import msgspec
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
+from transforms.destinations.bigquery.parameters import array_of_structs
 from transforms.destinations.bigquery.queries import Queries
-from transforms.destinations.bigquery.sql import array_of_structs
 from transforms.destinations.contract.shard_ledger import (
     GAPS_SHARD,
     NOTHING,

@@ -16,14 +16,12 @@ from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import Job, Offsets, ShardRow
 from transforms.destinations.contract.write_streams import PENDING_STREAM, Acknowledged
-from transforms.destinations.duckdb import present_rows as duckdb_present_rows
 from transforms.destinations.duckdb import run_ledger as duckdb_ledger
 from transforms.destinations.duckdb import shard_ledger as duckdb_shard_ledger
 from transforms.destinations.duckdb import streams as duckdb_streams
-from transforms.destinations.duckdb import visible_rows as duckdb_present
 from transforms.destinations.duckdb.checks import DUCKDB_CHECKS
-from transforms.destinations.duckdb.live_ids import LIVE_IDS, live_ids_parameters
 from transforms.destinations.duckdb.session import DuckDBSession
+from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
 from transforms.destinations.duckdb.tables import REPORTS, check_tables, create_tables, has_tables
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.schema import PaymentSchema
@@ -40,6 +38,7 @@ class DuckDBDestination:
     def __init__(self, path: str) -> None:
         self.path = path
         self.session = DuckDBSession(path)
+        self.rows = DuckDBStoredRows(self.session)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return (DuckDBDestination, (self.path,))
@@ -177,29 +176,27 @@ class DuckDBDestination:
     def rows_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
-        return duckdb_present_rows.rows_above(
-            self.session.cursor(), shards, shard_offsets, oldest_event_time_us
-        )
+        return self.rows.rows_above(shards, shard_offsets, oldest_event_time_us)
 
     def count_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets]
     ) -> dict[tuple[int, str], int]:
-        return duckdb_present_rows.count_above(self.session.cursor(), shards, shard_offsets)
+        return self.rows.count_above(shards, shard_offsets)
 
     def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return duckdb_present_rows.first_missing(self.session.cursor(), begins)
+        return self.rows.first_missing(begins)
 
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return duckdb_present_rows.highest_event_times(self.session.cursor(), ends)
+        return self.rows.highest_event_times(ends)
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        return duckdb_present_rows.totals_since(self.session.cursor(), epoch, stream_offset)
+        return self.rows.totals_since(epoch, stream_offset)
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
-        return duckdb_present_rows.gaps_above(self.session.cursor(), offsets)
+        return self.rows.gaps_above(offsets)
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        return duckdb_present_rows.count_present(self.session.cursor(), table, rows)
+        return self.rows.count_present(table, rows)
 
     # Reports, until the driver has read them.
 
@@ -231,28 +228,27 @@ class DuckDBDestination:
         watermark_us: microseconds, None for all ids; bucket: minute of the latest event time over
         payments and duplicates.
         """
-        table = self.query(LIVE_IDS, live_ids_parameters(watermark_us, extra_retention_us))
-        return table.set_column(0, "fingerprint", table.column("fingerprint").cast(pa.binary(10)))
+        return self.rows.live_ids(watermark_us, extra_retention_us)
 
     # What a repair asks: pipeline/run/repair.py, VisibleRows.
 
     def present_offsets(
         self, ranges: Sequence[OffsetRange]
     ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
-        return duckdb_present.present_offsets(self.query, ranges)
+        return self.rows.present_offsets(ranges)
 
     def present_gaps(
         self, ranges: Sequence[OffsetRange]
     ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
-        return duckdb_present.present_gaps(self.query, ranges)
+        return self.rows.present_gaps(ranges)
 
     def present_totals(
         self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
     ) -> pa.RecordBatch:
-        return duckdb_present.present_totals(self.query, ranges, amount_column, currency_column)
+        return self.rows.present_totals(ranges, amount_column, currency_column)
 
     def count_rows(self) -> int:
-        return duckdb_present.count_rows(self.query)
+        return self.rows.count_rows()
 
     def count_in_totals(self) -> int:
-        return duckdb_present.count_in_totals(self.query)
+        return self.rows.count_in_totals()

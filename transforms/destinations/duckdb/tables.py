@@ -8,7 +8,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from transforms.destinations.duckdb.views import _VIEWS
+from transforms.destinations.duckdb.views import VIEWS
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import (
     DUPLICATES,
@@ -92,7 +92,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, payment_fields: list[pa
                 connection.execute(
                     f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}'
                 )
-        for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
+        for statement in (*_INTERNAL_DDL, RUNS_DDL, *VIEWS):
             connection.execute(statement)
         connection.commit()
     except BaseException:

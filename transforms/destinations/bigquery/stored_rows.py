@@ -1,0 +1,34 @@
+"""The rows of the tables in BigQuery. One query a question; small tables travel as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from transforms.destinations.bigquery.dialect import google_sql
+from transforms.destinations.bigquery.live_ids import live_ids
+from transforms.destinations.bigquery.parameters import Parameter, array_of_rows, parameter
+from transforms.destinations.sql.stored_rows import StoredRows
+
+Query: TypeAlias = Callable[[str, Sequence[Parameter]], pa.Table]
+"""Text and parameters -> answer: Queries.query."""
+
+
+class BigQueryStoredRows(StoredRows):
+    """query: Queries.query; table: name of a table -> its full name, quoted."""
+
+    def __init__(self, query: Query, table: Callable[[str], str]) -> None:
+        super().__init__(google_sql(table))
+        self._query = query
+        self._table = table
+
+    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
+        return live_ids(self._ask, self._table, watermark_us, extra_retention_us)
+
+    def _ask(
+        self, sql: str, values: Mapping[str, Any], rows: Mapping[str, pa.Table] | None = None
+    ) -> pa.Table:
+        given = [array_of_rows(name, table) for name, table in (rows or {}).items()]
+        return self._query(sql, [*given, *(parameter(*one) for one in values.items())])

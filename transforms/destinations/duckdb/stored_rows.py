@@ -1,0 +1,41 @@
+"""The rows of the tables in DuckDB. Small tables travel as views of Arrow tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.destinations.duckdb.dialect import DUCKDB
+from transforms.destinations.duckdb.live_ids import LIVE_IDS
+from transforms.destinations.duckdb.session import DuckDBSession
+from transforms.destinations.sql.cold_start import oldest_event_time
+from transforms.destinations.sql.stored_rows import StoredRows
+from transforms.model.fingerprints import FINGERPRINT
+
+
+class DuckDBStoredRows(StoredRows):
+    """session: open while a question is asked."""
+
+    def __init__(self, session: DuckDBSession) -> None:
+        super().__init__(DUCKDB)
+        self._session = session
+
+    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
+        oldest = oldest_event_time(watermark_us, extra_retention_us)
+        table = self._ask(LIVE_IDS, {"oldest": oldest})
+        return table.set_column(0, "fingerprint", table.column("fingerprint").cast(FINGERPRINT))
+
+    def _ask(
+        self, sql: str, values: Mapping[str, Any], rows: Mapping[str, pa.Table] | None = None
+    ) -> pa.Table:
+        given = {self._dialect.given_rows(name): table for name, table in (rows or {}).items()}
+        cursor = self._session.cursor()
+        for name, table in given.items():
+            cursor.register(name, table)
+        try:
+            return self._session.query(sql, dict(values))
+        finally:
+            for name in given:
+                cursor.unregister(name)
