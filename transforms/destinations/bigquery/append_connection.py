@@ -16,6 +16,7 @@ import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_error, of_response
+from transforms.destinations.bigquery.connection_ended import ConnectionEnded
 from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_ROW_BYTES
 from transforms.destinations.bigquery.retry import RetryPolicy, raise_if_final
 from transforms.destinations.bigquery.rows import RowsRefused, serialize_rows, serialize_schema
@@ -265,37 +266,9 @@ class AppendConnection:
         try:
             return next(call)
         except StopIteration:
-            raise _Ended() from None
+            raise ConnectionEnded() from None
         finally:
             too_long.cancel()
-
-
-class _Ended(grpc.RpcError, grpc.Call):
-    """The service ended the connection politely, with appends unanswered."""
-
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
-
-    def details(self) -> str:
-        return "the service ended the connection"
-
-    def trailing_metadata(self) -> tuple[()]:
-        return ()
-
-    def initial_metadata(self) -> tuple[()]:
-        return ()
-
-    def is_active(self) -> bool:
-        return False
-
-    def time_remaining(self) -> None:
-        return None
-
-    def cancel(self) -> bool:
-        return False
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        return False
 
 
 def _taken_from(requests: SimpleQueue[Any]) -> Iterator[Any]:

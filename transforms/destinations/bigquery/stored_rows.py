@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
@@ -11,16 +11,29 @@ from transforms.destinations.bigquery.dialect import google_sql
 from transforms.destinations.bigquery.live_ids import live_ids
 from transforms.destinations.bigquery.parameters import Parameter, array_of_rows, parameter
 from transforms.destinations.sql.stored_rows import StoredRows
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
 
 Query: TypeAlias = Callable[[str, Sequence[Parameter]], pa.Table]
 """Text and parameters -> answer: Queries.query."""
+
+_PARTITIONED_BY: Final = {
+    PAYMENTS: "event_time",
+    DUPLICATES: "event_time",
+    REJECTED: "ingest_time",
+    TOTALS: "window_start",
+}
+"""Column that the table is partitioned by; `control_totals` is clustered by it.
+
+A row that is there has the same value in it as the row that was sent, so other partitions are not
+read.
+"""
 
 
 class BigQueryStoredRows(StoredRows):
     """query: Queries.query; table: name of a table -> its full name, quoted."""
 
     def __init__(self, query: Query, table: Callable[[str], str]) -> None:
-        super().__init__(google_sql(table))
+        super().__init__(google_sql(table), _PARTITIONED_BY)
         self._query = query
         self._table = table
 

@@ -19,7 +19,7 @@ class DuckDBStoredRows(StoredRows):
     """session: open while a question is asked."""
 
     def __init__(self, session: DuckDBSession) -> None:
-        super().__init__(DUCKDB)
+        super().__init__(DUCKDB, partitioned_by={})
         self._session = session
 
     def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:

@@ -24,8 +24,9 @@ def rows_of_tables(dialect: Dialect) -> str:
 
 
 def ranges_of_runs(dialect: Dialect, status: str) -> str:
-    """Query: the ranges that runs with this status have read: `run_id`, `kafka_topic`,
-    `kafka_partition`, `from_offset`, `to_offset` (exclusive), none of them empty.
+    """Query: the ranges that runs with this status have read, without empty ones.
+
+    Columns: `run_id`, `kafka_topic`, `kafka_partition`, `from_offset`, `to_offset` (exclusive).
     """
     return f"""
 SELECT run.run_id, part.topic AS kafka_topic, part.{dialect.quoted("partition")} AS kafka_partition,

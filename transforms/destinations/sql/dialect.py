@@ -31,13 +31,15 @@ class Dialect:
     """Name of a small table that travels with the question -> what stands for it in FROM."""
 
     ranges: str
-    """For FROM: the parameters of `visible_rows.range_parameters` as rows with the columns
-    `kafka_topic`, `kafka_partition`, `from_offset`, `to_offset` (exclusive).
+    """What stands in FROM for the parameters of `visible_rows.range_parameters`.
+
+    Columns: `kafka_topic`, `kafka_partition`, `from_offset`, `to_offset` (exclusive).
     """
 
     elements: Callable[[str, str], str]
-    """(column of the table before it in FROM that holds a list, alias) -> for FROM: one row for
-    each element, which has the alias.
+    """(column that holds a list, alias) -> what stands in FROM for one row per element.
+
+    The column's table stands before it in FROM; the alias names the element.
     """
 
     moment: Callable[[str], str]
@@ -68,16 +70,17 @@ class Dialect:
     """Type that amounts are added up in."""
 
     rows_in_ranges: Callable[[str, str], str]
-    """(query for rows with a coordinate, query for ranges of runs) -> FROM and what follows it:
-    each row, as `r`, with the one range that it lies in, as `f`. Rows in no range are left out.
+    """(query for rows with a coordinate, query for ranges of runs) -> FROM and what follows it.
 
-    Written for each destination, because costs differ: a plain join by the partition would compare
-    every row with every run.
+    It gives each row, as `r`, with the one range that it lies in, as `f`, and leaves out rows in no
+    range. Written for each destination, because costs differ: a plain join by the partition would
+    compare every row with every run.
     """
 
     runs_of_rows: Callable[[str], str]
-    """What stands for rows with a coordinate in FROM -> query for runs of offsets without a hole,
-    which cover the same offsets: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`.
+    """What stands in FROM for rows with a coordinate -> query for runs of offsets without a hole.
 
-    Written for each destination, because costs differ: of sorting all rows of a partition at once.
+    The runs cover the same offsets: `kafka_topic`, `kafka_partition`, `first_offset`,
+    `last_offset`. Written for each destination, because costs differ: of sorting all rows of a
+    partition at once.
     """

@@ -43,10 +43,10 @@ WANTED: Final = "wanted"
 
 
 def rows_above(dialect: Dialect) -> str:
-    """Columns of PRESENT_SCHEMA. Rows SHARDS and SHARD_OFFSETS; parameters `shards`, the number of
-    all shards, and `oldest` (microseconds).
+    """Columns of PRESENT_SCHEMA.
 
-    The offsets' lowest bound per partition comes first: hashing is what costs.
+    Rows SHARDS and SHARD_OFFSETS; parameters `shards`, the number of all shards, and `oldest`
+    (microseconds). The offsets' lowest bound per partition comes first: hashing is what costs.
     """
     given = dialect.given_rows(SHARD_OFFSETS)
     number = f"({first_digits('r.digest', 4)} * {dialect.parameter('shards')}) >> 16"

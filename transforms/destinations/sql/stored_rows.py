@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,42 +25,28 @@ from transforms.destinations.sql.dialect import Dialect
 from transforms.destinations.sql.given_rows import bounds_table, shard_offsets_table, shards_table
 from transforms.destinations.sql.present_rows import BOUNDS, SHARD_OFFSETS, SHARDS, WANTED
 from transforms.model.coordinates import OffsetRange, TopicPartition
-from transforms.model.tables import (
-    DUPLICATES,
-    EARLIEST_US,
-    GAPS_SCHEMA,
-    PAYMENTS,
-    REJECTED,
-    TOTALS,
-    TOTALS_TABLE_SCHEMA,
-)
-
-_BOUNDED_BY: Final = {
-    PAYMENTS: "event_time",
-    DUPLICATES: "event_time",
-    REJECTED: "ingest_time",
-    TOTALS: "window_start",
-}
-"""Column that a row in the table has in common with the row that was sent, and that the table is
-partitioned or clustered by.
-"""
+from transforms.model.tables import EARLIEST_US, GAPS_SCHEMA, TOTALS_TABLE_SCHEMA
 
 
 class StoredRows(ABC):
     """The questions of contract/live_ids.py, visible_rows.py and present_rows.py, in one dialect.
 
     Destinations add how a question is asked, and the cold start, whose cost decides its text.
+    partitioned_by: name of a table -> the column, of moments, that `count_present` bounds.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, partitioned_by: Mapping[str, str]) -> None:
         self._dialect = dialect
+        self._partitioned_by = partitioned_by
 
     @abstractmethod
     def _ask(
         self, sql: str, values: Mapping[str, Any], rows: Mapping[str, pa.Table] | None = None
     ) -> pa.Table:
-        """The answer. values: parameters by name; rows: small tables that travel with the question
-        (Dialect.given_rows), by name.
+        """The answer to a question.
+
+        values: parameters by name. rows: small tables that travel with the question, by name
+        (Dialect.given_rows).
         """
 
     @abstractmethod
@@ -130,7 +116,7 @@ class StoredRows(ABC):
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
         keys, bounds = list(KEY_COLUMNS[table]), {}
-        column = _BOUNDED_BY.get(table)
+        column = self._partitioned_by.get(table)
         if column not in rows.schema.names:
             column = None
         if column is not None:
