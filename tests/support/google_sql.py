@@ -16,6 +16,7 @@ from tests.bigquery_stand_in.stand_in import BigQueryStandIn
 from tests.support.bigquery import settings_of
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.destination import BigQueryDestination
+from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.tables import GAPS, ROW_TABLES, RUNS, TOTALS
 
@@ -29,9 +30,10 @@ class GoogleSql:
         self.tables = destination.tables
         self.name = destination.settings.table
         self.checks = bigquery_checks(self.name)
+        self.rows = BigQueryStoredRows(self.query, self.name)
         self.asked: list[str] = []
 
-    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+    def query(self, sql: str, parameters: Any = None) -> pa.Table:
         self.asked.append(sql)
         return self._destination.query(sql, parameters)
 

@@ -18,13 +18,14 @@ FORBIDDEN = {
     "pipeline": {"tests", "benchmarks"},
 }
 
-CONTRACT, APPENDS = "destinations.contract", "destinations.appends"
+CONTRACT, APPENDS, SQL = "destinations.contract", "destinations.appends", "destinations.sql"
 MAY_IMPORT = {
     "model": set(),
     CONTRACT: {"model"},
     APPENDS: {"model", CONTRACT},
-    "destinations.bigquery": {"model", CONTRACT, APPENDS},
-    "destinations.duckdb": {"model", CONTRACT, APPENDS},
+    SQL: {"model", CONTRACT},
+    "destinations.bigquery": {"model", CONTRACT, APPENDS, SQL},
+    "destinations.duckdb": {"model", CONTRACT, APPENDS, SQL},
     "destinations.open": {
         "model",
         CONTRACT,
@@ -111,7 +112,9 @@ DOORS = {
 def test_every_destination_has_the_same_doors() -> None:
     destinations = ROOT / "transforms" / "destinations"
     folders = [
-        file.parent for file in destinations.glob("*/__init__.py") if file.parent.name != "contract"
+        file.parent
+        for file in destinations.glob("*/__init__.py")
+        if file.parent.name not in ("contract", "sql")
     ]
     assert len(folders) > 1
     kinds = {folder: public_classes(folder / "destination.py") for folder in folders}

@@ -19,8 +19,6 @@ from tests.support.checked_file import tamper
 from tests.support.google_sql import AskedInGoogleSql, GoogleSql
 from tests.support.in_memory_kafka import HOUR_US, MINUTE_US, NOW_US
 from tests.unit.check.test_check import TAMPERING
-from transforms.destinations.bigquery import live_ids as bigquery_live_ids
-from transforms.destinations.bigquery import visible_rows as bigquery_present
 from transforms.destinations.contract.checks import OFFSETS_PER_BLOCK, ingest_times
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.buckets import BUCKET_US
@@ -184,9 +182,7 @@ def test_a_healthy_check_asks_for_no_repeated_rows(untouched: Path, google_sql: 
 def live(
     google_sql: GoogleSql, watermark: int | None, extra_retention_us: int = 0
 ) -> set[tuple[bytes, int]]:
-    return as_set(
-        bigquery_live_ids.live_ids(google_sql.query, google_sql.name, watermark, extra_retention_us)
-    )
+    return as_set(google_sql.rows.live_ids(watermark, extra_retention_us))
 
 
 def as_set(table: pa.Table) -> set[tuple[bytes, int]]:
@@ -289,9 +285,7 @@ def test_buckets_and_windows_are_exact_in_every_century(
     )
     google_sql.load(path)
     assert time // BUCKET_US in {bucket for _, bucket in live(google_sql, None)}
-    totals = bigquery_present.present_totals(
-        google_sql.query, google_sql.name, RANGES, "amount", "currency"
-    )
+    totals = google_sql.rows.present_totals(RANGES, "amount", "currency")
     assert (
         time // BUCKET_US * BUCKET_US in totals.column("window_start").cast(pa.int64()).to_pylist()
     )
@@ -310,22 +304,20 @@ def test_a_repair_finds_the_same_rows_gaps_and_totals(
         *(f"DELETE FROM {table}" for table in delete),
     )
     google_sql.load(path)
-    query, name = google_sql.query, google_sql.name
+    rows = google_sql.rows
     with DuckDBDestination(str(path)) as duckdb:
         expected, found = (
             duckdb.rows.present_offsets(RANGES),
-            bigquery_present.present_offsets(query, name, RANGES),
+            rows.present_offsets(RANGES),
         )
         assert as_lists(found) == as_lists(expected)
         assert set(found) == {("payments", 0), ("payments", 1), ("refunds", 0)}
-        assert bigquery_present.present_gaps(query, name, RANGES) == duckdb.rows.present_gaps(
-            RANGES
-        )
+        assert rows.present_gaps(RANGES) == duckdb.rows.present_gaps(RANGES)
         for columns in (("amount", "currency"), (None, None)):
-            totals = bigquery_present.present_totals(query, name, RANGES, *columns)
+            totals = rows.present_totals(RANGES, *columns)
             assert rows_of(totals) == rows_of(duckdb.rows.present_totals(RANGES, *columns))
-        assert bigquery_present.count_rows(query, name) == duckdb.rows.count_rows()
-        assert bigquery_present.count_in_totals(query, name) == duckdb.rows.count_in_totals()
+        assert rows.count_rows() == duckdb.rows.count_rows()
+        assert rows.count_in_totals() == duckdb.rows.count_in_totals()
         assert google_sql.tables.are_empty() == duckdb.tables.are_empty() == bool(delete)
 
 

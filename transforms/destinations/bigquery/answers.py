@@ -1,8 +1,8 @@
-"""What each answer of the Storage Write API means for us: one table, with the reason beside each
-decision.
+"""What each answer of the Storage Write API means: one table, with the reason for each decision.
 
-A StorageError in the details decides; where the service leaves the details out, the gRPC code does,
-and a code that may mean several things stops: an unknown answer is never taken for success. Source:
+A StorageError in the details decides. Where the service leaves the details out, the gRPC code
+decides, and a code that may mean several things stops: an unknown answer is never taken for
+success. Source:
 https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerror
 and, for what may be tried again, https://cloud.google.com/bigquery/docs/write-api#error_handling.
 """
@@ -25,7 +25,7 @@ _STORAGE_ERROR: Final = types.StorageError.pb()
 
 
 class Meaning(Enum):
-    """What to do. Only OK says that rows are there."""
+    """What an answer says. Only OK says that rows are there."""
 
     OK = "done"
     TRY_AGAIN = "passing: the same call again, on a new connection, may succeed"
@@ -35,7 +35,7 @@ class Meaning(Enum):
     )
     ALREADY_EXISTS = "the offset lies before the end of the stream"
     OUT_OF_RANGE = "an earlier append is missing"
-    FINALIZED = "somebody closed the stream"
+    FINALIZED = "the stream takes no more rows"
     NOT_FOUND = "there is no such stream, or it has expired"
     NO_TABLE = "there is no such table"
     NOT_FINALIZED = "the stream has to be finalized first"
@@ -43,21 +43,30 @@ class Meaning(Enum):
     WRONG_KIND = "the stream is of another kind, or of another table"
     ROWS_REFUSED = "rows do not fit the table: nothing of the append was written"
     DENIED = "a role is missing"
-    STOP = "nothing that we know how to mend"
+    STOP = "no known way to go on"
 
 
 # STORAGE_ERROR_CODE_UNSPECIFIED and the codes of customer-managed keys are not here: they fall
 # through to STOP.
 _BY_STORAGE_CODE: Final = {
-    _StorageCode.TABLE_NOT_FOUND: Meaning.NO_TABLE,  # dropped while we write: nothing to retry, nothing to create behind the user's back
-    _StorageCode.STREAM_ALREADY_COMMITTED: Meaning.ALREADY_COMMITTED,  # success for a retried commit of a fixed group only
-    _StorageCode.STREAM_NOT_FOUND: Meaning.NOT_FOUND,  # expired: whether its rows are visible has to be asked of the table
-    _StorageCode.INVALID_STREAM_TYPE: Meaning.WRONG_KIND,  # a mistake of ours
-    _StorageCode.INVALID_STREAM_STATE: Meaning.NOT_FINALIZED,  # of a commit; nothing was committed
-    _StorageCode.STREAM_FINALIZED: Meaning.FINALIZED,  # of an append: we are the zombie
-    _StorageCode.SCHEMA_MISMATCH_EXTRA_FIELDS: Meaning.SCHEMA_IS_OLD,  # writers notice a new column after minutes
-    _StorageCode.OFFSET_ALREADY_EXISTS: Meaning.ALREADY_EXISTS,  # does not say that the same rows are there
-    _StorageCode.OFFSET_OUT_OF_RANGE: Meaning.OUT_OF_RANGE,  # sent again from the first unacknowledged append, a few times
+    # Dropped during the write. A retry is of no use, and the table is not created again unasked.
+    _StorageCode.TABLE_NOT_FOUND: Meaning.NO_TABLE,
+    # Success for a retried commit of a fixed group only.
+    _StorageCode.STREAM_ALREADY_COMMITTED: Meaning.ALREADY_COMMITTED,
+    # Expired: whether its rows are visible has to be asked of the table.
+    _StorageCode.STREAM_NOT_FOUND: Meaning.NOT_FOUND,
+    # A mistake of the pipeline.
+    _StorageCode.INVALID_STREAM_TYPE: Meaning.WRONG_KIND,
+    # Of a commit; nothing was committed.
+    _StorageCode.INVALID_STREAM_STATE: Meaning.NOT_FINALIZED,
+    # Of an append: this writer is the zombie.
+    _StorageCode.STREAM_FINALIZED: Meaning.FINALIZED,
+    # Writers notice a new column after minutes.
+    _StorageCode.SCHEMA_MISMATCH_EXTRA_FIELDS: Meaning.SCHEMA_IS_OLD,
+    # It does not say that the same rows are there.
+    _StorageCode.OFFSET_ALREADY_EXISTS: Meaning.ALREADY_EXISTS,
+    # Sent again from the first append that is not acknowledged, a few times.
+    _StorageCode.OFFSET_OUT_OF_RANGE: Meaning.OUT_OF_RANGE,
 }
 
 # Codes that are not here mean STOP. FAILED_PRECONDITION and INVALID_ARGUMENT are among them:
@@ -68,12 +77,17 @@ _BY_CODE: Final = {
     code_pb2.ALREADY_EXISTS: Meaning.ALREADY_EXISTS,
     code_pb2.OUT_OF_RANGE: Meaning.OUT_OF_RANGE,
     code_pb2.NOT_FOUND: Meaning.NOT_FOUND,
-    code_pb2.UNAVAILABLE: Meaning.TRY_AGAIN,  # the connection broke, or the service restarts
-    code_pb2.ABORTED: Meaning.TRY_AGAIN,  # the service asks for a new connection, as it does now and then
+    # The connection broke, or the service restarts.
+    code_pb2.UNAVAILABLE: Meaning.TRY_AGAIN,
+    # The service asks for a new connection, as it does now and then.
+    code_pb2.ABORTED: Meaning.TRY_AGAIN,
     code_pb2.INTERNAL: Meaning.TRY_AGAIN,
-    code_pb2.CANCELLED: Meaning.TRY_AGAIN,  # also our own cancel of a connection that does not answer
-    code_pb2.DEADLINE_EXCEEDED: Meaning.TRY_AGAIN,  # the effect may be there: the offset, or the name, tells at the next try
-    code_pb2.UNKNOWN: Meaning.TRY_AGAIN,  # what a proxy answers in place of the service
+    # Also the pipeline's own cancel of a connection that does not answer.
+    code_pb2.CANCELLED: Meaning.TRY_AGAIN,
+    # The call may have had its effect: at the next try the offset, or the name, shows it.
+    code_pb2.DEADLINE_EXCEEDED: Meaning.TRY_AGAIN,
+    # What a proxy answers in place of the service.
+    code_pb2.UNKNOWN: Meaning.TRY_AGAIN,
     code_pb2.RESOURCE_EXHAUSTED: Meaning.SLOW_DOWN,
     code_pb2.PERMISSION_DENIED: Meaning.DENIED,
     code_pb2.UNAUTHENTICATED: Meaning.DENIED,
@@ -84,8 +98,10 @@ RETRIED: Final = (Meaning.TRY_AGAIN, Meaning.SLOW_DOWN, Meaning.SCHEMA_IS_OLD)
 
 @dataclass(frozen=True)
 class Answer:
-    """row_errors: (index in the append, message) of the rows that were refused. in_detail: told by
-    a StorageError, not by a bare code.
+    """One answer of the service, with its meaning.
+
+    row_errors: (index in the append, message) of the rows that were refused. in_detail: the meaning
+    comes from a StorageError, not from a bare code.
     """
 
     meaning: Meaning
@@ -95,7 +111,7 @@ class Answer:
 
 
 def of_response(response: Any) -> Answer:
-    """Of one AppendRowsResponse: an error travels inside it while the connection goes on."""
+    """Of one AppendRowsResponse: an error travels inside it, and the connection stays open."""
     if response.WhichOneof("response") == "append_result":
         return Answer(Meaning.OK, "")
     rows = tuple((row.index, row.message) for row in response.row_errors)
@@ -111,9 +127,8 @@ def of_error(error: grpc.RpcError | GoogleAPICallError) -> Answer:
     call = error.errors[0] if isinstance(error, GoogleAPICallError) and error.errors else error
     try:
         status = rpc_status.from_call(call) if isinstance(call, grpc.Call) else None
-    except (
-        ValueError
-    ):  # the trailer and the status disagree, as behind some proxies: the code alone is left
+    except ValueError:
+        # The trailer and the status disagree, as behind some proxies: the code alone is left.
         status = None
     if status is not None:
         return of_status(status)
@@ -138,9 +153,7 @@ def of_status(status: status_pb2.Status) -> Answer:
 
 
 def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Answer:
-    """Of a StorageError; one whose code we do not know is judged by the status around it, and never
-    as OK.
-    """
+    """Of a StorageError. An unknown code is judged by the status around it, and never as OK."""
     code = found.code if found.code in _StorageCode._value2member_map_ else 0
     meaning = _BY_STORAGE_CODE.get(_StorageCode(code))
     if meaning is None:
@@ -150,11 +163,11 @@ def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Ans
 
 
 def of_commit(errors: Sequence[Any]) -> Answer:
-    """Of the stream errors of one BatchCommitWriteStreamsResponse: the group was committed as a
-    whole, now or earlier, or not at all.
+    """Of the stream errors of one BatchCommitWriteStreamsResponse.
 
-    One stream that is committed already says so of all, because groups are fixed in the run record;
-    others of it may have expired since.
+    The group was committed as a whole, now or earlier, or not at all. One stream that is committed
+    already proves it for all of them, because groups are fixed in the run record; other streams of
+    the group may have expired since.
     """
     answers = [of_storage_error(error) for error in errors]
     for meaning in (

@@ -1,5 +1,6 @@
-"""One AppendRows connection: appends of one write stream, several in flight, acknowledged in order,
-sent again when the connection breaks.
+"""One AppendRows connection: the appends of one write stream.
+
+Several are in flight, acknowledged in order, and sent again when the connection breaks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_error, of_response
+from transforms.destinations.bigquery.connection_ended import ConnectionEnded
 from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_ROW_BYTES
 from transforms.destinations.bigquery.retry import RetryPolicy, raise_if_final
 from transforms.destinations.bigquery.rows import RowsRefused, serialize_rows, serialize_schema
@@ -28,7 +30,7 @@ from transforms.destinations.contract.write_streams import (
 from transforms.model.errors import GuaranteeError
 
 Call = Callable[..., Any]
-"""AppendRows as a callable of the gRPC channel: (request iterator, metadata) -> response iterator."""
+"""AppendRows as a callable of the gRPC channel: (request iterator, metadata) -> responses."""
 
 _REQUEST: Final = types.AppendRowsRequest.pb()
 _ERRORS: Final[dict[Meaning, type[StreamError]]] = {
@@ -40,7 +42,7 @@ _ERRORS: Final[dict[Meaning, type[StreamError]]] = {
 
 
 def append_rows_of(channel: grpc.Channel) -> Call:
-    """The RPC without the library's copy of every message."""
+    """The RPC, without the copy of every message that the library's client makes."""
     call: Call = channel.stream_stream(
         "/google.cloud.bigquery.storage.v1.BigQueryWrite/AppendRows",
         request_serializer=_REQUEST.SerializeToString,
@@ -66,7 +68,7 @@ class Append:
         return int(self.rows.nbytes)
 
     def settle(self) -> None:
-        """Until it is known what became of it."""
+        """Blocks until the append is acknowledged or refused."""
         while not self.is_done:
             self._connection.read_answer()
 
@@ -78,13 +80,12 @@ class Append:
 
 
 class AppendConnection:
-    """Used by one thread. The service answers in the order of the requests, so what waits longest
-    is what the next answer is about.
+    """Used by one thread. The service answers in the order of the requests.
 
-    created_here: the stream was created by this very attempt, so that nobody else can have written
-    to it: then OFFSET_ALREADY_EXISTS for an append that was sent before is its lost
-    acknowledgement. Elsewhere it is told to whoever waits for that append, who has to prove it;
-    what is behind it goes on either way.
+    So each answer is about the append that has waited longest. created_here: the stream was created
+    by this very attempt, and no other process can have written to it. Then OFFSET_ALREADY_EXISTS
+    for an append that was sent before is its lost acknowledgement. In other streams `wait` raises
+    it, and the caller has to prove which rows are there. Either way later appends go on.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class AppendConnection:
         append_rows: Call,
         stream: str,
         created_here: bool,
-        new_patience: Callable[[], RetryPolicy] = RetryPolicy,
+        new_retry_policy: Callable[[], RetryPolicy] = RetryPolicy,
     ) -> None:
         self._append_rows = append_rows
         self._stream = stream
         self._created_here = created_here
-        self._new_patience = new_patience
-        self._patience: RetryPolicy | None = None
+        self._new_retry_policy = new_retry_policy
+        self._retry_policy: RetryPolicy | None = None
         self._waiting: deque[Append] = deque()
         self._call: Any = None
         self._requests: SimpleQueue[Any] = SimpleQueue()
@@ -108,12 +109,12 @@ class AppendConnection:
         return self._call is not None
 
     def settle(self) -> None:
-        """Until nothing is in flight."""
+        """Blocks until nothing is in flight."""
         while self._waiting:
             self.read_answer()
 
     def send(self, offset: int, rows: pa.RecordBatch) -> Append:
-        """Raises RowsRefused for a row that fits no request."""
+        """Sends rows. Raises RowsRefused for a row that is too large for a request."""
         append = Append(self, offset, rows)
         if len(append.serialized) > MAX_ROW_BYTES:
             text = (
@@ -135,21 +136,23 @@ class AppendConnection:
         return append
 
     def close(self) -> None:
-        """Ends the connection; what is not acknowledged stays so."""
+        """Ends the connection. Appends that are not acknowledged stay in flight."""
         if self._call is not None:
             self._requests.put(None)
             self._call.cancel()
             self._call = None
 
     def give_up(self, why: str) -> None:
-        """Ends the connection for good: whoever still waits for an append is told that nobody will
-        learn what became of it.
+        """Ends the connection for good: `wait` of every append in flight raises StreamError.
+
+        Whether their rows were written stays unknown.
         """
         self._end(StreamError(self._stream, why))
 
     def read_answer(self) -> None:
-        """Takes one answer, about the append that waits longest; or a broken connection, and sends
-        everything that waits again.
+        """Takes one answer, about the append that has waited longest.
+
+        When the connection breaks, everything in flight is sent again on a new one.
         """
         head = self._waiting[0]
         try:
@@ -165,9 +168,9 @@ class AppendConnection:
             if not is_lost_acknowledgement:
                 head.error = _error(self._stream, head, answer)
             self._settled()
-            # An error names no offset: on a new connection none can be left over that would be
-            # taken for the next append's. And a connection that it has ended would give the same
-            # answer for ever.
+            # An error names no offset. On a new connection no earlier error can be left over that
+            # would be taken for the next append's. And a connection that the error has ended would
+            # give the same answer for ever.
             if is_lost_acknowledgement or response is None:
                 self._go_on()
         elif self._may_try_again(answer):
@@ -176,8 +179,10 @@ class AppendConnection:
             self._failed(head, answer)
 
     def _answers(self, response: Any, head: Append) -> bool:
-        """Whether the answer is about the head. One about what is acknowledged already was given
-        twice; anything else is a broken service.
+        """Whether the answer is about the head.
+
+        False for an answer that was given twice. Raises GuaranteeError for any other offset: the
+        service is broken.
         """
         offset = (
             response.append_result.offset.value
@@ -196,16 +201,17 @@ class AppendConnection:
         return True
 
     def _may_try_again(self, answer: Answer) -> bool:
-        """Time counts from the first failure since something was acknowledged: a connection may
-        have been idle for long before.
+        """Time counts from the first failure since the last acknowledgement.
+
+        Before that failure the connection may have been idle for long.
         """
-        if self._patience is None:
-            self._patience = self._new_patience()
-        return self._patience.allows(answer)
+        if self._retry_policy is None:
+            self._retry_policy = self._new_retry_policy()
+        return self._retry_policy.allows(answer)
 
     def _settled(self) -> None:
         self._waiting.popleft().is_done = True
-        self._patience = None
+        self._retry_policy = None
 
     def _go_on(self) -> None:
         """On a new connection, if there is anything left to send."""
@@ -214,7 +220,7 @@ class AppendConnection:
             self._open()
 
     def _failed(self, head: Append, answer: Answer) -> None:
-        """Whatever is behind an append that was not written cannot be at its offset either."""
+        """Appends after a failed one have wrong offsets too."""
         self._end(_error(self._stream, head, answer))
 
     def _end(self, error: Exception) -> None:
@@ -222,7 +228,7 @@ class AppendConnection:
         for append in self._waiting:
             append.error, append.is_done = error, True
         self._waiting.clear()
-        self._patience = None
+        self._retry_policy = None
 
     def _open(self) -> None:
         self.close()
@@ -249,8 +255,9 @@ class AppendConnection:
         self._requests.put(request)
 
     def _next(self) -> Any:
-        """The next answer. Raises grpc.RpcError when the connection breaks, or nothing comes for
-        too long.
+        """The next answer.
+
+        Raises grpc.RpcError when the connection breaks, or no answer comes for too long.
         """
         call = self._call
         too_long = threading.Timer(ANSWER_SECONDS, call.cancel)
@@ -259,37 +266,9 @@ class AppendConnection:
         try:
             return next(call)
         except StopIteration:
-            raise _Ended() from None
+            raise ConnectionEnded() from None
         finally:
             too_long.cancel()
-
-
-class _Ended(grpc.RpcError, grpc.Call):
-    """The service ended the connection politely, with appends unanswered."""
-
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
-
-    def details(self) -> str:
-        return "the service ended the connection"
-
-    def trailing_metadata(self) -> tuple[()]:
-        return ()
-
-    def initial_metadata(self) -> tuple[()]:
-        return ()
-
-    def is_active(self) -> bool:
-        return False
-
-    def time_remaining(self) -> None:
-        return None
-
-    def cancel(self) -> bool:
-        return False
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        return False
 
 
 def _taken_from(requests: SimpleQueue[Any]) -> Iterator[Any]:

@@ -1,5 +1,6 @@
-"""The clients of one process: made once for each BigQuery that it talks to, kept across bundles,
-closed when the process ends.
+"""The clients of one process: one set for each BigQuerySettings.
+
+They are kept across bundles, and closed when the process ends.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SCOPES: Final = (
     "https://www.googleapis.com/auth/bigquery",
     "https://www.googleapis.com/auth/cloud-platform",
 )
-# Channels with equal options share a connection unless told not to.
+# Channels with equal options share a connection, unless an option forbids it.
 _APPEND_CHANNEL: Final = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -41,7 +42,9 @@ _GUARD: Final = threading.Lock()
 
 @dataclass(frozen=True)
 class Clients:
-    """rest: tables, views, queries. write: streams. new_channel: for appends, so that no other call
+    """Clients of one BigQuery.
+
+    rest: tables, views, queries. write: streams. new_channel: for appends, so that no other call
     waits behind them.
     """
 
@@ -55,7 +58,7 @@ class Clients:
 
 
 def clients_of(settings: BigQuerySettings) -> Clients:
-    """Raises GuaranteeError when there are no credentials."""
+    """The process's clients. Raises GuaranteeError when there are no credentials."""
     with _GUARD:
         if settings not in _OPEN:
             _OPEN[settings] = _connect(settings)
@@ -101,8 +104,10 @@ def _connect(settings: BigQuerySettings) -> Clients:
 
 
 def _credentials(settings: BigQuerySettings) -> Credentials:
-    """Application default credentials, with their quota project; as another account where
-    --impersonate_service_account says so.
+    """Application default credentials, with their quota project.
+
+    They act as another account where --impersonate_service_account names one. Raises GuaranteeError
+    when there are none.
     """
     try:
         found: Any

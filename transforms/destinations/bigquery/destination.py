@@ -56,7 +56,7 @@ class BigQueryDestination:
         self.streams = BigQueryStreams(clients, settings)
         self.tables = BigQueryTables(clients.rest, self.queries, self.streams, settings)
         self.runs = BigQueryRunLedger(self.queries, settings.table(RUNS))
-        self.reports = BigQueryReports(self.streams, self.queries.query, settings.table(REPORTS))
+        self.reports = BigQueryReports(self.streams, self.queries, settings.table(REPORTS))
         self.shards = BigQueryShardLedger(self.queries, self.tables, settings.table(SHARD_LEDGER))
         self.rows = BigQueryStoredRows(self.queries.query, settings.table)
 

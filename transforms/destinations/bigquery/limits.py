@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_RECORD_BYTES: Final = 8 << 20
-"""A rejected record keeps its bytes, so together with its other columns it has to fit one request."""
+"""A rejected record keeps its bytes, and they have to fit one request with its other columns."""
 
 MAX_STREAMS_PER_COMMIT: Final = 10_000
 """Streams in one BatchCommitWriteStreams request, all of one table
@@ -23,18 +23,21 @@ MAX_APPEND_BYTES in transforms/destinations/appends.py).
 """
 
 MAX_BYTES_IN_FLIGHT: Final = 64 << 20
-"""Rows that wait for their acknowledgement in one bundle, over all its streams. Each is in memory
-twice, as columns and as a message.
+"""Rows that wait for their acknowledgement in one bundle, over all its streams.
+
+Each is in memory twice, as columns and as a message.
 """
 
 MAX_CONNECTIONS: Final = 64
-"""AppendRows connections at one moment over one channel. An HTTP/2 connection of the service
-carries about 100 streams, and the next one waits for ever
+"""AppendRows connections at one moment over one channel.
+
+An HTTP/2 connection of the service carries about 100 streams, and the next one waits for ever
 (https://github.com/googleapis/nodejs-bigquery-storage/issues/423).
 """
 
 ANSWER_SECONDS: Final = 120.0
-"""How long an append may stay unanswered before its connection counts as broken. The service
-answers within seconds; above 40 to 50 new streams a second it takes more than 25 s
+"""How long an append may stay unanswered before its connection counts as broken.
+
+The service answers within seconds; above 40 to 50 new streams a second it takes more than 25 s
 (https://cloud.google.com/bigquery/docs/write-api-best-practices#limit_the_rate_of_stream_creation).
 """

@@ -1,25 +1,32 @@
-"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over
-it and `duplicate_transactions`.
+"""The cold start's queries in BigQuery: ids with a row in `payment_transactions`.
 
-The tables are partitioned by event time, so only what the watermark has not expired is read. An id
-whose payment is older than that, while a later duplicate of it is not, is known all the same: such
-ids, if there are any, are looked up by name, in the day before first, where nearly all of them lie,
-and only the rest in all days before; the tables are clustered by the id.
+Their latest event time is taken over it and `duplicate_transactions`. The text is BigQuery's own,
+for what it reads and what it answers. The tables are partitioned by event time, so only what the
+watermark has not expired is read. An id whose payment is older than that, while a later duplicate
+of it is not, is known all the same. Such ids are looked up by name: in the day before first, where
+nearly all of them lie, and only the rest in all days before; the tables are clustered by the id.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from transforms.destinations.bigquery.sql import Name, Query, bucket_of
-from transforms.model.buckets import first_live_time
+from transforms.destinations.bigquery.dialect import minute_of
+from transforms.destinations.sql.cold_start import oldest_event_time
+from transforms.model.buckets import BUCKET_US
 from transforms.model.fingerprints import FINGERPRINT, FINGERPRINT_BYTES, fingerprints_of
 from transforms.model.tables import DUPLICATES, EARLIEST_US, PAYMENTS
+
+Query: TypeAlias = Callable[[str, dict[str, Any]], pa.Table]
+"""Text and parameters by name -> answer."""
+
+Name: TypeAlias = Callable[[str], str]
+"""Name of a table -> its full name, quoted: BigQuerySettings.table."""
 
 _DAY_US: Final = 86_400_000_000
 
@@ -32,17 +39,8 @@ travel in it as JSON.
 def live_ids(
     query: Query, name: Name, watermark_us: int | None, extra_retention_us: int
 ) -> pa.Table:
-    """Columns `fingerprint` (10 bytes) and `bucket` (int64), as transforms/deduplicate/known_ids.py
-    takes them.
-
-    watermark_us: watermark in microseconds, None for all ids; extra_retention_us: microseconds;
-    bucket: minute of the latest event time.
-    """
-    oldest = (
-        EARLIEST_US
-        if watermark_us is None
-        else max(EARLIEST_US, first_live_time(watermark_us, extra_retention_us))
-    )
+    """The answer of StoredRows.live_ids. Times in microseconds."""
+    oldest = oldest_event_time(watermark_us, extra_retention_us)
     found = query(_packed_ids(name), {"oldest": oldest})
     packed = [blob or b"" for blob in found.column("fingerprints").to_pylist()]
     ids_in_row = np.array([len(blob) // FINGERPRINT_BYTES for blob in packed], dtype=np.int64)
@@ -69,38 +67,44 @@ def live_ids(
 
 
 def _packed_ids(name: Name) -> str:
-    """Rows of a bucket and the first 4 bits of the fingerprint: `fingerprints`, 10 bytes for each
-    id with a payment in sight, and `unpaid`, the ids without.
+    """Query: ids by `bucket` and `head`, the first 4 bits of their hash.
 
-    An answer of 36 million rows of one id each would be 2 GB of JSON; this is 0.5 GB. The 4 bits
-    keep one row small: a response holds at most
-    10 MB (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query), and 600,000 ids in
-       a minute are 8 MB in base64 together, but
-    0.5 MB a row.
+    `fingerprints`: 10 bytes for each id with a payment in sight; `unpaid`: the ids without one. An
+    answer of 36 million rows of one id each would be 2 GB of JSON; this is 0.5 GB. The 4 bits keep
+    one row small: a response holds at most 10 MB
+    (https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/query), and 600,000 ids in a
+    minute are 8 MB in base64 together, but 0.5 MB a row.
     """
     seen = " UNION ALL ".join(
-        f"SELECT transaction_id, event_time, {str(table == PAYMENTS).upper()} AS is_payment FROM"
-        f" {name(table)}"
-        " WHERE event_time >= TIMESTAMP_MICROS(@oldest)"
+        f"""
+    SELECT transaction_id, event_time, {str(table == PAYMENTS).upper()} AS is_payment
+    FROM {name(table)} WHERE event_time >= TIMESTAMP_MICROS(@oldest)"""
         for table in (PAYMENTS, DUPLICATES)
     )
     return f"""
 WITH recent AS (
-    SELECT transaction_id, SHA256(transaction_id) AS digest, MAX(event_time) AS event_time, LOGICAL_OR(is_payment) AS paid
-    FROM ({seen}) GROUP BY transaction_id
+    SELECT transaction_id, SHA256(transaction_id) AS digest, MAX(event_time) AS event_time,
+        LOGICAL_OR(is_payment) AS paid
+    FROM ({seen}
+    ) GROUP BY transaction_id
 ), named AS (
-    SELECT {bucket_of("event_time")} AS bucket, SUBSTR(TO_HEX(digest), 1, 1) AS head,
-        IF(paid, SUBSTR(digest, 1, {FINGERPRINT_BYTES}), NULL) AS fingerprint, IF(paid, NULL, transaction_id) AS unpaid_id
+    SELECT DIV(UNIX_MICROS({minute_of("event_time")}), {BUCKET_US}) AS bucket,
+        SUBSTR(TO_HEX(digest), 1, 1) AS head,
+        IF(paid, SUBSTR(digest, 1, {FINGERPRINT_BYTES}), NULL) AS fingerprint,
+        IF(paid, NULL, transaction_id) AS unpaid_id
     FROM recent
 )
-SELECT bucket, head, STRING_AGG(fingerprint, b'') AS fingerprints, ARRAY_AGG(unpaid_id IGNORE NULLS) AS unpaid
+SELECT bucket, head, STRING_AGG(fingerprint, b'') AS fingerprints,
+    ARRAY_AGG(unpaid_id IGNORE NULLS) AS unpaid
 FROM named GROUP BY bucket, head"""
 
 
 def _paid_before(query: Query, name: Name, oldest: int, ids: list[str]) -> Iterator[str]:
     """Those of the ids that have a payment before `oldest`."""
-    sql = f"""SELECT DISTINCT transaction_id FROM {name(PAYMENTS)}
-WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@oldest) AND transaction_id IN UNNEST(@ids)"""
+    sql = f"""
+SELECT DISTINCT transaction_id FROM {name(PAYMENTS)}
+WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@oldest)
+    AND transaction_id IN UNNEST(@ids)"""
     for some in _by_size(ids):
         missing = set(some)
         until = oldest
@@ -117,8 +121,9 @@ WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@
 
 
 def _by_size(ids: list[str]) -> Iterator[list[str]]:
-    """Groups that fit a request each; JSON writes up to 6 bytes for one of a character, and
-    BigQuery some 60 around each value.
+    """Groups that fit a request each.
+
+    JSON writes up to 6 bytes for one of a character, and BigQuery some 60 around each value.
     """
     group: list[str] = []
     size = 0

@@ -1,7 +1,8 @@
-"""Queries and statements of BigQuery. A statement is a job with an id of our own, so that a lost
-answer is read back instead of done twice.
+"""Queries and statements as jobs of BigQuery.
 
-A job id is unique in its project: a second insert is answered 409
+A statement is a job with an id that the pipeline chooses, so that it is not done twice when its
+answer is lost: the job is looked up by its id instead. A job id is unique in its project: a second
+insert is answered 409
 (https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid).
 """
 
@@ -12,9 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pyarrow as pa
 import requests
@@ -33,24 +32,12 @@ from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
 
 from transforms.destinations.bigquery import retry as bigquery_retry
+from transforms.destinations.bigquery.parameters import Parameter, parameter
 from transforms.model.errors import GuaranteeError
 
-Parameter: TypeAlias = Any
-"""One of google.cloud.bigquery's ScalarQueryParameter, ArrayQueryParameter, StructQueryParameter."""
-
-_TYPES: Final[dict[type, str]] = {
-    bool: "BOOL",
-    int: "INT64",
-    float: "FLOAT64",
-    str: "STRING",
-    bytes: "BYTES",
-    Decimal: "NUMERIC",
-    datetime: "TIMESTAMP",
-    date: "DATE",
-}
 _TRIES: Final = 10
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
-"""Two statements have changed one row; or 20 wait for their turn on one table already
+"""Two statements have changed one row, or 20 wait for their turn on one table already
 (https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency).
 """
 
@@ -58,20 +45,21 @@ _TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
 
 
 class ConcurrentUpdate(Exception):
-    """Other statements change the same table at the same moment: this one had no effect.
+    """Other statements change the same table at the same moment; this one had no effect.
 
     https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts
     """
 
 
 def fresh_job_id(what: str) -> str:
-    """A job id that nobody has used in any project."""
+    """A job id that no project has used yet."""
     return f"payment-pipeline-{what}-{secrets.token_hex(16)}"
 
 
 class Queries:
-    """dataset: PROJECT.DATASET; jobs run where it is, unless the client has a location of its own.
+    """Runs jobs, and adds up what they read.
 
+    dataset: PROJECT.DATASET; jobs run where it is, unless the client has a location of its own.
     max_bytes_billed: of one query; one that would read more fails before it reads anything, and
     costs nothing.
     """
@@ -86,7 +74,10 @@ class Queries:
         self.bytes_read = 0
 
     def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter] = ()) -> pa.Table:
-        """The answer of a SELECT. parameters: values by name, or BigQuery's own parameter objects."""
+        """The answer of a SELECT. parameters: values by name, or BigQuery's parameter objects.
+
+        Raises GuaranteeError.
+        """
         with _explained(self._max_bytes_billed):
             config, where = self._config(parameters), self._where()
             job = self._client.query(
@@ -100,10 +91,10 @@ class Queries:
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], job_id: str
     ) -> int:
-        """Affected rows of a DML statement, 0 of any other. The same `job_id` again has no further
-        effect, and answers alike.
+        """Affected rows of a DML statement, 0 of any other.
 
-        Raises ConcurrentUpdate; then the job id is used up.
+        The same `job_id` again has no further effect and gives the same answer. Raises
+        ConcurrentUpdate; then the job id is used up.
         """
         with _explained(self._max_bytes_billed):
             config, where = self._config(parameters), self._where()
@@ -124,7 +115,7 @@ class Queries:
         return int(job.num_dml_affected_rows or 0)
 
     def _where(self) -> str:
-        """https://cloud.google.com/bigquery/docs/locations#specify_locations"""
+        """The location of the jobs: https://cloud.google.com/bigquery/docs/locations#specify_locations"""
         if self._location is None:
             self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
         return self._location
@@ -132,12 +123,11 @@ class Queries:
     def change(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str
     ) -> int | None:
-        """Affected rows of a DML statement that may meet others on its table; None when every try
-        did, and nothing was changed.
+        """Affected rows of a DML statement that others on the same table may conflict with.
 
-        A lost answer is read back by the job's id; a job that failed for another one's sake had no
-        effect, and is tried again under another id, after a pause with jitter. what: part of the
-        ids.
+        None when every try met a conflict: then nothing was changed. A lost answer is looked up by
+        the job's id. A job that failed by a conflict had no effect, and is tried again under
+        another id, after a pause with jitter. what: part of the ids.
         """
         pauses = exponential_sleep_generator(
             bigquery_retry.FIRST_DELAY_SECONDS, bigquery_retry.LONGEST_DELAY_SECONDS
@@ -153,7 +143,7 @@ class Queries:
         self, parameters: Mapping[str, Any] | Sequence[Parameter]
     ) -> bigquery.QueryJobConfig:
         named = (
-            [_parameter(*one) for one in parameters.items()]
+            [parameter(name, value) for name, value in parameters.items()]
             if isinstance(parameters, Mapping)
             else list(parameters)
         )
@@ -170,7 +160,7 @@ class Queries:
 
 
 def _retry() -> Any:
-    """The library's rules of what may be tried again, with our delays."""
+    """The library's rules of what may be tried again, with the delays of retry.py."""
     return DEFAULT_RETRY.with_delay(
         initial=bigquery_retry.FIRST_DELAY_SECONDS, maximum=bigquery_retry.LONGEST_DELAY_SECONDS
     )
@@ -178,7 +168,7 @@ def _retry() -> Any:
 
 @contextmanager
 def _explained(max_bytes_billed: int) -> Iterator[None]:
-    """Raises ConcurrentUpdate, or GuaranteeError with what to do."""
+    """Raises ConcurrentUpdate for a conflict, else GuaranteeError with what to do."""
     try:
         yield
     except (BadRequest, Forbidden, NotFound) as error:
@@ -218,17 +208,10 @@ def _reason(error: GoogleAPICallError) -> str | None:
 
 def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
     if _reason(error) == _TOO_MANY_BYTES:
-        return f"--maximum_bytes_billed={max_bytes_billed} does not allow more; raise it if the cost is right."
+        return (
+            f"--maximum_bytes_billed={max_bytes_billed} does not allow more; raise it if the cost"
+            " is right."
+        )
     if isinstance(error, Forbidden):
         return bigquery_retry.ROLES
     return "If it repeats, report this line."
-
-
-def _parameter(name: str, value: Any) -> Parameter:
-    if isinstance(value, (list, tuple)):
-        return bigquery.ArrayQueryParameter(
-            name, _TYPES[type(value[0])] if value else "STRING", list(value)
-        )
-    return bigquery.ScalarQueryParameter(
-        name, "STRING" if value is None else _TYPES[type(value)], value
-    )

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from transforms.destinations.appends import FailBundle, TableAppends
-from transforms.destinations.bigquery.sql import Query
+from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.table_shapes import REPORTS, REPORTS_SCHEMA
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted
@@ -22,9 +22,9 @@ PIECE_BYTES: Final = 1 << 20
 class BigQueryReports:
     """contract/reports.py. table: full name of `run_reports`, quoted."""
 
-    def __init__(self, streams: BigQueryStreams, query: Query, table: str) -> None:
+    def __init__(self, streams: BigQueryStreams, queries: Queries, table: str) -> None:
         self._streams = streams
-        self._query = query
+        self._queries = queries
         self._table = table
 
     def save(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
@@ -58,7 +58,7 @@ class BigQueryReports:
 ORDER BY attempt, report, piece"""
         sets: dict[str, dict[int, bytes]] = {}
         left: dict[str, int] = {}
-        for row in self._query(sql, {"run_id": run_id}).to_pylist():
+        for row in self._queries.query(sql, {"run_id": run_id}).to_pylist():
             reports = sets.setdefault(row["attempt"], {})
             reports[row["report"]] = reports.get(row["report"], b"") + row["content"]
             left[row["attempt"]] = left.get(row["attempt"], row["pieces"]) - 1

@@ -1,4 +1,4 @@
-"""Trying again: with jitter, with bounds, and never what cannot succeed."""
+"""Retries of calls: with jitter, within a deadline, and only of what may succeed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from transforms.model.errors import GuaranteeError
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
 DEADLINE_SECONDS: Final = 600.0
-"""For one call with all its tries: longer than what the service needs for a restart or for noticing
-a new column, and an end all the same.
+"""For one call with all its tries.
+
+Longer than a restart of the service takes, or than it needs to notice a new column.
 """
 
 OUT_OF_RANGE_TRIES: Final = 3
@@ -33,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class RetryPolicy:
-    """How long one call is tried. clock and sleep in seconds."""
+    """Whether one call is tried again, and after which pause. clock and sleep in seconds."""
 
     def __init__(
         self,
@@ -62,10 +63,10 @@ class RetryPolicy:
 
 
 def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
-    """The call's result, or the answer that ended it. Calls given here have the same effect however
-    often they are made.
+    """The call's result, or the answer that ended its tries.
 
-    Raises GuaranteeError where a role is missing, or no try succeeded in time.
+    call: has the same effect however often it is made. Raises GuaranteeError where a role is
+    missing, or no try succeeded in time.
     """
     retry_policy = RetryPolicy()
     while True:
@@ -99,8 +100,8 @@ def raise_if_final(what: str, answer: Answer) -> None:
         )
     if answer.meaning is Meaning.NO_TABLE:
         raise GuaranteeError(
-            f"BigQuery: {what}: {answer.text}. Somebody has dropped the table; restore it, or use a"
-            " new destination."
+            f"BigQuery: {what}: {answer.text}. The table was dropped; restore it, or use a new"
+            " destination."
         )
     if answer.meaning is Meaning.STOP:
         raise GuaranteeError(

@@ -1,7 +1,6 @@
-"""Rows as BigQuery takes them: Arrow record batches, without a Python object per row; and what it
-says of rows that it refuses.
+"""Rows on their way to BigQuery as Arrow record batches, and the error for rows that it refuses.
 
-Types: https://cloud.google.com/bigquery/docs/supported-data-types#supported_apache_arrow_data_types
+No Python object is made per row. Types: https://cloud.google.com/bigquery/docs/supported-data-types#supported_apache_arrow_data_types
 """
 
 from __future__ import annotations
@@ -35,13 +34,14 @@ def _wire_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _wire_type(kind: pa.DataType) -> pa.DataType:
-    """INT64 columns take any integer on paper; 64 bits are what everybody sends."""
+    """INT64 columns are documented to take any integer; 64 bits are what clients usually send."""
     return pa.int64() if kind == pa.int32() else kind
 
 
 class RowsRefused(GuaranteeError):
-    """BigQuery does not take some rows, although the decoder did: exit 3, with what to do. Nothing
-    of the append was written.
+    """BigQuery refuses rows that the decoder accepted: exit status 3, and what to do.
+
+    Nothing of the append was written.
     """
 
     def __init__(self, rows: pa.RecordBatch, answer: Answer) -> None:
@@ -50,10 +50,16 @@ class RowsRefused(GuaranteeError):
         listed = "; ".join(f"{coordinate}: {message}" for coordinate, message in refused[:_SHOWN])
         more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         if "reason" in rows.schema.names:
-            advice = "they are rejected records already. Lower --max_record_bytes, so that less of their bytes is kept, and run again."
+            advice = (
+                "they are rejected records already. Lower --max_record_bytes, so that less of their"
+                " bytes is kept, and run again."
+            )
         elif known and len(known) == len(refused):
             flag = ",".join(str(coordinate) for coordinate, _ in known)
-            advice = f"run again with --reject_records={flag}: exactly those records then go to rejected_records (refused_by_destination)."
+            advice = (
+                f"run again with --reject_records={flag}: exactly those records then go to"
+                " rejected_records (refused_by_destination)."
+            )
         else:
             advice = "report this line: these rows are the pipeline's own."
         super().__init__(

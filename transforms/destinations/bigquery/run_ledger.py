@@ -25,7 +25,8 @@ from google.cloud.bigquery import (
     StructQueryParameterType,
 )
 
-from transforms.destinations.bigquery.queries import Parameter, Queries
+from transforms.destinations.bigquery.parameters import Parameter
+from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     PREPARED,

@@ -1,5 +1,6 @@
-"""Which BigQuery, and what may be done there: everything that a worker needs to open the
-destination, and nothing else.
+"""Which BigQuery dataset is the destination, and what may be done there.
+
+Everything that a worker needs to open the destination, and nothing else.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _PREFIX: Final = re.compile(r"\w{0,100}", re.ASCII)
 
 @dataclass(frozen=True)
 class BigQuerySettings:
-    """location: of jobs and of a dataset's streams, None for BigQuery's own choice. prefix: in
-    front of every table's name.
+    """The settings behind the flags of the destination.
 
-    create_tables: IF_NEEDED or NEVER. update_schema: whether new nullable columns are added to
-    existing tables. max_bytes_billed: per query. api_endpoint: URL, storage_endpoint: HOST:PORT;
-    None for Google's. impersonate: a service account, or several separated by commas, the last one
-    being the one that acts.
+    location: of jobs and of a dataset's streams, None for BigQuery's own choice. prefix: in front
+    of every table's name. create_tables: IF_NEEDED or NEVER. update_schema: whether new nullable
+    columns are added to existing tables. max_bytes_billed: per query. api_endpoint: URL,
+    storage_endpoint: HOST:PORT; None for Google's. impersonate: a service account, or several
+    separated by commas, the last one being the one that acts.
     """
 
     project: str
@@ -79,9 +80,7 @@ class BigQuerySettings:
 
     @property
     def is_local(self) -> bool:
-        """A stand-in or emulator on this machine: plaintext, and no credentials are looked for or
-        sent.
-        """
+        """A stand-in or emulator on this machine: plaintext, and no credentials are sent."""
         return self.storage_endpoint is not None and is_loopback(f"//{self.storage_endpoint}")
 
     @property

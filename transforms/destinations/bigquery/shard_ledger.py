@@ -18,8 +18,8 @@ from typing import Final
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
+from transforms.destinations.bigquery.parameters import array_of_structs
 from transforms.destinations.bigquery.queries import Queries
-from transforms.destinations.bigquery.sql import array_of_structs
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract import shard_ledger_rows
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, ShardRow

@@ -1,77 +1,47 @@
-"""What is in the tables of a BigQuery dataset."""
+"""The rows of the tables in BigQuery. One query a question; small tables travel as parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from transforms.destinations.bigquery import live_ids, present_rows, visible_rows
-from transforms.destinations.bigquery.sql import Name
-from transforms.destinations.contract.present_rows import ShardOffsets
-from transforms.destinations.contract.shard_ledger import Offsets
-from transforms.model.coordinates import OffsetRange, TopicPartition
+from transforms.destinations.bigquery.dialect import google_sql
+from transforms.destinations.bigquery.live_ids import live_ids
+from transforms.destinations.bigquery.parameters import Parameter, array_of_rows, parameter
+from transforms.destinations.sql.stored_rows import StoredRows
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
+
+Query: TypeAlias = Callable[[str, Sequence[Parameter]], pa.Table]
+"""Text and parameters -> answer: Queries.query."""
+
+_PARTITIONED_BY: Final = {
+    PAYMENTS: "event_time",
+    DUPLICATES: "event_time",
+    REJECTED: "ingest_time",
+    TOTALS: "window_start",
+}
+"""Column that the table is partitioned by; `control_totals` is clustered by it.
+
+A row that is there has the same value in it as the row that was sent, so other partitions are not
+read.
+"""
 
 
-class BigQueryStoredRows:
-    """contract/stored_rows.py. query: Queries.query. table: name -> full name, quoted."""
+class BigQueryStoredRows(StoredRows):
+    """query: Queries.query; table: name of a table -> its full name, quoted."""
 
-    def __init__(self, query: Callable[[str, Any], pa.Table], table: Name) -> None:
+    def __init__(self, query: Query, table: Callable[[str], str]) -> None:
+        super().__init__(google_sql(table), _PARTITIONED_BY)
         self._query = query
         self._table = table
 
     def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
-        return live_ids.live_ids(self._query, self._table, watermark_us, extra_retention_us)
+        return live_ids(self._ask, self._table, watermark_us, extra_retention_us)
 
-    def present_offsets(
-        self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
-        return visible_rows.present_offsets(self._query, self._table, ranges)
-
-    def present_gaps(
-        self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
-        return visible_rows.present_gaps(self._query, self._table, ranges)
-
-    def present_totals(
-        self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
-    ) -> pa.RecordBatch:
-        return visible_rows.present_totals(
-            self._query, self._table, ranges, amount_column, currency_column
-        )
-
-    def count_rows(self) -> int:
-        return visible_rows.count_rows(self._query, self._table)
-
-    def count_in_totals(self) -> int:
-        return visible_rows.count_in_totals(self._query, self._table)
-
-    def rows_above(
-        self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
+    def _ask(
+        self, sql: str, values: Mapping[str, Any], rows: Mapping[str, pa.Table] | None = None
     ) -> pa.Table:
-        return present_rows.rows_above(
-            self._query, self._table, shards, shard_offsets, oldest_event_time_us
-        )
-
-    def count_above(
-        self, shards: int, shard_offsets: Sequence[ShardOffsets]
-    ) -> dict[tuple[int, str], int]:
-        return present_rows.count_above(self._query, self._table, shards, shard_offsets)
-
-    def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return present_rows.first_missing(self._query, self._table, begins)
-
-    def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return present_rows.highest_event_times(self._query, self._table, ends)
-
-    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        return present_rows.totals_since(self._query, self._table, epoch, stream_offset)
-
-    def gaps_above(self, offsets: Offsets) -> pa.Table:
-        return present_rows.gaps_above(self._query, self._table, offsets)
-
-    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        return present_rows.count_present(self._query, self._table, table, rows)
+        given = [array_of_rows(name, table) for name, table in (rows or {}).items()]
+        return self._query(sql, [*given, *(parameter(*one) for one in values.items())])

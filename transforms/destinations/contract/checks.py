@@ -1,7 +1,6 @@
-"""What `check` and the summary of a run ask a destination: questions with one meaning, and one text
-per SQL dialect.
+"""What `check` and the summary of a run ask a destination, as texts in its SQL dialect.
 
-The texts are in duckdb_checks.py and bigquery_checks.py. Where an answer must be judged by the
+The texts are in transforms/destinations/sql/checks.py. Where an answer must be judged by the
 ledger, the question is only for the rows: the judgement is Python, written once
 (pipeline/check/coordinates.py, pipeline/check/repeats.py).
 """

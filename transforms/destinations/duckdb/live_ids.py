@@ -1,35 +1,33 @@
-"""The cold start's query: ids with a row in `payment_transactions`, by their latest event time over
-it and `duplicate_transactions`.
+"""The cold start's query in DuckDB: ids with a row in `payment_transactions`.
 
-A duplicate or a rejected row alone makes no id known: its payment may not be visible yet.
+Their latest event time is taken over it and `duplicate_transactions`. A duplicate or a rejected row
+alone makes no id known: its payment may not be visible yet.
+
+The text is DuckDB's own: a scan is cheap here, so one query looks at the payments of all days, and
+answers one row for each id.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from transforms.destinations.duckdb.dialect import DUCKDB
 from transforms.destinations.duckdb.minutes import bucket
-from transforms.model.buckets import first_live_time
+from transforms.destinations.sql.hashing import fingerprint
 from transforms.model.tables import DUPLICATES, PAYMENTS
+
+_RECENT: Final = f"WHERE event_time >= {DUCKDB.moment(DUCKDB.parameter('oldest'))}"
 
 LIVE_IDS: Final = f"""
 WITH recent AS (
     SELECT transaction_id, max(event_time) AS event_time FROM (
-        SELECT transaction_id, event_time FROM {PAYMENTS} WHERE epoch_us(event_time) >= $oldest
+        SELECT transaction_id, event_time FROM {PAYMENTS} {_RECENT}
         UNION ALL
-        SELECT transaction_id, event_time FROM {DUPLICATES} WHERE epoch_us(event_time) >= $oldest
+        SELECT transaction_id, event_time FROM {DUPLICATES} {_RECENT}
     ) GROUP BY transaction_id
 )
-SELECT unhex(left(sha256(transaction_id), 20)) AS fingerprint, {bucket("event_time")} AS bucket
+SELECT {fingerprint(DUCKDB, DUCKDB.digest("transaction_id"))} AS fingerprint,
+    {bucket("event_time")} AS bucket
 FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
 """
-
-_EVERYTHING: Final = -(1 << 62)
-
-
-def live_ids_parameters(watermark_us: int | None, extra_retention_us: int) -> dict[str, Any]:
-    return {
-        "oldest": _EVERYTHING
-        if watermark_us is None
-        else first_live_time(watermark_us, extra_retention_us)
-    }
+"""Columns `fingerprint` and `bucket`. Parameter `oldest`, in microseconds."""

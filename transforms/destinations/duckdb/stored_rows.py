@@ -1,76 +1,41 @@
-"""What is in the tables of a DuckDB file."""
+"""The rows of the tables in DuckDB. Small tables travel as views of Arrow tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from transforms.destinations.contract.present_rows import ShardOffsets
-from transforms.destinations.contract.shard_ledger import Offsets
-from transforms.destinations.duckdb import present_rows, visible_rows
-from transforms.destinations.duckdb.live_ids import LIVE_IDS, live_ids_parameters
+from transforms.destinations.duckdb.dialect import DUCKDB
+from transforms.destinations.duckdb.live_ids import LIVE_IDS
 from transforms.destinations.duckdb.session import DuckDBSession
-from transforms.model.coordinates import OffsetRange, TopicPartition
+from transforms.destinations.sql.cold_start import oldest_event_time
+from transforms.destinations.sql.stored_rows import StoredRows
 from transforms.model.fingerprints import FINGERPRINT
 
 
-class DuckDBStoredRows:
-    """contract/stored_rows.py."""
+class DuckDBStoredRows(StoredRows):
+    """session: open while a question is asked."""
 
     def __init__(self, session: DuckDBSession) -> None:
+        super().__init__(DUCKDB, partitioned_by={})
         self._session = session
 
     def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
-        table = self._session.query(LIVE_IDS, live_ids_parameters(watermark_us, extra_retention_us))
+        oldest = oldest_event_time(watermark_us, extra_retention_us)
+        table = self._ask(LIVE_IDS, {"oldest": oldest})
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(FINGERPRINT))
 
-    def present_offsets(
-        self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
-        return visible_rows.present_offsets(self._session.query, ranges)
-
-    def present_gaps(
-        self, ranges: Sequence[OffsetRange]
-    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
-        return visible_rows.present_gaps(self._session.query, ranges)
-
-    def present_totals(
-        self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
-    ) -> pa.RecordBatch:
-        query = self._session.query
-        return visible_rows.present_totals(query, ranges, amount_column, currency_column)
-
-    def count_rows(self) -> int:
-        return visible_rows.count_rows(self._session.query)
-
-    def count_in_totals(self) -> int:
-        return visible_rows.count_in_totals(self._session.query)
-
-    def rows_above(
-        self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
+    def _ask(
+        self, sql: str, values: Mapping[str, Any], rows: Mapping[str, pa.Table] | None = None
     ) -> pa.Table:
+        given = {self._dialect.given_rows(name): table for name, table in (rows or {}).items()}
         cursor = self._session.cursor()
-        return present_rows.rows_above(cursor, shards, shard_offsets, oldest_event_time_us)
-
-    def count_above(
-        self, shards: int, shard_offsets: Sequence[ShardOffsets]
-    ) -> dict[tuple[int, str], int]:
-        return present_rows.count_above(self._session.cursor(), shards, shard_offsets)
-
-    def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return present_rows.first_missing(self._session.cursor(), begins)
-
-    def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return present_rows.highest_event_times(self._session.cursor(), ends)
-
-    def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        return present_rows.totals_since(self._session.cursor(), epoch, stream_offset)
-
-    def gaps_above(self, offsets: Offsets) -> pa.Table:
-        return present_rows.gaps_above(self._session.cursor(), offsets)
-
-    def count_present(self, table: str, rows: pa.RecordBatch) -> int:
-        return present_rows.count_present(self._session.cursor(), table, rows)
+        for name, table in given.items():
+            cursor.register(name, table)
+        try:
+            return self._session.query(sql, dict(values))
+        finally:
+            for name in given:
+                cursor.unregister(name)

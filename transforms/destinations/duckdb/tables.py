@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from transforms.destinations.duckdb.session import DuckDBSession
-from transforms.destinations.duckdb.views import _VIEWS
+from transforms.destinations.duckdb.views import VIEWS
 from transforms.model.errors import GuaranteeError
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import (
@@ -121,7 +121,7 @@ def _create(cursor: duckdb.DuckDBPyConnection, schemas: dict[str, pa.Schema]) ->
             continue
         for field in additions(table, schema, existing[table]):
             cursor.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}')
-    for statement in (*_INTERNAL_DDL, RUNS_DDL, *_VIEWS):
+    for statement in (*_INTERNAL_DDL, RUNS_DDL, *VIEWS):
         cursor.execute(statement)
 
 

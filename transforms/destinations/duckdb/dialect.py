@@ -1,0 +1,57 @@
+"""DuckDB's SQL, as transforms/destinations/sql/dialect.py names its pieces."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from transforms.destinations.duckdb.minutes import minute_start
+from transforms.destinations.sql.coordinates import same_partition
+from transforms.destinations.sql.dialect import Dialect
+
+
+def _moment(micros: str) -> str:
+    return f"make_timestamp(({micros})::BIGINT)"
+
+
+def _rows_in_ranges(rows: str, ranges: str) -> str:
+    """ASOF JOIN finds the last range that begins at or below the row, in one sorted pass.
+
+    Ranges of one partition do not overlap, so no other range can hold the row.
+    """
+    return f"""FROM ({rows}) r ASOF JOIN ({ranges}) f
+    ON {same_partition("r", "f")} AND r.kafka_offset >= f.from_offset
+    WHERE r.kafka_offset < f.to_offset"""
+
+
+def _runs_of_rows(rows: str) -> str:
+    """Each row is a run of its own.
+
+    They are sorted once, all together; runs by block would cost a second pass.
+    """
+    return f"""SELECT kafka_topic, kafka_partition, kafka_offset AS first_offset,
+        kafka_offset AS last_offset
+    FROM {rows}"""
+
+
+DUCKDB: Final = Dialect(
+    table=lambda name: name,
+    quoted=lambda column: f'"{column}"',
+    parameter=lambda name: f"${name}",
+    is_among=lambda value, name: f"{value} IN (SELECT unnest(${name}::BIGINT[]))",
+    given_rows=lambda name: f"_{name}",
+    ranges="""(SELECT unnest($topics::VARCHAR[]) AS kafka_topic,
+    unnest($partitions::BIGINT[]) AS kafka_partition,
+    unnest($from_offsets::BIGINT[]) AS from_offset, unnest($to_offsets::BIGINT[]) AS to_offset)""",
+    elements=lambda column, alias: f"unnest({column}) AS _({alias})",
+    moment=_moment,
+    micros=lambda moment: f"epoch_us({moment})",
+    minute=lambda moment: _moment(minute_start(moment)),
+    divide=lambda number, divisor: f"{number} // {divisor}",
+    digest=lambda text: f"sha256({text})",
+    unhex=lambda digits: f"unhex({digits})",
+    sum_modulo=lambda number, modulus: f"(SUM({number}) % {modulus})::BIGINT",
+    amount_type="DECIMAL(38,9)",
+    sum_type="DECIMAL(38,9)",
+    rows_in_ranges=_rows_in_ranges,
+    runs_of_rows=_runs_of_rows,
+)

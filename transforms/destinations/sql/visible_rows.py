@@ -1,0 +1,57 @@
+"""What a repair asks of ranges of offsets: the texts behind contract/visible_rows.py.
+
+The tables are not sorted by coordinates, and event times of coordinates are not known, so each
+question reads the coordinates of all rows. A repair is rare, and coordinates are narrow columns.
+"""
+
+from __future__ import annotations
+
+from transforms.destinations.sql.coordinates import in_range, offset_runs, rows_of_tables
+from transforms.destinations.sql.dialect import Dialect
+from transforms.destinations.sql.totals import totals_of_rows
+from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
+
+
+def present_offsets(dialect: Dialect) -> str:
+    """Parameters `range_parameters`. Columns as `offsets_by_table` takes them."""
+    rows = f"""(
+        SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset
+        FROM ({rows_of_tables(dialect)}) AS r JOIN {dialect.ranges} AS f ON {in_range("r", "f")}
+    )"""
+    return offset_runs(dialect.divide, rows, "table_name, kafka_topic, kafka_partition")
+
+
+def present_gaps(dialect: Dialect) -> str:
+    """Parameters `range_parameters`. Columns as `gaps_by_partition` takes them."""
+    return f"""
+SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset
+FROM {dialect.table(GAPS)} AS r JOIN {dialect.ranges} AS f
+ON {in_range("r", "f", "first_offset")}"""
+
+
+def present_totals(dialect: Dialect, amount_column: str | None, currency_column: str | None) -> str:
+    """Parameters `range_parameters`. Columns of `control_totals`."""
+    totals = totals_of_rows(
+        dialect,
+        lambda table: (
+            f"""{dialect.table(table)} AS r
+    JOIN {dialect.ranges} AS f ON {in_range("r", "f")}"""
+        ),
+        amount_column,
+        currency_column,
+    )
+    return f"""
+SELECT window_start, outcome, currency, records, CAST(amount AS {dialect.amount_type}) AS amount,
+    checksum
+FROM ({totals})"""
+
+
+def count_rows(dialect: Dialect) -> str:
+    """One number. COUNT(*) alone reads no bytes in BigQuery."""
+    counts = (f"(SELECT COUNT(*) FROM {dialect.table(table)})" for table in ROW_TABLES)
+    return f"SELECT {' + '.join(counts)} AS n"
+
+
+def count_in_totals(dialect: Dialect) -> str:
+    """One number."""
+    return f"SELECT CAST(COALESCE(SUM(records), 0) AS INT64) AS n FROM {dialect.table(TOTALS)}"
