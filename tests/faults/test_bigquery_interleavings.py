@@ -12,7 +12,7 @@ from pipeline.run import command as run_module
 from pipeline.run import commit as commit_step
 from tests.bigquery_stand_in import BigQueryStandIn, ErrorStyle
 from tests.faults.dying import die_while_committing
-from tests.support.bigquery import bigquery, failures, is_right, statuses
+from tests.support.bigquery import bigquery, failures, forget_streams, is_right, statuses
 from tests.support.in_memory_kafka import (
     MARKER,
     MINUTE_US,
@@ -117,14 +117,7 @@ def test_expired_streams_are_believed_when_two_answers_agree(
 ) -> None:
     fill(kafka)
     die_while_committing(1, lambda: run(bigquery(stand_in)), monkeypatch)
-    for (groups,) in stand_in.sql("SELECT tables FROM pipeline_runs WHERE run_id LIKE 'run-%'"):
-        for stream in [
-            stream
-            for table in groups
-            for group in table["commit_groups"]
-            for stream in group["streams"]
-        ]:
-            stand_in.forget_stream(stream)
+    forget_streams(stand_in)
     run(bigquery(stand_in))
     is_right(stand_in)
     assert stand_in.calls["GetWriteStream"] >= 1

@@ -17,7 +17,7 @@ from pipeline.preflight import preflight
 from pipeline.run import prepare as prepare_step
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
 from tests.faults.dying import die_while_committing
-from tests.support.bigquery import bigquery, failures, is_right, statuses
+from tests.support.bigquery import bigquery, failures, forget_streams, is_right, statuses
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MINUTE_US,
@@ -110,14 +110,7 @@ def test_a_run_whose_streams_expired_is_planned_again_or_repaired(
 ) -> None:
     fill(kafka)
     die_after(commits, stand_in, monkeypatch)
-    for (groups,) in stand_in.sql("SELECT tables FROM pipeline_runs WHERE run_id LIKE 'run-%'"):
-        for stream in [
-            stream
-            for table in groups
-            for group in table["commit_groups"]
-            for stream in group["streams"]
-        ]:
-            stand_in.forget_stream(stream)
+    forget_streams(stand_in)
     run(bigquery(stand_in))
     is_right(stand_in)
     assert statuses(stand_in) == ([COMMITTED] if commits == 5 else [ABORTED, COMMITTED])

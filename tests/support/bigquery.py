@@ -80,3 +80,11 @@ def statuses(stand_in: BigQueryStandIn) -> list[str]:
     """The statuses of all runs in the ledger, sorted."""
     sql = "SELECT status FROM pipeline_runs WHERE run_id LIKE 'run-%' ORDER BY status"
     return [row[0] for row in stand_in.sql(sql)]
+
+
+def forget_streams(stand_in: BigQueryStandIn) -> None:
+    """Ends the lifetime of every stream that a run has named in the ledger."""
+    for (tables,) in stand_in.sql("SELECT tables FROM pipeline_runs WHERE run_id LIKE 'run-%'"):
+        groups = [group for table in tables for group in table["commit_groups"]]
+        for stream in [stream for group in groups for stream in group["streams"]]:
+            stand_in.forget_stream(stream)
