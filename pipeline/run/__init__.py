@@ -1,12 +1,16 @@
-"""A bounded run is a transaction. The steps are numbered as in docs/guarantees.md; a test kills the
-process before and after each.
+"""A bounded run is a transaction of six steps.
 
-1 recover                   recover.py
-2 plan                      make_plan.py (begin.py for an empty ledger; preconditions.py: what refuses the run)
-3 read and write            read_and_write.py runs pipeline/graph.py: nothing is visible
-4 prove and prepare         prove.py, prepare.py: one atomic statement
-5 commit table by table     commit.py
-6 mark committed, and tell Kafka
+The numbers are those of docs/guarantees.md; a test kills the process before and after each step.
 
-command.py is the page that calls them. repair.py: a run whose streams have expired between 4 and 6.
+1 recover                 recover.py: what the runs before have left unfinished
+2 plan                    plan.py, make_plan.py; begin.py for an empty ledger;
+                          preconditions.py: what refuses the run
+3 read and write          read_and_write.py runs pipeline/graph.py: nothing is visible
+4 prove and prepare       prove.py, prepare.py: one atomic statement claims the run
+5 commit table by table   commit.py
+6 mark committed          commit.py; then Kafka gets the group's offsets
+
+command.py is the page that calls them. repair.py is for a run whose write streams have expired
+between 4 and 6; settings.py is what a run record remembers; summary.py and progress.py are what a
+person sees.
 """

@@ -1,5 +1,6 @@
-"""Step 2 of a run into an empty ledger: `--start`, resolved to numbers, is written down before
-anything is read.
+"""Step 2 of a run into an empty ledger.
+
+`--start`, resolved to numbers, is written down before anything is read.
 """
 
 from __future__ import annotations
@@ -27,37 +28,56 @@ def begin(
     settings: RunSettings,
     now_us: int,
 ) -> list[RunRecord]:
-    """Claims the genesis record, and returns the chain that begins with it. positions: where
-    `--start` begins in each partition.
+    """Claims the genesis record, and returns the chain that begins with it.
 
-    Raises GuaranteeError where the tables have rows although the ledger has none.
+    positions: where `--start` begins in each partition. now_us: the plan's time in microseconds.
+    Raises GuaranteeError where the tables have rows although the ledger has none, or another
+    process has claimed first.
     """
     if not destination.tables.are_empty():
         raise GuaranteeError(
-            "the tables have rows, but the ledger pipeline_runs is empty, so nobody knows which"
-            " Kafka records they hold. Restore the ledger"
-            " from a backup, or start with a new destination and --start=earliest."
+            "the tables have rows, but the ledger pipeline_runs is empty, so it is"
+            " unknown which Kafka records they hold. Restore the ledger from a backup, or start"
+            " with a new destination and --start=earliest."
         )
     partitions = [
         PartitionProgress(
-            topic=state.topic, partition=partition, topic_id=state.topic_id, from_offset=position, to_offset=position, records=0,
-            gap_offsets=0, coordinate_hash=0, start_watermark=None, watermark=None, position_since=now_us,
+            topic=state.topic,
+            partition=partition,
+            topic_id=state.topic_id,
+            from_offset=positions[state.topic, partition],
+            to_offset=positions[state.topic, partition],
+            records=0,
+            gap_offsets=0,
+            coordinate_hash=0,
+            start_watermark=None,
+            watermark=None,
+            position_since=now_us,
         )
         for state in states
-        for partition, position in ((number, positions[state.topic, number]) for number in sorted(state.partitions))
-    ]  # fmt: skip
+        for partition in sorted(state.partitions)
+    ]
     genesis = RunRecord(
-        run_id=GENESIS, predecessor=None, status=COMMITTED, plan_time=now_us, cluster_id=cluster_id, partitions=partitions, tables=[],
-        lowest_watermark=None, live_ids=0, state_bytes=0, settings=settings.recorded,
-    )  # fmt: skip
+        run_id=GENESIS,
+        predecessor=None,
+        status=COMMITTED,
+        plan_time=now_us,
+        cluster_id=cluster_id,
+        partitions=partitions,
+        tables=[],
+        lowest_watermark=None,
+        live_ids=0,
+        state_bytes=0,
+        settings=settings.recorded,
+    )
     if not destination.runs.claim(genesis):
         raise lost_race(GENESIS)
     return [genesis]
 
 
 def lost_race(predecessor: str | None) -> GuaranteeError:
+    """The error of a run whose predecessor another run has claimed first."""
     return GuaranteeError(
         f"another run has followed {predecessor} meanwhile; of two runs from one predecessor only"
-        " one may count. Nothing of this one is"
-        " visible. Run one at a time into a destination."
+        " one may count. Nothing of this one is visible. Run one at a time into a destination."
     )

@@ -1,5 +1,6 @@
-"""`run`: from the last committed position to the end of the topics, in as many transactions as
---max_records_per_run makes of it.
+"""`run`: from the last committed position to the end of the topics, transaction by transaction.
+
+Each transaction reads at most --max_records_per_run records. The steps: pipeline/run/__init__.py.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from transforms.destinations.open import open_destination
 def run_command(
     config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 ) -> int:
-    """Runs, prints the summary, returns the exit status. Raises GuaranteeError when it must stop;
-    what is committed stays correct.
+    """Runs, prints the summary, returns the exit status.
+
+    Raises GuaranteeError when it must stop; what is committed stays correct.
     """
     started = time.monotonic()
     with open_destination(config.destination, **config.destination_options) as destination:
@@ -56,8 +58,10 @@ def _rejected_reasons(destination: Destination, records: Sequence[RunRecord]) ->
 def run_until_caught_up(
     config: RunConfig, destination: Destination, now_us: Callable[[], int]
 ) -> Iterator[RunRecord]:
-    """Yields the record of each transaction once it is committed. The end offsets are taken once,
-    at the start.
+    """Yields the record of each transaction once it is committed.
+
+    The end offsets are asked for once, at the start. now_us: the clock, in microseconds. Raises
+    GuaranteeError when the run is refused, or must stop.
     """
     settings = _run_settings(config)
     runs = recover(destination)
@@ -68,9 +72,8 @@ def run_until_caught_up(
         states = [admin.topic_state(topic, now_us()) for topic in config.topics]
         if runs:
             check_cluster(runs, cluster_id)
-        destination.tables.create(
-            config.schema
-        )  # not before everything that may refuse the run: a refused one changes nothing
+        # After everything that may refuse the run: a refused one changes nothing.
+        destination.tables.create(config.schema)
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
         check_refused(config.reject_records.items(), runs, states)
@@ -106,8 +109,9 @@ def run_until_caught_up(
 def run_once(
     config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
 ) -> RunRecord:
-    """Steps 3 to 6 of one transaction. An interrupt during 4 to 6 waits until they are done: they
-    are short.
+    """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
+
+    An interrupt during 4 to 6 waits until they are done: they are short.
     """
     try:
         with (

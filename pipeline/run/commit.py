@@ -18,14 +18,17 @@ from transforms.destinations.contract.write_streams import StreamAlreadyCommitte
 from transforms.model.errors import GuaranteeError
 
 COMMIT_WITHIN_SECONDS = 3600.0
-"""A small part of how long a finalized stream lives
+"""A small part of the life of a finalized stream
 (https://cloud.google.com/bigquery/docs/write-api-batch).
 """
 
 
 @dataclass(frozen=True)
 class Moment:
-    """By both clocks: one stands still while a machine sleeps, the other one may be set. Seconds."""
+    """A moment on both clocks, in seconds.
+
+    The monotonic clock stops during suspend; the wall clock can be changed.
+    """
 
     wall: float
     monotonic: float
@@ -35,27 +38,26 @@ class Moment:
         return Moment(time.time(), time.monotonic())
 
     def must_be_recent(self, run_id: str) -> None:
-        """Raises GuaranteeError when it is too long ago."""
+        """Raises GuaranteeError when the moment is more than COMMIT_WITHIN_SECONDS ago."""
         now = Moment.now()
         if max(now.wall - self.wall, now.monotonic - self.monotonic) > COMMIT_WITHIN_SECONDS:
             raise GuaranteeError(
                 f"run {run_id} was claimed more than {COMMIT_WITHIN_SECONDS:.0f} s ago and is not"
-                " visible as a whole yet, so this process must not go"
-                " on with it. Run again: the next run finishes it."
+                " visible as a whole yet, so this process must not go on with it. Run again: the"
+                " next run finishes it."
             )
 
 
 def commit(destination: Destination, record: RunRecord, since: Moment | None = None) -> str:
-    """Steps 5 and 6 of a PREPARED run, by whoever finds it. Returns the status that the run has
-    then.
+    """Commits and marks a PREPARED run, of this process or of a dead one; returns its status then.
 
-    since: a moment before it was claimed, or found; None: now. Nobody commits later than an hour
-    after it: whoever finds streams expired, days later, may write their rows again, and must not
-    meet a process that has slept and goes on committing.
+    since: a moment before it was claimed, or found; None: now. No process commits later than an
+    hour after it: days later another run may find the streams expired and write their rows again,
+    and must not meet a process that was suspended and goes on committing.
 
-    Streams that have expired meanwhile: COMMITTED if all of it is visible all the same, ABORTED if
-    nothing is, so that it is planned again; else it stays PREPARED, and only a repair can follow
-    it.
+    Where streams have expired: COMMITTED if all of it is visible all the same, ABORTED if nothing
+    is, so that it is planned again; else it stays PREPARED, and only a repair can follow it.
+    Raises GuaranteeError when the hour is over.
     """
     since = since or Moment.now()
     status = COMMITTED
@@ -71,8 +73,9 @@ def commit(destination: Destination, record: RunRecord, since: Moment | None = N
 
 
 def commit_table(destination: Destination, table: TableProgress) -> None:
-    """Step 5 for one table; committed already is success, because the groups are fixed in the
-    record. Raises StreamNotFound.
+    """Step 5 for one table.
+
+    Committed already is success, because the groups are fixed in the record. Raises StreamNotFound.
     """
     for group in table.commit_groups:
         with suppress(StreamAlreadyCommitted):
@@ -80,5 +83,5 @@ def commit_table(destination: Destination, table: TableProgress) -> None:
 
 
 def mark(destination: Destination, record: RunRecord, status: str) -> None:
-    """Step 6, first half."""
+    """Step 6: the ledger says how the run has ended."""
     destination.runs.mark(record.run_id, status)

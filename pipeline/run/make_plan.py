@@ -31,7 +31,9 @@ def make_plan(
     limits: PlanLimits,
     now_us: int,
 ) -> Plan:
-    """Plans the next run after the chain `runs` (never empty: the genesis record comes first).
+    """Plans the next run after the chain `runs`, which begins with the genesis record.
+
+    states: fresh answers of the broker, one per topic. now_us: the plan's time, microseconds.
     Raises GuaranteeError on lost data.
     """
     known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
@@ -99,9 +101,9 @@ def _plan_partition(
     check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
-    # Two answers of the broker show the same last offset, so nothing has arrived between `since`,
-    # when the first one was there, and the moment before the second one was asked for. Not `now`:
-    # the answer may be old by then.
+    # The idle rule: two answers of the broker show the same end offset, so nothing has arrived from
+    # `since`, when the first answer was there, to the moment before the second was asked for. Not
+    # to `now`: the answer may be old by then.
     idle = (
         limits.idle_timeout_us is not None
         and position == high
@@ -123,11 +125,10 @@ def _plan_partition(
 
 
 def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[TopicPartition, int]:
-    """Per partition the watermark as the horizon of now would have made it: behind the recorded one
-    where the horizon has grown since.
+    """Per partition the watermark as today's horizon would have made it.
 
-    The recorded one never goes back, so what is late stays late; but ids are to be remembered for
-    the horizon of now.
+    It lies behind the recorded one where the horizon has grown since. The recorded one never goes
+    back, so what is late stays late; but ids are remembered for today's horizon.
     """
     marks: dict[TopicPartition, tuple[int, int]] = {}
     for run in runs:
@@ -145,11 +146,11 @@ def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[T
 
 
 def _share(partitions: Sequence[PlannedPartition], budget: int) -> list[int]:
-    """Ends per partition: the budget spread evenly, what one partition does not need goes to the
-    others. Lost offsets cost nothing.
+    """End offsets per partition: the budget of records spread evenly.
 
-    Every partition gets at least one record, however small the budget: one that had to wait would
-    be judged by what the others have read.
+    What one partition does not need goes to the others. Lost offsets cost nothing. Every partition
+    gets at least one record, however small the budget: one that had to wait would be judged by what
+    the others have read.
     """
     ends = [part.read_from for part in partitions]
     waiting = {
@@ -177,8 +178,9 @@ def plan_next(
     settings: RunSettings,
     now_us: int,
 ) -> Plan:
-    """Step 2: ranges, start watermarks, idle advances and the plan's time, from the last COMMITTED
-    run and fresh answers of the broker.
+    """Step 2: ranges, start watermarks, idle advances and the plan's time.
+
+    They come from the last COMMITTED run and fresh answers of the broker.
     """
     return make_plan(_new_run_id(), runs, states, cluster_id, settings.limits, now_us)
 
@@ -189,8 +191,9 @@ def plan_repair(
     ask: Callable[[str], TopicState],
     settings: RunSettings,
 ) -> Plan:
-    """Step 2, when the newest run is PREPARED and can be committed only in part: its ranges once
-    more. ask: the broker, for one topic.
+    """Step 2 after a PREPARED run that can be committed only in part: its ranges once more.
+
+    ask: the broker's answer for one topic.
     """
     columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
     visible = repair.visible_of(

@@ -1,5 +1,6 @@
-"""Step 2 of a run: what is read, from where to where, and what it is judged by. Pure: ledger and
-broker answers in, numbers out.
+"""Step 2 of a run: what is read, from where to where, and what it is judged by.
+
+Pure: answers of ledger and broker in, numbers out.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _NONE = np.empty(0, dtype=np.int64)
 class PlannedPartition:
     """One partition of one run.
 
-    from_offset .. to_offset (exclusive) is accounted for by this run; what lies before `read_from`
-    was deleted and accepted as lost. start_watermark_us: what lateness is judged by, None for
-    nothing; position_since_us: see PartitionProgress. load_watermark_us: what of the earlier ids
-    may have expired; behind the start watermark for as long as the horizon has just grown.
+    from_offset to to_offset (exclusive): what this run accounts for; what lies before `read_from`
+    was deleted and accepted as lost. start_watermark_us: what lateness is judged by; None: nothing
+    is late. load_watermark_us: which of the earlier ids may have expired; it lies behind the start
+    watermark while the horizon has just grown. position_since_us: see PartitionProgress.
     """
 
     topic: str
@@ -41,8 +42,7 @@ class PlannedPartition:
 
 @dataclass(frozen=True)
 class Repair:
-    """What is visible already of a run whose other streams have expired, so that its ranges are
-    read again.
+    """What is visible of a run whose other streams have expired, so that it is read again.
 
     expired: what that run recorded. offsets: per (topic, partition) and table the offsets that have
     a row, sorted. gaps: the rows of `offset_gaps` as (first, last). totals: rows of
@@ -79,8 +79,10 @@ class Repair:
 
 @dataclass(frozen=True)
 class Plan:
-    """carried: partitions that this run does not read, as the ledger has them. repair: None for all
-    but the second try of an expired run.
+    """What one run reads.
+
+    carried: partitions that it does not read, as the ledger has them. repair: None for all but the
+    second try of an expired run.
     """
 
     run_id: str
@@ -101,8 +103,9 @@ class Plan:
 
     @property
     def lowest_watermark_us(self) -> int | None:
-        """The bound of the SQL load: no split judges by less. None while nothing may be late. A
-        repair loads what the expired run has loaded.
+        """The bound of the cold start: no partition judges by a lower watermark.
+
+        None while nothing may be late. A repair loads what the expired run has loaded.
         """
         if self.repair is not None:
             return self.repair.expired.lowest_watermark

@@ -13,11 +13,10 @@ from transforms.model.errors import GuaranteeError
 def check_stream_quota(
     records: int, max_records_per_run: int, shards: int, streams_per_hour: int | None
 ) -> None:
-    """Raises GuaranteeError where the transactions of this run would create more write streams than
-    the destination allows in an hour.
+    """Refuses a run that would create more write streams than the destination allows in an hour.
 
-    A transaction creates one for each shard and table of records, and one each for gaps, totals and
-    reports.
+    Raises GuaranteeError with a --max_records_per_run that fits. A transaction creates one for each
+    shard and table of records, and one each for gaps, totals and reports.
     """
     each = 3 * shards + 3
     wanted = -(-records // max_records_per_run) * each
@@ -25,8 +24,8 @@ def check_stream_quota(
         enough = -(-records * each // streams_per_hour)
         raise GuaranteeError(
             f"{records} records in transactions of --max_records_per_run={max_records_per_run} with"
-            f" --shards={shards} need up to {wanted} write"
-            f" streams, but BigQuery creates {streams_per_hour} an hour. Use"
+            f" --shards={shards} need up to {wanted} write streams, but BigQuery creates"
+            f" {streams_per_hour} an hour. Use"
             f" --max_records_per_run={enough} or more, or fewer shards."
         )
 
@@ -59,21 +58,22 @@ def check_refused(
 def check_position(
     topic: str, partition: int, position: int, low: int, high: int, accept_data_loss: bool
 ) -> None:
-    """Raises GuaranteeError when the log does not hold `position` any more; low and high are its
-    first offset and its end.
+    """Raises GuaranteeError when the log does not hold `position` any more.
+
+    low, high: the first offset and the end of the log.
     """
     if position > high:
         raise GuaranteeError(
             f"topic {topic} partition {partition}: the next offset to read is {position}, but the"
-            f" log ends at {high}. Records that were read"
-            " are gone from Kafka (log truncated, or the topic recreated); their offsets would"
-            " repeat. Use a new topic name or a new destination."
+            f" log ends at {high}. Records that were read are gone from Kafka (log truncated, or"
+            " the topic recreated); their offsets would repeat. Use a new topic name or a new"
+            " destination."
         )
     if position < low and not accept_data_loss:
         raise GuaranteeError(
             f"topic {topic} partition {partition}: offsets {position} to {low - 1} were deleted"
-            f" before they were read ({low - position} records"
-            " at most are lost). --on_data_loss=fail is in force; --on_data_loss=accept goes on at"
+            f" before they were read ({low - position} records at most are lost)."
+            " --on_data_loss=fail is in force; --on_data_loss=accept goes on at"
             f" {low} and writes the loss to offset_gaps."
         )
 
@@ -91,35 +91,33 @@ def check_same_topic(state: TopicState, known: Iterable[PartitionProgress]) -> N
         )
         raise GuaranteeError(
             f"topic {state.topic} was read with the id {', '.join(sorted(ids))}, but {found}: it"
-            " was deleted and created again, so its"
-            " offsets would repeat and what was not read of the old one is lost. Use a new topic"
-            " name, or a new destination."
+            " was deleted and created again, so its offsets would repeat and what was not read of"
+            " the old one is lost. Use a new topic name, or a new destination."
         )
 
 
 def none_vanished(
     states: Sequence[TopicState], left: Mapping[TopicPartition, PartitionProgress]
 ) -> None:
-    """Raises GuaranteeError when a partition that was read does not exist any more. left: what the
-    ledger knows and the broker does not.
+    """Raises GuaranteeError when a partition that was read does not exist any more.
+
+    left: what the ledger knows and the broker does not.
     """
     for state in states:
-        if gone := sorted(partition for topic, partition in left if topic == state.topic):
+        if missing := sorted(partition for topic, partition in left if topic == state.topic):
             raise GuaranteeError(
-                f"topic {state.topic}: partition(s) {', '.join(map(str, gone))} were read into this"
-                " destination but do not exist any more;"
+                f"topic {state.topic}: partition(s) {', '.join(map(str, missing))} were read into"
+                " this destination but do not exist any more;"
                 " what was not read of them is lost. Use a new topic name, or a new destination."
             )
 
 
 def check_cluster(runs: Sequence[RunRecord], cluster_id: str | None) -> None:
-    """Raises GuaranteeError when the broker belongs to another Kafka cluster than what was read so
-    far.
-    """
+    """Raises GuaranteeError when the broker belongs to another Kafka cluster than before."""
     before = last_committed(runs).cluster_id
     if before is not None and before != cluster_id:
         raise GuaranteeError(
             f"--bootstrap_servers leads to the Kafka cluster {cluster_id}, but this destination was"
-            f" filled from {before}: its positions mean"
-            " nothing there. Use the servers of that cluster, or a new destination."
+            f" filled from {before}: its positions mean nothing there. Use the servers of that"
+            " cluster, or a new destination."
         )

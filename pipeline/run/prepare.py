@@ -1,5 +1,6 @@
-"""Step 4 of a run: what was written is proven, and the run is claimed with its whole record in one
-atomic statement.
+"""Step 4 of a run: what was written is proven, and one atomic statement claims the run.
+
+The statement writes the whole record of the run: from there on it will become visible.
 """
 
 from __future__ import annotations
@@ -16,22 +17,15 @@ from transforms.deduplicate.shard_state import packed_bytes
 from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, TableProgress
-from transforms.destinations.contract.write_streams import StreamNotFound
+from transforms.destinations.contract.write_streams import STREAMS_PER_COMMIT, StreamNotFound
 from transforms.model.buckets import expiry_of_bucket
 from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import ShardReport, decode_report
 from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
 
-STREAMS_PER_COMMIT = 10_000
-"""BatchCommitWriteStreams takes no more
-(https://cloud.google.com/bigquery/quotas#write-api-limits).
-"""
-
 
 def prove_and_prepare(destination: Destination, planned: Plan, settings: RunSettings) -> RunRecord:
-    """Step 4: finalize, prove, and claim the predecessor with the whole record in one atomic
-    statement.
-    """
+    """Step 4: finalize, prove, and claim the predecessor with the whole record."""
     proof = finalize_and_prove(destination, planned, settings)
     record = make_record(destination, planned, proof, settings)
     prepare(destination, record)
@@ -39,8 +33,9 @@ def prove_and_prepare(destination: Destination, planned: Plan, settings: RunSett
 
 
 def finalize_and_prove(destination: Destination, planned: Plan, settings: RunSettings) -> Proof:
-    """Step 4, first half: one set of reports counts; its streams are closed and their rows compared
-    with what was read.
+    """Step 4, first half: the streams of one set of reports hold what was read.
+
+    Raises GuaranteeError, with nothing visible, where they do not.
     """
     attempts = destination.reports.read(planned.run_id)
     if not attempts and any(part.to_offset > part.read_from for part in planned.partitions):
@@ -57,21 +52,21 @@ def finalize_and_prove(destination: Destination, planned: Plan, settings: RunSet
     ]
     try:
         finalized = {stream: destination.streams.finalize(stream) for stream in streams}
-    except StreamNotFound as gone:
+    except StreamNotFound as missing:
         raise GuaranteeError(
-            f"a write stream of this run is gone ({gone}): another run has begun meanwhile, or this"
-            " one took longer than a stream lives. Nothing"
-            " of it is visible; run again, with a smaller --max_records_per_run if it took that"
-            " long."
-        ) from gone
+            f"a write stream of this run is gone ({missing}): another run has begun meanwhile, or"
+            " this one took longer than a stream lives. Nothing of it is visible; run again, with a"
+            " smaller --max_records_per_run if it took that long."
+        ) from missing
     return prove(planned, reports, finalized, settings.limits.dedup_horizon_us)
 
 
 def make_record(
     destination: Destination, planned: Plan, proof: Proof, settings: RunSettings
 ) -> RunRecord:
-    """The whole record of the run; gaps and totals get their streams here, on the same path as the
-    rows.
+    """The whole record of the run.
+
+    Gaps and totals get their write streams here, on the same path as the rows.
     """
     streams = dict(proof.streams)
     for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
@@ -90,17 +85,25 @@ def make_record(
     partitions = [*proof.partitions, *planned.carried]
     live = _live_ids(destination, planned, proof, settings)
     return RunRecord(
-        run_id=planned.run_id, predecessor=planned.predecessor, status=PREPARED, plan_time=planned.plan_time_us,
-        cluster_id=planned.cluster_id, partitions=partitions, tables=tables,
-        lowest_watermark=planned.lowest_watermark_us, live_ids=sum(live.values()),
-        state_bytes=packed_bytes(live, settings.shards), settings=settings.recorded,
+        run_id=planned.run_id,
+        predecessor=planned.predecessor,
+        status=PREPARED,
+        plan_time=planned.plan_time_us,
+        cluster_id=planned.cluster_id,
+        partitions=partitions,
+        tables=tables,
+        lowest_watermark=planned.lowest_watermark_us,
+        live_ids=sum(live.values()),
+        state_bytes=packed_bytes(live, settings.shards),
+        settings=settings.recorded,
         repairs=planned.repair.expired.run_id if planned.repair else None,
-    )  # fmt: skip
+    )
 
 
 def prepare(destination: Destination, record: RunRecord) -> None:
-    """Step 4, second half: of two runs from one predecessor exactly one succeeds. From here on the
-    run will become visible.
+    """Step 4, second half: of two runs from one predecessor exactly one succeeds.
+
+    From here on the run will become visible. Raises GuaranteeError for the one that lost.
     """
     if not destination.runs.claim(record):
         raise lost_race(record.predecessor)

@@ -1,6 +1,4 @@
-"""Step 4 of a run, first half: what the readers delivered is exactly what the three tables are
-about to hold; otherwise nothing is.
-"""
+"""Step 4 of a run: proof that the tables are about to hold exactly what the readers delivered."""
 
 from __future__ import annotations
 
@@ -23,7 +21,10 @@ from transforms.model.totals import add_up
 
 @dataclass(frozen=True)
 class Proof:
-    """What was read and written, proven equal. streams: table -> [(stream, rows)] in shard order."""
+    """What was read and written, proven equal.
+
+    streams: table -> [(stream, rows)] in shard order.
+    """
 
     partitions: tuple[PartitionProgress, ...]
     streams: Mapping[str, list[tuple[str, int]]]
@@ -52,10 +53,10 @@ class _Written:
 def prove(
     plan: Plan, reports: Sequence[Report], finalized_rows: Mapping[str, int], dedup_horizon_us: int
 ) -> Proof:
-    """Raises GuaranteeError, with nothing visible, unless for each partition delivered = written,
-    and for each stream reported = finalized.
+    """Proves for each partition delivered = written, and for each stream reported = finalized.
 
-    finalized_rows: stream -> rows, as `finalize_stream` counted them.
+    finalized_rows: stream -> rows, as finalizing it counted them. Raises GuaranteeError, with
+    nothing visible, where they differ.
     """
     shards = sorted(
         (report for report in reports if isinstance(report, ShardReport)),
@@ -126,6 +127,7 @@ def _progress(
         records - int(delivered_again.sum()),
         _minus(coordinate_hash, part, present[delivered_again]),
     )
+    # The sum of hashes notices a record that was written twice while another one was left out.
     if expected != (rows.records, rows.coordinate_hash):
         raise _broken(
             f"{where}: the reader delivered {expected[0]} records, the tables are about to get"
@@ -143,6 +145,7 @@ def _progress(
             f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to"
             f" {part.to_offset}"
         )
+    # Only payments and duplicates count: a rejected record's event time is not to be trusted.
     highest = (
         None
         if rows.highest_event_time_us is None
@@ -170,8 +173,9 @@ def _progress(
 def _nothing_lost_since(
     repair: Repair, position: TopicPartition, records: int, coordinate_hash: int
 ) -> None:
-    """Compaction may remove between two reads what the first one has delivered, and leaves no trace
-    but the first one's record.
+    """Raises GuaranteeError where Kafka and the tables hold less than the expired run had read.
+
+    Compaction between the two reads leaves no trace but the record of the first one.
     """
     before = repair.before(position)
     if (records, coordinate_hash) != (
@@ -180,10 +184,11 @@ def _nothing_lost_since(
     ) and not repair.accept_data_loss:
         raise GuaranteeError(
             f"topic {position[0]} partition {position[1]}: of offsets {before.from_offset} to"
-            f" {before.to_offset - 1} {before.records} records were read"
-            " by a run whose streams have expired, but Kafka and the tables together hold"
-            f" {records} of them now: the others were compacted away"
-            " before they became visible. --on_data_loss=fail is in force; --on_data_loss=accept"
+            f" {before.to_offset - 1} {before.records} records were read by a run whose streams"
+            " have"
+            f" expired, but Kafka and the tables together hold {records} of them now: the others"
+            " were compacted away before they became visible."
+            " --on_data_loss=fail is in force; --on_data_loss=accept"
             " goes on and writes the loss to offset_gaps."
         )
 
@@ -256,8 +261,10 @@ def _gap_rows(
     readers: Mapping[TopicPartition, ReaderReport],
     progress: Sequence[PartitionProgress],
 ) -> pa.RecordBatch:
-    """Where a repair has found fewer records than the expired run, which of the offsets without one
-    had one cannot be told: all count as lost.
+    """Rows of `offset_gaps` for the offsets that hold no record.
+
+    Where a repair has found fewer records than the expired run, it is unknown which of the offsets
+    without a record had one: all count as lost.
     """
     rows = []
     for part, done in zip(plan.partitions, progress, strict=True):

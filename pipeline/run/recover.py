@@ -8,12 +8,11 @@ from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 
 
 def recover(destination: Destination) -> list[RunRecord]:
-    """Step 1: rolls a PREPARED run forward, removes what a dead run left behind, and returns the
-    ledger; empty where no run has been.
+    """Finishes a PREPARED run, removes what a dead run left behind, and returns the ledger's chain.
 
-    If the newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py).
-    Removing is safe: a run that is still alive finds its streams gone when it finalizes them,
-    before it claims anything.
+    The chain is empty where no run has been. If its newest record is still PREPARED then, a repair
+    must follow it (pipeline/run/repair.py). Removing is safe: a run that is still alive notices
+    that its streams are missing when it finalizes them, before it claims anything.
     """
     if not destination.tables.exist():
         return []

@@ -28,12 +28,12 @@ from transforms.model.tables import GAPS, ROW_TABLES
 
 
 def status_without_streams(rows: VisibleRows, record: RunRecord) -> str:
-    """Of a PREPARED run with a stream that does not exist any more: COMMITTED, ABORTED, or PREPARED
-    if it needs a repair.
+    """The status of a PREPARED run with a stream that no longer exists.
 
-    A stream may have expired before or after its commit, so the tables are asked. Totals have no
+    COMMITTED if all its rows are visible, ABORTED if none is, PREPARED if it needs a repair. A
+    stream may have expired before or after its commit, so the tables are asked. Totals have no
     coordinates: they count the rows of all runs, so they are short by this run's rows exactly if
-    its totals are missing.
+    its totals are missing. Raises GuaranteeError where the totals miss any other number of rows.
     """
     present = rows.present_offsets(_ranges(record)).values()
     found = {table: sum(len(tables[table]) for tables in present) for table in ROW_TABLES}
@@ -47,9 +47,8 @@ def status_without_streams(rows: VisibleRows, record: RunRecord) -> str:
     if missing not in (0, sum(found[table] for table in ROW_TABLES)):
         raise GuaranteeError(
             f"run {record.run_id}: its streams have expired, and control_totals miss {missing}"
-            " rows, which is neither none nor those of this"
-            " run: somebody has altered the tables. Run `check`, and restore the destination from a"
-            " backup."
+            " rows, which is neither none nor those of this run: the tables were altered by hand."
+            " Run `check`, and restore the destination from a backup."
         )
     return PREPARED if missing else COMMITTED
 
@@ -60,7 +59,9 @@ def visible_of(
     columns: tuple[str | None, str | None],
     accept_data_loss: bool,
 ) -> Repair:
-    """What is there of the expired run. columns: of amount and currency."""
+    """What is visible of the expired run. columns: of amount and currency, None where there is
+    none.
+    """
     ranges = _ranges(expired)
     return Repair(
         expired=expired,
@@ -72,17 +73,18 @@ def visible_of(
 
 
 def topics_to_read(repair: Repair) -> list[str]:
-    """Topics of which an offset is neither a visible row nor a visible gap; of the others, Kafka
-    need not have anything any more.
+    """Topics of which an offset is neither a visible row nor a visible gap.
+
+    Of the others, Kafka need not have anything any more.
     """
     return sorted({where[0] for where in _ranges(repair.expired) if not _is_whole(repair, where)})
 
 
 def plan_repair(run_id: str, repair: Repair, states: Sequence[TopicState]) -> Plan:
-    """Step 2 of a repair: the ranges, watermarks and time of the expired run. states: of
-    `topics_to_read`.
+    """The plan of a repair: ranges, watermarks and time of the expired run.
 
-    Raises GuaranteeError for offsets that are neither visible nor in Kafka any more.
+    states: of `topics_to_read`. Raises GuaranteeError for offsets that are neither visible nor in
+    Kafka any more.
     """
     expired = repair.expired
     for state in states:
@@ -107,9 +109,8 @@ def _planned(
         if position not in bounds:
             raise GuaranteeError(
                 f"topic {part.topic} partition {part.partition} does not exist any more, but"
-                f" offsets {part.from_offset} to {part.to_offset - 1} of"
-                " it must be read again to complete a run whose streams have expired. What is not"
-                " visible of them is lost."
+                f" offsets {part.from_offset} to {part.to_offset - 1} of it must be read again to"
+                " complete a run whose streams have expired. What is not visible of them is lost."
             )
         low, high = bounds[position]
         check_position(part.topic, part.partition, part.to_offset, 0, high, repair.accept_data_loss)

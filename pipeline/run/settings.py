@@ -16,7 +16,7 @@ from transforms.model.errors import GuaranteeError
 
 
 def settings_of(config: RunConfig) -> dict[str, object]:
-    """JSON-ready; the keys are part of the ledger's format."""
+    """What a run record keeps of the configuration; the keys are part of the ledger's format."""
     return {
         "schema": config.schema.to_json(),
         "dedup_key": config.schema.dedup_key,
@@ -33,15 +33,18 @@ def settings_of(config: RunConfig) -> dict[str, object]:
 
 
 def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any]:
-    """Of the last run of which anything is, or may become, visible. runs: not empty."""
+    """The settings of the last run of which anything is, or may become, visible.
+
+    runs: the chain, not empty.
+    """
     return next(run.settings for run in reversed(runs) if run.status != ABORTED)
 
 
 def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
-    """Raises GuaranteeError where the new configuration would give one id two meanings, or forget
-    ids that are still promised.
+    """Refuses a configuration that gives one id two meanings, or forgets ids that are promised.
 
-    Shards and layout are free for bounded runs: their state is loaded from the tables.
+    before: the settings in force. Raises GuaranteeError naming the flag and the fix. Shards and
+    layout are free for bounded runs: their state is loaded from the tables.
     """
     for flag, now in (
         ("dedup_key", config.schema.dedup_key),
@@ -57,8 +60,8 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
         known = format_duration(before["dedup_horizon_us"])
         raise GuaranteeError(
             f"--dedup_horizon={format_duration(config.dedup_horizon_us)}, but this destination was"
-            f" filled with --dedup_horizon={known}: the horizon"
-            f" may only grow. Use --dedup_horizon={known} or more."
+            f" filled with --dedup_horizon={known}: the horizon may only grow. Use"
+            f" --dedup_horizon={known} or more."
         )
     check_evolution(before["schema"], config.schema)
     for name in ("amount_column", "currency_column"):
@@ -71,16 +74,16 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
             fix = f"Use {flag}={before[name]}" if before[name] else f"Leave {flag} out"
             raise GuaranteeError(
                 f"{given}, but this destination's control totals were made with"
-                f" {before[name] or 'none'}. {fix} (and the --schema that it was filled"
-                " with), or a new destination."
+                f" {before[name] or 'none'}. {fix} (and the --schema that it was filled with), or a"
+                " new destination."
             )
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the steps need of the configuration. recorded: what the run record keeps of it
-    (settings_of); times in
-    microseconds.
+    """What the steps need of the configuration. Times are in microseconds.
+
+    recorded: what the run record keeps of it, see settings_of.
     """
 
     limits: PlanLimits

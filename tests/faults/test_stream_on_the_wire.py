@@ -210,7 +210,7 @@ def test_a_connection_that_breaks_at_any_piece_of_an_append_loses_and_doubles_no
 def test_records_that_are_large_together_go_out_as_appends_that_fit_a_request(
     cluster: Cluster, stand_in: BigQueryStandIn
 ) -> None:
-    """Three records of 8 MiB in one batch of one shard: BigQuery takes less than 20 MB a request."""
+    """Three records of 8 MiB in one batch of one shard: a request takes less than 20 MB."""
     sizes: list[int] = []
     stand_in.faults.hook(
         "AppendRows",

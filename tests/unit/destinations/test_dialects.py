@@ -162,7 +162,8 @@ def test_runs_of_offsets_end_at_the_borders_of_blocks_and_hold_repeated_ones(
 
 
 def _with_offset(offset: int) -> str:
-    return f"""INSERT INTO {PAYMENTS} SELECT * REPLACE ('blocks' AS kafka_topic, {offset} AS kafka_offset) FROM {PAYMENTS}
+    return f"""INSERT INTO {PAYMENTS}
+            SELECT * REPLACE ('blocks' AS kafka_topic, {offset} AS kafka_offset) FROM {PAYMENTS}
         WHERE transaction_id = 'c' AND kafka_topic = 'payments'"""
 
 
@@ -249,7 +250,10 @@ def test_older_payments_are_looked_up_only_when_a_duplicate_asks_for_them(
 def test_ids_of_one_minute_come_in_sixteen_rows(path: Path, google_sql: GoogleSql) -> None:
     """600,000 ids are 8 MB in base64, and a response of BigQuery holds 10 MB."""
     ids = 16_000
-    one = f"(SELECT * REPLACE ('many-' || i AS transaction_id) FROM {PAYMENTS} WHERE transaction_id = 'c')"
+    one = (
+        f"(SELECT * REPLACE ('many-' || i AS transaction_id) FROM {PAYMENTS}"
+        " WHERE transaction_id = 'c')"
+    )
     tamper(
         path, f"INSERT INTO {PAYMENTS} SELECT one.* FROM range({ids}) numbers(i), LATERAL {one} one"
     )

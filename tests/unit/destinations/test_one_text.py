@@ -1,4 +1,4 @@
-"""SQL with one meaning is written once: both destinations take it from transforms/destinations/sql."""
+"""SQL with one meaning is written once: in transforms/destinations/sql, for both destinations."""
 
 from __future__ import annotations
 

@@ -7,11 +7,6 @@ from typing import Final
 MAX_RECORD_BYTES: Final = 8 << 20
 """A rejected record keeps its bytes, and they have to fit one request with its other columns."""
 
-MAX_STREAMS_PER_COMMIT: Final = 10_000
-"""Streams in one BatchCommitWriteStreams request, all of one table
-(https://cloud.google.com/bigquery/quotas#write-api-limits).
-"""
-
 CREATE_STREAMS_PER_HOUR: Final = 10_000
 """CreateWriteStream requests an hour, per project and region
 (https://cloud.google.com/bigquery/quotas#createwritestream).

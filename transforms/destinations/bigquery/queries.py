@@ -115,7 +115,9 @@ class Queries:
         return int(job.num_dml_affected_rows or 0)
 
     def _where(self) -> str:
-        """The location of the jobs: https://cloud.google.com/bigquery/docs/locations#specify_locations"""
+        """The location of the jobs:
+        https://cloud.google.com/bigquery/docs/locations#specify_locations
+        """
         if self._location is None:
             self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
         return self._location

@@ -1,6 +1,7 @@
 """Rows on their way to BigQuery as Arrow record batches, and the error for rows that it refuses.
 
-No Python object is made per row. Types: https://cloud.google.com/bigquery/docs/supported-data-types#supported_apache_arrow_data_types
+No Python object is made per row. Types:
+https://cloud.google.com/bigquery/docs/supported-data-types#supported_apache_arrow_data_types
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ from transforms.destinations.bigquery.limits import (
     ANSWER_SECONDS,
     MAX_BYTES_IN_FLIGHT,
     MAX_CONNECTIONS,
-    MAX_STREAMS_PER_COMMIT,
 )
 from transforms.destinations.bigquery.retry import patiently
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.contract.write_streams import (
     PENDING_STREAM,
+    STREAMS_PER_COMMIT,
     StreamAlreadyCommitted,
     StreamNotFinalized,
     StreamNotFound,
@@ -108,9 +108,9 @@ class BigQueryStreams:
                 f"stream {foreign[0]} is not one of {table_path}; only its PENDING streams can be"
                 " committed to it"
             )
-        if len(streams) > MAX_STREAMS_PER_COMMIT:
+        if len(streams) > STREAMS_PER_COMMIT:
             raise ValueError(
-                f"{len(streams)} streams in one commit; BigQuery takes {MAX_STREAMS_PER_COMMIT}"
+                f"{len(streams)} streams in one commit; BigQuery takes {STREAMS_PER_COMMIT}"
             )
         found = patiently(
             f"committing {len(streams)} write streams to {table_path}",

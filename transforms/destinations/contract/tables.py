@@ -12,7 +12,8 @@ class Tables(Protocol):
     """All tables of a destination, apart from the shard ledger."""
 
     def create(self, schema: PaymentSchema) -> None:
-        """Tables and views that are missing, and new nullable columns, as far as the settings allow.
+        """Tables and views that are missing, and new nullable columns, as far as the settings
+        allow.
 
         Idempotent. Raises GuaranteeError, before anything is changed, where an existing table
         differs in any other way.

@@ -1,5 +1,4 @@
-"""The one contract behind every destination: write streams, as BigQuery's Storage Write API has
-them.
+"""Write streams, as BigQuery's Storage Write API has them: the contract of every row.
 
 Create a stream, append batches at given offsets, finalize, commit. What each call promises, and
 what its errors prove, is written here once; `tests/unit/destinations/contract/write_streams.py`
@@ -21,6 +20,12 @@ PENDING_STREAM: Final = "PENDING"
 
 COMMITTED_STREAM: Final = "COMMITTED"
 """Rows are visible when their append is acknowledged: streaming."""
+
+
+STREAMS_PER_COMMIT: Final = 10_000
+"""Streams in one commit, all of one table: what BigQuery takes
+(https://cloud.google.com/bigquery/quotas#write-api-limits).
+"""
 
 
 class StreamError(RuntimeError):
@@ -48,7 +53,7 @@ class OffsetOutOfRange(StreamError):
 
 
 class StreamFinalized(StreamError):
-    """The stream takes no more rows: somebody finalized it, so this writer is a zombie."""
+    """The stream takes no more rows: another process finalized it, so this writer is a zombie."""
 
 
 class StreamNotFound(StreamError):
@@ -109,8 +114,8 @@ class WriteStreams(Protocol):
         """Makes all rows of all PENDING `streams` visible in `table` at once, or none.
 
         Raises StreamNotFound, StreamNotFinalized, StreamAlreadyCommitted, or ValueError for streams
-        of another table or kind; then nothing was committed by this call. Groups are fixed in the run record, so StreamAlreadyCommitted on one
-        stream means that the whole group is.
+        of another table or kind; then nothing was committed by this call. Groups are fixed in the
+        run record, so StreamAlreadyCommitted on one stream means that the whole group is.
         """
 
     def discard(self, keep: Collection[str]) -> int:

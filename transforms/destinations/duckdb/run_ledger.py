@@ -1,5 +1,5 @@
-"""`pipeline_runs` in DuckDB: every change is one transaction, and its function below is what happens
-within it.
+"""`pipeline_runs` in DuckDB: every change is one transaction, and its function below is what
+happens within it.
 """
 
 from __future__ import annotations

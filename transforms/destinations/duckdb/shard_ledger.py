@@ -1,5 +1,5 @@
-"""The shard ledger in DuckDB: every change is one transaction, and its function below is what happens
-within it.
+"""The shard ledger in DuckDB: every change is one transaction, and its function below is what
+happens within it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class DuckDBShardLedger:
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
         found = self._session.cursor().execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM {SHARD_LEDGER} WHERE shard IN (SELECT unnest(?::INTEGER[]))",
+            f"SELECT {', '.join(_COLUMNS)} FROM {SHARD_LEDGER} WHERE shard IN (SELECT"
+            " unnest(?::INTEGER[]))",
             [list(shards)],
         )
         return shard_ledger_rows.in_order_of(
