@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from transforms.destinations.sql.coordinates import union
 from transforms.destinations.sql.dialect import Dialect
 from transforms.destinations.sql.hashing import COORDINATE_TEXT, first_digits
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
-from transforms.model.totals import OUTCOME_OF_TABLE
-
-_MODULUS: Final = 1 << 60
+from transforms.model.totals import CHECKSUM_MASK, OUTCOME_OF_TABLE
 
 
 def checksum(dialect: Dialect, number: str) -> str:
     """Aggregate: the checksum of all rows, from each row's number."""
-    return dialect.sum_modulo(number, _MODULUS)
+    return dialect.sum_modulo(number, CHECKSUM_MASK + 1)
 
 
 def totals_of_rows(
