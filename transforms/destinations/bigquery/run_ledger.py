@@ -65,7 +65,8 @@ _COLUMNS: Final = {
     "partitions": "ARRAY<STRUCT<"
     + ", ".join(f"`{name}` {kind}" for name, kind in _PARTITION.items())
     + ">>",
-    "tables": "ARRAY<STRUCT<`table` STRING, `rows` INT64, commit_groups ARRAY<STRUCT<streams ARRAY<STRING>>>>>",
+    "tables": "ARRAY<STRUCT<`table` STRING, `rows` INT64,"
+    " commit_groups ARRAY<STRUCT<streams ARRAY<STRING>>>>>",
     "lowest_watermark": "INT64",
     "live_ids": "INT64",
     "state_bytes": "INT64",
@@ -87,7 +88,9 @@ def create_statement(table: str) -> str:
         for name, kind in _COLUMNS.items()
     }
     values = ", ".join(f"{value} AS {name}" for name, value in {**nothing, **root}.items())
-    return f"CREATE TABLE {table} (\n    {columns})\nOPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"
+    return f"""CREATE TABLE {table} (
+    {columns})
+OPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"""
 
 
 class BigQueryRunLedger:
@@ -136,7 +139,10 @@ class BigQueryRunLedger:
         return record.predecessor is not None and record.run_id in found.to_pylist()
 
     def mark(self, run_id: str, status: str) -> None:
-        sql = f"UPDATE {self._table} SET status = @status WHERE run_id = @run_id AND status = '{PREPARED}'"
+        sql = (
+            f"UPDATE {self._table} SET status = @status"
+            f" WHERE run_id = @run_id AND status = '{PREPARED}'"
+        )
         if self._queries.change(sql, {"status": status, "run_id": run_id}, "mark"):
             return
         found = (
@@ -157,11 +163,13 @@ class BigQueryRunLedger:
         values = ", ".join(_VALUES.get(name, f"@{name}") for name in _COLUMNS)
         return f"""MERGE {self._table} AS run
 USING (
-    SELECT IF(step = 'follow', @predecessor, NULL) AS follows FROM UNNEST(['follow', 'insert']) AS step
+    SELECT IF(step = 'follow', @predecessor, NULL) AS follows
+    FROM UNNEST(['follow', 'insert']) AS step
     WHERE EXISTS (SELECT 1 FROM {self._table} WHERE run_id = @predecessor AND successor IS NULL)
 ) AS claim
 ON run.run_id = claim.follows
-WHEN MATCHED THEN UPDATE SET successor = @run_id, status = IF(@repairs IS NULL, run.status, '{ABORTED}')
+WHEN MATCHED THEN UPDATE SET successor = @run_id,
+    status = IF(@repairs IS NULL, run.status, '{ABORTED}')
 WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"""
 
 

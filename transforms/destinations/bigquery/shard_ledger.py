@@ -36,8 +36,14 @@ _COLUMNS: Final = {
     "latest": "STRING NOT NULL",
 }
 _CHANGE: Final = {
-    "shard": "INT64", "seen": "STRING", "nonce": "STRING", "epoch": "INT64", "epochs": "STRING", "base": "STRING", "latest": "STRING",
-}  # fmt: skip
+    "shard": "INT64",
+    "seen": "STRING",
+    "nonce": "STRING",
+    "epoch": "INT64",
+    "epochs": "STRING",
+    "base": "STRING",
+    "latest": "STRING",
+}
 _CHANGED: Final = ", ".join(
     f"{name} = c.{name}" for name in ("nonce", "epoch", "epochs", "base", "latest")
 )
@@ -73,14 +79,20 @@ class BigQueryShardLedger:
         """One UPDATE of all rows. What it found is read back: another job's UPDATE, or an earlier
         one of this job whose answer was lost.
         """
-        sql = f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1 WHERE generation = @follows"
+        sql = (
+            f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1"
+            " WHERE generation = @follows"
+        )
         self._queries.change(sql, {"job_id": job_id, "follows": follows}, "begin-job")
         found = self._queries.query(f"SELECT DISTINCT job_id, generation FROM {self._table}")
         stamps = [(row["job_id"], row["generation"]) for row in found.to_pylist()]
         return shard_ledger_rows.job_of_stamps(stamps, job_id, follows)
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
-        sql = f"SELECT shard, job_id, generation, nonce, epochs, base, latest FROM {self._table} WHERE shard IN UNNEST(@shards)"
+        sql = (
+            f"SELECT shard, job_id, generation, nonce, epochs, base, latest FROM {self._table}"
+            " WHERE shard IN UNNEST(@shards)"
+        )
         found = self._queries.query(sql, [ArrayQueryParameter("shards", "INT64", list(shards))])
         return shard_ledger_rows.in_order_of(
             shards, map(shard_ledger_rows.row_of, found.to_pylist())
@@ -109,11 +121,15 @@ class BigQueryShardLedger:
         return f"""UPDATE {self._table} AS l SET {_CHANGED}
 FROM UNNEST(@changes) AS c
 WHERE {_as_seen("l", "c")}
-    AND (SELECT COUNT(*) FROM {self._table} AS k JOIN UNNEST(@changes) AS d ON {_as_seen("k", "d")}) = @wanted"""
+    AND (SELECT COUNT(*) FROM {self._table} AS k JOIN UNNEST(@changes) AS d
+        ON {_as_seen("k", "d")}) = @wanted"""
 
 
 def _as_seen(row: str, change: str) -> str:
-    return f"{row}.shard = {change}.shard AND {row}.nonce = {change}.seen AND {row}.job_id = @job_id AND {row}.generation = @generation"
+    return (
+        f"{row}.shard = {change}.shard AND {row}.nonce = {change}.seen"
+        f" AND {row}.job_id = @job_id AND {row}.generation = @generation"
+    )
 
 
 def _parameters(

@@ -50,9 +50,11 @@ _TYPES: Final = {
 }
 _REST_NAMES: Final = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
 _DESCRIPTIONS: Final = {
-    "transaction_id": "names the payment; at most one row of payment_transactions has it within the dedup horizon",
+    "transaction_id": "names the payment; at most one row of payment_transactions has it within the"
+    " dedup horizon",
     "event_time": "when the payment happened",
-    "unknown_fields": "JSON object of the fields that the schema does not name, as text: numbers keep all their digits",
+    "unknown_fields": "JSON object of the fields that the schema does not name, as text: numbers"
+    " keep all their digits",
     "kafka_topic": "with partition and offset: the record's coordinate, in one row of one table",
     "kafka_partition": "see kafka_topic",
     "kafka_offset": "see kafka_topic",
@@ -160,7 +162,10 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
             " a table of their own"
         )
     if others := [name for name in lacking if name not in ours]:
-        yield f"table {shape.name} lacks the REQUIRED column(s) {', '.join(others)}, and rows without them may exist"
+        yield (
+            f"table {shape.name} lacks the REQUIRED column(s) {', '.join(others)}, and rows without"
+            " them may exist"
+        )
     for field in shape.fields:
         found = there.get(field.name.lower())
         if found is not None and (wanted := _kind(field)) != (seen := _kind(found)):
@@ -172,7 +177,10 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
         for field in table.schema
         if field.name.lower() not in known and field.mode == "REQUIRED"
     ]:
-        yield f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema does not name"
+        yield (
+            f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema"
+            " does not name"
+        )
 
 
 def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
@@ -181,9 +189,15 @@ def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
         yield f"table {shape.name} expires at {table.expires}; take its expiration away"
     partitioning = table.time_partitioning
     if partitioning is not None and partitioning.expiration_ms and shape.expires_after_ms is None:
-        yield f"partitions of table {shape.name} expire after {partitioning.expiration_ms} ms; take that away"
+        yield (
+            f"partitions of table {shape.name} expire after {partitioning.expiration_ms} ms; take"
+            " that away"
+        )
     if table.require_partition_filter:
-        yield f"table {shape.name} requires a partition filter, but coordinates of all partitions must be seen; take that requirement away"
+        yield (
+            f"table {shape.name} requires a partition filter, but coordinates of all partitions"
+            " must be seen; take that requirement away"
+        )
 
 
 def _kind(field: bigquery.SchemaField) -> str:

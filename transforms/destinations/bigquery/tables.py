@@ -161,10 +161,16 @@ class BigQueryTables:
         self, missing: Sequence[str], additions: dict[str, list[bigquery.SchemaField]]
     ) -> Iterator[str]:
         if missing and self._settings.create_tables == NEVER:
-            yield f"missing: {', '.join(missing)}, and --create_tables=never is in force; --create_tables=if_needed creates them"
+            yield (
+                f"missing: {', '.join(missing)}, and --create_tables=never is in force;"
+                " --create_tables=if_needed creates them"
+            )
         for name, fields in additions.items():
             if fields and not self._settings.update_schema:
-                yield f"table {name} has no column(s) {', '.join(field.name for field in fields)}; --update_schema adds nullable ones"
+                yield (
+                    f"table {name} has no column(s) {', '.join(field.name for field in fields)};"
+                    " --update_schema adds nullable ones"
+                )
 
     def _check_dataset(self) -> list[str]:
         """What of the dataset's defaults new tables must not have."""

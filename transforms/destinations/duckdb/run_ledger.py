@@ -69,14 +69,18 @@ def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
 
 
 _INSERT: Final = f"""
-INSERT INTO {RUNS} BY NAME SELECT $run_id AS run_id, $predecessor AS predecessor, NULL AS successor, $status AS status,
+INSERT INTO {RUNS} BY NAME
+SELECT $run_id AS run_id, $predecessor AS predecessor, NULL AS successor, $status AS status,
     make_timestamp($plan_time::BIGINT) AS plan_time, $cluster_id AS cluster_id,
-    from_json($partitions::JSON, '[{{"topic":"VARCHAR","partition":"INTEGER","topic_id":"VARCHAR","from_offset":"BIGINT","to_offset":"BIGINT",
-    "records":"BIGINT","gap_offsets":"BIGINT","coordinate_hash":"UBIGINT","start_watermark":"BIGINT","watermark":"BIGINT",
+    from_json($partitions::JSON, '[{{"topic":"VARCHAR","partition":"INTEGER","topic_id":"VARCHAR",
+    "from_offset":"BIGINT","to_offset":"BIGINT","records":"BIGINT","gap_offsets":"BIGINT",
+    "coordinate_hash":"UBIGINT","start_watermark":"BIGINT","watermark":"BIGINT",
     "position_since":"BIGINT"}}]') AS partitions,
-    from_json($tables::JSON, '[{{"table":"VARCHAR","rows":"BIGINT","commit_groups":[["VARCHAR"]]}}]') AS tables,
+    from_json($tables::JSON, '[{{"table":"VARCHAR","rows":"BIGINT",
+    "commit_groups":[["VARCHAR"]]}}]') AS tables,
     $lowest_watermark::BIGINT AS lowest_watermark,
-    $live_ids::BIGINT AS live_ids, $state_bytes::BIGINT AS state_bytes, $settings::JSON AS settings, $repairs AS repairs
+    $live_ids::BIGINT AS live_ids, $state_bytes::BIGINT AS state_bytes,
+    $settings::JSON AS settings, $repairs AS repairs
 """
 
 

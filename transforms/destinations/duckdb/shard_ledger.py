@@ -15,7 +15,8 @@ from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, Sha
 from transforms.destinations.duckdb.session import DuckDBSession
 
 _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
-    shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL, nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
+    shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL,
+    nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
     epochs JSON NOT NULL, base JSON NOT NULL, latest JSON NOT NULL)"""
 
 _COLUMNS: Final = ("shard", "job_id", "generation", "nonce", "epochs", "base", "latest")
@@ -25,8 +26,11 @@ _CLAIMED: Final = (
 )
 
 _SWAP: Final = f"""
-UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs, base = c.base, latest = c.latest FROM _changes AS c
-WHERE {_CLAIMED} AND (SELECT COUNT(*) FROM {SHARD_LEDGER} AS l, _changes AS c WHERE {_CLAIMED}) = $wanted
+UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs,
+    base = c.base, latest = c.latest
+FROM _changes AS c
+WHERE {_CLAIMED}
+    AND (SELECT COUNT(*) FROM {SHARD_LEDGER} AS l, _changes AS c WHERE {_CLAIMED}) = $wanted
 RETURNING l.shard
 """
 
