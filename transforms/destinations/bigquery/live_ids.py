@@ -31,15 +31,16 @@ Name: TypeAlias = Callable[[str], str]
 _DAY_US: Final = 86_400_000_000
 
 _LOOKUP_BYTES: Final = 5_000_000
-"""A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids
-travel in it as JSON.
+"""Bytes of the ids in one request, as JSON.
+
+A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs).
 """
 
 
 def live_ids(
     query: Query, name: Name, watermark_us: int | None, extra_retention_us: int
 ) -> pa.Table:
-    """The answer of StoredRows.live_ids. Times in microseconds."""
+    """The answer of StoredRows.live_ids; times in microseconds."""
     oldest = oldest_event_time(watermark_us, extra_retention_us)
     found = query(_packed_ids(name), {"oldest": oldest})
     packed = [blob or b"" for blob in found.column("fingerprints").to_pylist()]

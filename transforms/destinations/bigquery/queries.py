@@ -37,7 +37,9 @@ from transforms.model.errors import GuaranteeError
 
 _TRIES: Final = 10
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
-"""Two statements have changed one row, or 20 wait for their turn on one table already
+"""Texts of errors that mean a conflict of DML statements on one table.
+
+Two statements have changed one row, or 20 are queued for the table already
 (https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency).
 """
 
@@ -115,8 +117,9 @@ class Queries:
         return int(job.num_dml_affected_rows or 0)
 
     def _where(self) -> str:
-        """The location of the jobs:
-        https://cloud.google.com/bigquery/docs/locations#specify_locations
+        """The location of the jobs.
+
+        See https://cloud.google.com/bigquery/docs/locations#specify_locations.
         """
         if self._location is None:
             self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)

@@ -38,8 +38,9 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
 ROOT: Final = "root"
-"""run_id of the first row: it is no run, only what genesis follows, so that genesis is claimed like
-every other record.
+"""run_id of the first row, which is no run.
+
+It is only what genesis follows, so that genesis is claimed like every other record.
 """
 
 _PARTITION: Final = {
@@ -94,7 +95,10 @@ OPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"""
 
 
 class BigQueryRunLedger:
-    """contract/run_ledger.py. table: full name, quoted."""
+    """The run ledger in a BigQuery table; see contract/run_ledger.py.
+
+    table: full name, quoted.
+    """
 
     def __init__(self, queries: Queries, table: str) -> None:
         self._queries = queries
@@ -120,8 +124,9 @@ class BigQueryRunLedger:
         return changed == 2 or self._is_there(record, predecessor)
 
     def _is_there(self, record: RunRecord, predecessor: str) -> bool:
-        """Whether a claim that changed nothing found its own work done. Raises GuaranteeError for a
-        ledger that nobody can follow.
+        """Whether an earlier try of a claim that changed nothing had its effect.
+
+        Raises GuaranteeError for a ledger that no run can follow.
         """
         found = self._queries.query(
             f"SELECT run_id FROM {self._table} WHERE run_id IN (@run_id, @predecessor)",
@@ -135,7 +140,7 @@ class BigQueryRunLedger:
                 " TIMESTAMP '1970-01-01 00:00:00+00'). Else run `check`,"
                 " and restore the ledger."
             )
-        # Genesis has the same name in every claim of it, so its name proves nothing.
+        # Genesis has the same run_id in every claim of it, so finding it proves nothing.
         return record.predecessor is not None and record.run_id in found.to_pylist()
 
     def mark(self, run_id: str, status: str) -> None:
@@ -214,7 +219,7 @@ _PARTITION_TYPE: Final = StructQueryParameterType(
 
 
 def _partition(part: Mapping[str, Any]) -> StructQueryParameter:
-    """The hash has 64 bits without a sign, which only NUMERIC holds."""
+    """A parameter for one partition; only NUMERIC holds 64 bits without a sign."""
     values = {**part, "coordinate_hash": Decimal(part["coordinate_hash"])}
     return StructQueryParameter(
         None, *(ScalarQueryParameter(name, kind, values[name]) for name, kind in _PARTITION.items())
@@ -235,8 +240,9 @@ def _table(table: TableProgress) -> StructQueryParameter:
 
 
 def to_record(row: Mapping[str, Any]) -> RunRecord:
-    """A row of the table; a missing array reads as an empty one. BigQuery has no array of arrays,
-    so a group of streams is a struct there.
+    """The record of a row of the table; a missing array reads as an empty one.
+
+    BigQuery has no array of arrays, so a group of streams is a struct there.
     """
     predecessor = None if row["predecessor"] == ROOT else row["predecessor"]
     partitions = [

@@ -1,8 +1,8 @@
 """`shard_ledger` in BigQuery: which streams may hold rows of a shard, by DML only.
 
 The table is created together with all its rows by one CREATE TABLE AS SELECT: of two such
-statements one fails, because the table is there, so nobody ever sees it half filled. Every change
-is one UPDATE, and one DML statement is a transaction of its own: it changes all its rows or, when
+statements one fails, because the table is there, so no process sees it half filled. Every change is
+one UPDATE, and one DML statement is a transaction of its own: it changes all its rows or, when
 it fails, none (https://cloud.google.com/bigquery/docs/data-manipulation-language). Two UPDATE
 statements that change one row conflict under snapshot isolation: one has its effect, the other is
 run again by BigQuery on what the first has left, or fails with no effect
@@ -63,7 +63,10 @@ FROM UNNEST({shard_ledger_rows.all_shards(shards)}) AS shard"""
 
 
 class BigQueryShardLedger:
-    """contract/shard_ledger.py. table: full name, quoted."""
+    """The shard ledger in a BigQuery table; see contract/shard_ledger.py.
+
+    table: full name, quoted.
+    """
 
     def __init__(self, queries: Queries, tables: BigQueryTables, table: str) -> None:
         self._queries = queries
@@ -76,8 +79,10 @@ class BigQueryShardLedger:
         shard_ledger_rows.require_shards(found.column("shard").to_pylist(), shards)
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        """One UPDATE of all rows. What it found is read back: another job's UPDATE, or an earlier
-        one of this job whose answer was lost.
+        """Stamps all rows by one UPDATE, and reads the stamps back.
+
+        They may be those of another job's UPDATE, or of an earlier one of this job whose answer was
+        lost.
         """
         sql = (
             f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1"
@@ -102,8 +107,8 @@ class BigQueryShardLedger:
         """One UPDATE, whose condition counts the rows that are as they were seen.
 
         A lost answer is read back by the job's id. False also when every try met a change by
-        another process. Raises GuaranteeError when BigQuery does not answer: then the nonces tell,
-        at the next recovery.
+        another process. Raises GuaranteeError when BigQuery does not answer: then the next recovery
+        learns from the nonces whether the change was made.
         """
         if not rows:
             return True

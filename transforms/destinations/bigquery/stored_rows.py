@@ -1,4 +1,4 @@
-"""The rows of the tables in BigQuery. One query a question; small tables travel as parameters."""
+"""The rows of the tables in BigQuery: one query per question, small tables as parameters."""
 
 from __future__ import annotations
 

@@ -36,8 +36,10 @@ REPORTS_SCHEMA: Final = pa.schema(
     ]
 )
 _REPORTS_LIVE_MS: Final = 3 * 86_400_000
-"""Reports are read by the run that wrote them, within a day; rows of the Write API cannot be
-deleted for 30 minutes, so their partitions expire.
+"""How long partitions of the reports live.
+
+Reports are read by the run that wrote them, within a day. Rows of the Write API cannot be deleted
+for 30 minutes, so their partitions expire.
 """
 
 _TYPES: Final = {
@@ -78,10 +80,11 @@ _DESCRIPTIONS: Final = {
 
 @dataclass(frozen=True)
 class TableShape:
-    """partition: column whose day partitions the table, or None for the day of writing.
+    """What a table of BigQuery is created with.
 
-    Not the window for control_totals: rejected records have windows too, whatever time they bear,
-    and a table holds 10,000 partitions.
+    partition: column whose day partitions the table, or None for the day of writing. Not the window
+    for control_totals: rejected records have windows too, at any event time, and a table holds
+    10,000 partitions. expires_after_ms: age at which a partition is deleted, None for never.
     """
 
     name: str
@@ -92,7 +95,7 @@ class TableShape:
 
 
 def table_shapes(schema: PaymentSchema) -> list[TableShape]:
-    """Of every table but the ledgers, which are created with their first rows."""
+    """The shapes of all tables but the ledgers, which are created with their first rows."""
     payments = (
         *map(_payment_field, schema.fields),
         *map(_our_field, (pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS)),
@@ -184,7 +187,7 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
 
 
 def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
-    """What would take rows away, or hide them from a query that must see all."""
+    """Settings of the table that remove rows, or hide them from a query that must see all."""
     if table.expires is not None:
         yield f"table {shape.name} expires at {table.expires}; take its expiration away"
     partitioning = table.time_partitioning

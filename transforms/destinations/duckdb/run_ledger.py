@@ -1,5 +1,6 @@
-"""`pipeline_runs` in DuckDB: every change is one transaction, and its function below is what
-happens within it.
+"""`pipeline_runs` in DuckDB.
+
+Every change is one transaction, and its function below is what happens within it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _COLUMNS: Final = (
 
 
 class DuckDBRunLedger:
-    """contract/run_ledger.py."""
+    """The run ledger in a DuckDB file; see contract/run_ledger.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
@@ -85,7 +86,7 @@ SELECT $run_id AS run_id, $predecessor AS predecessor, NULL AS successor, $statu
 
 
 def mark(cursor: duckdb.DuckDBPyConnection, run_id: str, status: str) -> None:
-    """Only a PREPARED run changes."""
+    """Sets the status of a PREPARED run; no other run changes."""
     found = cursor.execute(f"SELECT status FROM {RUNS} WHERE run_id = ?", [run_id]).fetchone()
     if found == (status,):
         return

@@ -1,5 +1,6 @@
-"""The shard ledger in DuckDB: every change is one transaction, and its function below is what
-happens within it.
+"""The shard ledger in DuckDB.
+
+Every change is one transaction, and its function below is what happens within it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RETURNING l.shard
 
 
 class DuckDBShardLedger:
-    """contract/shard_ledger.py."""
+    """The shard ledger in a DuckDB file; see contract/shard_ledger.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session

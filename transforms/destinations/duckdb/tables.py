@@ -55,8 +55,9 @@ _INTERNAL_DDL: Final = (
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's type for an Arrow type. Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE()
-    follow the session's zone.
+    """DuckDB's type for an Arrow type.
+
+    Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE() follow the session's zone.
     """
     if pa.types.is_struct(kind):
         return (
@@ -81,7 +82,7 @@ _TYPES: Final = {
 
 
 class DuckDBTables:
-    """contract/tables.py."""
+    """The tables of a DuckDB file; see contract/tables.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
@@ -154,8 +155,9 @@ def _existing_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
 
 
 def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa.Field]:
-    """Columns that an existing table lacks and may gain. columns: name -> type. Raises
-    GuaranteeError for any other difference.
+    """Columns that an existing table lacks and may gain.
+
+    columns: name -> type. Raises GuaranteeError for any other difference.
     """
     missing = []
     for field in schema:

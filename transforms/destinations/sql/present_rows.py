@@ -1,9 +1,9 @@
 """What a shard's recovery asks of the tables: the texts behind contract/present_rows.py.
 
-One query a question, whatever the number of shards and partitions. The payment tables are
-partitioned by event time in BigQuery, so what recovery asks is bounded by it. `rejected_records` is
-partitioned by the time of its writing, which tells nothing about offsets: its coordinates and ids
-are read as a whole, and so are all coordinates by adopt, which is rare.
+One query per question, for any number of shards and partitions. The payment tables are partitioned
+by event time in BigQuery, so what recovery asks is bounded by it. `rejected_records` is partitioned
+by the time of its writing, which says nothing about offsets: its coordinates and ids are read as a
+whole, and so are all coordinates by adopt, which is rare.
 """
 
 from __future__ import annotations
