@@ -1,4 +1,6 @@
-"""Rows into one write stream: collected, cut to fit a request, several appends in flight, in order.
+"""The appends of rows to one write stream.
+
+Rows are collected, cut to fit a request, and sent in order, with several appends in flight.
 
 What a refused append means depends on who writes, so a `RefusalPolicy` decides it. A bounded run
 writes to a stream that only this attempt of the bundle knows: it fails the bundle (`FailBundle`
@@ -71,7 +73,7 @@ class Refusal(Enum):
     """Exactly these rows are in the stream at this offset: as good as acknowledged."""
 
     SEND_AGAIN = auto()
-    """Nothing of it is written: it and all appends behind it are sent again."""
+    """Nothing of the append is written: it and all appends behind it are sent again."""
 
 
 class RefusalPolicy(Protocol):

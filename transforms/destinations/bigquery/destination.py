@@ -45,7 +45,7 @@ class BigQueryDestination:
         return (BigQueryDestination, (self.settings,))
 
     def __enter__(self) -> BigQueryDestination:
-        """Raises GuaranteeError when there are no credentials."""
+        """Opens the clients; raises GuaranteeError when there are no credentials."""
         if self._users == 0:
             self._open()
         self._users += 1

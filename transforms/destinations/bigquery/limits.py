@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 MAX_RECORD_BYTES: Final = 8 << 20
-"""A rejected record keeps its bytes, and they have to fit one request with its other columns."""
+"""Bytes of a rejected record that are kept.
+
+They have to fit one request together with the record's other columns.
+"""
 
 CREATE_STREAMS_PER_HOUR: Final = 10_000
 """CreateWriteStream requests an hour, per project and region.

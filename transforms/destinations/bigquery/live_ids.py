@@ -68,7 +68,7 @@ def live_ids(
 
 
 def _packed_ids(name: Name) -> str:
-    """Query: ids by `bucket` and `head`, the first 4 bits of their hash.
+    """The query for ids by `bucket` and `head`, the first 4 bits of their hash.
 
     `fingerprints`: 10 bytes for each id with a payment in sight; `unpaid`: the ids without one. An
     answer of 36 million rows of one id each would be 2 GB of JSON; this is 0.5 GB. The 4 bits keep
@@ -101,7 +101,7 @@ FROM named GROUP BY bucket, head"""
 
 
 def _paid_before(query: Query, name: Name, oldest: int, ids: list[str]) -> Iterator[str]:
-    """Those of the ids that have a payment before `oldest`."""
+    """The ids of `ids` that have a payment before `oldest` (microseconds)."""
     sql = f"""
 SELECT DISTINCT transaction_id FROM {name(PAYMENTS)}
 WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@oldest)
@@ -122,9 +122,9 @@ WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@
 
 
 def _by_size(ids: list[str]) -> Iterator[list[str]]:
-    """Groups that fit a request each.
+    """The ids in groups that fit a request each.
 
-    JSON writes up to 6 bytes for one of a character, and BigQuery some 60 around each value.
+    JSON writes up to 6 bytes for one byte of a character, and BigQuery some 60 around each value.
     """
     group: list[str] = []
     size = 0

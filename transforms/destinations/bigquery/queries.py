@@ -93,7 +93,7 @@ class Queries:
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], job_id: str
     ) -> int:
-        """Affected rows of a DML statement, 0 of any other.
+        """Executes a statement; returns the affected rows of DML, 0 for any other statement.
 
         The same `job_id` again has no further effect and gives the same answer. Raises
         ConcurrentUpdate; then the job id is used up.
@@ -128,7 +128,7 @@ class Queries:
     def change(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str
     ) -> int | None:
-        """Affected rows of a DML statement that others on the same table may conflict with.
+        """Executes DML that may conflict with other statements; returns the affected rows.
 
         None when every try met a conflict: then nothing was changed. A lost answer is looked up by
         the job's id. A job that failed by a conflict had no effect, and is tried again under

@@ -17,7 +17,10 @@ from transforms.destinations.bigquery.table_shapes import REPORTS, REPORTS_SCHEM
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted
 
 PIECE_BYTES: Final = 1 << 20
-"""A report may hold totals of many windows; its pieces fit any append."""
+"""Bytes of one piece of a report.
+
+A report may hold totals of many windows; its pieces fit any append.
+"""
 
 
 class BigQueryReports:
@@ -73,4 +76,4 @@ ORDER BY attempt, report, piece"""
         }
 
     def discard(self, keep_run_id: str | None) -> None:
-        """Nothing to do: their partitions expire."""
+        """Does nothing: partitions of the reports expire."""

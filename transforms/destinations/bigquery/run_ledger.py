@@ -112,7 +112,7 @@ class BigQueryRunLedger:
         return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
 
     def claim(self, record: RunRecord) -> bool:
-        """One MERGE. A lost answer is read back by the job's id."""
+        """Claims by one MERGE; a lost answer is read back by the job's id."""
         predecessor = record.predecessor or ROOT
         assert record.repairs in (None, predecessor), "a repair follows the run that it repairs"
         changed = self._queries.change(self._claim_sql(), _parameters(record, predecessor), "claim")

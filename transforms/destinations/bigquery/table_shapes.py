@@ -204,7 +204,7 @@ def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
 
 
 def _kind(field: bigquery.SchemaField) -> str:
-    """Type and mode, and what narrows the type."""
+    """Type and mode of a field, with its precision, scale, length and nested fields."""
     kind = {"STRUCT": "RECORD", **_REST_NAMES}.get(field.field_type, field.field_type)
     if limits := [
         str(limit)

@@ -100,7 +100,7 @@ class BigQueryTables:
         return self._has(RUNS)
 
     def are_empty(self) -> bool:
-        """COUNT(*) alone reads no bytes."""
+        """Counts the rows; COUNT(*) alone reads no bytes."""
         counts = (
             f"(SELECT COUNT(*) FROM {self._settings.table(table)}) AS {table}"
             for table in ROW_TABLES
@@ -246,7 +246,7 @@ class BigQueryTables:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Two runs may do the same at one moment; the next one finds it done."""
+    """Raises GuaranteeError for a refused change; another run may have made the same one."""
     try:
         yield
     except (BadRequest, Conflict, Forbidden, PreconditionFailed) as error:

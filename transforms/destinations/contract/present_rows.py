@@ -45,7 +45,7 @@ class ShardOffsets:
 
 
 class RowsAbove(Protocol):
-    """What of a shard is in the tables, above the offsets of its state."""
+    """The rows of a shard that are in the tables above the offsets of its state."""
 
     def rows_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None

@@ -76,7 +76,7 @@ def totals_batch(found: pa.Table) -> pa.RecordBatch:
 
 
 def single_number(found: pa.Table) -> int:
-    """The answer of a query for one number."""
+    """The number that a query for one number has found."""
     return int(found.column(0)[0].as_py())
 
 

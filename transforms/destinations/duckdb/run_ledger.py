@@ -48,7 +48,7 @@ class DuckDBRunLedger:
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
-    """Compare-and-set of the predecessor's successor, and the insert."""
+    """Sets the predecessor's successor by compare-and-set, and inserts the record."""
     if record.predecessor is None:
         if cursor.execute(f"SELECT 1 FROM {RUNS} LIMIT 1").fetchone():
             return False

@@ -47,7 +47,7 @@ class DuckDBSession:
         self._connections: list[duckdb.DuckDBPyConnection] = []
 
     def open(self) -> None:
-        """Raises GuaranteeError when another process holds the file for too long."""
+        """Opens the file; raises GuaranteeError when another process holds it for too long."""
         self._connections.append(acquire(self.path))
 
     def close(self) -> None:

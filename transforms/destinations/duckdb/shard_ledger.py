@@ -71,7 +71,7 @@ class DuckDBShardLedger:
 
 
 def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
-    """The table with its rows; a table that is there is compared."""
+    """Creates the table with its rows, or compares the table that is there."""
     cursor.execute(_DDL)
     found = cursor.execute(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard").fetchall()
     if found:
@@ -99,7 +99,7 @@ def begin_job(cursor: duckdb.DuckDBPyConnection, job_id: str, follows: int) -> J
 def swap(
     cursor: duckdb.DuckDBPyConnection, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]
 ) -> bool:
-    """Whether every row was as it was seen; else none was changed."""
+    """Changes the rows if all are as they were seen, else none; returns whether it did."""
     cursor.register("_changes", pa.Table.from_pylist(shard_ledger_rows.changes(seen, rows)))
     parameters = {"job_id": job.job_id, "generation": job.generation, "wanted": len(rows)}
     changed = cursor.execute(_SWAP, parameters).fetchall()
