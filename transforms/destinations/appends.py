@@ -1,4 +1,6 @@
-"""Rows into one write stream: collected, cut to fit a request, several appends in flight, in order.
+"""The appends of rows to one write stream.
+
+Rows are collected, cut to fit a request, and sent in order, with several appends in flight.
 
 What a refused append means depends on who writes, so a `RefusalPolicy` decides it. A bounded run
 writes to a stream that only this attempt of the bundle knows: it fails the bundle (`FailBundle`
@@ -25,18 +27,23 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import StreamWritten
 
 APPEND_BYTES: Final = 2 << 20
-"""Rows are collected up to this size before an append. BigQuery is efficient above 1 MB and refuses
-requests above 20 MB (https://cloud.google.com/bigquery/docs/write-api-best-practices).
+"""Rows are collected up to this size before an append.
+
+BigQuery is efficient above 1 MB and refuses requests above 20 MB
+(https://cloud.google.com/bigquery/docs/write-api-best-practices).
 """
 
 MAX_APPEND_BYTES: Final = 8 << 20
-"""No append is larger, unless one row is: BigQuery takes 20 MB, and has said 10 for years
+"""No append is larger, unless one row is.
+
+BigQuery takes 20 MB; its documentation has said 10 MB for years
 (https://cloud.google.com/bigquery/quotas#write-api-limits).
 """
 
 APPENDS_IN_FLIGHT: Final = 4
-"""Appends per stream that wait for their acknowledgement before the next one waits for the first:
-enough to cover a round trip, and a bound to the memory they take.
+"""Appends per stream that may wait for their acknowledgement.
+
+The next one waits for the first: enough to cover a round trip, and a bound to the memory they take.
 """
 
 
@@ -66,7 +73,7 @@ class Refusal(Enum):
     """Exactly these rows are in the stream at this offset: as good as acknowledged."""
 
     SEND_AGAIN = auto()
-    """Nothing of it is written: it and all appends behind it are sent again."""
+    """Nothing of the append is written: it and all appends behind it are sent again."""
 
 
 class RefusalPolicy(Protocol):
@@ -151,7 +158,10 @@ class TableAppends:
             self.send()
 
     def send(self) -> None:
-        """Sends what is collected. Raises what the policy makes of an earlier append's refusal."""
+        """Sends what is collected.
+
+        Raises what the policy makes of an earlier append's refusal.
+        """
         if not self._collected:
             return
         self._before_send()

@@ -1,4 +1,4 @@
-"""`--destination` to the destination that it names."""
+"""Opens the destination that `--destination` names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from transforms.model.errors import UsageError
 
 
 def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Destination:
-    """The destination of `--destination`; use it as a context manager. Raises UsageError naming
-    what is allowed.
+    """The destination of `--destination`; use it as a context manager.
+
+    Raises UsageError naming what is allowed.
 
     must_exist: for commands that only look, so that a wrong name is an error, not a new and empty
     destination. bigquery: fields of BigQuerySettings beside project and dataset.

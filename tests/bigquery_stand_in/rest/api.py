@@ -37,7 +37,8 @@ class Request:
 
 
 _PROJECT: Final = r"/projects/(?P<project>[^/]+)"
-_TABLE: Final = rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"
+_DATASET: Final = rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)"
+_TABLE: Final = rf"{_DATASET}/tables/(?P<table>[^/]+)"
 
 
 class RestApi:
@@ -49,25 +50,10 @@ class RestApi:
         self._routes: list[tuple[str, str, str, Callable[..., dict[str, Any]]]] = [
             ("GET", rf"{_PROJECT}/datasets", "datasets.list", self._list_datasets),
             ("POST", rf"{_PROJECT}/datasets", "datasets.insert", self._insert_dataset),
-            ("GET", rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)", "datasets.get", self._get_dataset),
-            (
-                "DELETE",
-                rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)",
-                "datasets.delete",
-                self._delete_dataset,
-            ),
-            (
-                "GET",
-                rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables",
-                "tables.list",
-                self._list_tables,
-            ),
-            (
-                "POST",
-                rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)/tables",
-                "tables.insert",
-                self._insert_table,
-            ),
+            ("GET", _DATASET, "datasets.get", self._get_dataset),
+            ("DELETE", _DATASET, "datasets.delete", self._delete_dataset),
+            ("GET", rf"{_DATASET}/tables", "tables.list", self._list_tables),
+            ("POST", rf"{_DATASET}/tables", "tables.insert", self._insert_table),
             ("GET", _TABLE, "tables.get", self._get_table),
             ("PATCH", _TABLE, "tables.patch", self._patch_table),
             ("DELETE", _TABLE, "tables.delete", self._delete_table),

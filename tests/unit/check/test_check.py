@@ -102,24 +102,11 @@ TAMPERING = {
         {BY_RUN, SUMS},
     ),
     **{
-        f"offset in {table}": (
-            (f"UPDATE {table} SET kafka_offset = 1000 WHERE {one_row(table)}",),
+        f"{name} in {table}": (
+            (f"UPDATE {table} SET kafka_{name} = {value} WHERE {one_row(table)}",),
             {MISSING, UNREAD, DELIVERED},
         )
-        for table in ROW_TABLES
-    },
-    **{
-        f"partition in {table}": (
-            (f"UPDATE {table} SET kafka_partition = 7 WHERE {one_row(table)}",),
-            {MISSING, UNREAD, DELIVERED},
-        )
-        for table in ROW_TABLES
-    },
-    **{
-        f"topic in {table}": (
-            (f"UPDATE {table} SET kafka_topic = 'other' WHERE {one_row(table)}",),
-            {MISSING, UNREAD, DELIVERED},
-        )
+        for name, value in (("offset", "1000"), ("partition", "7"), ("topic", "'other'"))
         for table in ROW_TABLES
     },
     **{
@@ -371,32 +358,12 @@ def test_the_columns_that_no_check_protects_are_the_listed_ones(
 
 def test_every_column_is_either_protected_or_listed(path: Path) -> None:
     """Protected by a case above: the name of the column, or what it is called there."""
+    coordinate = {"kafka_topic", "kafka_partition", "kafka_offset"}
+    payment_columns = {"transaction_id", "event_time", "amount", "currency", *coordinate}
     protected = {
-        PAYMENTS: {
-            "transaction_id",
-            "event_time",
-            "amount",
-            "currency",
-            "kafka_topic",
-            "kafka_partition",
-            "kafka_offset",
-        },
-        DUPLICATES: {
-            "transaction_id",
-            "event_time",
-            "amount",
-            "currency",
-            "kafka_topic",
-            "kafka_partition",
-            "kafka_offset",
-        },
-        REJECTED: {
-            "transaction_id",
-            "event_time",
-            "kafka_topic",
-            "kafka_partition",
-            "kafka_offset",
-        },
+        PAYMENTS: payment_columns,
+        DUPLICATES: payment_columns,
+        REJECTED: {"transaction_id", "event_time", *coordinate},
         GAPS: {"kafka_topic", "kafka_partition", "first_offset", "last_offset"},
         TOTALS: {"window_start", "outcome", "currency", "records", "amount", "checksum"},
         RUNS: {

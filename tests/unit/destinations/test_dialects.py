@@ -1,5 +1,7 @@
-"""Every question has one meaning: GoogleSQL on the stand-in answers as DuckDB's SQL does on the
-same rows, untouched or altered by hand.
+"""Every question has one meaning in both dialects.
+
+GoogleSQL on the stand-in answers as DuckDB's SQL does on the same rows, untouched or altered by
+hand.
 """
 
 from __future__ import annotations
@@ -66,8 +68,9 @@ def test_both_dialects_find_the_same_tampering(
 def test_both_dialects_find_the_same_repeated_ids_on_the_same_day(
     path: Path, google_sql: GoogleSql, day: str | None
 ) -> None:
-    """One id comes again beyond the horizon, one within it, and one has its other payment a day
-    before.
+    """Three ids have two payments each.
+
+    One comes again beyond the horizon, one within it, one has its other payment a day before.
     """
     tamper(
         path,
@@ -205,8 +208,9 @@ def as_set(table: pa.Table) -> set[tuple[bytes, int]]:
 def test_a_cold_start_loads_the_same_ids(
     path: Path, google_sql: GoogleSql, watermark: int | None, extra_retention_us: int
 ) -> None:
-    """An id's payment is an hour, or days, older than its duplicate; another one has a duplicate
-    and no payment.
+    """An id's payment is an hour, or days, older than its duplicate.
+
+    Another id has a duplicate and no payment.
     """
     tamper(
         path,
@@ -336,7 +340,7 @@ def rows_of(totals: pa.RecordBatch) -> list[tuple[Any, ...]]:
     return sorted(map(tuple, map(dict.values, totals.to_pylist())), key=str)
 
 
-def test_a_totals_sum_that_is_altered_is_told_in_the_same_figures(
+def test_a_totals_sum_that_is_altered_is_reported_in_the_same_figures(
     path: Path, google_sql: GoogleSql
 ) -> None:
     tamper(

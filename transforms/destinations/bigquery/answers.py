@@ -25,7 +25,7 @@ _STORAGE_ERROR: Final = types.StorageError.pb()
 
 
 class Meaning(Enum):
-    """What an answer says. Only OK says that rows are there."""
+    """The meaning of an answer; only OK says that rows are there."""
 
     OK = "done"
     TRY_AGAIN = "passing: the same call again, on a new connection, may succeed"
@@ -111,7 +111,10 @@ class Answer:
 
 
 def of_response(response: Any) -> Answer:
-    """Of one AppendRowsResponse: an error travels inside it, and the connection stays open."""
+    """The answer of one AppendRowsResponse.
+
+    An error travels inside the response, and the connection stays open.
+    """
     if response.WhichOneof("response") == "append_result":
         return Answer(Meaning.OK, "")
     rows = tuple((row.index, row.message) for row in response.row_errors)
@@ -123,7 +126,7 @@ def of_response(response: Any) -> Answer:
 
 
 def of_error(error: grpc.RpcError | GoogleAPICallError) -> Answer:
-    """Of an exception; the details travel in the trailing metadata."""
+    """The answer of an exception; the details travel in the trailing metadata."""
     call = error.errors[0] if isinstance(error, GoogleAPICallError) and error.errors else error
     try:
         status = rpc_status.from_call(call) if isinstance(call, grpc.Call) else None
@@ -140,7 +143,7 @@ def of_error(error: grpc.RpcError | GoogleAPICallError) -> Answer:
 
 
 def of_status(status: status_pb2.Status) -> Answer:
-    """Of a google.rpc.Status, with or without a StorageError in its details."""
+    """The answer of a google.rpc.Status, with or without a StorageError in its details."""
     for detail in status.details:
         if detail.Is(_STORAGE_ERROR.DESCRIPTOR):
             found = _STORAGE_ERROR()
@@ -153,7 +156,10 @@ def of_status(status: status_pb2.Status) -> Answer:
 
 
 def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Answer:
-    """Of a StorageError. An unknown code is judged by the status around it, and never as OK."""
+    """The answer of a StorageError.
+
+    An unknown code is judged by the status around it, and never as OK.
+    """
     code = found.code if found.code in _StorageCode._value2member_map_ else 0
     meaning = _BY_STORAGE_CODE.get(_StorageCode(code))
     if meaning is None:
@@ -163,7 +169,7 @@ def of_storage_error(found: Any, status: status_pb2.Status | None = None) -> Ans
 
 
 def of_commit(errors: Sequence[Any]) -> Answer:
-    """Of the stream errors of one BatchCommitWriteStreamsResponse.
+    """The answer of the stream errors of one BatchCommitWriteStreamsResponse.
 
     The group was committed as a whole, now or earlier, or not at all. One stream that is committed
     already proves it for all of them, because groups are fixed in the run record; other streams of

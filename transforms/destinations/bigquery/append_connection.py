@@ -52,7 +52,7 @@ def append_rows_of(channel: grpc.Channel) -> Call:
 
 
 class Append:
-    """Rows in flight: an Acknowledgement (transforms/destinations/contract/write_streams.py)."""
+    """Rows in flight: an Acknowledgement, see contract/write_streams.py."""
 
     def __init__(self, connection: AppendConnection, offset: int, rows: pa.RecordBatch) -> None:
         self.offset = offset
@@ -80,12 +80,15 @@ class Append:
 
 
 class AppendConnection:
-    """Used by one thread. The service answers in the order of the requests.
+    """The connection of one write stream, used by one thread.
 
-    So each answer is about the append that has waited longest. created_here: the stream was created
-    by this very attempt, and no other process can have written to it. Then OFFSET_ALREADY_EXISTS
-    for an append that was sent before is its lost acknowledgement. In other streams `wait` raises
-    it, and the caller has to prove which rows are there. Either way later appends go on.
+    The service answers in the order of the requests, so each answer is about the append that has
+    waited longest.
+
+    created_here: the stream was created by this very attempt, and no other process can have written
+    to it. Then OFFSET_ALREADY_EXISTS for an append that was sent before is its lost
+    acknowledgement. In other streams `wait` raises it, and the caller has to prove which rows are
+    there. Either way later appends go on.
     """
 
     def __init__(
@@ -201,9 +204,10 @@ class AppendConnection:
         return True
 
     def _may_try_again(self, answer: Answer) -> bool:
-        """Time counts from the first failure since the last acknowledgement.
+        """Whether everything in flight may be sent again, after a pause.
 
-        Before that failure the connection may have been idle for long.
+        The deadline counts from the first failure since the last acknowledgement: before that
+        failure the connection may have been idle for long.
         """
         if self._retry_policy is None:
             self._retry_policy = self._new_retry_policy()
@@ -214,13 +218,13 @@ class AppendConnection:
         self._retry_policy = None
 
     def _go_on(self) -> None:
-        """On a new connection, if there is anything left to send."""
+        """Opens a new connection, if there is anything left to send."""
         self.close()
         if self._waiting:
             self._open()
 
     def _failed(self, head: Append, answer: Answer) -> None:
-        """Appends after a failed one have wrong offsets too."""
+        """Fails all appends in flight: those after a failed one have wrong offsets too."""
         self._end(_error(self._stream, head, answer))
 
     def _end(self, error: Exception) -> None:

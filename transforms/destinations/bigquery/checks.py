@@ -10,5 +10,8 @@ from transforms.destinations.sql.checks import check_queries
 
 
 def bigquery_checks(table: Callable[[str], str]) -> CheckQueries:
-    """table: name of a table or view -> its full name, quoted."""
+    """The questions of `check` in GoogleSQL.
+
+    table: name of a table or view -> its full name, quoted.
+    """
     return check_queries(google_sql(table))

@@ -1,4 +1,4 @@
-"""The end of a connection as an error of gRPC, so that it is answered like any other one."""
+"""The end of a connection as an error of gRPC, so that it is handled like any other one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BigQuery as a destination: rows by the Storage Write API, ledgers by DML, everything else by SQL."""
+"""BigQuery as a destination: rows by the Storage Write API, ledgers by DML, the rest by SQL."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class BigQueryDestination:
-    """contract/destination.py. Only the settings travel. While it is open it has connections of its
-    own: those of one bundle, or of the driver.
+    """A BigQuery dataset as a destination; see contract/destination.py.
+
+    Only the settings are pickled. While it is open it has connections of its own: those of one
+    bundle, or of the driver.
     """
 
     streams_per_hour = CREATE_STREAMS_PER_HOUR
@@ -43,7 +45,7 @@ class BigQueryDestination:
         return (BigQueryDestination, (self.settings,))
 
     def __enter__(self) -> BigQueryDestination:
-        """Raises GuaranteeError when there are no credentials."""
+        """Opens the clients; raises GuaranteeError when there are no credentials."""
         if self._users == 0:
             self._open()
         self._users += 1

@@ -28,7 +28,10 @@ _RANGES: Final = """(SELECT topic AS kafka_topic,
 
 
 def google_sql(table: Callable[[str], str]) -> Dialect:
-    """table: name of a table or view -> its full name, quoted (BigQuerySettings.table)."""
+    """The dialect with the names of one dataset's tables.
+
+    table: name of a table or view -> its full name, quoted (BigQuerySettings.table).
+    """
     return Dialect(
         table=table,
         quoted=lambda column: f"`{column}`",
@@ -52,7 +55,7 @@ def google_sql(table: Callable[[str], str]) -> Dialect:
 
 
 def minute_of(moment: str) -> str:
-    """Start of the minute.
+    """The start of the minute of a moment.
 
     Exact also before 1970 and beyond 2255, where a division of microseconds as FLOAT64 is not.
     """
@@ -64,13 +67,16 @@ def _divide(number: str, divisor: int) -> str:
 
 
 def _sum_modulo(number: str, modulus: int) -> str:
-    """The sum is BIGNUMERIC, 76 digits: a sum of 60-bit numbers leaves INT64 after eight rows."""
+    """The sum modulo `modulus`, added up as BIGNUMERIC (76 digits).
+
+    A sum of 60-bit numbers leaves INT64 after eight rows.
+    """
     total = f"SUM(CAST({number} AS BIGNUMERIC))"
     return f"CAST(MOD({total}, CAST({modulus} AS BIGNUMERIC)) AS INT64)"
 
 
 def _rows_in_ranges(rows: str, ranges: str) -> str:
-    """A range stands once for each block of offsets that it touches, so rows join by the block.
+    """Joins rows to ranges by the block of offsets; a range stands once for each block it touches.
 
     BigQuery has no ASOF JOIN. Joined by the partition alone, every row would be compared with every
     run of its partition.
@@ -85,6 +91,6 @@ def _rows_in_ranges(rows: str, ranges: str) -> str:
 
 
 def _runs_of_rows(rows: str) -> str:
-    """Block by block: a sort of all rows of a partition would be one worker's."""
+    """Finds the runs block by block: one worker alone would sort all rows of a partition."""
     runs = offset_runs(_divide, rows, "kafka_topic, kafka_partition")
     return f"SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM ({runs})"

@@ -1,20 +1,26 @@
-"""What BigQuery allows, as constants with their source. Bytes, seconds and counts."""
+"""Limits of BigQuery as constants, with their source: bytes, seconds and counts."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MAX_RECORD_BYTES: Final = 8 << 20
-"""A rejected record keeps its bytes, and they have to fit one request with its other columns."""
+"""Bytes of a rejected record that are kept.
+
+They have to fit one request together with the record's other columns.
+"""
 
 CREATE_STREAMS_PER_HOUR: Final = 10_000
-"""CreateWriteStream requests an hour, per project and region
-(https://cloud.google.com/bigquery/quotas#createwritestream).
+"""CreateWriteStream requests an hour, per project and region.
+
+See https://cloud.google.com/bigquery/quotas#createwritestream.
 """
 
 MAX_ROW_BYTES: Final = 19_000_000
-"""One row alone in a request may be larger than other appends, up to what the service takes (see
-MAX_APPEND_BYTES in transforms/destinations/appends.py).
+"""One row alone in a request may be larger than other appends.
+
+It may have up to what the service takes (see MAX_APPEND_BYTES in
+transforms/destinations/appends.py).
 """
 
 MAX_BYTES_IN_FLIGHT: Final = 64 << 20

@@ -31,15 +31,16 @@ Name: TypeAlias = Callable[[str], str]
 _DAY_US: Final = 86_400_000_000
 
 _LOOKUP_BYTES: Final = 5_000_000
-"""A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs), and the ids
-travel in it as JSON.
+"""Bytes of the ids in one request, as JSON.
+
+A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs).
 """
 
 
 def live_ids(
     query: Query, name: Name, watermark_us: int | None, extra_retention_us: int
 ) -> pa.Table:
-    """The answer of StoredRows.live_ids. Times in microseconds."""
+    """The answer of StoredRows.live_ids; times in microseconds."""
     oldest = oldest_event_time(watermark_us, extra_retention_us)
     found = query(_packed_ids(name), {"oldest": oldest})
     packed = [blob or b"" for blob in found.column("fingerprints").to_pylist()]
@@ -67,7 +68,7 @@ def live_ids(
 
 
 def _packed_ids(name: Name) -> str:
-    """Query: ids by `bucket` and `head`, the first 4 bits of their hash.
+    """The query for ids by `bucket` and `head`, the first 4 bits of their hash.
 
     `fingerprints`: 10 bytes for each id with a payment in sight; `unpaid`: the ids without one. An
     answer of 36 million rows of one id each would be 2 GB of JSON; this is 0.5 GB. The 4 bits keep
@@ -100,7 +101,7 @@ FROM named GROUP BY bucket, head"""
 
 
 def _paid_before(query: Query, name: Name, oldest: int, ids: list[str]) -> Iterator[str]:
-    """Those of the ids that have a payment before `oldest`."""
+    """The ids of `ids` that have a payment before `oldest` (microseconds)."""
     sql = f"""
 SELECT DISTINCT transaction_id FROM {name(PAYMENTS)}
 WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@oldest)
@@ -121,9 +122,9 @@ WHERE event_time >= TIMESTAMP_MICROS(@since) AND event_time < TIMESTAMP_MICROS(@
 
 
 def _by_size(ids: list[str]) -> Iterator[list[str]]:
-    """Groups that fit a request each.
+    """The ids in groups that fit a request each.
 
-    JSON writes up to 6 bytes for one of a character, and BigQuery some 60 around each value.
+    JSON writes up to 6 bytes for one byte of a character, and BigQuery some 60 around each value.
     """
     group: list[str] = []
     size = 0

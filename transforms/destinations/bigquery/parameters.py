@@ -33,7 +33,7 @@ _ARROW_TYPES: Final = {pa.string(): "STRING", pa.int32(): "INT64", pa.int64(): "
 
 
 def parameter(name: str, value: Any) -> Parameter:
-    """A parameter of the value's type. A list is an array; None and [] are STRING."""
+    """A parameter of the value's type; a list is an array, None and [] are STRING."""
     if isinstance(value, (list, tuple)):
         return ArrayQueryParameter(name, _TYPES[type(value[0])] if value else "STRING", list(value))
     return ScalarQueryParameter(name, "STRING" if value is None else _TYPES[type(value)], value)

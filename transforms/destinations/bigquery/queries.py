@@ -37,7 +37,9 @@ from transforms.model.errors import GuaranteeError
 
 _TRIES: Final = 10
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
-"""Two statements have changed one row, or 20 wait for their turn on one table already
+"""Texts of errors that mean a conflict of DML statements on one table.
+
+Two statements have changed one row, or 20 are queued for the table already
 (https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency).
 """
 
@@ -91,7 +93,7 @@ class Queries:
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], job_id: str
     ) -> int:
-        """Affected rows of a DML statement, 0 of any other.
+        """Executes a statement; returns the affected rows of DML, 0 for any other statement.
 
         The same `job_id` again has no further effect and gives the same answer. Raises
         ConcurrentUpdate; then the job id is used up.
@@ -115,8 +117,9 @@ class Queries:
         return int(job.num_dml_affected_rows or 0)
 
     def _where(self) -> str:
-        """The location of the jobs:
-        https://cloud.google.com/bigquery/docs/locations#specify_locations
+        """The location of the jobs.
+
+        See https://cloud.google.com/bigquery/docs/locations#specify_locations.
         """
         if self._location is None:
             self._location = str(self._client.get_dataset(self._dataset, retry=_retry()).location)
@@ -125,7 +128,7 @@ class Queries:
     def change(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter], what: str
     ) -> int | None:
-        """Affected rows of a DML statement that others on the same table may conflict with.
+        """Executes DML that may conflict with other statements; returns the affected rows.
 
         None when every try met a conflict: then nothing was changed. A lost answer is looked up by
         the job's id. A job that failed by a conflict had no effect, and is tried again under

@@ -1,5 +1,6 @@
-"""Reports of a run in BigQuery, until the driver has read them: a set is there as a whole or not at
-all.
+"""Reports of a run in BigQuery, until the driver has read them.
+
+A set of reports is there as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from transforms.destinations.bigquery.table_shapes import REPORTS, REPORTS_SCHEM
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted
 
 PIECE_BYTES: Final = 1 << 20
-"""A report may hold totals of many windows; its pieces fit any append."""
+"""Bytes of one piece of a report.
+
+A report may hold totals of many windows; its pieces fit any append.
+"""
 
 
 class BigQueryReports:
-    """contract/reports.py. table: full name of `run_reports`, quoted."""
+    """The reports in a BigQuery table; see contract/reports.py.
+
+    table: full name of `run_reports`, quoted.
+    """
 
     def __init__(self, streams: BigQueryStreams, queries: Queries, table: str) -> None:
         self._streams = streams
@@ -28,7 +35,7 @@ class BigQueryReports:
         self._table = table
 
     def save(self, run_id: str, attempt: str, reports: list[bytes]) -> None:
-        """By a pending stream of their own."""
+        """Appends the set to a pending stream of its own, and commits it."""
         pieces = [
             (number, start // PIECE_BYTES, report[start : start + PIECE_BYTES])
             for number, report in enumerate(reports)
@@ -69,4 +76,4 @@ ORDER BY attempt, report, piece"""
         }
 
     def discard(self, keep_run_id: str | None) -> None:
-        """Nothing to do: their partitions expire."""
+        """Does nothing: partitions of the reports expire."""

@@ -17,7 +17,7 @@ from transforms.model.errors import GuaranteeError
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
 DEADLINE_SECONDS: Final = 600.0
-"""For one call with all its tries.
+"""Seconds for one call with all its tries.
 
 Longer than a restart of the service takes, or than it needs to notice a new column.
 """

@@ -35,12 +35,15 @@ def _wire_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _wire_type(kind: pa.DataType) -> pa.DataType:
-    """INT64 columns are documented to take any integer; 64 bits are what clients usually send."""
+    """The type that is sent: 64 bits for every integer, as clients usually send them.
+
+    INT64 columns are documented to take any integer.
+    """
     return pa.int64() if kind == pa.int32() else kind
 
 
 class RowsRefused(GuaranteeError):
-    """BigQuery refuses rows that the decoder accepted: exit status 3, and what to do.
+    """Rows that the decoder accepted and BigQuery refuses: exit status 3, and what to do.
 
     Nothing of the append was written.
     """

@@ -38,8 +38,9 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
 ROOT: Final = "root"
-"""run_id of the first row: it is no run, only what genesis follows, so that genesis is claimed like
-every other record.
+"""run_id of the first row, which is no run.
+
+It is only what genesis follows, so that genesis is claimed like every other record.
 """
 
 _PARTITION: Final = {
@@ -65,7 +66,8 @@ _COLUMNS: Final = {
     "partitions": "ARRAY<STRUCT<"
     + ", ".join(f"`{name}` {kind}" for name, kind in _PARTITION.items())
     + ">>",
-    "tables": "ARRAY<STRUCT<`table` STRING, `rows` INT64, commit_groups ARRAY<STRUCT<streams ARRAY<STRING>>>>>",
+    "tables": "ARRAY<STRUCT<`table` STRING, `rows` INT64,"
+    " commit_groups ARRAY<STRUCT<streams ARRAY<STRING>>>>>",
     "lowest_watermark": "INT64",
     "live_ids": "INT64",
     "state_bytes": "INT64",
@@ -87,11 +89,16 @@ def create_statement(table: str) -> str:
         for name, kind in _COLUMNS.items()
     }
     values = ", ".join(f"{value} AS {name}" for name, value in {**nothing, **root}.items())
-    return f"CREATE TABLE {table} (\n    {columns})\nOPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"
+    return f"""CREATE TABLE {table} (
+    {columns})
+OPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"""
 
 
 class BigQueryRunLedger:
-    """contract/run_ledger.py. table: full name, quoted."""
+    """The run ledger in a BigQuery table; see contract/run_ledger.py.
+
+    table: full name, quoted.
+    """
 
     def __init__(self, queries: Queries, table: str) -> None:
         self._queries = queries
@@ -105,7 +112,7 @@ class BigQueryRunLedger:
         return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
 
     def claim(self, record: RunRecord) -> bool:
-        """One MERGE. A lost answer is read back by the job's id."""
+        """Claims by one MERGE; a lost answer is read back by the job's id."""
         predecessor = record.predecessor or ROOT
         assert record.repairs in (None, predecessor), "a repair follows the run that it repairs"
         changed = self._queries.change(self._claim_sql(), _parameters(record, predecessor), "claim")
@@ -117,8 +124,9 @@ class BigQueryRunLedger:
         return changed == 2 or self._is_there(record, predecessor)
 
     def _is_there(self, record: RunRecord, predecessor: str) -> bool:
-        """Whether a claim that changed nothing found its own work done. Raises GuaranteeError for a
-        ledger that nobody can follow.
+        """Whether an earlier try of a claim that changed nothing had its effect.
+
+        Raises GuaranteeError for a ledger that no run can follow.
         """
         found = self._queries.query(
             f"SELECT run_id FROM {self._table} WHERE run_id IN (@run_id, @predecessor)",
@@ -132,11 +140,14 @@ class BigQueryRunLedger:
                 " TIMESTAMP '1970-01-01 00:00:00+00'). Else run `check`,"
                 " and restore the ledger."
             )
-        # Genesis has the same name in every claim of it, so its name proves nothing.
+        # Genesis has the same run_id in every claim of it, so finding it proves nothing.
         return record.predecessor is not None and record.run_id in found.to_pylist()
 
     def mark(self, run_id: str, status: str) -> None:
-        sql = f"UPDATE {self._table} SET status = @status WHERE run_id = @run_id AND status = '{PREPARED}'"
+        sql = (
+            f"UPDATE {self._table} SET status = @status"
+            f" WHERE run_id = @run_id AND status = '{PREPARED}'"
+        )
         if self._queries.change(sql, {"status": status, "run_id": run_id}, "mark"):
             return
         found = (
@@ -157,11 +168,13 @@ class BigQueryRunLedger:
         values = ", ".join(_VALUES.get(name, f"@{name}") for name in _COLUMNS)
         return f"""MERGE {self._table} AS run
 USING (
-    SELECT IF(step = 'follow', @predecessor, NULL) AS follows FROM UNNEST(['follow', 'insert']) AS step
+    SELECT IF(step = 'follow', @predecessor, NULL) AS follows
+    FROM UNNEST(['follow', 'insert']) AS step
     WHERE EXISTS (SELECT 1 FROM {self._table} WHERE run_id = @predecessor AND successor IS NULL)
 ) AS claim
 ON run.run_id = claim.follows
-WHEN MATCHED THEN UPDATE SET successor = @run_id, status = IF(@repairs IS NULL, run.status, '{ABORTED}')
+WHEN MATCHED THEN UPDATE SET successor = @run_id,
+    status = IF(@repairs IS NULL, run.status, '{ABORTED}')
 WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"""
 
 
@@ -206,7 +219,7 @@ _PARTITION_TYPE: Final = StructQueryParameterType(
 
 
 def _partition(part: Mapping[str, Any]) -> StructQueryParameter:
-    """The hash has 64 bits without a sign, which only NUMERIC holds."""
+    """A parameter for one partition; only NUMERIC holds 64 bits without a sign."""
     values = {**part, "coordinate_hash": Decimal(part["coordinate_hash"])}
     return StructQueryParameter(
         None, *(ScalarQueryParameter(name, kind, values[name]) for name, kind in _PARTITION.items())
@@ -227,8 +240,9 @@ def _table(table: TableProgress) -> StructQueryParameter:
 
 
 def to_record(row: Mapping[str, Any]) -> RunRecord:
-    """A row of the table; a missing array reads as an empty one. BigQuery has no array of arrays,
-    so a group of streams is a struct there.
+    """The record of a row of the table; a missing array reads as an empty one.
+
+    BigQuery has no array of arrays, so a group of streams is a struct there.
     """
     predecessor = None if row["predecessor"] == ROOT else row["predecessor"]
     partitions = [

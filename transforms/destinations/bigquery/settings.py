@@ -17,9 +17,9 @@ IF_NEEDED: Final = "if_needed"
 NEVER: Final = "never"
 
 _PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
-"""Six to 30 lower-case letters, digits and hyphens
-(https://cloud.google.com/resource-manager/docs/creating-managing-projects); older ones have a
-domain in front.
+"""Six to 30 lower-case letters, digits and hyphens; older projects have a domain in front.
+
+See https://cloud.google.com/resource-manager/docs/creating-managing-projects.
 """
 
 _DATASET: Final = re.compile(r"\w{1,1024}", re.ASCII)
@@ -85,7 +85,7 @@ class BigQuerySettings:
 
     @property
     def url(self) -> str:
-        """As `--destination` says it."""
+        """The value of `--destination` that names the dataset."""
         return f"bigquery:{self.project}.{self.dataset}"
 
     def table(self, name: str) -> str:

@@ -1,8 +1,8 @@
 """`shard_ledger` in BigQuery: which streams may hold rows of a shard, by DML only.
 
 The table is created together with all its rows by one CREATE TABLE AS SELECT: of two such
-statements one fails, because the table is there, so nobody ever sees it half filled. Every change
-is one UPDATE, and one DML statement is a transaction of its own: it changes all its rows or, when
+statements one fails, because the table is there, so no process sees it half filled. Every change is
+one UPDATE, and one DML statement is a transaction of its own: it changes all its rows or, when
 it fails, none (https://cloud.google.com/bigquery/docs/data-manipulation-language). Two UPDATE
 statements that change one row conflict under snapshot isolation: one has its effect, the other is
 run again by BigQuery on what the first has left, or fails with no effect
@@ -36,8 +36,14 @@ _COLUMNS: Final = {
     "latest": "STRING NOT NULL",
 }
 _CHANGE: Final = {
-    "shard": "INT64", "seen": "STRING", "nonce": "STRING", "epoch": "INT64", "epochs": "STRING", "base": "STRING", "latest": "STRING",
-}  # fmt: skip
+    "shard": "INT64",
+    "seen": "STRING",
+    "nonce": "STRING",
+    "epoch": "INT64",
+    "epochs": "STRING",
+    "base": "STRING",
+    "latest": "STRING",
+}
 _CHANGED: Final = ", ".join(
     f"{name} = c.{name}" for name in ("nonce", "epoch", "epochs", "base", "latest")
 )
@@ -57,7 +63,10 @@ FROM UNNEST({shard_ledger_rows.all_shards(shards)}) AS shard"""
 
 
 class BigQueryShardLedger:
-    """contract/shard_ledger.py. table: full name, quoted."""
+    """The shard ledger in a BigQuery table; see contract/shard_ledger.py.
+
+    table: full name, quoted.
+    """
 
     def __init__(self, queries: Queries, tables: BigQueryTables, table: str) -> None:
         self._queries = queries
@@ -70,17 +79,25 @@ class BigQueryShardLedger:
         shard_ledger_rows.require_shards(found.column("shard").to_pylist(), shards)
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        """One UPDATE of all rows. What it found is read back: another job's UPDATE, or an earlier
-        one of this job whose answer was lost.
+        """Stamps all rows by one UPDATE, and reads the stamps back.
+
+        They may be those of another job's UPDATE, or of an earlier one of this job whose answer was
+        lost.
         """
-        sql = f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1 WHERE generation = @follows"
+        sql = (
+            f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1"
+            " WHERE generation = @follows"
+        )
         self._queries.change(sql, {"job_id": job_id, "follows": follows}, "begin-job")
         found = self._queries.query(f"SELECT DISTINCT job_id, generation FROM {self._table}")
         stamps = [(row["job_id"], row["generation"]) for row in found.to_pylist()]
         return shard_ledger_rows.job_of_stamps(stamps, job_id, follows)
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
-        sql = f"SELECT shard, job_id, generation, nonce, epochs, base, latest FROM {self._table} WHERE shard IN UNNEST(@shards)"
+        sql = (
+            f"SELECT shard, job_id, generation, nonce, epochs, base, latest FROM {self._table}"
+            " WHERE shard IN UNNEST(@shards)"
+        )
         found = self._queries.query(sql, [ArrayQueryParameter("shards", "INT64", list(shards))])
         return shard_ledger_rows.in_order_of(
             shards, map(shard_ledger_rows.row_of, found.to_pylist())
@@ -90,8 +107,8 @@ class BigQueryShardLedger:
         """One UPDATE, whose condition counts the rows that are as they were seen.
 
         A lost answer is read back by the job's id. False also when every try met a change by
-        another process. Raises GuaranteeError when BigQuery does not answer: then the nonces tell,
-        at the next recovery.
+        another process. Raises GuaranteeError when BigQuery does not answer: then the next recovery
+        learns from the nonces whether the change was made.
         """
         if not rows:
             return True
@@ -109,11 +126,15 @@ class BigQueryShardLedger:
         return f"""UPDATE {self._table} AS l SET {_CHANGED}
 FROM UNNEST(@changes) AS c
 WHERE {_as_seen("l", "c")}
-    AND (SELECT COUNT(*) FROM {self._table} AS k JOIN UNNEST(@changes) AS d ON {_as_seen("k", "d")}) = @wanted"""
+    AND (SELECT COUNT(*) FROM {self._table} AS k JOIN UNNEST(@changes) AS d
+        ON {_as_seen("k", "d")}) = @wanted"""
 
 
 def _as_seen(row: str, change: str) -> str:
-    return f"{row}.shard = {change}.shard AND {row}.nonce = {change}.seen AND {row}.job_id = @job_id AND {row}.generation = @generation"
+    return (
+        f"{row}.shard = {change}.shard AND {row}.nonce = {change}.seen"
+        f" AND {row}.job_id = @job_id AND {row}.generation = @generation"
+    )
 
 
 def _parameters(

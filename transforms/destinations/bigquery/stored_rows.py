@@ -1,4 +1,4 @@
-"""The rows of the tables in BigQuery. One query a question; small tables travel as parameters."""
+"""The rows of the tables in BigQuery: one query per question, small tables as parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ read.
 
 
 class BigQueryStoredRows(StoredRows):
-    """query: Queries.query; table: name of a table -> its full name, quoted."""
+    """The rows of a BigQuery dataset; see contract/stored_rows.py.
+
+    query: Queries.query; table: name of a table -> its full name, quoted.
+    """
 
     def __init__(self, query: Query, table: Callable[[str], str]) -> None:
         super().__init__(google_sql(table), _PARTITIONED_BY)

@@ -35,8 +35,9 @@ from transforms.model.errors import GuaranteeError
 
 
 class BigQueryStreams:
-    """contract/write_streams.py, for one bundle or the driver. Used by one thread. Names of streams
-    are resource names.
+    """The write streams of one bundle or of the driver; see contract/write_streams.py.
+
+    Used by one thread. Names of streams are resource names.
     """
 
     def __init__(self, clients: Clients, settings: BigQuerySettings) -> None:
@@ -49,7 +50,7 @@ class BigQueryStreams:
         self._bytes_in_flight = 0
 
     def create(self, table: str, kind: str = PENDING_STREAM) -> str:
-        """A lost answer leaves a stream that nobody knows: it holds nothing, and expires."""
+        """A new stream; if the answer is lost, an unused stream is left, which expires."""
         table_path = self._table_path(table)
         wanted = types.WriteStream(type_=types.WriteStream.Type[kind])
         found = patiently(
@@ -66,8 +67,9 @@ class BigQueryStreams:
         return str(found.name)
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Append:
-        """Settles older appends where too many bytes are in flight; whoever waits for those is told
-        what became of them.
+        """Sends rows, then settles the oldest appends while too many bytes are in flight.
+
+        Their own `wait` returns or raises what became of them.
         """
         append = self._connection(stream).send(offset, rows)
         self._in_flight.append(append)
@@ -130,9 +132,9 @@ class BigQueryStreams:
         if (
             found.meaning is Meaning.NOT_FOUND
             and found.in_detail
-            and (gone := self._first_gone(streams))
+            and (missing := self._first_missing(streams))
         ):
-            raise StreamNotFound(gone, found.text)
+            raise StreamNotFound(missing, found.text)
         if found.meaning is Meaning.NOT_FINALIZED:
             raise StreamNotFinalized(named, found.text)
         if found.meaning is Meaning.WRONG_KIND:
@@ -146,12 +148,13 @@ class BigQueryStreams:
         )
 
     def discard(self, keep: Collection[str]) -> int:
-        """Nothing to do: BigQuery lists no streams, and drops those that are not committed in time."""
+        """Does nothing: BigQuery lists no streams, and drops those not committed in time."""
         return 0
 
-    def _first_gone(self, streams: list[str]) -> str | None:
-        """A second answer to the same question. Whoever believes that streams have expired writes
-        their rows again, so one answer is too little.
+    def _first_missing(self, streams: list[str]) -> str | None:
+        """The first of the streams that BigQuery says again does not exist.
+
+        A run that takes streams for expired writes their rows again, so one answer is not enough.
         """
         for stream in streams:
             look = partial(
@@ -166,8 +169,9 @@ class BigQueryStreams:
         return None
 
     def _connection(self, stream: str) -> AppendConnection:
-        """The stream's own, opened again if it was closed to make room: a channel carries about 100
-        of them.
+        """The stream's connection, opened again if it was closed to make room.
+
+        A channel carries about 100 of them.
         """
         if self._channel is None:
             self._channel = self._clients.new_channel()
@@ -188,7 +192,7 @@ class BigQueryStreams:
         return connection
 
     def close(self) -> None:
-        """Ends all connections; what is not acknowledged stays so."""
+        """Ends all connections; appends in flight stay without an acknowledgement."""
         for connection in self._connections.values():
             connection.close()
         self._connections = {}

@@ -36,8 +36,10 @@ REPORTS_SCHEMA: Final = pa.schema(
     ]
 )
 _REPORTS_LIVE_MS: Final = 3 * 86_400_000
-"""Reports are read by the run that wrote them, within a day; rows of the Write API cannot be
-deleted for 30 minutes, so their partitions expire.
+"""How long partitions of the reports live.
+
+Reports are read by the run that wrote them, within a day. Rows of the Write API cannot be deleted
+for 30 minutes, so their partitions expire.
 """
 
 _TYPES: Final = {
@@ -50,9 +52,11 @@ _TYPES: Final = {
 }
 _REST_NAMES: Final = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
 _DESCRIPTIONS: Final = {
-    "transaction_id": "names the payment; at most one row of payment_transactions has it within the dedup horizon",
+    "transaction_id": "names the payment; at most one row of payment_transactions has it within the"
+    " dedup horizon",
     "event_time": "when the payment happened",
-    "unknown_fields": "JSON object of the fields that the schema does not name, as text: numbers keep all their digits",
+    "unknown_fields": "JSON object of the fields that the schema does not name, as text: numbers"
+    " keep all their digits",
     "kafka_topic": "with partition and offset: the record's coordinate, in one row of one table",
     "kafka_partition": "see kafka_topic",
     "kafka_offset": "see kafka_topic",
@@ -76,10 +80,11 @@ _DESCRIPTIONS: Final = {
 
 @dataclass(frozen=True)
 class TableShape:
-    """partition: column whose day partitions the table, or None for the day of writing.
+    """What a table of BigQuery is created with.
 
-    Not the window for control_totals: rejected records have windows too, whatever time they bear,
-    and a table holds 10,000 partitions.
+    partition: column whose day partitions the table, or None for the day of writing. Not the window
+    for control_totals: rejected records have windows too, at any event time, and a table holds
+    10,000 partitions. expires_after_ms: age at which a partition is deleted, None for never.
     """
 
     name: str
@@ -90,7 +95,7 @@ class TableShape:
 
 
 def table_shapes(schema: PaymentSchema) -> list[TableShape]:
-    """Of every table but the ledgers, which are created with their first rows."""
+    """The shapes of all tables but the ledgers, which are created with their first rows."""
     payments = (
         *map(_payment_field, schema.fields),
         *map(_our_field, (pa.field("unknown_fields", pa.string()), *KAFKA_COLUMNS)),
@@ -160,7 +165,10 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
             " a table of their own"
         )
     if others := [name for name in lacking if name not in ours]:
-        yield f"table {shape.name} lacks the REQUIRED column(s) {', '.join(others)}, and rows without them may exist"
+        yield (
+            f"table {shape.name} lacks the REQUIRED column(s) {', '.join(others)}, and rows without"
+            " them may exist"
+        )
     for field in shape.fields:
         found = there.get(field.name.lower())
         if found is not None and (wanted := _kind(field)) != (seen := _kind(found)):
@@ -172,22 +180,31 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
         for field in table.schema
         if field.name.lower() not in known and field.mode == "REQUIRED"
     ]:
-        yield f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema does not name"
+        yield (
+            f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema"
+            " does not name"
+        )
 
 
 def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
-    """What would take rows away, or hide them from a query that must see all."""
+    """Settings of the table that remove rows, or hide them from a query that must see all."""
     if table.expires is not None:
         yield f"table {shape.name} expires at {table.expires}; take its expiration away"
     partitioning = table.time_partitioning
     if partitioning is not None and partitioning.expiration_ms and shape.expires_after_ms is None:
-        yield f"partitions of table {shape.name} expire after {partitioning.expiration_ms} ms; take that away"
+        yield (
+            f"partitions of table {shape.name} expire after {partitioning.expiration_ms} ms; take"
+            " that away"
+        )
     if table.require_partition_filter:
-        yield f"table {shape.name} requires a partition filter, but coordinates of all partitions must be seen; take that requirement away"
+        yield (
+            f"table {shape.name} requires a partition filter, but coordinates of all partitions"
+            " must be seen; take that requirement away"
+        )
 
 
 def _kind(field: bigquery.SchemaField) -> str:
-    """Type and mode, and what narrows the type."""
+    """Type and mode of a field, with its precision, scale, length and nested fields."""
     kind = {"STRUCT": "RECORD", **_REST_NAMES}.get(field.field_type, field.field_type)
     if limits := [
         str(limit)

@@ -1,5 +1,6 @@
-"""The tables and views in BigQuery: created when missing, compared with the schema before anything
-is written.
+"""The tables and views in BigQuery.
+
+They are created when missing, and compared with the schema before anything is written.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from transforms.model.tables import GAPS, ROW_TABLES, RUNS
 
 @dataclass(frozen=True)
 class Comparison:
-    """missing: tables to be created; found: the others; additions: their new nullable columns by
+    """The tables of the schema, compared with those that exist.
+
+    missing: tables to be created; found: the others; additions: their new nullable columns by
     table.
     """
 
@@ -41,7 +44,10 @@ class Comparison:
 
 
 class BigQueryTables:
-    """contract/tables.py. Two processes may create at once: the later one finds it done."""
+    """The tables of a BigQuery dataset; see contract/tables.py.
+
+    Two processes may create at once: the later one finds it done.
+    """
 
     def __init__(
         self,
@@ -70,7 +76,10 @@ class BigQueryTables:
             self._create_views()
 
     def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
-        """Whether streams may be created is tried with an empty one, which is never committed."""
+        """Compares the tables, and tries a query and an empty write stream.
+
+        The stream is never committed.
+        """
         compared = self._compare(schema)
         names = [shape.name for shape in compared.missing] + ([] if compared.has_ledger else [RUNS])
         found = (
@@ -91,7 +100,7 @@ class BigQueryTables:
         return self._has(RUNS)
 
     def are_empty(self) -> bool:
-        """COUNT(*) alone reads no bytes."""
+        """Counts the rows; COUNT(*) alone reads no bytes."""
         counts = (
             f"(SELECT COUNT(*) FROM {self._settings.table(table)}) AS {table}"
             for table in ROW_TABLES
@@ -100,8 +109,9 @@ class BigQueryTables:
         return not any(found.values())
 
     def create_with_rows(self, name: str, statement: str) -> None:
-        """A ledger, by CREATE TABLE AS SELECT; of two processes one fails, because the table is
-        there. Nothing if it is there already.
+        """Creates a ledger by CREATE TABLE AS SELECT; does nothing if it exists.
+
+        Of two processes that create it at once, one fails, because the table is there.
         """
         if self._has(name):
             return
@@ -120,8 +130,9 @@ class BigQueryTables:
         return self._get(name) is not None
 
     def _compare(self, schema: PaymentSchema) -> Comparison:
-        """Everything that is missing or differs is said in one message. Raises GuaranteeError.
-        Changes nothing.
+        """Compares all tables with the schema, and changes nothing.
+
+        Raises GuaranteeError: everything that is missing or differs is said in one message.
         """
         expirations = self._check_dataset()
         shapes = table_shapes(schema)
@@ -161,13 +172,19 @@ class BigQueryTables:
         self, missing: Sequence[str], additions: dict[str, list[bigquery.SchemaField]]
     ) -> Iterator[str]:
         if missing and self._settings.create_tables == NEVER:
-            yield f"missing: {', '.join(missing)}, and --create_tables=never is in force; --create_tables=if_needed creates them"
+            yield (
+                f"missing: {', '.join(missing)}, and --create_tables=never is in force;"
+                " --create_tables=if_needed creates them"
+            )
         for name, fields in additions.items():
             if fields and not self._settings.update_schema:
-                yield f"table {name} has no column(s) {', '.join(field.name for field in fields)}; --update_schema adds nullable ones"
+                yield (
+                    f"table {name} has no column(s) {', '.join(field.name for field in fields)};"
+                    " --update_schema adds nullable ones"
+                )
 
     def _check_dataset(self) -> list[str]:
-        """What of the dataset's defaults new tables must not have."""
+        """The defaults of the dataset that new tables must not have."""
         try:
             found = self._client.get_dataset(f"{self._settings.project}.{self._settings.dataset}")
         except NotFound as error:
@@ -229,7 +246,7 @@ class BigQueryTables:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Two runs may do the same at one moment; the next one finds it done."""
+    """Raises GuaranteeError for a refused change; another run may have made the same one."""
     try:
         yield
     except (BadRequest, Conflict, Forbidden, PreconditionFailed) as error:

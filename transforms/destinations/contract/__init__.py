@@ -1,1 +1,1 @@
-"""What a destination must be able to do, one file a part; destination.py lists the parts."""
+"""What a destination must be able to do, one file per part; destination.py lists the parts."""

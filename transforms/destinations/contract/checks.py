@@ -15,9 +15,10 @@ from typing import Any, Final
 from transforms.model.tables import EARLIEST_US, LATEST_US
 
 OFFSETS_PER_BLOCK: Final = 1 << 16
-"""Offsets are looked at in blocks of this size, so that no sort and no join ever holds a whole
-partition at once, and many workers share it. The price is one more row of `coordinate_runs` for
-every 65,536 offsets.
+"""Offsets are looked at in blocks of this size.
+
+So no sort and no join ever holds a whole partition at once, and many workers share it. The price is
+one more row of `coordinate_runs` for every 65,536 offsets.
 """
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -26,80 +27,97 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class CheckQueries:
-    """Texts for `destination.query(text, parameters)`; a parameter `date` is written $date in
-    DuckDB and @date in BigQuery.
+    """Texts for `destination.query(text, parameters)`.
 
-    "The three tables" are payments, duplicates and rejected records. Times are microseconds since
-    1970 wherever they are numbers. Rows come in no particular order, unless it is said.
+    A parameter `date` is written $date in DuckDB and @date in BigQuery. "The three tables" are
+    payments, duplicates and rejected records. Times are microseconds since 1970 wherever they are
+    numbers. Rows come in no particular order, unless it is said.
     """
 
     distinct_ids: str
-    """Parameters `time_bounds(day)`. One row: `uniq` ids and `total` rows of the payments whose
-    event time is within the bounds.
+    """Distinct ids and rows of the payments whose event time is within the bounds.
+
+    Parameters `time_bounds(day)`. One row: `uniq` ids and `total` rows.
     """
 
     duplicate_rate: str
-    """Parameters `time_bounds(day)`. One row: `average` of dup_count in `deduplication_audit`, by
-    the time of the first occurrence.
+    """The average number of duplicates of a payment.
+
+    Parameters `time_bounds(day)`. One row: `average` of dup_count in `deduplication_audit`, by the
+    time of the first occurrence.
     """
 
     copies_of_repeated_ids: str
-    """Parameters `time_bounds(day)`. Every row of payments and duplicates whose id has several
-    payments, at least one of them within the bounds: `is_payment`, `transaction_id`,
+    """All rows of every id with several payments, at least one of them within the bounds.
+
+    Parameters `time_bounds(day)`. Rows of payments and duplicates: `is_payment`, `transaction_id`,
     `event_time_us`, `kafka_topic`, `kafka_partition`, `kafka_offset`.
     """
 
     coordinate_runs: str
-    """Runs of offsets without a hole over the three tables together: `kafka_topic`,
-    `kafka_partition`, `first_offset`, `last_offset`, and `n`, the rows there: more than last -
-    first + 1 exactly if a coordinate repeats. A run ends at a block's border (OFFSETS_PER_BLOCK).
+    """Runs of offsets without a hole, over the three tables together.
+
+    Columns: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`, and `n`, the number of
+    rows: more than last - first + 1 exactly if a coordinate repeats. A run ends at a block's border
+    (OFFSETS_PER_BLOCK).
     """
 
     repeated_coordinates: str
-    """Coordinates with more than one row in the three tables: `kafka_topic`, `kafka_partition`,
-    `kafka_offset`, `n`, and `tables`, the names of the tables that hold the rows, one for each row,
-    sorted.
+    """Coordinates with more than one row in the three tables.
+
+    Columns: `kafka_topic`, `kafka_partition`, `kafka_offset`, `n`, and `tables`, the names of the
+    tables that hold the rows, one for each row, sorted.
     """
 
     gaps: str
-    """The rows of `offset_gaps`: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`."""
+    """The rows of `offset_gaps`.
+
+    Columns: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`.
+    """
 
     rows_by_run: str
-    """COMMITTED runs and tables (the three, and the gaps) whose number of rows is not what the
-    ledger says: `run_id`, `table_name`, `rows_in_ledger`, `rows_in_table`, NULL for none; sorted by
-    the first two. A row belongs to the run in whose range its coordinate lies.
+    """COMMITTED runs and tables whose number of rows is not what the ledger says.
+
+    The tables are the three, and the gaps. Columns: `run_id`, `table_name`, `rows_in_ledger`,
+    `rows_in_table`, NULL for none; sorted by the first two. A row belongs to the run in whose range
+    its coordinate lies.
     """
 
     highest_event_times: str
-    """For each COMMITTED run and partition with a payment or duplicate: `run_id`, `kafka_topic`,
-    `kafka_partition`, `highest_us`, the latest event time over both tables. A row belongs to the
-    run in whose range its coordinate lies.
+    """The latest event time of each COMMITTED run and partition with a payment or duplicate.
+
+    Columns: `run_id`, `kafka_topic`, `kafka_partition`, `highest_us`, the latest event time over
+    both tables. A row belongs to the run in whose range its coordinate lies.
     """
 
     reasons: str
-    """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times:
-    `reason`, and their number `n`.
+    """Rejected rows of the runs with these plan times, counted by reason.
+
+    Parameters `ingest_times(plan times)`. Columns: `reason`, and their number `n`.
     """
 
     unobserved_windows: str
-    """Windows that are marked as having no complete totals: `window_start`, as `totals_differences`
-    writes it, each once.
+    """Windows that are marked as having no complete totals, each once.
+
+    Column: `window_start`, as `totals_differences` writes it.
     """
 
     totals_differences: Callable[[str | None, str | None, bool], str]
-    """Called with the amount's and the currency's column (None where the schema has none), and
-    whether a PREPARED run counts. The text's rows: windows whose totals are not what the three
-    tables add up to, sorted: `window_start` as text, `outcome`, `currency`, `records_in_totals`,
-    `records_in_tables`, `amount_in_totals`, `amount_in_tables`, `same_ids`.
+    """Returns the query for windows whose totals are not what the three tables add up to.
+
+    Called with the amount's and the currency's column (None where the schema has none), and whether
+    a PREPARED run counts. Rows of the query, sorted: `window_start` as text, `outcome`, `currency`,
+    `records_in_totals`, `records_in_tables`, `amount_in_totals`, `amount_in_tables`, `same_ids`.
     """
 
 
 def time_bounds(day: str | None) -> dict[str, Any]:
-    """Parameters `first_time` and `last_time`, inclusive: one day (YYYY-MM-DD, UTC), or for None
-    all times that a table can hold.
+    """Parameters `first_time` and `last_time`, inclusive, in microseconds since 1970.
 
-    Bounds always, and never `date IS NULL OR ...`: a comparison of the bare column is what lets
-    BigQuery leave out partitions.
+    day: YYYY-MM-DD in UTC; None for all times that a table can hold.
+
+    There are always bounds, and never `date IS NULL OR ...`: a comparison of the bare column is
+    what lets BigQuery leave out partitions.
     """
     if day is None:
         return {"first_time": EARLIEST_US, "last_time": LATEST_US}
@@ -109,7 +127,8 @@ def time_bounds(day: str | None) -> dict[str, Any]:
 
 
 def ingest_times(plan_times: Sequence[int]) -> dict[str, Any]:
-    """Parameters `times`, and `first_time` and `last_time` around them, for the sake of partitions.
-    plan_times: microseconds, not empty.
+    """Parameters `times`, and `first_time` and `last_time` around them.
+
+    The bounds let BigQuery leave out partitions. plan_times: microseconds, not empty.
     """
     return {"times": list(plan_times), "first_time": min(plan_times), "last_time": max(plan_times)}

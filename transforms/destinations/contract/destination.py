@@ -1,6 +1,6 @@
-"""The contract of a destination, on one page: its parts, and what belongs to none of them.
+"""The contract of a destination: its parts, and what belongs to none of them.
 
-Each part is a Protocol with a page of its own in this folder; docs/destinations.md says in which
+Each part is a Protocol with a file of its own in this folder; docs/destinations.md says in which
 order to write them.
 """
 
@@ -21,7 +21,7 @@ from transforms.destinations.contract.write_streams import WriteStreams
 
 
 class Destination(Protocol):
-    """Where rows go. Picklable: only what names it travels, and the copy is not open.
+    """Where rows go; a pickled copy holds only what names the destination, and is not open.
 
     `with destination:` opens it; the parts, `query` and `bytes_read` need it open. Opening nests:
     the last exit closes it. Several copies may be open in one process.
@@ -34,7 +34,7 @@ class Destination(Protocol):
 
     @property
     def name(self) -> str:
-        """As `--destination` says it."""
+        """The value of `--destination` that names it."""
 
     @property
     def streams_per_hour(self) -> int | None:
@@ -46,7 +46,7 @@ class Destination(Protocol):
 
     @property
     def bytes_read(self) -> int | None:
-        """By the queries since it was opened; None where reading is not billed."""
+        """Bytes read by the queries since it was opened; None where reading is not billed."""
 
     @property
     def checks(self) -> CheckQueries:
@@ -57,23 +57,23 @@ class Destination(Protocol):
 
     @property
     def tables(self) -> Tables:
-        """Created, compared with the schema, looked at for rows."""
+        """The tables and views: created, compared with the schema, checked for rows."""
 
     @property
     def streams(self) -> WriteStreams:
-        """Every row of every table but the ledgers goes through here."""
+        """Write streams: every row of every table but the ledgers goes through them."""
 
     @property
     def runs(self) -> RunLedger:
-        """Bounded runs: the chain of their records."""
+        """The ledger of bounded runs: the chain of their records."""
 
     @property
     def reports(self) -> ReportStore:
-        """Bounded runs: what the workers report to the driver."""
+        """The reports of the workers to the driver of a bounded run."""
 
     @property
     def shards(self) -> ShardLedger:
-        """Streaming: which process may write to a shard."""
+        """The ledger of streaming: which process may write to a shard."""
 
     @property
     def rows(self) -> StoredRows:

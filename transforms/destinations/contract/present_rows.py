@@ -18,7 +18,7 @@ KEY_COLUMNS: Final = {
     GAPS: ("kafka_topic", "kafka_partition", "first_offset"),
     TOTALS: ("stream_epoch", "stream_offset"),
 }
-"""What tells one row of a table from every other that streaming writes."""
+"""The columns whose values together identify a row that streaming writes."""
 
 PRESENT_SCHEMA: Final = pa.schema(
     [
@@ -35,8 +35,9 @@ PRESENT_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class ShardOffsets:
-    """Where the rows of a shard begin to be of interest: above `offsets`; a partition that is not
-    in it counts from its beginning.
+    """The offsets above which the rows of one shard are wanted.
+
+    A partition that is not in `offsets` counts from its beginning.
     """
 
     shard: int
@@ -44,46 +45,53 @@ class ShardOffsets:
 
 
 class RowsAbove(Protocol):
-    """What of a shard is in the tables, above the offsets of its state."""
+    """The rows of a shard that are in the tables above the offsets of its state."""
 
     def rows_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets], oldest_event_time_us: int | None
     ) -> pa.Table:
-        """Rows of the three tables that belong to one of the `shard_offsets`' shards (of `shards`)
-        and lie above its offsets; PRESENT_SCHEMA.
+        """Rows of the three tables that belong to a wanted shard and lie above its offsets.
 
-        One query, whatever the number of shards. oldest_event_time_us bounds the two payment
-        tables, which are partitioned by it; None: no bound. The shard of a row is computed from its
-        `transaction_id`, or from its coordinate where it has none
+        The wanted shards are those of `shard_offsets`, out of `shards`. Returns PRESENT_SCHEMA.
+
+        One query, for any number of shards. oldest_event_time_us (microseconds) bounds the two
+        payment tables, which are partitioned by event time; None: no bound. The shard of a row is
+        computed from its `transaction_id`, or from its coordinate where it has none
         (transforms/model/fingerprints.py).
         """
 
     def count_above(
         self, shards: int, shard_offsets: Sequence[ShardOffsets]
     ) -> dict[tuple[int, str], int]:
-        """(shard, table) -> number of the rows that `rows_above` would return without a bound;
-        absent where there are none.
+        """(shard, table) -> number of the rows that `rows_above` would return without a bound.
+
+        Absent where there are none.
         """
 
     def count_present(self, table: str, rows: pa.RecordBatch) -> int:
         """How many of `rows` have a row with the same KEY_COLUMNS in `table`."""
 
     def first_missing(self, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """(topic, partition) -> the first offset from its begin on that is in none of the three
-        tables and in no gap.
+        """(topic, partition) -> the first offset from its begin on that is missing.
+
+        Missing: in none of the three tables and in no gap.
         """
 
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """(topic, partition) -> highest event time (microseconds) of payments and duplicates below
-        its end; absent where there are none.
+        """(topic, partition) -> highest event time of payments and duplicates below its end.
+
+        In microseconds; absent where there are none.
         """
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
-        """Rows of `control_totals` with a higher stream_epoch, or this one and at least this
-        stream_offset; TOTALS_TABLE_SCHEMA. Not those of bounded runs.
+        """Rows of `control_totals` that streaming wrote from this position on.
+
+        They have a higher stream_epoch, or this one and at least this stream_offset; not those of
+        bounded runs. Returns TOTALS_TABLE_SCHEMA.
         """
 
     def gaps_above(self, offsets: Offsets) -> pa.Table:
-        """Rows of `offset_gaps` whose first offset lies above; GAPS_SCHEMA. A partition that is not
-        in `offsets` counts from its beginning.
+        """Rows of `offset_gaps` whose first offset lies above `offsets`; GAPS_SCHEMA.
+
+        A partition that is not in `offsets` counts from its beginning.
         """

@@ -19,6 +19,7 @@ class ReportStore(Protocol):
         """Attempt -> its complete set, in no particular order; empty where none was saved."""
 
     def discard(self, keep_run_id: str | None) -> None:
-        """Removes the reports of all runs but this one; None: of all. May do nothing where reports
-        expire by themselves.
+        """Removes the reports of all runs but this one; None: of all.
+
+        May do nothing where reports expire by themselves.
         """

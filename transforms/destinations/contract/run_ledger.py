@@ -15,14 +15,16 @@ COMMITTED: Final = "COMMITTED"
 ABORTED: Final = "ABORTED"
 
 GENESIS: Final = "genesis"
-"""run_id of the first record: it holds `--start` resolved to numbers, and only one process can
-write it.
+"""run_id of the first record, which only one process can write.
+
+It holds `--start` resolved to numbers.
 """
 
 
 class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did in one partition. Carried forward unchanged (from = to, records = 0) where it
-    read nothing.
+    """What a run did in one partition.
+
+    Carried forward unchanged (from = to, records = 0) where it read nothing.
     """
 
     topic: str
@@ -35,16 +37,23 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     """Records the reader delivered from [from_offset, to_offset)."""
     gap_offsets: int
-    """Offsets of the range that hold no record (markers, aborted, compacted, or accepted losses)."""
+    """Offsets of the range that hold no record.
+
+    They are markers, aborted or compacted records, or accepted losses.
+    """
     coordinate_hash: int
-    """Sum modulo 2^64 over the delivered records' coordinates; see transforms/model/coordinates.py."""
+    """Sum modulo 2^64 over the delivered records' coordinates.
+
+    See transforms/model/coordinates.py.
+    """
     start_watermark: int | None
     """Microseconds since 1970 that the run judged lateness by; None: nothing was late."""
     watermark: int | None
     """Microseconds since 1970 after the run: max(start watermark, highest event time - horizon)."""
     position_since: int
-    """Plan time (microseconds) of the first run that recorded this to_offset. While it is still the
-    log's end, nothing has arrived since.
+    """Plan time (microseconds) of the first run that recorded this to_offset.
+
+    While it is still the log's end, nothing has arrived since.
     """
 
 
@@ -54,8 +63,9 @@ class TableProgress(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     rows: int
     commit_groups: list[list[str]]
-    """Streams that are committed together, at most 10,000 a group; fixed here, since a group that
-    holds a committed stream commits nothing.
+    """Streams that are committed together, at most 10,000 a group.
+
+    Fixed here, since a group that holds a committed stream commits nothing.
     """
 
 
@@ -73,8 +83,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Everything ever read into this destination, also of topics that this run did not name."""
     tables: list[TableProgress]
     lowest_watermark: int | None
-    """Microseconds since 1970: the lowest start watermark of what the run read. Ids that it had
-    expired were not loaded; None: all were.
+    """Microseconds since 1970: the lowest start watermark of what the run read.
+
+    Ids that this watermark had expired were not loaded; None: all ids were loaded.
     """
     live_ids: int
     state_bytes: int
@@ -88,17 +99,20 @@ class RunLedger(Protocol):
     """The chain: every record follows one predecessor, and at most one record follows it."""
 
     def read(self) -> list[RunRecord]:
-        """From genesis on, in the order of the chain. Raises GuaranteeError when the chain is
-        broken.
+        """From genesis on, in the order of the chain.
+
+        Raises GuaranteeError when the chain is broken.
         """
 
     def claim(self, record: RunRecord) -> bool:
-        """Follows the record's predecessor and writes the whole record, by one atomic statement.
-        False: another run has followed it already, and nothing was changed.
+        """Follows the record's predecessor and writes the whole record, atomically.
 
-        Where the record repairs its predecessor, that one becomes ABORTED by the same statement:
-        between the two its rows would belong to no run. A predecessor of None is genesis: one
-        process only can write it. Any number of processes may claim at once.
+        One statement does both. False: another run has followed the predecessor already, and
+        nothing was changed.
+
+        Where the record repairs its predecessor, the same statement sets the predecessor to
+        ABORTED: between two statements its rows would belong to no run. A predecessor of None is
+        genesis: one process only can write it. Any number of processes may claim at once.
         """
 
     def mark(self, run_id: str, status: str) -> None:
@@ -114,8 +128,10 @@ def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """rows: with run_id, predecessor and successor. The first one has no predecessor, the last one
-    no successor.
+    """The rows in the order of the chain.
+
+    rows: with run_id, predecessor and successor. The first one has no predecessor, the last one no
+    successor.
 
     Raises GuaranteeError when a record is missing or stands outside of the chain.
     """

@@ -2,16 +2,17 @@
 
 One row per shard, created before the first job and never deleted. It changes by one statement only,
 an UPDATE that compares the row's nonce and job and sets the whole row, for several shards at once;
-the number of affected rows tells whether it happened. So the rows of a shard have one total order
-of writers, the *epochs*: whoever wants to write registers fresh streams as the next epoch, then
-finalizes those of all older epochs, and a superseded writer finds every stream closed that it could
-register.
+the number of affected rows says whether it happened. So the rows of a shard have one total order of
+writers, the *epochs*. A process that wants to write registers fresh streams as the next epoch, then
+finalizes those of all older epochs; a superseded writer finds every stream that it could register
+finalized.
 
 Two jobs never take turns. A job takes its *generation* once, before it is submitted, by
 `begin_job`: a compare-and-set of the generation that it follows, which stamps job id and generation
 on every row. From then on a change by any other job is refused, for good: generations only rise,
-workers carry the stamp that their job was submitted with and cannot ask for another one. Processes
-of one job (restarts, a worker believed dead) share the stamp; among them the epochs decide.
+and workers carry the stamp that their job was submitted with and cannot ask for another one.
+Processes of one job (restarts, a worker believed dead) share the stamp; among them the epochs
+decide.
 
 What BigQuery makes atomic: one UPDATE ... FROM over literal rows, with its affected rows; two
 mutating DML statements on one table conflict under snapshot isolation, and one of them is refused.
@@ -38,8 +39,10 @@ Offsets = dict[str, dict[int, int]]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """The stamp. job_id: chosen anew for every submission. generation: its place in the order of
-    all jobs on this destination, from 1.
+    """The stamp of a job on every row of the ledger.
+
+    job_id: chosen anew for every submission. generation: the job's place in the order of all jobs
+    on this destination, from 1.
     """
 
     job_id: str
@@ -51,7 +54,7 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True):
 
     streams: table -> stream while the epoch is open, empty once it is closed. rows: table -> rows
     that finalize counted; a table is absent before the epoch is closed, and None when its stream
-    had expired: nobody can write to it any more, but nobody knows how many rows it took.
+    had expired: no process can write to it any more, but the number of its rows is unknown.
     """
 
     number: int
@@ -61,13 +64,13 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(msgspec.Struct, array_like=True):
-    """How far a shard has come, in numbers that can be compared with the tables. Held by its state,
-    and by the ledger.
+    """How far a shard has come, in numbers that can be compared with the tables.
 
-    epoch, nonce: the claim under which it came so far; 0 and "" before the first. offsets: highest
-    Kafka offset seen; every record of the shard at or below it is in the tables. next_offsets:
-    table -> next stream offset in the streams of the epoch. present: table -> rows above `offsets`
-    that recovery found and the replay has not yet passed.
+    The state of the shard and the ledger both hold it. epoch, nonce: the claim under which it came
+    so far; 0 and "" before the first. offsets: highest Kafka offset seen; every record of the shard
+    at or below it is in the tables. next_offsets: table -> next stream offset in the streams of the
+    epoch. present: table -> rows above `offsets` that recovery found and the replay has not yet
+    passed.
     """
 
     epoch: int
@@ -107,8 +110,9 @@ class ShardRow(msgspec.Struct, frozen=True):
         base: Progress | None = None,
         latest: Progress | None = None,
     ) -> ShardRow:
-        """The row with these epochs closed. rows: epoch -> table -> what finalize counted. base,
-        latest: None leaves what is there.
+        """The row with these epochs closed.
+
+        rows: epoch -> table -> what finalize counted. base, latest: None leaves what is there.
         """
         epochs = [
             Epoch(one.number, one.nonce, {}, dict(rows[one.number])) if one.number in rows else one
@@ -130,29 +134,31 @@ class ShardLedger(Protocol):
     """The rows of all shards, and the three ways in which they change."""
 
     def create(self, shards: int) -> None:
-        """One row per shard 0..shards-1, TOTALS_SHARD and GAPS_SHARD, with epoch 0; nothing if they
-        are there.
+        """One row with epoch 0 for each of 0..shards-1, TOTALS_SHARD and GAPS_SHARD.
 
-        Called before the first job only, by one process. Raises GuaranteeError for another number
-        of shards: an id would meet a shard that does not know it.
+        Does nothing if the rows are there. Called before the first job only, by one process. Raises
+        GuaranteeError for another number of shards: an id would meet a shard that does not know it.
         """
 
     def begin_job(self, job_id: str, follows: int) -> Job:
-        """Stamps every row with `job_id` and generation `follows` + 1, in one statement. From here
-        on every other job is refused.
+        """Stamps every row with `job_id` and generation `follows` + 1, in one statement.
 
-        follows: the generation that the rows carry (0 before the first job). The same call again is
-        success, so a lost answer is asked for again. Raises GuaranteeError when the rows carry
-        another generation: another job has begun.
+        From here on every other job is refused. follows: the generation that the rows carry (0
+        before the first job). The same call again is success, so the caller repeats it when an
+        answer was lost. Raises GuaranteeError when the rows carry another generation: another job
+        has begun.
         """
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
-        """In the order of `shards`. Raises GuaranteeError when one has no row."""
+        """The rows in the order of `shards`.
+
+        Raises GuaranteeError when one has no row.
+        """
 
     def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
-        """Sets all `rows`, if every row in the ledger still has the nonce of `seen` and the stamp
-        of `job`; else sets none of them.
+        """Sets all `rows` if the ledger is as it was seen; else none of them.
 
-        One atomic statement. False: nothing was changed by this call; the answer to an earlier one
-        may have been lost, so read again.
+        Every row must still have the nonce of `seen` and the stamp of `job`. One atomic statement.
+        False: nothing was changed by this call; the answer to an earlier one may have been lost, so
+        read again.
         """

@@ -1,5 +1,6 @@
-"""What every shard ledger in a table does alike: its rows as columns, and the judgement of what was
-found. SQL is each dialect's own.
+"""Rows of the shard ledger as columns of a table, and checks of the rows that were read.
+
+Every destination whose shard ledger is an SQL table uses them; the SQL is each dialect's own.
 """
 
 from __future__ import annotations

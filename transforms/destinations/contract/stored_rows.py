@@ -1,4 +1,4 @@
-"""What is in the tables, as a whole: one part with three pages."""
+"""What is in the tables, as a whole: live_ids.py, visible_rows.py and present_rows.py together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables and views of transforms/model/tables.py: created, compared, looked at for rows."""
+"""The tables and views of transforms/model/tables.py: created, compared, checked for rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ class Tables(Protocol):
     """All tables of a destination, apart from the shard ledger."""
 
     def create(self, schema: PaymentSchema) -> None:
-        """Tables and views that are missing, and new nullable columns, as far as the settings
-        allow.
+        """Creates missing tables and views, and adds new nullable columns, as the settings allow.
 
         Idempotent. Raises GuaranteeError, before anything is changed, where an existing table
         differs in any other way.

@@ -1,5 +1,6 @@
-"""What a repair asks of the tables (pipeline/run/repair.py), and what every destination does alike
-for it: parameters in, answers out. SQL is each dialect's own.
+"""A repair's questions about the tables (pipeline/run/repair.py), and what destinations share.
+
+Shared are the parameters of the queries and the form of the answers; the SQL is each dialect's own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from transforms.model.tables import ROW_TABLES, TOTALS_SCHEMA
 
 
 def range_parameters(ranges: Sequence[OffsetRange]) -> dict[str, Any]:
-    """Four lists of one length, which a query puts together again: `topics`, `partitions`,
-    `from_offsets`, `to_offsets`.
+    """Four lists of one length, which a query puts together again.
+
+    They are `topics`, `partitions`, `from_offsets` and `to_offsets`.
     """
     names = ("topics", "partitions", "from_offsets", "to_offsets")
     return {name: [where[index] for where in ranges] for index, name in enumerate(names)}
@@ -45,8 +47,9 @@ def offsets_by_table(
 def gaps_by_partition(
     gaps: pa.Table, ranges: Sequence[OffsetRange]
 ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
-    """Per partition of a range the (first, last) of its gaps, sorted. gaps: columns as in
-    `offset_gaps`, within the ranges.
+    """Per partition of a range the (first, last) of its gaps, sorted.
+
+    gaps: columns as in `offset_gaps`, within the ranges.
     """
     found: dict[TopicPartition, Sequence[tuple[int, int]]] = {where[:2]: () for where in ranges}
     for (topic, partition), rows in sorted_groups(
@@ -73,30 +76,31 @@ def totals_batch(found: pa.Table) -> pa.RecordBatch:
 
 
 def single_number(found: pa.Table) -> int:
-    """The answer of a query for one number."""
+    """The number that a query for one number has found."""
     return int(found.column(0)[0].as_py())
 
 
 class VisibleRows(Protocol):
-    """What can be told of the rows that are visible. Ranges are not empty, and at most one for each
-    partition.
+    """Questions about the visible rows of ranges: not empty, and at most one per partition.
 
-    All at once: the tables are not sorted by coordinates, so each question reads their coordinates
-    as a whole.
+    Each question takes all ranges at once: the tables are not sorted by coordinates, so it reads
+    their coordinates as a whole.
     """
 
     def present_offsets(
         self, ranges: Sequence[OffsetRange]
     ) -> Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]:
-        """Per partition of a range and table of records the sorted offsets in the range that have a
-        row there, each once.
+        """The sorted offsets of the ranges that have a row, each once.
+
+        By partition of a range, and by table of records.
         """
 
     def present_gaps(
         self, ranges: Sequence[OffsetRange]
     ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
-        """Per partition of a range the (first, last) of the rows of `offset_gaps` that begin in it,
-        sorted.
+        """The (first, last) of the gaps that begin in a range, sorted, per partition of a range.
+
+        Gaps are rows of `offset_gaps`.
         """
 
     def present_totals(

@@ -23,8 +23,9 @@ COMMITTED_STREAM: Final = "COMMITTED"
 
 
 STREAMS_PER_COMMIT: Final = 10_000
-"""Streams in one commit, all of one table: what BigQuery takes
-(https://cloud.google.com/bigquery/quotas#write-api-limits).
+"""Streams in one commit, all of one table.
+
+What BigQuery takes (https://cloud.google.com/bigquery/quotas#write-api-limits).
 """
 
 
@@ -41,11 +42,14 @@ class StreamError(RuntimeError):
 
 
 class OffsetAlreadyExists(StreamError):
-    """The offset lies before the end of the stream. It does not say that the same rows are there."""
+    """The offset lies before the end of the stream.
+
+    It does not say that the same rows are there.
+    """
 
 
 class DifferentRows(OffsetAlreadyExists):
-    """The offset lies before the end of the stream, and other rows than these were written there."""
+    """The offset lies before the end of the stream, and other rows were written there."""
 
 
 class OffsetOutOfRange(StreamError):
@@ -72,8 +76,9 @@ class Acknowledgement(Protocol):
     """An append that is in flight."""
 
     def wait(self) -> int:
-        """The offset behind the rows, once they are durable. Raises what the append was refused
-        with; see WriteStreams.send.
+        """The offset behind the rows, once they are durable.
+
+        Raises what the append was refused with; see WriteStreams.send.
         """
 
 
@@ -88,26 +93,33 @@ class Acknowledged:
 
 
 class WriteStreams(Protocol):
-    """Write streams of one destination. Calls may come from several threads, one thread per stream."""
+    """Write streams of one destination.
+
+    Calls may come from several threads, one thread per stream.
+    """
 
     def create(self, table: str, kind: str = PENDING_STREAM) -> str:
-        """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM. Its name is unique
-        for ever.
+        """A new, empty stream into `table`, PENDING_STREAM or COMMITTED_STREAM.
+
+        Its name is unique for ever.
         """
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
-        """Adds `rows` at `offset` of the stream. Several may be in flight, in the order of their
-        offsets; none counts before its `wait`.
+        """Adds `rows` at `offset` of the stream.
 
-        Durable when acknowledged; visible then in a COMMITTED stream, after the commit in a PENDING
-        one. `send` or `wait` raises OffsetAlreadyExists (DifferentRows where the destination can
-        tell), OffsetOutOfRange, StreamFinalized, StreamNotFound; then nothing was written by this
-        append.
+        Several appends may be in flight, in the order of their offsets; none counts before its
+        `wait`.
+
+        Rows are durable when the append is acknowledged; visible then in a COMMITTED stream, after
+        the commit in a PENDING one. `send` or `wait` raises OffsetAlreadyExists (DifferentRows
+        where the destination can tell), OffsetOutOfRange, StreamFinalized, StreamNotFound; then
+        nothing was written by this append.
         """
 
     def finalize(self, stream: str) -> int:
-        """Closes the stream for appends and returns its number of rows. Idempotent. Raises
-        StreamNotFound.
+        """Closes the stream for appends and returns its number of rows.
+
+        Idempotent. Raises StreamNotFound.
         """
 
     def commit(self, table: str, streams: list[str]) -> None:
@@ -119,6 +131,7 @@ class WriteStreams(Protocol):
         """
 
     def discard(self, keep: Collection[str]) -> int:
-        """Removes PENDING streams that are not committed and not in `keep`, with their rows; how
-        many. May do nothing where such streams expire by themselves.
+        """Removes PENDING streams that are neither committed nor in `keep`, with their rows.
+
+        Returns how many. May do nothing where such streams expire by themselves.
         """

@@ -1,4 +1,4 @@
 """The contract on one DuckDB file.
 
-destination.py is the door; the other files are named like the parts of the contract.
+destination.py puts the parts together; the other files are named like the parts of the contract.
 """

@@ -1,4 +1,4 @@
-"""The embedded destination: one DuckDB file behind the contract, and no stronger than it."""
+"""A DuckDB file as a destination: it promises what the contract says, and no more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from transforms.destinations.duckdb.tables import DuckDBTables
 
 
 class DuckDBDestination:
-    """contract/destination.py. Only the path travels; the file is open while it is in use."""
+    """A DuckDB file as a destination; see contract/destination.py.
+
+    Only the path is pickled; the file is open while it is in use.
+    """
 
     checks = DUCKDB_CHECKS
     streams_per_hour = None

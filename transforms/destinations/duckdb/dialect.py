@@ -14,7 +14,7 @@ def _moment(micros: str) -> str:
 
 
 def _rows_in_ranges(rows: str, ranges: str) -> str:
-    """ASOF JOIN finds the last range that begins at or below the row, in one sorted pass.
+    """Joins each row to the last range that begins at or below it, in one sorted pass.
 
     Ranges of one partition do not overlap, so no other range can hold the row.
     """
@@ -24,7 +24,7 @@ def _rows_in_ranges(rows: str, ranges: str) -> str:
 
 
 def _runs_of_rows(rows: str) -> str:
-    """Each row is a run of its own.
+    """Takes each row as a run of its own.
 
     They are sorted once, all together; runs by block would cost a second pass.
     """

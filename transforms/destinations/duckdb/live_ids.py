@@ -30,4 +30,4 @@ SELECT {fingerprint(DUCKDB, DUCKDB.digest("transaction_id"))} AS fingerprint,
     {bucket("event_time")} AS bucket
 FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
 """
-"""Columns `fingerprint` and `bucket`. Parameter `oldest`, in microseconds."""
+"""Columns `fingerprint` and `bucket`; parameter `oldest`, in microseconds."""

@@ -7,7 +7,7 @@ from transforms.destinations.duckdb.tables import REPORTS
 
 
 class DuckDBReports:
-    """contract/reports.py."""
+    """The reports in a DuckDB file; see contract/reports.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session

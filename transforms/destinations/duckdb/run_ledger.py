@@ -1,5 +1,6 @@
-"""`pipeline_runs` in DuckDB: every change is one transaction, and its function below is what
-happens within it.
+"""`pipeline_runs` in DuckDB.
+
+Every change is one transaction, and its function below is what happens within it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _COLUMNS: Final = (
 
 
 class DuckDBRunLedger:
-    """contract/run_ledger.py."""
+    """The run ledger in a DuckDB file; see contract/run_ledger.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
@@ -47,7 +48,7 @@ class DuckDBRunLedger:
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
-    """Compare-and-set of the predecessor's successor, and the insert."""
+    """Sets the predecessor's successor by compare-and-set, and inserts the record."""
     if record.predecessor is None:
         if cursor.execute(f"SELECT 1 FROM {RUNS} LIMIT 1").fetchone():
             return False
@@ -69,19 +70,23 @@ def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
 
 
 _INSERT: Final = f"""
-INSERT INTO {RUNS} BY NAME SELECT $run_id AS run_id, $predecessor AS predecessor, NULL AS successor, $status AS status,
+INSERT INTO {RUNS} BY NAME
+SELECT $run_id AS run_id, $predecessor AS predecessor, NULL AS successor, $status AS status,
     make_timestamp($plan_time::BIGINT) AS plan_time, $cluster_id AS cluster_id,
-    from_json($partitions::JSON, '[{{"topic":"VARCHAR","partition":"INTEGER","topic_id":"VARCHAR","from_offset":"BIGINT","to_offset":"BIGINT",
-    "records":"BIGINT","gap_offsets":"BIGINT","coordinate_hash":"UBIGINT","start_watermark":"BIGINT","watermark":"BIGINT",
+    from_json($partitions::JSON, '[{{"topic":"VARCHAR","partition":"INTEGER","topic_id":"VARCHAR",
+    "from_offset":"BIGINT","to_offset":"BIGINT","records":"BIGINT","gap_offsets":"BIGINT",
+    "coordinate_hash":"UBIGINT","start_watermark":"BIGINT","watermark":"BIGINT",
     "position_since":"BIGINT"}}]') AS partitions,
-    from_json($tables::JSON, '[{{"table":"VARCHAR","rows":"BIGINT","commit_groups":[["VARCHAR"]]}}]') AS tables,
+    from_json($tables::JSON, '[{{"table":"VARCHAR","rows":"BIGINT",
+    "commit_groups":[["VARCHAR"]]}}]') AS tables,
     $lowest_watermark::BIGINT AS lowest_watermark,
-    $live_ids::BIGINT AS live_ids, $state_bytes::BIGINT AS state_bytes, $settings::JSON AS settings, $repairs AS repairs
+    $live_ids::BIGINT AS live_ids, $state_bytes::BIGINT AS state_bytes,
+    $settings::JSON AS settings, $repairs AS repairs
 """
 
 
 def mark(cursor: duckdb.DuckDBPyConnection, run_id: str, status: str) -> None:
-    """Only a PREPARED run changes."""
+    """Sets the status of a PREPARED run; no other run changes."""
     found = cursor.execute(f"SELECT status FROM {RUNS} WHERE run_id = ?", [run_id]).fetchone()
     if found == (status,):
         return

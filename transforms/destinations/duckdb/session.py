@@ -21,7 +21,7 @@ LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default,
-    # 80 % of the machine, is not ours to take.
+    # 80 % of the machine's memory, is too much beside other processes.
     "memory_limit": "1GB",
     "preserve_insertion_order": "false",
     # Pending rows are written, read once and deleted: a checkpoint in between (the default is every
@@ -36,7 +36,10 @@ _GUARD: Final = threading.RLock()
 
 
 class DuckDBSession:
-    """What all parts of a DuckDB destination share. `open` and `close` are counted: they nest."""
+    """The open file that all parts of a DuckDB destination share.
+
+    `open` and `close` are counted: they nest.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -44,7 +47,7 @@ class DuckDBSession:
         self._connections: list[duckdb.DuckDBPyConnection] = []
 
     def open(self) -> None:
-        """Raises GuaranteeError when another process holds the file for too long."""
+        """Opens the file; raises GuaranteeError when another process holds it for too long."""
         self._connections.append(acquire(self.path))
 
     def close(self) -> None:
@@ -54,7 +57,7 @@ class DuckDBSession:
         release(self.path)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Each thread's own: DuckDB's connections must not be shared between threads."""
+        """The thread's own cursor: DuckDB's connections must not be shared between threads."""
         cursor = getattr(self._local, "cursor", None)
         if cursor is None:
             cursor = self._local.cursor = self._connections[-1].cursor()
@@ -64,7 +67,7 @@ class DuckDBSession:
         return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
 
     def atomically(self, change: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
-        """The change as one transaction: as a whole, or not at all. Raises what it raises."""
+        """Makes the change as one transaction, as a whole or not at all; raises what it raises."""
         cursor = self.cursor()
         cursor.begin()
         try:
@@ -82,8 +85,9 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> duckdb.DuckDBPyConnection:
-    """The process's connection to `path`, counted. Raises GuaranteeError when another process holds
-    the file for too long.
+    """The process's connection to `path`, counted.
+
+    Raises GuaranteeError when another process holds the file for too long.
     """
     real = os.path.realpath(path)
     with _GUARD:

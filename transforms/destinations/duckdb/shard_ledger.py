@@ -1,5 +1,6 @@
-"""The shard ledger in DuckDB: every change is one transaction, and its function below is what
-happens within it.
+"""The shard ledger in DuckDB.
+
+Every change is one transaction, and its function below is what happens within it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, Sha
 from transforms.destinations.duckdb.session import DuckDBSession
 
 _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
-    shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL, nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
+    shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL,
+    nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
     epochs JSON NOT NULL, base JSON NOT NULL, latest JSON NOT NULL)"""
 
 _COLUMNS: Final = ("shard", "job_id", "generation", "nonce", "epochs", "base", "latest")
@@ -25,14 +27,17 @@ _CLAIMED: Final = (
 )
 
 _SWAP: Final = f"""
-UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs, base = c.base, latest = c.latest FROM _changes AS c
-WHERE {_CLAIMED} AND (SELECT COUNT(*) FROM {SHARD_LEDGER} AS l, _changes AS c WHERE {_CLAIMED}) = $wanted
+UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs,
+    base = c.base, latest = c.latest
+FROM _changes AS c
+WHERE {_CLAIMED}
+    AND (SELECT COUNT(*) FROM {SHARD_LEDGER} AS l, _changes AS c WHERE {_CLAIMED}) = $wanted
 RETURNING l.shard
 """
 
 
 class DuckDBShardLedger:
-    """contract/shard_ledger.py."""
+    """The shard ledger in a DuckDB file; see contract/shard_ledger.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
@@ -66,7 +71,7 @@ class DuckDBShardLedger:
 
 
 def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
-    """The table with its rows; a table that is there is compared."""
+    """Creates the table with its rows, or compares the table that is there."""
     cursor.execute(_DDL)
     found = cursor.execute(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard").fetchall()
     if found:
@@ -94,7 +99,7 @@ def begin_job(cursor: duckdb.DuckDBPyConnection, job_id: str, follows: int) -> J
 def swap(
     cursor: duckdb.DuckDBPyConnection, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]
 ) -> bool:
-    """Whether every row was as it was seen; else none was changed."""
+    """Changes the rows if all are as they were seen, else none; returns whether it did."""
     cursor.register("_changes", pa.Table.from_pylist(shard_ledger_rows.changes(seen, rows)))
     parameters = {"job_id": job.job_id, "generation": job.generation, "wanted": len(rows)}
     changed = cursor.execute(_SWAP, parameters).fetchall()

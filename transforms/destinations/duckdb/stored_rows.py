@@ -1,4 +1,4 @@
-"""The rows of the tables in DuckDB. Small tables travel as views of Arrow tables."""
+"""The rows of the tables in DuckDB; small tables travel as views of Arrow tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from transforms.model.fingerprints import FINGERPRINT
 
 
 class DuckDBStoredRows(StoredRows):
-    """session: open while a question is asked."""
+    """The rows of a DuckDB file; see contract/stored_rows.py.
+
+    session: open while a question is asked.
+    """
 
     def __init__(self, session: DuckDBSession) -> None:
         super().__init__(DUCKDB, partitioned_by={})

@@ -1,5 +1,6 @@
-"""Write streams as tables of DuckDB: every call is one transaction, and its function below is what
-happens within it.
+"""Write streams as tables of DuckDB.
+
+Every call is one transaction, and its function below is what happens within it.
 
 Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written
 by one transaction; commit moves them table by table. Rows of a COMMITTED stream go into their table
@@ -37,7 +38,7 @@ _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 
 
 class DuckDBStreams:
-    """contract/write_streams.py. Streams are rows here: as many as are asked for."""
+    """The write streams of a DuckDB file, any number of them; see contract/write_streams.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
@@ -66,7 +67,7 @@ class DuckDBStreams:
 
 
 def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
-    """How many streams it removed."""
+    """Removes pending streams that are not in `keep`; returns how many."""
     found = cursor.execute(
         f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'"
     ).fetchall()
@@ -77,8 +78,9 @@ def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
 
 
 class EncodedRows:
-    """Rows as they wait for their commit. Encoding is apart from the append, so that no transaction
-    is open meanwhile.
+    """Rows as they wait for their commit.
+
+    They are encoded before the append, so that no transaction is open meanwhile.
     """
 
     def __init__(self, rows: pa.RecordBatch) -> None:
@@ -93,7 +95,7 @@ class EncodedRows:
 def append(
     cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows
 ) -> int:
-    """The offset behind the rows."""
+    """Appends the rows; returns the offset behind them."""
     table, next_offset, state, kind = _stream(cursor, stream)
     if offset < next_offset:
         known = cursor.execute(
@@ -122,7 +124,7 @@ def append(
 
 
 def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
-    """The number of rows, which is where the stream ends."""
+    """Closes the stream; returns its number of rows, which is where it ends."""
     _, next_offset, state, _ = _stream(cursor, stream)
     if state == _OPEN:
         cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
@@ -130,7 +132,7 @@ def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
 
 
 def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
-    """All of them are looked at before the first row moves."""
+    """Moves the rows of all streams; every stream is checked before the first row moves."""
     for stream in streams:
         its_table, _, state, kind = _stream(cursor, stream)
         if (its_table, kind) != (table, PENDING_STREAM):
@@ -151,7 +153,10 @@ def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) ->
 
 
 def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchReader) -> None:
-    """Under a name that no table of the user's can have: a table wins over what is registered."""
+    """Inserts under a name that no table of the user's can have.
+
+    A table would win over registered rows of the same name.
+    """
     name = f"_rows_{secrets.token_hex(16)}"
     cursor.register(name, rows)
     cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {name}").fetchall()
@@ -159,8 +164,9 @@ def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchR
 
 
 def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
-    """Streams that have rows, several to one INSERT: one for each would leave half-filled row
-    groups and take twice as long.
+    """Streams that have rows, several to one INSERT.
+
+    One INSERT for each would leave half-filled row groups and take twice as long.
     """
     sizes = cursor.execute(
         f"SELECT stream, sum(octet_length(ipc)) FROM {APPENDS} WHERE stream IN (SELECT unnest(?))"
@@ -202,8 +208,9 @@ def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, s
 
 
 def _to_ipc(rows: pa.RecordBatch) -> bytes:
-    """Times lose their zone here: DuckDB's conversion from TIMESTAMPTZ would follow the session's
-    zone.
+    """The rows as a compressed Arrow IPC stream, without time zones.
+
+    DuckDB's conversion from TIMESTAMPTZ would follow the session's zone.
     """
     columns = [_without_zone(column) for column in rows.columns]
     plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)

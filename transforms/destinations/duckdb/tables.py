@@ -32,30 +32,32 @@ STREAMS: Final = "_write_streams"
 REPORTS: Final = "_run_reports"
 
 _PARTITIONS_TYPE: Final = (
-    'STRUCT(topic VARCHAR, "partition" INTEGER, topic_id VARCHAR, from_offset BIGINT, to_offset BIGINT, records BIGINT, gap_offsets BIGINT,'
-    " coordinate_hash UBIGINT, start_watermark BIGINT, watermark BIGINT, position_since BIGINT)[]"
+    'STRUCT(topic VARCHAR, "partition" INTEGER, topic_id VARCHAR, from_offset BIGINT,'
+    " to_offset BIGINT, records BIGINT, gap_offsets BIGINT, coordinate_hash UBIGINT,"
+    " start_watermark BIGINT, watermark BIGINT, position_since BIGINT)[]"
 )
 _TABLES_TYPE: Final = 'STRUCT("table" VARCHAR, "rows" BIGINT, commit_groups VARCHAR[][])[]'
 RUNS_DDL: Final = f"""CREATE TABLE IF NOT EXISTS {RUNS} (
-    run_id VARCHAR PRIMARY KEY, predecessor VARCHAR, successor VARCHAR, status VARCHAR NOT NULL, plan_time TIMESTAMP NOT NULL,
-    cluster_id VARCHAR, partitions {_PARTITIONS_TYPE}, tables {_TABLES_TYPE}, lowest_watermark BIGINT,
-    live_ids BIGINT, state_bytes BIGINT, settings JSON, repairs VARCHAR)"""
+    run_id VARCHAR PRIMARY KEY, predecessor VARCHAR, successor VARCHAR, status VARCHAR NOT NULL,
+    plan_time TIMESTAMP NOT NULL, cluster_id VARCHAR, partitions {_PARTITIONS_TYPE},
+    tables {_TABLES_TYPE}, lowest_watermark BIGINT, live_ids BIGINT, state_bytes BIGINT,
+    settings JSON, repairs VARCHAR)"""
 
 _INTERNAL_DDL: Final = (
-    f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY, table_name VARCHAR NOT"
-    " NULL, next_offset BIGINT NOT NULL,"
-    " state VARCHAR NOT NULL, kind VARCHAR NOT NULL)",
-    f"CREATE TABLE IF NOT EXISTS {APPENDS} (stream VARCHAR NOT NULL, stream_offset BIGINT NOT NULL,"
-    " row_count BIGINT NOT NULL,"
-    " digest BLOB NOT NULL, ipc BLOB)",
+    f"CREATE TABLE IF NOT EXISTS {STREAMS} (stream VARCHAR PRIMARY KEY,"
+    " table_name VARCHAR NOT NULL, next_offset BIGINT NOT NULL, state VARCHAR NOT NULL,"
+    " kind VARCHAR NOT NULL)",
+    f"CREATE TABLE IF NOT EXISTS {APPENDS} (stream VARCHAR NOT NULL,"
+    " stream_offset BIGINT NOT NULL, row_count BIGINT NOT NULL, digest BLOB NOT NULL, ipc BLOB)",
     f"CREATE TABLE IF NOT EXISTS {REPORTS} (run_id VARCHAR NOT NULL, attempt VARCHAR NOT NULL,"
     " reports BLOB[] NOT NULL)",
 )
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's type for an Arrow type. Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE()
-    follow the session's zone.
+    """DuckDB's type for an Arrow type.
+
+    Times are TIMESTAMP in UTC: TIMESTAMPTZ would make DATE() follow the session's zone.
     """
     if pa.types.is_struct(kind):
         return (
@@ -80,7 +82,7 @@ _TYPES: Final = {
 
 
 class DuckDBTables:
-    """contract/tables.py."""
+    """The tables of a DuckDB file; see contract/tables.py."""
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
@@ -153,8 +155,9 @@ def _existing_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
 
 
 def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa.Field]:
-    """Columns that an existing table lacks and may gain. columns: name -> type. Raises
-    GuaranteeError for any other difference.
+    """Columns that an existing table lacks and may gain.
+
+    columns: name -> type. Raises GuaranteeError for any other difference.
     """
     missing = []
     for field in schema:

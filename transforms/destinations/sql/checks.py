@@ -51,13 +51,16 @@ WHERE outcome = '{UNOBSERVED}'""",
 
 
 def _within(dialect: Dialect, column: str) -> str:
-    """Condition on the bare column: the database leaves out partitions that cannot fulfil it."""
+    """A condition on the bare column, so that BigQuery leaves out partitions by it."""
     first, last = (dialect.moment(dialect.parameter(name)) for name in ("first_time", "last_time"))
     return f"{column} BETWEEN {first} AND {last}"
 
 
 def _copies_of_repeated_ids(dialect: Dialect) -> str:
-    """One day's bounds leave out no partition: the other payments of an id may lie on any day."""
+    """The query for all payments and duplicates of repeated ids.
+
+    One day's bounds leave out no partition: the other payments of an id may lie on any day.
+    """
     copies = union(
         f"""
     SELECT {str(table == PAYMENTS).upper()} AS is_payment, transaction_id,

@@ -1,9 +1,9 @@
 """What a shard's recovery asks of the tables: the texts behind contract/present_rows.py.
 
-One query a question, whatever the number of shards and partitions. The payment tables are
-partitioned by event time in BigQuery, so what recovery asks is bounded by it. `rejected_records` is
-partitioned by the time of its writing, which tells nothing about offsets: its coordinates and ids
-are read as a whole, and so are all coordinates by adopt, which is rare.
+One query per question, for any number of shards and partitions. The payment tables are partitioned
+by event time in BigQuery, so what recovery asks is bounded by it. `rejected_records` is partitioned
+by the time of its writing, which says nothing about offsets: its coordinates and ids are read as a
+whole, and so are all coordinates by adopt, which is rare.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WANTED: Final = "wanted"
 
 
 def rows_above(dialect: Dialect) -> str:
-    """Columns of PRESENT_SCHEMA.
+    """The query for rows above the offsets; columns of PRESENT_SCHEMA.
 
     Rows SHARDS and SHARD_OFFSETS; parameters `shards`, the number of all shards, and `oldest`
     (microseconds). The offsets' lowest bound per partition comes first: hashing is what costs.
@@ -75,7 +75,10 @@ WHERE s.shard IN (SELECT shard FROM {dialect.given_rows(SHARDS)})
 
 
 def count_above(dialect: Dialect) -> str:
-    """Columns `shard`, `table_name`, `n`. Rows and parameters as of `rows_above`."""
+    """The query for the number of rows above: `shard`, `table_name`, `n`.
+
+    Rows and parameters as of `rows_above`.
+    """
     return f"""
 SELECT shard, table_name, COUNT(*) AS n FROM ({rows_above(dialect)}) GROUP BY shard, table_name"""
 
@@ -115,7 +118,10 @@ WHERE EXISTS (SELECT 1 FROM {dialect.table(table)} AS r WHERE {" AND ".join(cond
 
 
 def totals_since(dialect: Dialect) -> str:
-    """Columns of TOTALS_TABLE_SCHEMA. Parameters `epoch`, `stream_offset`."""
+    """The query for totals from a position on; columns of TOTALS_TABLE_SCHEMA.
+
+    Parameters `epoch`, `stream_offset`.
+    """
     epoch, offset = (dialect.parameter(name) for name in ("epoch", "stream_offset"))
     return f"""
 SELECT {", ".join(TOTALS_TABLE_SCHEMA.names)} FROM {dialect.table(TOTALS)}
@@ -123,7 +129,10 @@ WHERE stream_epoch > {epoch} OR (stream_epoch = {epoch} AND stream_offset >= {of
 
 
 def gaps_above(dialect: Dialect) -> str:
-    """Columns of GAPS_SCHEMA: gaps that begin above their partition's bound. Rows BOUNDS."""
+    """The query for gaps that begin above their partition's bound; columns of GAPS_SCHEMA.
+
+    Rows BOUNDS.
+    """
     return f"""
 SELECT {", ".join(f"g.{column}" for column in GAPS_SCHEMA.names)}
 FROM {dialect.table(GAPS)} AS g LEFT JOIN (
@@ -133,7 +142,10 @@ WHERE b.bound IS NULL OR g.first_offset > b.bound"""
 
 
 def first_missing(dialect: Dialect) -> str:
-    """Columns `kafka_topic`, `kafka_partition`, `n`. Rows BOUNDS."""
+    """The query for the first missing offset: `kafka_topic`, `kafka_partition`, `n`.
+
+    Rows BOUNDS.
+    """
     bounds, partition = dialect.given_rows(BOUNDS), "kafka_topic, kafka_partition"
     rows = f"""(
         SELECT r.kafka_topic, r.kafka_partition, r.kafka_offset
@@ -161,7 +173,10 @@ GROUP BY {partition}"""
 
 
 def highest_event_times(dialect: Dialect) -> str:
-    """Columns `kafka_topic`, `kafka_partition`, `n` (microseconds). Rows BOUNDS."""
+    """The query for the highest event time: `kafka_topic`, `kafka_partition`, `n` (microseconds).
+
+    Rows BOUNDS.
+    """
     return f"""
 SELECT r.kafka_topic, r.kafka_partition, {dialect.micros("MAX(r.event_time)")} AS n
 FROM ({event_times(dialect)}) AS r

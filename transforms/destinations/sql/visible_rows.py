@@ -13,7 +13,10 @@ from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 
 
 def present_offsets(dialect: Dialect) -> str:
-    """Parameters `range_parameters`. Columns as `offsets_by_table` takes them."""
+    """The query for offsets with a row; columns as `offsets_by_table` takes them.
+
+    Parameters `range_parameters`.
+    """
     rows = f"""(
         SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset
         FROM ({rows_of_tables(dialect)}) AS r JOIN {dialect.ranges} AS f ON {in_range("r", "f")}
@@ -22,7 +25,10 @@ def present_offsets(dialect: Dialect) -> str:
 
 
 def present_gaps(dialect: Dialect) -> str:
-    """Parameters `range_parameters`. Columns as `gaps_by_partition` takes them."""
+    """The query for gaps in the ranges; columns as `gaps_by_partition` takes them.
+
+    Parameters `range_parameters`.
+    """
     return f"""
 SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset
 FROM {dialect.table(GAPS)} AS r JOIN {dialect.ranges} AS f
@@ -30,7 +36,10 @@ ON {in_range("r", "f", "first_offset")}"""
 
 
 def present_totals(dialect: Dialect, amount_column: str | None, currency_column: str | None) -> str:
-    """Parameters `range_parameters`. Columns of `control_totals`."""
+    """The query for totals of the ranges' rows; columns of `control_totals`.
+
+    Parameters `range_parameters`.
+    """
     totals = totals_of_rows(
         dialect,
         lambda table: (
@@ -47,11 +56,11 @@ FROM ({totals})"""
 
 
 def count_rows(dialect: Dialect) -> str:
-    """One number. COUNT(*) alone reads no bytes in BigQuery."""
+    """The query for the number of rows; COUNT(*) alone reads no bytes in BigQuery."""
     counts = (f"(SELECT COUNT(*) FROM {dialect.table(table)})" for table in ROW_TABLES)
     return f"SELECT {' + '.join(counts)} AS n"
 
 
 def count_in_totals(dialect: Dialect) -> str:
-    """One number."""
+    """The query for the number of records in `control_totals`."""
     return f"SELECT CAST(COALESCE(SUM(records), 0) AS INT64) AS n FROM {dialect.table(TOTALS)}"

@@ -1,5 +1,6 @@
-"""Each answer of the Storage Write API, judged on its own: with its details, with the details
-missing, and as an exception.
+"""Each answer of the Storage Write API, judged on its own.
+
+With its details, with the details missing, and as an exception.
 """
 
 import grpc
@@ -159,7 +160,7 @@ def test_what_cannot_succeed_is_never_tried_again(meaning: Meaning) -> None:
 
 
 @pytest.mark.parametrize("meaning", RETRIED)
-def test_what_passes_is_tried_until_the_deadline_and_then_told(meaning: Meaning) -> None:
+def test_what_passes_is_tried_until_the_deadline_and_then_reported(meaning: Meaning) -> None:
     time = ManualTime()
     retry_policy, tries = time.retry_policy(), 0
     while retry_policy.allows(Answer(meaning, "")):

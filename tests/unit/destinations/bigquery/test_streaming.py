@@ -1,5 +1,3 @@
-import threading
-
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
@@ -19,28 +17,6 @@ class TestBigQueryShardLedger(ShardLedgerContract):
 
 class TestBigQueryPresentRows(PresentRowsContract):
     """`destination` is the module's."""
-
-
-def test_of_several_processes_that_claim_the_same_shards_at_once_exactly_one_succeeds(
-    destination: BigQueryDestination,
-) -> None:
-    destination.shards.create(2)
-    job = destination.shards.begin_job("job", 0)
-    seen = destination.shards.read([0, 1])
-    ready, won = threading.Barrier(6), []
-
-    def claim(number: int) -> None:
-        with BigQueryDestination(destination.settings) as mine:
-            ready.wait()
-            if mine.shards.swap(job, seen, [claimed(row, str(number)) for row in seen]):
-                won.append(str(number))
-
-    threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [row.nonce for row in destination.shards.read([0, 1])] == won * 2
 
 
 def test_of_two_creators_one_meets_the_other_ones_table(
@@ -126,9 +102,7 @@ def test_a_change_whose_answer_was_lost_is_read_back_by_its_job_id_and_not_done_
 def test_a_recovery_and_a_proof_name_the_partition_column_of_the_payment_tables(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
-    """What is read is what is billed: without a bare comparison with the partition column, all days
-    are.
-    """
+    """Without a bare comparison with the partition column, the bytes of all days are billed."""
     asked: list[str] = []
     stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
     destination.rows.rows_above(4, [ShardOffsets(0, {})], 0)

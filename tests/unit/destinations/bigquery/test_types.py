@@ -1,7 +1,7 @@
-"""The decoder is at least as strict as BigQuery: what it lets through at the edge of each type, the
-table takes; what lies behind the edge it rejects.
+"""The decoder is at least as strict as BigQuery.
 
-Types: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types.
+What it lets through at the edge of each type, the table takes; what lies behind the edge it
+rejects. Types: https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types.
 """
 
 from __future__ import annotations

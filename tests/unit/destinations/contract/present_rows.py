@@ -1,5 +1,7 @@
-"""What recovery and adopt ask of the tables, as tests: a destination passes them by giving
-`PresentRowsContract` its fixture `destination`, open and with its tables.
+"""What recovery and adopt ask of the tables, as tests.
+
+A destination passes them by giving `PresentRowsContract` its fixture `destination`, open and with
+its tables.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
-"""The contract of the ledger and of the reports as tests, for every destination; as in
-contract_write_streams.py.
+"""The contract of the run ledger and of the reports as tests.
+
+A destination passes them by giving `LedgerContract` its fixture `destination`, as in
+write_streams.py, and its `execute`.
 """
 
-import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.unit.destinations.contract.at_once import claim_at_once
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -75,21 +78,15 @@ class LedgerContract:
     ) -> None:
         if predecessor:
             assert destination.runs.claim(record(GENESIS, None, COMMITTED))
-        ready, won = threading.Barrier(8), []
 
-        def claim(number: int) -> None:
-            ready.wait()
-            if destination.runs.claim(
+        def claim(number: int, ready: Callable[[], object]) -> bool:
+            ready()
+            claimed: bool = destination.runs.claim(
                 record(f"run-{number}" if predecessor else GENESIS, predecessor)
-            ):
-                won.append(number)
+            )
+            return claimed
 
-        threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
+        assert len(claim_at_once(8, claim)) == 1
         assert len(destination.runs.read()) == (2 if predecessor else 1)
 
     def test_a_run_becomes_committed_or_aborted_once(self, destination: Any) -> None:
@@ -102,7 +99,7 @@ class LedgerContract:
         with pytest.raises(GuaranteeError, match="not there"):
             destination.runs.mark("run-9", COMMITTED)
 
-    def test_a_broken_chain_is_told(self, destination: Any) -> None:
+    def test_a_broken_chain_is_an_error(self, destination: Any) -> None:
         for run_id, predecessor in ((GENESIS, None), ("run-1", GENESIS), ("run-2", "run-1")):
             destination.runs.claim(record(run_id, predecessor))
         self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = 'run-1'")

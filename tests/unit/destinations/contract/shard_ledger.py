@@ -1,14 +1,18 @@
-"""The contract of the shard ledger as tests: a destination passes them by giving
-`ShardLedgerContract` its fixture `destination`.
+"""The contract of the shard ledger as tests.
+
+A destination passes them by giving `ShardLedgerContract` its fixture `destination`.
 """
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.unit.destinations.contract.at_once import claim_at_once
 from transforms.destinations.contract.shard_ledger import (
     GAPS_SHARD,
     NOTHING,
@@ -28,6 +32,10 @@ def claimed(row: ShardRow, nonce: str) -> ShardRow:
 
 
 class ShardLedgerContract:
+    def opened_again(self, destination: Any) -> Any:
+        """A context manager: the destination as another process opens it."""
+        return pickle.loads(pickle.dumps(destination))
+
     @pytest.fixture
     def ledger(self, destination: Any) -> Any:
         destination.shards.create(4)
@@ -61,6 +69,24 @@ class ShardLedgerContract:
         assert ledger.shards.swap(job, seen[:1], [claimed(seen[0], "other")])
         assert not ledger.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
         assert [row.nonce for row in ledger.shards.read([0, 1])] == ["other", ""]
+
+    def test_of_several_writers_that_claim_the_same_shards_at_once_exactly_one_succeeds(
+        self, destination: Any
+    ) -> None:
+        destination.shards.create(2)
+        job = destination.shards.begin_job("job", 0)
+        seen = destination.shards.read([0, 1])
+
+        def claim(number: int, ready: Callable[[], object]) -> bool:
+            with self.opened_again(destination) as mine:
+                ready()
+                changed: bool = mine.shards.swap(
+                    job, seen, [claimed(row, str(number)) for row in seen]
+                )
+                return changed
+
+        won = claim_at_once(6, claim)
+        assert [row.nonce for row in destination.shards.read([0, 1])] == [str(n) for n in won] * 2
 
     def test_the_same_claim_again_changes_nothing_and_the_nonce_tells_whose_it_was(
         self, ledger: Any

@@ -1,5 +1,7 @@
-"""The contract of the tables, and of a destination as a whole, as tests: a destination passes them
-by giving `TablesContract` its fixture `without_tables`, open and with no tables yet.
+"""The contract of the tables, and of a destination as a whole, as tests.
+
+A destination passes them by giving `TablesContract` its fixture `without_tables`, open and with no
+tables yet.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The contract of write streams as tests: a destination passes them by giving `Contract` its
-fixtures.
+"""The contract of write streams as tests.
+
+A destination passes them by giving `Contract` its fixture:
 
 class TestMyDestination(Contract):
     @pytest.fixture
@@ -68,7 +69,7 @@ class Contract:
     def test_every_stream_has_a_name_of_its_own(self, destination: Any) -> None:
         assert len({destination.streams.create(GAPS) for _ in range(20)}) == 20
 
-    def test_an_append_again_is_told_and_writes_nothing(self, destination: Any) -> None:
+    def test_an_append_again_is_an_error_and_writes_nothing(self, destination: Any) -> None:
         stream = destination.streams.create(GAPS)
         destination.streams.send(stream, 0, rows(1, 2)).wait()
         with pytest.raises(OffsetAlreadyExists):
@@ -90,7 +91,7 @@ class Contract:
         with pytest.raises(StreamFinalized):
             destination.streams.send(stream, 1, rows(2)).wait()
 
-    def test_an_unknown_stream_is_told(self, destination: Any) -> None:
+    def test_an_unknown_stream_is_an_error(self, destination: Any) -> None:
         calls: list[Callable[[], Any]] = [
             lambda: destination.streams.send(self.unknown_stream(destination), 0, rows(1)).wait(),
             lambda: destination.streams.finalize(self.unknown_stream(destination)),
@@ -116,7 +117,7 @@ class Contract:
         destination.streams.commit(GAPS, [ready, open_])
         assert visible(destination) == [1, 2]
 
-    def test_a_commit_again_is_told_and_doubles_nothing(self, destination: Any) -> None:
+    def test_a_commit_again_is_an_error_and_doubles_nothing(self, destination: Any) -> None:
         first, second = destination.streams.create(GAPS), destination.streams.create(GAPS)
         for stream, offset in ((first, 1), (second, 2)):
             destination.streams.send(stream, 0, rows(offset)).wait()
