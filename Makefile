@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
 	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
-	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: under two minutes"
+	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: about two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven)"

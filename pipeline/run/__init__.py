@@ -3,11 +3,11 @@
 The numbers are those of docs/guarantees.md; a test kills the process before and after each step.
 
 1 recover                 recover.py: what the runs before have left unfinished
-2 plan                    plan.py, make_plan.py; begin.py for an empty ledger;
-                          preconditions.py: what refuses the run
+2 plan                    plan.py; make_plan.py: ranges, start watermarks, the idle rule;
+                          begin.py for an empty ledger; preconditions.py: what refuses the run
 3 read and write          read_and_write.py runs pipeline/graph.py: nothing is visible
 4 prove and prepare       prove.py, prepare.py: one atomic statement claims the run
-5 commit table by table   commit.py
+5 commit table by table   commit.py, in the order COMMIT_ORDER of transforms/model/tables.py
 6 mark committed          commit.py; then Kafka gets the group's offsets
 
 command.py is the page that calls them. repair.py is for a run whose write streams have expired

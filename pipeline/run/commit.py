@@ -1,4 +1,7 @@
-"""Steps 5 and 6 of a run: it becomes visible, table by table, and is marked COMMITTED."""
+"""Steps 5 and 6 of a run: it becomes visible, table by table, and is marked COMMITTED.
+
+The order of the tables is that of the record: COMMIT_ORDER in transforms/model/tables.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Step 2 of a run: how the plan is made from the ledger and fresh answers of the broker."""
+"""Step 2 of a run: the plan, from the ledger and fresh answers of the broker.
+
+Ranges and how they are shared, the watermark that each partition starts at, and the idle rule: when
+a partition without messages follows the clock.
+"""
 
 from __future__ import annotations
 

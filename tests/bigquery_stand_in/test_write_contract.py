@@ -2,7 +2,7 @@
 service where BIGQUERY_PROJECT and BIGQUERY_DATASET are set. Tables and jobs:
 tests/bigquery_stand_in/test_rest_contract.py; SQL: tests/bigquery_stand_in/test_sql_contract.py.
 
-Each test names its source. What needs another clock or faults is in test_bigquery_stand_in.py.
+Each test names its source. What needs another clock or faults is in test_strict_mode.py.
 """
 
 import datetime

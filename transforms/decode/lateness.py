@@ -1,6 +1,7 @@
 """Decoded payments that are rejected all the same: too early, too late, or named by the user.
 
-Judged by the record and the plan alone, so a retried bundle has the same result.
+Judged by the record and the plan alone, so a retried bundle has the same result. The watermark is
+the plan's (pipeline/run/make_plan.py); behind it is a safety net (deduplicate/backstop.py).
 """
 
 from __future__ import annotations

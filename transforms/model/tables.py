@@ -24,7 +24,8 @@ ROW_TABLES: Final = (PAYMENTS, DUPLICATES, REJECTED)
 COMMIT_ORDER: Final = (PAYMENTS, DUPLICATES, REJECTED, GAPS, TOTALS)
 """The order of step 5 of a run.
 
-Payments come first: a repair after expired streams depends on whether payments are in the table.
+Payments come first, so that no duplicate is visible without its payment; totals last, so that they
+are short by exactly the run's rows while it is not complete (pipeline/run/repair.py).
 """
 
 AUDIT_VIEW: Final = "deduplication_audit"

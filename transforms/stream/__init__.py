@@ -1,5 +1,6 @@
 """Deduplicate and write as one step, for streaming; no runner drives it yet.
 
-bundle.py is the door. The files follow the step numbers of docs/streaming.md: recover.py is 1,
-shard.py is 2, append.py is 3, totals.py and gaps.py are 4.
+bundle.py is the door. The files follow the step numbers of docs/streaming.md: recover.py is 1 (with
+claim.py and claimed_shard.py), shard.py is 2, append.py is 3 (refusals.py: what a refused append
+means), totals.py and gaps.py are 4. adopt.py takes tables over without a checkpoint.
 """

@@ -5,6 +5,8 @@ decides, and a code that may mean several things stops: an unknown answer is nev
 success. Source:
 https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#storageerror
 and, for what may be tried again, https://cloud.google.com/bigquery/docs/write-api#error_handling.
+
+What the user reads of rows that were refused: rows.py.
 """
 
 from __future__ import annotations
