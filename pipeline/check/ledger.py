@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
+from pipeline.run.plan import counting_watermarks, lowest
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
@@ -119,11 +120,12 @@ def _watermark_problems(
     The start is the watermark of the run before, or follows the clock in an idle partition.
     """
     last = before.get((part.topic, part.partition))
-    carried = [known.watermark for known in before.values() if known.watermark is not None]
+    topics: Any = run.settings.get("topics", ())
+    carried = {where: known.watermark for where, known in before.items()}
     least = (
         last.watermark
         if last is not None and last.watermark is not None
-        else min(carried, default=None)
+        else lowest(counting_watermarks(carried, topics))
     )
     carried_on = (
         last is not None

@@ -10,7 +10,13 @@ import msgspec
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run import repair
-from pipeline.run.plan import Plan, PlanLimits, PlannedPartition, lowest
+from pipeline.run.plan import (
+    Plan,
+    PlanLimits,
+    PlannedPartition,
+    counting_watermarks,
+    lowest,
+)
 from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import Destination
@@ -37,20 +43,25 @@ def make_plan(
     Raises GuaranteeError on lost data.
     """
     known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
+    known_topics = {topic for topic, _ in known}
+    named = {state.topic for state in states}
     carried_minimum = lowest(
-        [part.watermark for part in known.values() if part.watermark is not None]
+        counting_watermarks({where: part.watermark for where, part in known.items()}, named)
     )
     load = _load_watermarks(runs, limits.dedup_horizon_us)
-    load_minimum = lowest(load.values())
+    load_minimum = lowest(counting_watermarks(load, named))
     planned = []
     for state in states:
         check_same_topic(state, known.values())
-        for partition, (low, high) in sorted(state.partitions.items()):
+        for partition, (low, _) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
+            # A topic that is named for the first time begins with what retention has left of it.
+            # A partition that a known topic has got since then begins with its first record ever.
+            position = before.to_offset if before else 0 if state.topic in known_topics else low
             loaded = load.get((state.topic, partition), load_minimum)
             planned.append(
                 _plan_partition(
-                    state, partition, low, high, before, carried_minimum, loaded, limits, now_us
+                    state, partition, position, before, carried_minimum, loaded, limits, now_us
                 )
             )
     none_vanished(states, known)
@@ -89,15 +100,14 @@ def _carried(part: PartitionProgress) -> PartitionProgress:
 def _plan_partition(
     state: TopicState,
     partition: int,
-    low: int,
-    high: int,
+    position: int,
     before: PartitionProgress | None,
     carried_minimum: int | None,
     load_watermark: int | None,
     limits: PlanLimits,
     now_us: int,
 ) -> PlannedPartition:
-    position = before.to_offset if before else low
+    low, high = state.partitions[partition]
     check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us

@@ -1,0 +1,200 @@
+"""What Kafka no longer holds, or holds under another identity, is never passed over in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.options.config import Start
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    NOW_US,
+    InMemoryKafka,
+    Partition,
+    config,
+    payment,
+    run,
+    table,
+)
+from tests.support.whole_runs import IDS, failures
+from transforms.model.elements import RawBlock
+from transforms.model.errors import GuaranteeError
+from transforms.read.partition_reader import PartitionRange
+
+GAPS = "SELECT kafka_partition, first_offset, last_offset, cause FROM offset_gaps ORDER BY ALL"
+REJECTED = "SELECT reason, kafka_partition, kafka_offset FROM rejected_records ORDER BY ALL"
+RUNS = "SELECT run_id FROM pipeline_runs"
+
+
+# A partition that the ledger does not know, of a topic that it knows: begins at offset 0.
+
+
+def grow(kafka: InMemoryKafka, *values: bytes, deleted: int) -> None:
+    """The topic gets one more partition, whose first records expire before the next run."""
+    partitions = kafka.topics["payments"].partitions
+    partitions.append(Partition())
+    kafka.send("payments", len(partitions) - 1, *values)
+    partitions[-1].deleted = deleted
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+def test_a_new_partition_that_has_lost_its_first_offsets_is_a_loss(
+    kafka: InMemoryKafka, path: Path, start: str
+) -> None:
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"))
+    run(config(path, start=Start(start)))
+    grow(kafka, payment("b"), payment("c"), payment("d"), deleted=2)
+    before = table(path, RUNS)
+    with pytest.raises(
+        GuaranteeError,
+        match=r"topic payments partition 1: offsets 0 to 1 were deleted .*--on_data_loss=accept",
+    ):
+        run(config(path))
+    assert table(path, RUNS) == before
+    run(config(path, on_data_loss="accept"))
+    assert ("d",) in table(path, IDS)
+    assert table(path, GAPS) == [(1, 0, 1, "deleted")]
+
+
+def test_a_new_partition_of_which_nothing_is_left_is_a_loss(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    kafka.create("payments", 1)
+    run(config(path))
+    grow(kafka, payment("b"), payment("c"), deleted=2)
+    with pytest.raises(GuaranteeError, match="offsets 0 to 1 were deleted"):
+        run(config(path))
+    run(config(path, on_data_loss="accept"))
+    assert table(path, GAPS) == [(1, 0, 1, "deleted")]
+
+
+def test_the_first_offsets_of_a_topic_that_is_named_for_the_first_time_are_no_loss(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    """Retention has always been at work in a topic with history: the run begins at what is there."""
+    kafka.create("payments", 1)
+    run(config(path))
+    kafka.create("refunds", 1)
+    kafka.send("refunds", 0, payment("b"), payment("c"))
+    kafka.topics["refunds"].partitions[0].deleted = 1
+    run(config(path, topics=("payments", "refunds")))
+    assert table(path, IDS) == [("c",)]
+    assert table(path, GAPS) == []
+
+
+# What a partition without a watermark of its own starts at.
+
+
+def test_a_new_partition_is_not_held_back_by_a_topic_that_is_no_longer_read(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    """Its copies would be accepted for as long as that topic's watermark lies behind."""
+    kafka.create("retired", 1)
+    kafka.send("retired", 0, payment("old", NOW_US - 102 * HOUR_US))
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a", NOW_US - HOUR_US))
+    run(config(path, topics=("retired", "payments")))
+    grow(kafka, payment("far behind", NOW_US - 100 * HOUR_US), payment("on time"), deleted=0)
+    (record,) = run(config(path))
+    assert table(path, REJECTED) == [("late", 1, 0)]
+    new = next(part for part in record.partitions if part.partition == 1)
+    assert new.start_watermark == NOW_US - 2 * HOUR_US
+    assert record.lowest_watermark == NOW_US - 2 * HOUR_US
+    assert failures(path) == []
+
+
+def test_a_topic_without_a_watermark_starts_at_what_the_last_run_has_reached(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    kafka.create("retired", 1)
+    kafka.send("retired", 0, payment("old"))
+    run(config(path, topics=("retired",)))
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("old", NOW_US - 2 * HOUR_US), payment("old"))
+    run(config(path))
+    assert table(path, REJECTED) == [("late", 0, 0)]
+    assert table(path, IDS) == [("old",)]
+    assert failures(path) == []
+
+
+# The topic and the cluster that were planned are the ones that were read.
+
+
+def while_reading(
+    kafka: InMemoryKafka, monkeypatch: pytest.MonkeyPatch, change: object, after: bool
+) -> None:
+    original = kafka.read
+
+    def read(wanted: PartitionRange, batch_records: int = 100) -> Iterator[RawBlock]:
+        assert callable(change)
+        if not after:
+            change()
+        yield from original(wanted, batch_records)
+        if after:
+            change()
+
+    monkeypatch.setattr(kafka, "read", read)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_topic_that_is_recreated_after_the_plan_is_noticed_before_anything_is_visible(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    kafka.create("payments", 1, topic_id="X")
+    kafka.send("payments", 0, *(payment(f"old {number}") for number in range(5)))
+
+    def recreate() -> None:
+        kafka.create("payments", 1, topic_id="Y")
+        kafka.send("payments", 0, *(payment(f"new {number}") for number in range(8)))
+
+    with monkeypatch.context() as patch:
+        while_reading(kafka, patch, recreate, after)
+        with pytest.raises(GuaranteeError, match=r"payments .*planned with the id X.*has the id Y"):
+            run(config(path))
+    assert table(path, IDS) == []
+    assert table(path, RUNS) == [("genesis",)]
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_stops_the_run(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"))
+    with monkeypatch.context() as patch:
+        while_reading(kafka, patch, lambda: kafka.topics.pop("payments"), after=True)
+        with pytest.raises(GuaranteeError, match="payments"):
+            run(config(path))
+    assert table(path, IDS) == []
+
+
+def test_a_cluster_that_changes_while_it_is_read_stops_the_run(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the servers leads to another cluster from one moment to the next."""
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"))
+
+    def move() -> None:
+        kafka.cluster = "cluster-2"
+
+    with monkeypatch.context() as patch:
+        while_reading(kafka, patch, move, after=True)
+        with pytest.raises(GuaranteeError, match="cluster-2"):
+            run(config(path))
+    assert table(path, IDS) == []
+
+
+def test_a_topic_of_another_run_that_is_recreated_does_not_concern_this_one(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for topic in ("payments", "refunds"):
+        kafka.create(topic, 1)
+        kafka.send(topic, 0, payment(topic))
+    run(config(path, topics=("payments", "refunds")))
+    kafka.send("payments", 0, payment("a", NOW_US))
+    while_reading(kafka, monkeypatch, lambda: kafka.create("refunds", 1, "Z"), after=True)
+    run(config(path))
+    assert ("a",) in table(path, IDS)
