@@ -66,7 +66,14 @@ def make_plan(
             )
     none_vanished(states, known)
     ends = _share(planned, limits.max_records_per_run)
-    parts = tuple(replace(part, to_offset=end) for part, end in zip(planned, ends, strict=True))
+    parts = tuple(
+        replace(
+            part,
+            to_offset=end,
+            idle_watermark_us=part.idle_watermark_us if end == part.to_offset else None,
+        )
+        for part, end in zip(planned, ends, strict=True)
+    )
     return Plan(
         run_id,
         runs[-1].run_id,
@@ -111,16 +118,16 @@ def _plan_partition(
     check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
-    # The idle rule: two answers of the broker show the same end offset, so nothing has arrived from
-    # `since`, when the first answer was there, to the moment before the second was asked for. Not
-    # to `now`: the answer may be old by then.
-    idle = (
-        limits.idle_timeout_us is not None
-        and position == high
-        and state.asked_at_us - since >= limits.idle_timeout_us
-    )
-    if idle and watermark is not None and state.asked_at_us - limits.dedup_horizon_us > watermark:
-        watermark = load_watermark = state.asked_at_us - limits.dedup_horizon_us
+    # The idle rule: what has arrived before the broker was asked for the end offset lies below it.
+    # A position that has reached it, and read no payment since `since`, knows that none has come
+    # until that moment. Not until `now`: there may be a backlog, and the answer may be old.
+    idle = None
+    if limits.idle_timeout_us is not None and watermark is not None:
+        follows_clock = state.asked_at_us - limits.dedup_horizon_us
+        if state.asked_at_us - since >= limits.idle_timeout_us and follows_clock > watermark:
+            idle = follows_clock
+    if idle is not None and position == high:
+        watermark = load_watermark = idle
     return PlannedPartition(
         state.topic,
         partition,
@@ -131,6 +138,7 @@ def _plan_partition(
         watermark,
         load_watermark,
         since,
+        idle,
     )
 
 

@@ -27,6 +27,9 @@ class PlannedPartition:
     was deleted and accepted as lost. start_watermark_us: what lateness is judged by; None: nothing
     is late. load_watermark_us: which of the earlier ids may have expired; it lies behind the start
     watermark while the horizon has just grown. position_since_us: see PartitionProgress.
+    idle_watermark_us: what the watermark becomes where the run reads no payment and no duplicate;
+    None where it does not read to the end of the log, or the partition has not been quiet for the
+    idle timeout.
     """
 
     topic: str
@@ -38,6 +41,7 @@ class PlannedPartition:
     start_watermark_us: int | None
     load_watermark_us: int | None
     position_since_us: int
+    idle_watermark_us: int | None = None
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,11 @@ def _progress(
         else rows.highest_event_time_us - dedup_horizon_us
     )
     before = plan.repair.before(position).watermark if plan.repair else None
-    reached = [mark for mark in (part.start_watermark_us, highest, before) if mark is not None]
+    # Rejected records alone must not hold back expiry for ever.
+    idle = part.idle_watermark_us if highest is None else None
+    reached = [
+        mark for mark in (part.start_watermark_us, highest, idle, before) if mark is not None
+    ]
     return PartitionProgress(
         topic=part.topic,
         partition=part.partition,
@@ -194,9 +198,7 @@ def _progress(
         coordinate_hash=coordinate_hash,
         start_watermark=part.start_watermark_us,
         watermark=max(reached) if reached else None,
-        position_since=part.position_since_us
-        if part.to_offset == part.from_offset
-        else plan.plan_time_us,
+        position_since=part.position_since_us if highest is None else plan.plan_time_us,
     )
 
 

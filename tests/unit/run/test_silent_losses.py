@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.options.config import Start
+from pipeline.run.command import run_until_caught_up
 from tests.support.in_memory_kafka import (
     HOUR_US,
+    MINUTE_US,
     NOW_US,
     InMemoryKafka,
     Partition,
@@ -19,6 +21,8 @@ from tests.support.in_memory_kafka import (
     table,
 )
 from tests.support.whole_runs import IDS, failures
+from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
 from transforms.read.partition_reader import PartitionRange
@@ -117,6 +121,79 @@ def test_a_topic_without_a_watermark_starts_at_what_the_last_run_has_reached(
     run(config(path))
     assert table(path, REJECTED) == [("late", 0, 0)]
     assert table(path, IDS) == [("old",)]
+    assert failures(path) == []
+
+
+# A partition whose position moves although no payment comes.
+
+
+def watermarks(record: RunRecord) -> list[int | None]:
+    return [part.watermark for part in record.partitions]
+
+
+def test_a_partition_of_nothing_but_broken_records_does_not_hold_back_expiry(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    """Partition 1 is written all the time, so its position is never the end of the log at a plan."""
+    kafka.create("payments", 2)
+    kafka.send("payments", 0, payment("a"))
+    kafka.send("payments", 1, payment("b"))
+    run(config(path))
+    for hour in range(1, 7):
+        now = NOW_US + hour * HOUR_US
+        kafka.send("payments", 0, payment(f"a{hour}", now))
+        kafka.send("payments", 1, b"broken", payment("late", NOW_US - 9 * HOUR_US))
+        (record,) = run(config(path), now_us=now)
+        assert watermarks(record) == [now - HOUR_US, now - HOUR_US]
+        assert record.live_ids <= 3
+    assert failures(path) == []
+
+
+def test_a_backlog_behind_broken_records_is_not_late(kafka: InMemoryKafka, path: Path) -> None:
+    """After an outage of five hours; the first transaction reads nothing but broken records."""
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("before"))
+    run(config(path))
+    kafka.send("payments", 0, *[b"broken"] * 6)
+    backlog = [payment(f"a{minute}", NOW_US + minute * MINUTE_US) for minute in range(1, 300, 40)]
+    kafka.send("payments", 0, *backlog, timestamp_us=NOW_US + 5 * HOUR_US)
+    records = run(config(path, max_records_per_run=3), now_us=NOW_US + 5 * HOUR_US)
+    assert watermarks(records[0]) == watermarks(records[1]) == [NOW_US - HOUR_US]
+    assert table(path, "SELECT DISTINCT reason FROM rejected_records") == [("invalid_json",)]
+    assert len(table(path, IDS)) == 9
+    assert failures(path) == []
+
+
+def test_what_arrives_after_the_end_of_the_log_was_asked_for_is_not_late(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    """The clock counts up to the question, not up to the plan or the end of the run."""
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"))
+    run(config(path))
+    kafka.send("payments", 0, b"broken")
+    asked = NOW_US + 3 * HOUR_US
+    clock = iter([asked, *(asked + hour * HOUR_US for hour in range(1, 50))])
+    with DuckDBDestination(str(path)) as destination:
+        (record,) = run_until_caught_up(config(path), destination, lambda: next(clock))
+    assert watermarks(record) == [asked - HOUR_US]
+
+
+@pytest.mark.parametrize("idle_timeout_us", [None, 10 * MINUTE_US])
+def test_a_partition_that_has_not_been_quiet_for_the_idle_timeout_keeps_its_watermark(
+    kafka: InMemoryKafka, path: Path, idle_timeout_us: int | None
+) -> None:
+    """An upstream that is five hours behind, with one transaction of broken records only."""
+    settings = config(path, idle_timeout_us=idle_timeout_us)
+    kafka.create("payments", 1)
+    behind = NOW_US - 5 * HOUR_US
+    for minute in range(12):
+        now = NOW_US + minute * MINUTE_US
+        good = payment(f"a{minute}", behind + minute * MINUTE_US)
+        kafka.send("payments", 0, b"broken" if minute in (4, 5, 6) else good)
+        run(settings, now_us=now)
+    assert table(path, "SELECT DISTINCT reason FROM rejected_records") == [("invalid_json",)]
+    assert len(table(path, IDS)) == 9
     assert failures(path) == []
 
 
