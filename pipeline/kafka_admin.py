@@ -92,21 +92,20 @@ class KafkaAdmin:
         )
         return found
 
+    def topic_id(self, topic: str) -> str | None:
+        """Kafka's own id of the topic; None where the broker cannot tell.
+
+        Raises GuaranteeError for an unknown topic, or no answer in time.
+        """
+        self._metadata(topic)
+        return self._topic_id(topic)
+
     def topic_state(self, topic: str, now_us: int) -> TopicState:
         """The topic's id, partitions and offsets. now_us: the present, microseconds since 1970.
 
         Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time.
         """
-        metadata = self._ask(
-            f"topic {topic}",
-            lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic],
-        )
-        if metadata.error is not None:
-            raise GuaranteeError(
-                f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"
-                f" ({metadata.error.str()}). Create it, or correct the name; if it was deleted,"
-                " what was not read of it is lost."
-            )
+        metadata = self._metadata(topic)
         topic_id = self._topic_id(topic)
         offsets = {
             partition: self._offsets(topic, partition) for partition in sorted(metadata.partitions)
@@ -158,6 +157,19 @@ class KafkaAdmin:
                 " ones, nothing else is affected",
                 error,
             )
+
+    def _metadata(self, topic: str) -> Any:
+        metadata = self._ask(
+            f"topic {topic}",
+            lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic],
+        )
+        if metadata.error is not None:
+            raise GuaranteeError(
+                f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"
+                f" ({metadata.error.str()}). Create it, or correct the name; if it was deleted,"
+                " what was not read of it is lost."
+            )
+        return metadata
 
     def _offsets(self, topic: str, partition: int) -> tuple[int, int]:
         where = confluent_kafka.TopicPartition(topic, partition)

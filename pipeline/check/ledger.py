@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
+from pipeline.run.plan import counting_watermarks, lowest
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
@@ -116,14 +117,16 @@ def _watermark_problems(
 ) -> Iterator[str]:
     """The watermark is the highest of: its start, and the highest event time less the horizon.
 
-    The start is the watermark of the run before, or follows the clock in an idle partition.
+    The start is the watermark of the run before, or follows the clock in an idle partition, as the
+    watermark does where the run has read no payment and no duplicate.
     """
     last = before.get((part.topic, part.partition))
-    carried = [known.watermark for known in before.values() if known.watermark is not None]
+    topics: Any = run.settings.get("topics", ())
+    carried = {where: known.watermark for where, known in before.items()}
     least = (
         last.watermark
         if last is not None and last.watermark is not None
-        else min(carried, default=None)
+        else lowest(counting_watermarks(carried, topics))
     )
     carried_on = (
         last is not None
@@ -150,7 +153,15 @@ def _watermark_problems(
         and part.watermark is not None
         and (expected is None or part.watermark > expected)
     )
-    if part.watermark != expected and not repaired:
+    # A run that read to the end of a partition, and nothing but rejected records, follows the clock.
+    quiet = (
+        highest_us is None
+        and part.to_offset > part.from_offset
+        and part.watermark is not None
+        and part.start_watermark is not None
+        and part.start_watermark <= part.watermark <= run.plan_time - _horizon(run)
+    )
+    if part.watermark != expected and not repaired and not quiet:
         yield f"watermark {part.watermark}, but its rows make it {expected}"
 
 

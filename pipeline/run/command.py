@@ -20,6 +20,7 @@ from pipeline.run.plan import Plan, PlanLimits
 from pipeline.run.preconditions import check_cluster, check_refused, check_stream_quota
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import progress_bar
+from pipeline.run.prove import prove_source
 from pipeline.run.read_and_write import read_and_write
 from pipeline.run.recover import recover
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
@@ -96,7 +97,7 @@ def run_until_caught_up(
                 plan = plan_next(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
                 return
-            record = run_once(config, destination, plan, settings)
+            record = run_once(config, destination, admin, plan, settings)
             runs = [*runs, record]
             if record.status != COMMITTED:
                 continue
@@ -107,7 +108,11 @@ def run_until_caught_up(
 
 
 def run_once(
-    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    plan: Plan,
+    settings: RunSettings,
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
@@ -120,6 +125,7 @@ def run_once(
             else nullcontext()
         ):
             read_and_write(config, destination, plan, settings)
+        prove_source(plan, admin)
         with finish_before_interrupt():
             since = Moment.now()
             record = prove_and_prepare(destination, plan, settings)

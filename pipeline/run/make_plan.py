@@ -1,7 +1,7 @@
 """Step 2 of a run: the plan, from the ledger and fresh answers of the broker.
 
 Ranges and how they are shared, the watermark that each partition starts at, and the idle rule: when
-a partition without messages follows the clock.
+a partition without payments follows the clock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ import msgspec
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run import repair
-from pipeline.run.plan import Plan, PlanLimits, PlannedPartition, lowest
+from pipeline.run.plan import (
+    Plan,
+    PlanLimits,
+    PlannedPartition,
+    counting_watermarks,
+    lowest,
+)
 from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import Destination
@@ -41,25 +47,37 @@ def make_plan(
     Raises GuaranteeError on lost data.
     """
     known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
+    known_topics = {topic for topic, _ in known}
+    named = {state.topic for state in states}
     carried_minimum = lowest(
-        [part.watermark for part in known.values() if part.watermark is not None]
+        counting_watermarks({where: part.watermark for where, part in known.items()}, named)
     )
     load = _load_watermarks(runs, limits.dedup_horizon_us)
-    load_minimum = lowest(load.values())
+    load_minimum = lowest(counting_watermarks(load, named))
     planned = []
     for state in states:
         check_same_topic(state, known.values())
-        for partition, (low, high) in sorted(state.partitions.items()):
+        for partition, (low, _) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
+            # A topic that is named for the first time begins with what retention has left of it.
+            # A partition that a known topic has got since then begins with its first record ever.
+            position = before.to_offset if before else 0 if state.topic in known_topics else low
             loaded = load.get((state.topic, partition), load_minimum)
             planned.append(
                 _plan_partition(
-                    state, partition, low, high, before, carried_minimum, loaded, limits, now_us
+                    state, partition, position, before, carried_minimum, loaded, limits, now_us
                 )
             )
     none_vanished(states, known)
     ends = _share(planned, limits.max_records_per_run)
-    parts = tuple(replace(part, to_offset=end) for part, end in zip(planned, ends, strict=True))
+    parts = tuple(
+        replace(
+            part,
+            to_offset=end,
+            idle_watermark_us=part.idle_watermark_us if end == part.to_offset else None,
+        )
+        for part, end in zip(planned, ends, strict=True)
+    )
     return Plan(
         run_id,
         runs[-1].run_id,
@@ -93,28 +111,27 @@ def _carried(part: PartitionProgress) -> PartitionProgress:
 def _plan_partition(
     state: TopicState,
     partition: int,
-    low: int,
-    high: int,
+    position: int,
     before: PartitionProgress | None,
     carried_minimum: int | None,
     load_watermark: int | None,
     limits: PlanLimits,
     now_us: int,
 ) -> PlannedPartition:
-    position = before.to_offset if before else low
+    low, high = state.partitions[partition]
     check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
-    # The idle rule: two answers of the broker show the same end offset, so nothing has arrived from
-    # `since`, when the first answer was there, to the moment before the second was asked for. Not
-    # to `now`: the answer may be old by then.
-    idle = (
-        limits.idle_timeout_us is not None
-        and position == high
-        and state.asked_at_us - since >= limits.idle_timeout_us
-    )
-    if idle and watermark is not None and state.asked_at_us - limits.dedup_horizon_us > watermark:
-        watermark = load_watermark = state.asked_at_us - limits.dedup_horizon_us
+    # The idle rule: what has arrived before the broker was asked for the end offset lies below it.
+    # A position that has reached it, and read no payment since `since`, knows that none has come
+    # until that moment. Not until `now`: there may be a backlog, and the answer may be old.
+    idle = None
+    if limits.idle_timeout_us is not None and watermark is not None:
+        follows_clock = state.asked_at_us - limits.dedup_horizon_us
+        if state.asked_at_us - since >= limits.idle_timeout_us and follows_clock > watermark:
+            idle = follows_clock
+    if idle is not None and position == high:
+        watermark = load_watermark = idle
     return PlannedPartition(
         state.topic,
         partition,
@@ -125,6 +142,7 @@ def _plan_partition(
         watermark,
         load_watermark,
         since,
+        idle,
     )
 
 

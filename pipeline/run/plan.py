@@ -5,7 +5,7 @@ Pure: answers of ledger and broker in, numbers out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ class PlannedPartition:
     was deleted and accepted as lost. start_watermark_us: what lateness is judged by; None: nothing
     is late. load_watermark_us: which of the earlier ids may have expired; it lies behind the start
     watermark while the horizon has just grown. position_since_us: see PartitionProgress.
+    idle_watermark_us: what the watermark becomes where the run reads no payment and no duplicate;
+    None where it does not read to the end of the log, or the partition has not been quiet for the
+    idle timeout.
     """
 
     topic: str
@@ -38,6 +41,7 @@ class PlannedPartition:
     start_watermark_us: int | None
     load_watermark_us: int | None
     position_since_us: int
+    idle_watermark_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,19 @@ class PlanLimits:
     idle_timeout_us: int | None
     max_records_per_run: int
     accept_data_loss: bool
+
+
+def counting_watermarks(
+    watermarks: Mapping[TopicPartition, int | None], topics: Collection[str]
+) -> list[int]:
+    """The known ones whose minimum a partition without a watermark starts at.
+
+    topics: those of the run. A topic that is no longer read would hold the minimum back for ever,
+    so the others count only where none of the run's topics has a watermark.
+    """
+    known = {where: mark for where, mark in watermarks.items() if mark is not None}
+    mine = [mark for (topic, _), mark in known.items() if topic in topics]
+    return mine or list(known.values())
 
 
 def lowest(watermarks: Iterable[int | None]) -> int | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.kafka_admin import KafkaAdmin
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.model.coders import decode_rows
@@ -48,6 +49,35 @@ class _Written:
             if time is not None
         ]
         self.highest_event_time_us = max(times, default=None)
+
+
+def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
+    """Asks the broker again, after everything was read, whose records they were.
+
+    A topic that was deleted and created again delivers other records at the planned offsets, with
+    no error. An id never comes back, so the planned one found now was there all the while. Raises
+    GuaranteeError when the cluster, or a topic that was read, is another one by now, or cannot be
+    looked up.
+    """
+    if (cluster_id := kafka.cluster_id()) != plan.cluster_id:
+        raise GuaranteeError(
+            f"while it was read, --bootstrap_servers came to lead to the Kafka cluster {cluster_id};"
+            f" {plan.cluster_id} was planned. Nothing of this run is visible. Run again with the"
+            " servers of that cluster."
+        )
+    read = {
+        part.topic: part.topic_id for part in plan.partitions if part.to_offset > part.read_from
+    }
+    for topic, planned in sorted(read.items()):
+        found = kafka.topic_id(topic)
+        if planned is not None and found != planned:
+            now = "no id that the broker tells" if found is None else f"the id {found}"
+            raise GuaranteeError(
+                f"topic {topic} was planned with the id {planned}, but after it was read it has"
+                f" {now}: it was deleted and created again meanwhile, so its records cannot be told"
+                " apart from those of the old one. Nothing of this run is visible, and what was not"
+                " read of the old topic is lost. Use a new topic name, or a new destination."
+            )
 
 
 def prove(
@@ -152,7 +182,11 @@ def _progress(
         else rows.highest_event_time_us - dedup_horizon_us
     )
     before = plan.repair.before(position).watermark if plan.repair else None
-    reached = [mark for mark in (part.start_watermark_us, highest, before) if mark is not None]
+    # Rejected records alone must not hold back expiry for ever.
+    idle = part.idle_watermark_us if highest is None else None
+    reached = [
+        mark for mark in (part.start_watermark_us, highest, idle, before) if mark is not None
+    ]
     return PartitionProgress(
         topic=part.topic,
         partition=part.partition,
@@ -164,9 +198,7 @@ def _progress(
         coordinate_hash=coordinate_hash,
         start_watermark=part.start_watermark_us,
         watermark=max(reached) if reached else None,
-        position_since=part.position_since_us
-        if part.to_offset == part.from_offset
-        else plan.plan_time_us,
+        position_since=part.position_since_us if highest is None else plan.plan_time_us,
     )
 
 

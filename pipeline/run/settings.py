@@ -18,6 +18,7 @@ from transforms.model.errors import GuaranteeError
 def settings_of(config: RunConfig) -> dict[str, object]:
     """What a run record keeps of the configuration; the keys are part of the ledger's format."""
     return {
+        "topics": sorted(config.topics),
         "schema": config.schema.to_json(),
         "dedup_key": config.schema.dedup_key,
         "event_time_field": config.schema.event_time_field,

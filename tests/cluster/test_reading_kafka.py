@@ -2,6 +2,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import Start
 from pipeline.options.consumer_config import ConsumerConfig, load_consumer_config
+from pipeline.run import command as run_module
+from tests.support.in_memory_kafka import config as run_config
+from tests.support.in_memory_kafka import payment, run, table
 from tests.support.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
 from transforms.model.coordinates import coordinate_sum
 from transforms.model.elements import RawBlock
@@ -224,16 +229,43 @@ def test_a_recreated_topic_has_another_id_and_the_cluster_keeps_its_own(
 ) -> None:
     topic = fresh_topic()
     before = state_of(config, topic)
-    admin = AdminClient({**QUIET, "bootstrap.servers": kafka_broker.bootstrap_servers})
+    recreate(kafka_broker, fresh_topic, topic)
+    after = state_of(config, topic)
+    assert before.topic_id and after.topic_id and before.topic_id != after.topic_id
+    with KafkaAdmin(config) as admin:
+        assert admin.cluster_id()
+
+
+def recreate(broker: KafkaBroker, fresh_topic: FreshTopic, topic: str) -> None:
+    admin = AdminClient({**QUIET, "bootstrap.servers": broker.bootstrap_servers})
     admin.delete_topics([topic])[topic].result(30)
     for _ in range(200):
         if topic not in admin.list_topics(timeout=10).topics:
             break
     fresh_topic(name=topic)
-    after = state_of(config, topic)
-    assert before.topic_id and after.topic_id and before.topic_id != after.topic_id
-    with KafkaAdmin(config) as admin_:
-        assert admin_.cluster_id()
+
+
+def test_a_topic_that_is_recreated_between_plan_and_read_is_noticed_before_the_claim(
+    kafka_broker, fresh_topic: FreshTopic, config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker delivers the new topic's records at the planned offsets, with no error."""
+    topic = fresh_topic()
+    send(kafka_broker, topic, [payment(f"old {number}") for number in range(5)])
+    original = run_module.read_and_write
+
+    def read_the_new_one(*arguments: Any) -> None:
+        recreate(kafka_broker, fresh_topic, topic)
+        send(kafka_broker, topic, [payment(f"new {number}") for number in range(8)])
+        original(*arguments)
+
+    path = tmp_path / "payments.duckdb"
+    settings = run_config(path, topics=(topic,), consumer_config=config)
+    with monkeypatch.context() as patch, pytest.raises(GuaranteeError, match="planned with the id"):
+        patch.setattr(run_module, "read_and_write", read_the_new_one)
+        run(settings)
+    assert table(path, "SELECT COUNT(*) FROM payment_transactions") == [(0,)]
+    with pytest.raises(GuaranteeError, match="deleted and created again"):
+        run(settings)
 
 
 def test_start_is_resolved_to_numbers(kafka_broker, fresh_topic: FreshTopic, config) -> None:

@@ -30,6 +30,7 @@ STEPS = {
     "3 read and write": ("pipeline.run.command", "read_and_write"),
     "3 one append": ("transforms.destinations.duckdb.streams", "DuckDBStreams.send"),
     "3 reports": ("transforms.destinations.duckdb.reports", "DuckDBReports.save"),
+    "4 prove the source": ("pipeline.run.command", "prove_source"),
     "4 finalize and prove": ("pipeline.run.prepare", "finalize_and_prove"),
     "4 record": ("pipeline.run.prepare", "make_record"),
     "4 prepare": ("pipeline.run.prepare", "prepare"),

@@ -80,6 +80,9 @@ class InMemoryKafka:
     def cluster_id(self) -> str:
         return self.cluster
 
+    def topic_id(self, topic: str) -> str | None:
+        return self.topic_state(topic, 0).topic_id
+
     def topic_state(self, topic: str, now_us: int) -> TopicState:
         if topic not in self.topics:
             raise GuaranteeError(f"--topic={topic}: unknown")

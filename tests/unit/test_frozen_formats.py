@@ -208,7 +208,8 @@ def test_the_ledger() -> None:
     )  # fmt: skip
     assert TableProgress.__struct_fields__ == ("table", "rows", "commit_groups")
     assert list(settings_of(config("x"))) == [
-        "schema", "dedup_key", "event_time_field", "amount_column", "currency_column",
+        "topics", "schema", "dedup_key", "event_time_field", "amount_column",
+        "currency_column",
         "dedup_horizon_us", "extra_retention_us", "max_future_skew_us", "decoder_version",
         "shards", "dedup_layout",
     ]  # fmt: skip

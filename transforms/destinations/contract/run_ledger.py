@@ -51,9 +51,9 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     watermark: int | None
     """Microseconds since 1970 after the run: max(start watermark, highest event time - horizon)."""
     position_since: int
-    """Plan time (microseconds) of the first run that recorded this to_offset.
+    """Plan time (microseconds) of the last run that read a payment or a duplicate of it.
 
-    While it is still the log's end, nothing has arrived since.
+    Of the first run that knew it, where none did. Up to `to_offset`, none has arrived since.
     """
 
 
