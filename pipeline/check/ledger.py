@@ -153,7 +153,7 @@ def _watermark_problems(
         and part.watermark is not None
         and (expected is None or part.watermark > expected)
     )
-    # A run that read to the end of a partition, and nothing but rejected records, follows the clock.
+    # Where a run read to the end, and no payment, the watermark follows the clock.
     quiet = (
         highest_us is None
         and part.to_offset > part.from_offset

@@ -61,7 +61,8 @@ def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
     """
     if (cluster_id := kafka.cluster_id()) != plan.cluster_id:
         raise GuaranteeError(
-            f"while it was read, --bootstrap_servers came to lead to the Kafka cluster {cluster_id};"
+            "while it was read, --bootstrap_servers came to lead to the Kafka cluster"
+            f" {cluster_id};"
             f" {plan.cluster_id} was planned. Nothing of this run is visible. Run again with the"
             " servers of that cluster."
         )

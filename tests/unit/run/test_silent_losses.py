@@ -78,7 +78,7 @@ def test_a_new_partition_of_which_nothing_is_left_is_a_loss(
 def test_the_first_offsets_of_a_topic_that_is_named_for_the_first_time_are_no_loss(
     kafka: InMemoryKafka, path: Path
 ) -> None:
-    """Retention has always been at work in a topic with history: the run begins at what is there."""
+    """Retention has been at work in a topic with history: the run begins at what is there."""
     kafka.create("payments", 1)
     run(config(path))
     kafka.create("refunds", 1)
@@ -134,7 +134,7 @@ def watermarks(record: RunRecord) -> list[int | None]:
 def test_a_partition_of_nothing_but_broken_records_does_not_hold_back_expiry(
     kafka: InMemoryKafka, path: Path
 ) -> None:
-    """Partition 1 is written all the time, so its position is never the end of the log at a plan."""
+    """Partition 1 is written all the time: its position never is the end of the log at a plan."""
     kafka.create("payments", 2)
     kafka.send("payments", 0, payment("a"))
     kafka.send("payments", 1, payment("b"))
