@@ -97,7 +97,7 @@ def run_until_caught_up(
                 plan = plan_next(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
                 return
-            record = run_once(config, destination, admin, plan, settings)
+            record = run_once(config, destination, plan, settings)
             runs = [*runs, record]
             if record.status != COMMITTED:
                 continue
@@ -108,11 +108,7 @@ def run_until_caught_up(
 
 
 def run_once(
-    config: RunConfig,
-    destination: Destination,
-    admin: KafkaAdmin,
-    plan: Plan,
-    settings: RunSettings,
+    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
@@ -125,7 +121,8 @@ def run_once(
             else nullcontext()
         ):
             read_and_write(config, destination, plan, settings)
-        prove_source(plan, admin)
+        with KafkaAdmin(config.consumer_config) as connected_anew:
+            prove_source(plan, connected_anew)
         with finish_before_interrupt():
             since = Moment.now()
             record = prove_and_prepare(destination, plan, settings)

@@ -5,6 +5,8 @@ The statement writes the whole record of the run: from there on it will become v
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from pipeline.run.begin import lost_race
@@ -95,9 +97,21 @@ def make_record(
         lowest_watermark=planned.lowest_watermark_us,
         live_ids=sum(live.values()),
         state_bytes=packed_bytes(live, settings.shards),
-        settings=settings.recorded,
+        settings=_settings_of(planned, settings),
         repairs=planned.repair.expired.run_id if planned.repair else None,
     )
+
+
+def _settings_of(planned: Plan, settings: RunSettings) -> dict[str, Any]:
+    """What the record keeps of the configuration.
+
+    A repair judges by the watermarks of the run that it repairs, so by the topics of that run.
+    """
+    if planned.repair is None:
+        return settings.recorded
+    expired = planned.repair.expired.settings
+    others = {name: value for name, value in settings.recorded.items() if name != "topics"}
+    return {"topics": expired["topics"], **others} if "topics" in expired else others
 
 
 def prepare(destination: Destination, record: RunRecord) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from pipeline.options.config import Start
+from pipeline.run import command as run_module
 from pipeline.run.command import run_until_caught_up
+from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MINUTE_US,
@@ -20,11 +22,12 @@ from tests.support.in_memory_kafka import (
     run,
     table,
 )
-from tests.support.whole_runs import IDS, failures
-from transforms.destinations.contract.run_ledger import RunRecord
+from tests.support.whole_runs import IDS, expire, failures
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
+from transforms.read import read_records as read_module
 from transforms.read.partition_reader import PartitionRange
 
 GAPS = "SELECT kafka_partition, first_offset, last_offset, cause FROM offset_gaps ORDER BY ALL"
@@ -275,3 +278,85 @@ def test_a_topic_of_another_run_that_is_recreated_does_not_concern_this_one(
     while_reading(kafka, monkeypatch, lambda: kafka.create("refunds", 1, "Z"), after=True)
     run(config(path))
     assert ("a",) in table(path, IDS)
+
+
+# What an adversarial reading found.
+
+
+def test_check_holds_a_repair_against_the_topics_of_the_run_that_it_repairs(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair takes its start watermarks from the expired run, but records the topics of its own
+    command line; `check` holds the one against the other, and fails for ever.
+    """
+    kafka.create("retired", 1)
+    kafka.send("retired", 0, payment("old", NOW_US - 102 * HOUR_US))
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a", NOW_US - HOUR_US))
+    run(config(path, topics=("retired", "payments")))
+    kafka.topics["payments"].partitions.append(Partition())
+    kafka.send("payments", 1, payment("b", NOW_US - 90 * HOUR_US), payment("b"))
+    die_after(1, path, monkeypatch, topics=("retired", "payments"))
+    expire(path)
+    run(config(path, topics=("payments",)))
+    assert table(path, IDS) == [("a",), ("b",), ("old",)]
+    assert failures(path) == []
+
+
+def test_a_repair_is_not_refused_for_ever_because_the_cluster_tells_its_id_now(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of the cluster was unknown to the ledger: `check_cluster` and `check` take that for
+    "cannot tell", `prove_source` for "another cluster". A plan made anew has the new id; a repair
+    has the recorded one, every time.
+    """
+    monkeypatch.setattr(kafka, "cluster", None)
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"), payment("a"), payment("b"))
+    die_after(1, path, monkeypatch)
+    expire(path)
+    monkeypatch.setattr(kafka, "cluster", "cluster-1")
+    run(config(path))
+    assert table(path, IDS) == [("a",), ("b",)]
+    assert table(path, f"SELECT COUNT(*) FROM pipeline_runs WHERE status = '{PREPARED}'") == [(0,)]
+
+
+class Servers:
+    """The name in --bootstrap_servers: it leads each new client to the cluster of the moment.
+
+    A client that is connected stays where it is, as librdkafka does: it knows the brokers by the
+    addresses that they have told it, and asks the name again only when all of them are gone.
+    """
+
+    def __init__(self, cluster: InMemoryKafka) -> None:
+        self.cluster = cluster
+
+    def __call__(self, _consumer_config: Mapping[str, str]) -> InMemoryKafka:
+        return self.cluster
+
+
+def test_readers_that_are_led_to_another_cluster_are_noticed(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver has been connected since the plan; the readers connect after the name has moved.
+
+    `prove_source` asks the driver's old connection, which still leads to the planned cluster.
+    """
+    other = InMemoryKafka()
+    other.cluster = "cluster-2"
+    for cluster in (kafka, other):
+        cluster.create("payments", 1)
+        cluster.send("payments", 0, payment(f"of {cluster.cluster}"))
+    servers = Servers(kafka)
+    monkeypatch.setattr(run_module, "KafkaAdmin", servers)
+    monkeypatch.setattr(read_module, "PartitionReader", servers)
+    original = run_module.read_and_write
+
+    def moved_before(*arguments: object) -> None:
+        servers.cluster = other
+        original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run_module, "read_and_write", moved_before)
+    with pytest.raises(GuaranteeError, match="cluster-2"):
+        run(config(path))
+    assert table(path, IDS) == []
