@@ -119,22 +119,6 @@ def test_extra_retention_keeps_ids_that_much_longer(kafka: InMemoryKafka, path: 
     assert ids(path, COPIES) == ["early"]
 
 
-def test_future_is_judged_by_the_plan_and_by_kafka(kafka: InMemoryKafka, path: Path) -> None:
-    kafka.create("payments", 1)
-    edge = NOW_US + 5 * MINUTE_US
-    kafka.send(
-        "payments",
-        0,
-        payment("edge", edge),
-        payment("beyond", edge + 1),
-        timestamp_us=NOW_US + HOUR_US,
-    )
-    kafka.send("payments", 0, payment("kafka was earlier", NOW_US), timestamp_us=NOW_US - HOUR_US)
-    run(config(path))
-    assert ids(path) == ["edge"]
-    assert table(path, REASONS) == [("future_event_time", 1), ("future_event_time", 2)]
-
-
 def test_an_idle_partition_follows_the_clock_once_two_answers_of_the_broker_agree(
     kafka: InMemoryKafka, path: Path
 ) -> None:

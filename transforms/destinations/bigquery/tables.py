@@ -99,6 +99,15 @@ class BigQueryTables:
         (found,) = self._queries.query(f"SELECT {', '.join(counts)}").to_pylist()
         return not any(found.values())
 
+    def clock_us(self) -> int:
+        """BigQuery's clock, in microseconds; reads no bytes.
+
+        Raises GuaranteeError where the dataset is missing, or no query may run.
+        """
+        self._check_dataset()
+        found = self._queries.query("SELECT UNIX_MICROS(CURRENT_TIMESTAMP()) AS now")
+        return int(found.column("now")[0].as_py())
+
     def create_with_rows(self, name: str, statement: str) -> None:
         """A ledger, by CREATE TABLE AS SELECT; of two processes one fails, because the table is
         there. Nothing if it is there already.
