@@ -38,6 +38,7 @@ _LIKE_PLAIN: Final = (
 )
 _IN_UTC: Final = _LIKE_PLAIN + r"([Zz]|UTC|[+-]00(:?00)?)?$"
 _WITH_OFFSET: Final = _LIKE_PLAIN + r"([+-][0-9]{2}):?([0-9]{2})$"
+_DATE_ALONE: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})$"
 _EPOCH: Final = datetime(1970, 1, 1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTE_US: Final = 60_000_000
@@ -131,11 +132,12 @@ def within_range(times: pa.Array) -> pa.Array:
 
 def _respelled(texts: pa.Array, plain: pa.Array) -> pa.Array:
     """The texts with those that are not plain spelled as plain ones, where that is a matter of
-    letters: a space for T, no zone, `UTC`, `+0530`, more than six digits of a second.
+    letters: a space for T, no zone, `UTC`, `+0530`, more than six digits of a second, no time.
     """
     others = pc.if_else(plain, None, texts)
     others = pc.replace_substring_regex(others, _IN_UTC, r"\1T\2\4Z")
     others = pc.replace_substring_regex(others, _WITH_OFFSET, r"\1T\2\4\5:\6")
+    others = pc.replace_substring_regex(others, _DATE_ALONE, r"\1T00:00:00Z")
     return pc.if_else(plain, texts, others)
 
 
