@@ -126,9 +126,9 @@ def _record_size(text: str, most: int | None) -> int:
 
 
 def parse_start(text: str) -> Start:
-    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time. Raises UsageError.
+    """`earliest`, `latest` or `timestamp:` with a time in text, as a TIMESTAMP field takes it.
 
-    The time is rounded up to Kafka's milliseconds.
+    The time is rounded up to Kafka's milliseconds. Raises UsageError.
     """
     if text in (EARLIEST, LATEST):
         return Start(text)

@@ -58,11 +58,11 @@ def _registry_header(value: bytes) -> str | None:
     """A null byte, and the schema's id in four bytes:
     https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
     """
-    if value[:1] != b"\x00" or len(value) < 5:
+    schema = int.from_bytes(value[1:5], "big")
+    if value[:1] != b"\x00" or len(value) < 5 or schema == 0:  # ids begin at 1
         return None
     behind = "JSON" if value[5:6] in (b"{", b"[") else "no JSON"
     return (
-        "the header of Confluent's Schema Registry (a null byte, and the schema id"
-        f" {int.from_bytes(value[1:5], 'big')}), and behind it is {behind}; the producer must write"
-        " plain JSON without that header"
+        f"the header of Confluent's Schema Registry (a null byte, and the schema id {schema}), and"
+        f" behind it is {behind}; the producer must write plain JSON without that header"
     )

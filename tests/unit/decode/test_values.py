@@ -348,7 +348,9 @@ def test_the_detail_names_what_the_value_is(value: bytes, words: str) -> None:
     assert words in detail and "\x00" not in detail
 
 
-@pytest.mark.parametrize("value", [b"broken", b"{", b"\x00", b"\x00\x00", b"[1", b"\xff", b"{}{}"])
+@pytest.mark.parametrize(
+    "value", [b"broken", b"{", b"\x00", b"\x00\x00", bytes(8), b"[1", b"\xff", b"{}{}"]
+)
 def test_other_values_keep_the_parsers_message(value: bytes) -> None:
     _, ((reason, detail),) = decode(load_schema(None), value)
     assert reason == "invalid_json"
