@@ -52,9 +52,10 @@ def read_time(field: SchemaField, raw: bytes, path: str) -> int | date:
 def _unit_for(number: str) -> str:
     found = _likely(number)
     return (
-        f"--epoch_unit={found[0]} would make it {moment_in_words(found[1])}"
+        f"--epoch_unit={found[0]}, or epochUnit in the schema file, would make it"
+        f" {moment_in_words(found[1])}"
         if found
-        else f"--epoch_unit={'|'.join(EPOCH_UNITS)} says it"
+        else f"--epoch_unit={'|'.join(EPOCH_UNITS)}, or epochUnit in the schema file, says it"
     )
 
 

@@ -183,7 +183,8 @@ def test_milliseconds_that_are_read_as_seconds_name_the_unit_that_fits() -> None
     assert refusal("1764271170123", "s") == (
         "out_of_range",
         "event_time: 1764271170123 s since 1970 is no moment between the years 0001 and 9999;"
-        " --epoch_unit=ms would make it 2025-11-27T19:19:30.123000Z",
+        " --epoch_unit=ms, or epochUnit in the schema file, would make it"
+        " 2025-11-27T19:19:30.123000Z",
     )
 
 
@@ -204,7 +205,10 @@ def test_without_a_unit_the_detail_shows_the_value_and_names_the_option(
         reason, detail = refusal(time)
         assert reason == "wrong_type"
         assert detail.startswith(f"event_time: {shown} is a number, and its unit is not known;")
-        assert f"--epoch_unit={unit} would make it 2025-11-27T19:19:30" in detail
+        assert (
+            f"--epoch_unit={unit}, or epochUnit in the schema file, would make it 2025-11-27T19:"
+            in detail
+        )
     assert "--epoch_unit=s|ms|us|ns" in refusal("5")[1]
 
 
