@@ -12,33 +12,38 @@ from pipeline.check.result import FAILED, NOTED, PASSED, CheckResult, print_resu
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.make_plan import backlog
-from pipeline.run.preconditions import check_cluster, check_stream_quota
+from pipeline.run.preconditions import check_clock, check_cluster, check_stream_quota
 from pipeline.run.settings import check_settings, settings_in_force
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.moments import moment_in_words
 
 
-def preflight_command(config: RunConfig) -> int:
+def preflight_command(
+    config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> int:
     """Prints every result. 0: a run can start; 3: it would be refused.
 
-    Tables are compared with the schema, not created.
+    Tables are compared with the schema, not created. now_us: the clock, in microseconds.
     """
-    results = list(preflight(config))
+    results = list(preflight(config, now_us))
     print_results(results, config.json)
     return 3 if any(result.status == FAILED for result in results) else 0
 
 
-def preflight(config: RunConfig) -> Iterator[CheckResult]:
+def preflight(config: RunConfig, now_us: Callable[[], int]) -> Iterator[CheckResult]:
     """One result for each condition of a run; those that depend on a failed one are left out."""
     states: list[TopicState] = []
     cluster: list[str | None] = []
     yield _tried(
-        f"Kafka at {config.bootstrap_servers}", lambda: _ask_kafka(config, states, cluster)
+        f"Kafka at {config.bootstrap_servers}",
+        lambda: _ask_kafka(config, states, cluster, now_us),
     )
     with open_destination(config.destination, **config.destination_options) as destination:
         runs: list[RunRecord] = []
+        yield _tried("this machine's clock", lambda: _clock(destination, config, now_us))
         yield from _tables(destination, config)
         yield _tried("the ledger", lambda: _read_ledger(destination, config, runs, cluster))
         if states and runs:
@@ -49,10 +54,20 @@ def preflight(config: RunConfig) -> Iterator[CheckResult]:
             )
 
 
-def _ask_kafka(config: RunConfig, states: list[TopicState], cluster: list[str | None]) -> str:
+def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int]) -> str:
+    check_clock(destination, config.max_future_skew_us, now_us)
+    return f"{moment_in_words(now_us())}, which fits the last run and the destination"
+
+
+def _ask_kafka(
+    config: RunConfig,
+    states: list[TopicState],
+    cluster: list[str | None],
+    now_us: Callable[[], int],
+) -> str:
     with KafkaAdmin(config.consumer_config) as admin:
         cluster.append(admin.cluster_id())
-        states += [admin.topic_state(topic, time.time_ns() // 1000) for topic in config.topics]
+        states += [admin.topic_state(topic, now_us()) for topic in config.topics]
     partitions = sum(len(state.partitions) for state in states)
     offsets = sum(high - low for state in states for low, high in state.partitions.values())
     return f"{len(states)} topic(s), {partitions} partitions, {offsets:,} offsets"

@@ -63,5 +63,6 @@ def required(namespace: argparse.Namespace, name: str, example: str) -> str:
 def one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
     """The value, if it is allowed. Raises UsageError naming the flag and what is allowed."""
     if value not in allowed:
-        raise UsageError(f"--{flag}={value}: allowed are {' and '.join(allowed)}.")
+        names = f"{', '.join(allowed[:-1])} and {allowed[-1]}"
+        raise UsageError(f"--{flag}={value}: allowed are {names}.")
     return value

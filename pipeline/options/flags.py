@@ -74,6 +74,11 @@ class PaymentOptions(PipelineOptions):
             help="field with the event time",
         )
         parser.add_argument(
+            "--epoch_unit",
+            metavar="UNIT",
+            help="what numbers in TIMESTAMP fields count since 1970: s, ms, us or ns",
+        )
+        parser.add_argument(
             "--amount_field",
             metavar="FIELD",
             help="field that control totals add up (amount, if the schema has it)",

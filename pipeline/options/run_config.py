@@ -21,6 +21,7 @@ from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timesta
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.schema import EPOCH_UNITS
 
 _MINUTE_US = 60_000_000
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
@@ -88,6 +89,9 @@ def run_config(argv: Sequence[str]) -> RunConfig:
             event_time_field=given.event_time_field,
             amount_field=given.amount_field,
             currency_field=given.currency_field,
+            epoch_unit=None
+            if given.epoch_unit is None
+            else one_of("epoch_unit", given.epoch_unit, list(EPOCH_UNITS)),
         ),
         dedup_horizon_us=parse_duration("dedup_horizon", given.dedup_horizon, least_us=_MINUTE_US),
         extra_retention_us=parse_duration("extra_retention", given.extra_retention),
@@ -122,9 +126,9 @@ def _record_size(text: str, most: int | None) -> int:
 
 
 def parse_start(text: str) -> Start:
-    """`earliest`, `latest` or `timestamp:` with an RFC 3339 time. Raises UsageError.
+    """`earliest`, `latest` or `timestamp:` with a time in text, as a TIMESTAMP field takes it.
 
-    The time is rounded up to Kafka's milliseconds.
+    The time is rounded up to Kafka's milliseconds. Raises UsageError.
     """
     if text in (EARLIEST, LATEST):
         return Start(text)

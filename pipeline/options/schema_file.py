@@ -14,6 +14,7 @@ from transforms.model.errors import UsageError
 from transforms.model.schema import (
     ARROW_TYPES,
     DEDUP_COLUMN,
+    EPOCH_UNITS,
     EVENT_TIME_COLUMN,
     PaymentSchema,
     SchemaField,
@@ -60,15 +61,16 @@ def load_schema(
     event_time_field: str = EVENT_TIME_COLUMN,
     amount_field: str | None = None,
     currency_field: str | None = None,
+    epoch_unit: str | None = None,
 ) -> PaymentSchema:
     """Reads a schema file; path None: the default schema.
 
     amount_field None: `amount` if the schema has it as NUMERIC or INT64, else no amounts in the
-    totals; likewise `currency`. Raises UsageError naming the file, the field, its value, what is
-    allowed and the fix.
+    totals; likewise `currency`. epoch_unit: of each TIMESTAMP without a key "epochUnit". Raises
+    UsageError naming the file, the field, its value, what is allowed and the fix.
     """
     source = path or str(Path(__file__).with_name("default_schema.json"))
-    fields = _parse_fields(source, _read_json(source), "")
+    fields = _with_unit(_parse_fields(source, _read_json(source), ""), epoch_unit)
     fields = _name_column(source, fields, "dedup_key", dedup_key, DEDUP_COLUMN, "STRING")
     fields = _name_column(
         source, fields, "event_time_field", event_time_field, EVENT_TIME_COLUMN, "TIMESTAMP"
@@ -162,7 +164,35 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
     nested = (
         _parse_fields(source, entry.get("fields"), f"{parent}{name}.") if kind == "RECORD" else ()
     )
-    return SchemaField(name, name, kind, mode, nested)
+    return SchemaField(name, name, kind, mode, nested, _epoch_unit(where, entry, kind))
+
+
+def _epoch_unit(where: str, entry: dict[str, Any], kind: str) -> str | None:
+    if "epochUnit" not in entry:
+        return None
+    unit = entry["epochUnit"]
+    if unit not in EPOCH_UNITS:
+        raise UsageError(
+            f"{where} has the epochUnit {json.dumps(unit)}; allowed are {', '.join(EPOCH_UNITS)}."
+        )
+    if kind != "TIMESTAMP":
+        raise UsageError(
+            f"{where} is {entry['type']} and has an epochUnit; only a TIMESTAMP has. Make it"
+            " TIMESTAMP, or take the epochUnit away."
+        )
+    return str(unit)
+
+
+def _with_unit(fields: tuple[SchemaField, ...], unit: str | None) -> tuple[SchemaField, ...]:
+    """The fields with the unit at each TIMESTAMP that has none, within RECORDs too."""
+    return tuple(
+        replace(
+            field,
+            fields=_with_unit(field.fields, unit),
+            epoch_unit=field.epoch_unit or (unit if field.type == "TIMESTAMP" else None),
+        )
+        for field in fields
+    )
 
 
 def _name_column(

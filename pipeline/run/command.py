@@ -17,7 +17,13 @@ from pipeline.run.begin import begin
 from pipeline.run.commit import Moment, commit
 from pipeline.run.make_plan import backlog, plan_next, plan_repair
 from pipeline.run.plan import Plan, PlanLimits
-from pipeline.run.preconditions import check_cluster, check_refused, check_stream_quota
+from pipeline.run.preconditions import (
+    check_clock,
+    check_cluster,
+    check_goes_on,
+    check_refused,
+    check_stream_quota,
+)
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import progress_bar
 from pipeline.run.prove import prove_source
@@ -65,6 +71,7 @@ def run_until_caught_up(
     GuaranteeError when the run is refused, or must stop.
     """
     settings = _run_settings(config)
+    check_clock(destination, config.max_future_skew_us, now_us)
     runs = recover(destination)
     if runs:
         check_settings(settings_in_force(runs), config)
@@ -94,7 +101,9 @@ def run_until_caught_up(
                     settings,
                 )
             else:
-                plan = plan_next(runs, states, cluster_id, settings, now_us())
+                now = now_us()
+                check_goes_on(runs, config.max_future_skew_us, now)
+                plan = plan_next(runs, states, cluster_id, settings, now)
             if plan.records_at_most == 0:
                 return
             record = run_once(config, destination, plan, settings)

@@ -2,12 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from pipeline.kafka_admin import TopicState
-from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord, last_committed
+from pipeline.options.quantities import format_duration
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.run_ledger import (
+    ABORTED,
+    PartitionProgress,
+    RunRecord,
+    last_committed,
+)
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
+from transforms.model.moments import moment_in_words, span_in_words
+
+_MINUTE_US: Final = 60_000_000
+_CLOCKS_AGREE_US: Final = 1_000_000
+"""Two clocks that are both set by NTP may differ by some milliseconds, and step back by them."""
+
+
+def check_clock(
+    destination: Destination, max_future_skew_us: int, now_us: Callable[[], int]
+) -> None:
+    """Refuses a clock that earlier runs, or the destination's own clock, prove wrong.
+
+    A slow clock would reject good payments as future ones; a fast one lets idle partitions run
+    ahead, and empties the state. now_us: this machine's clock, in microseconds. Raises
+    GuaranteeError.
+    """
+    if destination.tables.exist():
+        check_goes_on(destination.runs.read(), max_future_skew_us, now_us())
+    before = now_us()
+    theirs = destination.clock_us()
+    if theirs is None:
+        return
+    # It was read at some moment between two answers of this machine's clock.
+    mine = min(max(theirs, before), now_us())
+    _check_distance(
+        mine,
+        theirs,
+        f"the clock of {destination.name}",
+        max_future_skew_us,
+        "Set this machine's clock (NTP)",
+    )
+
+
+def check_goes_on(runs: Sequence[RunRecord], max_future_skew_us: int, now_us: int) -> None:
+    """Raises GuaranteeError when the clock lies further before the last plan's than is allowed.
+
+    runs: the chain; the time of an aborted run does not count.
+    """
+    planned = max((run.plan_time for run in runs if run.status != ABORTED), default=now_us)
+    _check_distance(
+        min(now_us, planned),
+        planned,
+        "the time of the last run",
+        max_future_skew_us,
+        "Set this machine's clock (NTP); if it is right, the clock of that run was ahead: wait",
+    )
+
+
+def _check_distance(mine: int, theirs: int, what: str, allowed_us: int, advice: str) -> None:
+    apart = abs(mine - theirs)
+    if apart <= max(allowed_us, _CLOCKS_AGREE_US):
+        return
+    slow = mine < theirs
+    consequence = (
+        "payments that are in time would be rejected as future ones"
+        if slow
+        else "idle partitions would run ahead, and payments behind them would be late"
+    )
+    raise GuaranteeError(
+        f"this machine's clock says {moment_in_words(mine)}, {span_in_words(apart)}"
+        f" {'behind' if slow else 'ahead of'} {what}, {moment_in_words(theirs)};"
+        f" --max_future_skew={format_duration(allowed_us)} allows less. By this clock {consequence}."
+        f" {advice}, or use --max_future_skew={format_duration(-(-apart // _MINUTE_US) * _MINUTE_US)}"
+        " or more if you accept that."
+    )
 
 
 def check_stream_quota(

@@ -30,6 +30,7 @@ def settings_of(config: RunConfig) -> dict[str, object]:
         "decoder_version": DECODER_VERSION,
         "shards": config.shards,
         "dedup_layout": config.dedup_layout,
+        "epoch_units": config.schema.epoch_units(),
     }
 
 

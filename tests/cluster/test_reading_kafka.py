@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
 
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import Start
@@ -18,7 +24,7 @@ from tests.support.in_memory_kafka import config as run_config
 from tests.support.in_memory_kafka import payment, run, table
 from tests.support.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
 from transforms.model.coordinates import coordinate_sum
-from transforms.model.elements import RawBlock
+from transforms.model.elements import LOG_APPEND_TIME, RawBlock
 from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import ReaderReport
 from transforms.read.partition_reader import PartitionRange, PartitionReader
@@ -349,3 +355,24 @@ def test_a_broker_that_dies_in_the_middle_is_waited_for(tmp_path) -> None:
         assert not thread.is_alive()
     logging.getLogger("transforms.read.broker_errors").removeHandler(waits)
     assert [int(value[:5]) for value in values] == list(range(4_000))
+
+
+def test_each_record_comes_with_the_type_of_its_timestamp(
+    kafka_broker, fresh_topic: FreshTopic, config
+) -> None:
+    """A topic's message.timestamp.type may change: then one block has timestamps of both types."""
+    topic = fresh_topic()
+    servers = {"bootstrap.servers": kafka_broker.bootstrap_servers}
+    admin = AdminClient(servers)
+    for kind in ("CreateTime", "LogAppendTime", "CreateTime"):
+        change = ConfigEntry(
+            "message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET
+        )
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[change])
+        admin.incremental_alter_configs([resource])[resource].result(30)
+        producer = Producer({**QUIET, **servers})
+        producer.produce(topic, kind.encode(), partition=0, timestamp=1000)
+        assert producer.flush(30) == 0
+    ((block,), _) = read(config, topic, 0, 3)
+    assert block.timestamp_types == bytearray([1, LOG_APPEND_TIME, 1])
+    assert block.timestamps[0] == block.timestamps[2] == 1000 < block.timestamps[1]

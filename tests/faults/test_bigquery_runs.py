@@ -15,9 +15,16 @@ import pytest
 from pipeline.check.result import FAILED
 from pipeline.preflight import preflight
 from pipeline.run import prepare as prepare_step
-from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
+from tests.bigquery_stand_in import BigQueryStandIn
 from tests.faults.dying import die_while_committing
-from tests.support.bigquery import bigquery, failures, forget_streams, is_right, statuses
+from tests.support.bigquery import (
+    bigquery,
+    clock_of_the_runs,
+    failures,
+    forget_streams,
+    is_right,
+    statuses,
+)
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MINUTE_US,
@@ -27,7 +34,7 @@ from tests.support.in_memory_kafka import (
     run,
     use,
 )
-from tests.support.whole_runs import SENT, fill
+from tests.support.whole_runs import IDS, SENT, fill
 from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, PREPARED
 from transforms.destinations.open import open_destination
@@ -122,7 +129,7 @@ def test_a_run_that_waits_for_days_is_finished_from_the_tables(
     fill(kafka)
     die_after(2, stand_in, monkeypatch)
     stand_in.clock.advance(days=2)
-    run(bigquery(stand_in))
+    run(bigquery(stand_in), NOW_US + 48 * HOUR_US)
     is_right(stand_in)
 
 
@@ -161,7 +168,7 @@ def _code(name: str) -> Any:
 def number_of_calls() -> Counter[str]:
     """How often a run without faults makes each call, and how often it has by each of its steps."""
     with (
-        BigQueryStandIn("payments-test", "d", clock=ManualClock()) as stand_in,
+        BigQueryStandIn("payments-test", "d", clock=clock_of_the_runs()) as stand_in,
         pytest.MonkeyPatch.context() as patch,
     ):
         kafka = InMemoryKafka()
@@ -255,22 +262,58 @@ def test_a_backlog_that_needs_more_streams_than_an_hour_has_is_refused_with_what
 def test_preflight_tells_what_a_run_needs_and_writes_nothing(
     kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: Any
 ) -> None:
+    def clock() -> int:
+        return NOW_US
+
     monkeypatch.setattr("pipeline.preflight.KafkaAdmin", kafka)
     fill(kafka)
-    before = [result.status for result in preflight(bigquery(stand_in))]
+    before = [result.status for result in preflight(bigquery(stand_in), clock)]
     assert FAILED not in before
     assert stand_in.calls["CreateWriteStream"] == stand_in.calls["tables.insert"] == 0
     run(bigquery(stand_in))
-    assert FAILED not in [result.status for result in preflight(bigquery(stand_in))]
+    assert FAILED not in [result.status for result in preflight(bigquery(stand_in), clock)]
     is_right(stand_in)
-    wrong = list(preflight(bigquery(stand_in, dedup_horizon_us=MINUTE_US, topics=("none",))))
+    wrong = list(preflight(bigquery(stand_in, dedup_horizon_us=MINUTE_US, topics=("none",)), clock))
     assert [result.name for result in wrong if result.status == FAILED] == [
         "Kafka at in-memory:1",
         "the ledger",
     ]
     stand_in.faults.fail("CreateWriteStream", grpc.StatusCode.PERMISSION_DENIED)
-    (denied,) = [result for result in preflight(bigquery(stand_in)) if result.status == FAILED]
+    (denied,) = [
+        result for result in preflight(bigquery(stand_in), clock) if result.status == FAILED
+    ]
     assert "roles/bigquery.dataEditor" in denied.figure
+
+
+def test_preflight_says_that_the_clock_is_wrong(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("pipeline.preflight.KafkaAdmin", kafka)
+    fill(kafka)
+    found = preflight(bigquery(stand_in), lambda: NOW_US - HOUR_US)
+    (slow,) = [result for result in found if result.status == FAILED]
+    assert "1 h behind the clock of bigquery:payments-test.d" in slow.figure
+
+
+@pytest.mark.parametrize(
+    ("apart", "words"),
+    [
+        (-5 * MINUTE_US - 1, "5 min behind the clock of bigquery:payments-test.d"),
+        (5 * MINUTE_US + 1, "5 min ahead of the clock of bigquery:payments-test.d"),
+        (-400 * 24 * HOUR_US, "400 d behind"),
+        (HOUR_US, "1 h ahead of"),
+    ],
+)
+def test_a_clock_that_differs_from_bigquerys_own_is_refused_before_anything_starts(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, apart: int, words: str
+) -> None:
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a", NOW_US - HOUR_US))
+    with pytest.raises(GuaranteeError, match=words):
+        run(bigquery(stand_in), NOW_US + apart)
+    assert stand_in.calls["tables.insert"] == 0 and not stand_in.calls["CreateWriteStream"]
+    run(bigquery(stand_in), NOW_US + (5 if apart > 0 else -5) * MINUTE_US)
+    assert stand_in.sql(IDS) == [("a",)]
 
 
 def test_a_query_that_would_read_too_much_names_the_flag(

@@ -8,6 +8,7 @@ import base64
 import binascii
 import calendar
 import json
+import math
 import re
 from fractions import Fraction
 from typing import Any
@@ -24,10 +25,6 @@ ORDER = [
     "unknown_field",
 ]
 NUMBER = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
-TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:([Zz])|([+-])(\d\d):(\d\d))?",
-    re.ASCII,
-)
 
 
 class Number(str):
@@ -83,7 +80,7 @@ def decode(
         return "rejected", "invalid_json"
     problems: list[str] = []
     unknown: dict[str, Any] = {}
-    row = read_object(fields, parsed, "", problems, unknown, top=True)
+    row = read_object(fields, parsed, problems, unknown, top=True)
     if problems:
         return "rejected", min(problems, key=ORDER.index)
     if unknown and reject_unknown:
@@ -95,7 +92,6 @@ def decode(
 def read_object(
     fields: tuple[SchemaField, ...],
     parsed: dict[str, Any],
-    path: str,
     problems: list[str],
     unknown: dict[str, Any],
     top: bool = False,
@@ -116,29 +112,34 @@ def read_object(
                 if not isinstance(value, list):
                     raise Wrong("wrong_type")
                 row[field.column] = []
-                for index, item in enumerate(value):
+                strangers = []
+                for item in value:
                     if item is None:
                         raise Wrong("wrong_type")
-                    row[field.column].append(
-                        read(field, item, f"{path}{field.name}[{index}]", nested, unknown, False)
-                    )
+                    within: dict[str, Any] = {}
+                    row[field.column].append(read(field, item, nested, within, False))
+                    strangers.append(within or None)
                     if nested:
                         raise Wrong(min(nested, key=ORDER.index))
+                if strangers != [None] * len(strangers):
+                    unknown[field.name] = strangers
             else:
-                row[field.column] = read(field, value, f"{path}{field.name}", nested, unknown, top)
+                within = {}
+                row[field.column] = read(field, value, nested, within, top)
+                if within:
+                    unknown[field.name] = within
                 if nested:
                     raise Wrong(min(nested, key=ORDER.index))
         except Wrong as wrong:
             problems.append(str(wrong))
     named = {field.name for field in fields}
-    unknown.update({f"{path}{name}": value for name, value in parsed.items() if name not in named})
+    unknown.update({name: value for name, value in parsed.items() if name not in named})
     return row
 
 
 def read(
     field: SchemaField,
     value: Any,
-    path: str,
     problems: list[str],
     unknown: dict[str, Any],
     top: bool,
@@ -146,7 +147,7 @@ def read(
     if field.type == "RECORD":
         if not isinstance(value, dict):
             raise Wrong("wrong_type")
-        return read_object(field.fields, value, f"{path}.", problems, unknown)
+        return read_object(field.fields, value, problems, unknown)
     if field.type == "JSON":
         return value
     is_text = isinstance(value, str) and not isinstance(value, Number)
@@ -160,6 +161,10 @@ def read(
         if not isinstance(value, bool):
             raise Wrong("wrong_type")
         return value
+    if field.type == "TIMESTAMP" and field.epoch_unit is not None and isinstance(value, str):
+        match = NUMBER.fullmatch(value)
+        if match and (match[2] or match[3]):
+            return epoch(match, field.epoch_unit)
     if not is_text:
         raise Wrong("wrong_type")
     if field.type == "STRING":
@@ -208,26 +213,108 @@ def numeric(value: Any, integer_digits: int) -> Fraction:
     return -exact if match[1] == "-" else exact
 
 
+def epoch(match: re.Match[str], unit: str) -> int:
+    digits = int((match[2] or "") + (match[3] or ""))
+    exponent = int(match[4] or 0) - len(match[3] or "")
+    if not digits:
+        return 0
+    if abs(exponent) > 5000:
+        if exponent > 0:
+            raise Wrong("out_of_range")
+        return -1 if match[1] == "-" else 0
+    exact = Fraction(digits) * Fraction(10) ** exponent * (-1 if match[1] == "-" else 1)
+    per_unit = {
+        "s": Fraction(1_000_000),
+        "ms": Fraction(1000),
+        "us": Fraction(1),
+        "ns": Fraction(1, 1000),
+    }
+    return _in_range(math.floor(exact * per_unit[unit]))
+
+
+class Scanner:
+    """Reads a text from its beginning."""
+
+    def __init__(self, text: str) -> None:
+        self.rest = text
+
+    def number(self, least: int, most: int) -> int:
+        """As many digits as there are, of ASCII; their number is limited."""
+        count = 0
+        while self.rest[count : count + 1] in tuple("0123456789"):
+            count += 1
+        if not least <= count <= most:
+            raise Wrong("wrong_type")
+        found, self.rest = self.rest[:count], self.rest[count:]
+        return int(found)
+
+    def letter(self, *allowed: str) -> str:
+        """The first of the letters that comes next; empty if none does."""
+        for letter in allowed:
+            if self.rest.startswith(letter):
+                self.rest = self.rest[len(letter) :]
+                return letter
+        return ""
+
+    def must(self, *allowed: str) -> str:
+        found = self.letter(*allowed)
+        if not found:
+            raise Wrong("wrong_type")
+        return found
+
+
 def microseconds(text: str) -> int:
-    match = TIME.fullmatch(text)
-    if not match:
+    scanner = Scanner(text)
+    year = scanner.number(4, 4)
+    scanner.must("-")
+    month = scanner.number(1, 2)
+    scanner.must("-")
+    day = scanner.number(1, 2)
+    hour = minute = second = 0
+    fraction = ""
+    if scanner.rest[:1] in ("T", "t") or (scanner.rest[:1] == " " and scanner.rest[1:2].isdigit()):
+        scanner.must("T", "t", " ")
+        hour = scanner.number(1, 2)
+        scanner.must(":")
+        minute = scanner.number(1, 2)
+        scanner.must(":")
+        second = scanner.number(1, 2)
+        if scanner.letter("."):
+            before = scanner.rest
+            scanner.number(1, 5000)
+            fraction = before[: len(before) - len(scanner.rest)]
+    scanner.letter(" ")
+    offset_hours, offset_minutes, sign = 0, 0, ""
+    if scanner.rest.upper() in ("Z", "UTC"):
+        scanner.rest = ""
+    elif scanner.rest:
+        sign = scanner.must("+", "-")
+        if len(scanner.rest) == 4 and ":" not in scanner.rest:
+            together = scanner.number(4, 4)
+            offset_hours, offset_minutes = divmod(together, 100)
+        else:
+            offset_hours = scanner.number(1, 2)
+            if scanner.letter(":"):
+                offset_minutes = scanner.number(1, 2)
+    if scanner.rest:
         raise Wrong("wrong_type")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     if not (
         year >= 1 and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(max(year, 1), month)[1]
     ):
         raise Wrong("out_of_range")
-    if hour > 23 or minute > 59 or second > 59:
+    if hour > 23 or minute > 59 or second > 60 or offset_hours > 23 or offset_minutes > 59:
         raise Wrong("out_of_range")
     days = (year - 1) * 365 + (year - 1) // 4 - (year - 1) // 100 + (year - 1) // 400 - 719_162
     days += sum(calendar.monthrange(year, before)[1] for before in range(1, month)) + day - 1
-    offset = 0
-    if match[9]:
-        if int(match[10]) > 23 or int(match[11]) > 59:
-            raise Wrong("out_of_range")
-        offset = (int(match[10]) * 60 + int(match[11])) * (1 if match[9] == "+" else -1)
-    fraction = int((match[7] or "")[:6].ljust(6, "0"))
-    found = (days * 86_400 + hour * 3600 + (minute - offset) * 60 + second) * 1_000_000 + fraction
-    if not -62_135_596_800_000_000 <= found <= 253_402_300_799_999_999:
+    offset = (offset_hours * 60 + offset_minutes) * (-1 if sign == "-" else 1)
+    behind_the_point = 0 if second == 60 else int(fraction[:6].ljust(6, "0"))
+    return _in_range(
+        (days * 86_400 + hour * 3600 + (minute - offset) * 60 + second) * 1_000_000
+        + behind_the_point
+    )
+
+
+def _in_range(micros: int) -> int:
+    if not -62_135_596_800_000_000 <= micros <= 253_402_300_799_999_999:
         raise Wrong("out_of_range")
-    return found
+    return micros

@@ -20,10 +20,10 @@ from tests.property import slow_decoder
 from tests.support.examples import examples
 from transforms.decode.decoder import Decoder
 from transforms.model.elements import RawBlock
-from transforms.model.schema import PaymentSchema, SchemaField
+from transforms.model.schema import EPOCH_UNITS, PaymentSchema, SchemaField
 
 LIMIT = 4096
-WIDE = [
+WIDE: list[dict[str, Any]] = [
     {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},
     {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"},
     {"name": "amount", "type": "NUMERIC", "mode": "REQUIRED"},
@@ -57,7 +57,16 @@ WIDE = [
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PaymentSchema]:
     file = tmp_path_factory.mktemp("schema") / "wide.json"
     Path(file).write_text(json.dumps(WIDE))
-    return {"default": load_schema(None), "wide": load_schema(str(file))}
+    mixed = tmp_path_factory.mktemp("schema") / "mixed.json"
+    units = {"event_time": {"epochUnit": "ms"}, "seen": {"epochUnit": "us"}}
+    Path(mixed).write_text(json.dumps([field | units.get(field["name"], {}) for field in WIDE]))
+    by_unit = {unit: load_schema(str(file), epoch_unit=unit) for unit in EPOCH_UNITS}
+    return {
+        "default": load_schema(None),
+        "wide": load_schema(str(file)),
+        "mixed": load_schema(str(mixed), epoch_unit="s"),
+        **by_unit,
+    }
 
 
 numbers = st.one_of(
@@ -117,6 +126,45 @@ times = st.one_of(
             "2026-01-01T24:00:00Z", "2026-01-01T23:59:60Z", "2026-01-01T00:00:00+24:00",
             "2026-01-01T00:00Z", "2026-01-01", "yesterday", "", "2026-01-01t00:00:00z",
             "2026-1-1T00:00:00Z", "\u0662026-01-01T00:00:00Z", "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+0530", "2026-01-01 00:00:00.5-0000", "2026-01-01 00:00:00+00",
+            "2026-01-01 00:00:00 UTC", "2026-01-01T00:00:00.999999999UTC", "2026-1-1 1:2:3+5:3",
+            "2026-01-01 00:00:00+053", "2026-01-01+02", "2026-01-01Z", "2026-01-01 ", "2026-01-01T",
+            "2026-12-31T23:59:60Z", "2026-12-31T23:59:60.9+01:00", "9999-12-31T23:59:60Z",
+            "2026-01-01T23:59:61Z", "2026-13-01", "2026-00-01", "2026-04-31 00:00:00 UTC",
+            "2026-01-01 00:00:00 Europe/Berlin", "2026-01-01T00:00:00+0060", "2026-01-01 00:00",
+            "2026-01-01T00:00:00.1234567+2359", "2026-01-01 00:00:00+2400", "2026-01-01T00:00:005Z",
+        ]
+    ),
+    st.builds(
+        "".join,
+        st.tuples(
+            st.sampled_from(["2026-01-31", "2024-2-29", "1969-12-31", "2026-02-29", "0001-01-01"]),
+            st.sampled_from(["", "T", "t", " ", "  "]),
+            st.sampled_from(["", "00:00:00", "1:2:3", "23:59:60", "12:00", "24:00:00"]),
+            st.sampled_from(["", ".", ".5", ".123456", ".1234567890", ",5"]),
+            st.sampled_from(["", " "]),
+            st.sampled_from(["", "Z", "UTC", "utc", "+00", "-0000", "+5", "+05:30", "+0530", "-530"]),
+        ),
+    ),
+)  # fmt: skip
+epochs = st.one_of(
+    st.integers(-(10**12), 3 * 10**11).map(str),
+    st.integers(-(10**15), 3 * 10**14).map(str),
+    st.integers(-(10**21), 3 * 10**20).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12).map(
+        str
+    ),
+    st.sampled_from(
+        [
+            "1764271170", "1764271170123", "1764271170123456", "1764271170123456789", "0", "-1",
+            "1764271170.5", "1764271170.123456", "1764271170.1234569", "1.764271170123e9", "-0.5",
+            "-0.0000001", "-1500.0000001", "-999", "253402300799", "253402300800", "-62135596800",
+            "-62135596801", "253402300799.999999", "253402300799.9999999", "8999999999999999999",
+            "9223372036854775807", "9223372036854775808", "1e18", "1e-9", "-1e-5001", "1e5001",
+            "253402300799999", "253402300800000", "253402300799999999", "253402300800000000",
+            "253402300799999999999", "253402300800000000000", "0.000000000000000000000001", "-0",
+            "1764271170." + "9" * 40, "0" * 30 + "1764271170", "+1764271170", "1764271170.",
+            ".5", "1764271170Z", "1e", "0x10", "1_000", "\u0661764271170", "", " 1764271170",
         ]
     ),
 )  # fmt: skip
@@ -147,6 +195,8 @@ scalar = st.one_of(
     times.map(json.dumps),
     numbers,
     numbers.map(json.dumps),
+    epochs,
+    epochs.map(json.dumps),
     st.sampled_from(
         [
             "null",
@@ -164,7 +214,7 @@ scalar = st.one_of(
         ]
     ),
 )
-member = st.sampled_from(["name", "limits", "at", "more"])
+member = st.sampled_from(["name", "limits", "at", "more", "payer.name"])
 composite = st.one_of(
     scalar,
     st.lists(scalar, max_size=3).map(lambda items: f"[{','.join(items)}]"),
@@ -193,6 +243,9 @@ names = [
     "stranger",
     "Amount",
     "amoun\\u0074",
+    "payer.more",
+    "seen",
+    "steps",
 ]
 
 
@@ -342,7 +395,7 @@ def must_agree(
 
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
-@pytest.mark.parametrize("name", ["default", "wide"])
+@pytest.mark.parametrize("name", ["default", "wide", "mixed"])
 @examples(400)
 @given(st.lists(values, min_size=1, max_size=6))
 @example([None, b"null", b"{}"])
@@ -370,6 +423,31 @@ def test_the_decoder_says_what_the_slow_decoder_says(
     given_values: list[bytes | None],
 ) -> None:
     must_agree(schemas[name], given_values, unknown_fields)
+
+
+@st.composite
+def timed(draw: st.DrawFn) -> bytes:
+    """A payment with times of many forms, which are most of what can be wrong with it."""
+    time = st.one_of(
+        times.map(json.dumps), epochs, epochs.map(json.dumps), st.sampled_from(["null", "true"])
+    )
+    members = {
+        "transaction_id": '"a"',
+        "event_time": draw(st.one_of(time, good["event_time"])),
+        "amount": "1",
+        **draw(st.dictionaries(st.sampled_from(["seen"]), time, max_size=1)),
+        **draw(st.dictionaries(st.just("steps"), time.map('[{{"at":{}}}]'.format), max_size=1)),
+    }
+    return ("{" + ",".join(f'"{name}":{value}' for name, value in members.items()) + "}").encode()
+
+
+@pytest.mark.parametrize("name", ["wide", "mixed", *EPOCH_UNITS])
+@examples(400)
+@given(st.lists(timed(), min_size=1, max_size=8))
+def test_times_in_text_and_in_numbers_are_read_as_the_slow_decoder_reads_them(
+    schemas: dict[str, PaymentSchema], name: str, given_values: list[bytes | None]
+) -> None:
+    must_agree(schemas[name], given_values, "keep")
 
 
 def test_money_is_exact_from_a_string_and_from_a_number(schemas: dict[str, PaymentSchema]) -> None:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +46,7 @@ class Oracle:
 
     extra: int
     sent: dict[tuple[int, int], Any] = field(default_factory=dict)
-    kafka_times: dict[tuple[int, int], int] = field(default_factory=dict)
+    append_times: dict[tuple[int, int], int] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=dict)
     watermarks: dict[int, int | None] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Oracle:
             self.rejected[partition, offset] = "null_value"
             return None
         key, time = value
-        if time > min(now, self.kafka_times[partition, offset]) + SKEW:
+        if time > min(now, self.append_times.get((partition, offset), now)) + SKEW:
             self.rejected[partition, offset] = "future_event_time"
             return None
         if watermark is not None and time < watermark:
@@ -180,10 +181,13 @@ def deliver(kafka: InMemoryKafka, oracle: Oracle, sent: list[Any], now: int) -> 
             "payments",
             partition,
             payment(*message) if isinstance(message, tuple) else message,
-            timestamp_us=now,
+            # By offset: what the broker has stamped, and what a producer without a clock has.
+            timestamp_us=now if offset % 2 else 0,
+            timestamp_type=TIMESTAMP_LOG_APPEND_TIME if offset % 2 else TIMESTAMP_CREATE_TIME,
         )
         oracle.sent[partition, offset] = message
-        oracle.kafka_times[partition, offset] = now // 1000 * 1000
+        if offset % 2:
+            oracle.append_times[partition, offset] = now // 1000 * 1000
         oracle.ends[partition] = offset + 1
     for partition in range(partitions):
         oracle.ends.setdefault(partition, 0)

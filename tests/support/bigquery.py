@@ -6,6 +6,7 @@ Tests of the stand-in itself have their own `stand_in`: tests/bigquery_stand_in/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.check.result import CheckResult
 from pipeline.options.config import RunConfig
 from pipeline.options.schema_file import load_schema
 from tests.bigquery_stand_in import BigQueryStandIn, ManualClock
-from tests.support.in_memory_kafka import config
+from tests.support.in_memory_kafka import NOW_US, config
 from tests.support.whole_runs import all_of_it_once, failed_checks
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.clients import close_clients
@@ -26,10 +27,15 @@ from transforms.destinations.bigquery.settings import BigQuerySettings
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
     """Retries wait a millisecond at first; a violation of the strict mode fails the test."""
     monkeypatch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-    with BigQueryStandIn("payments-test", "d", clock=ManualClock()) as running:
+    with BigQueryStandIn("payments-test", "d", clock=clock_of_the_runs()) as running:
         yield running
         close_clients()
         assert running.violations == []
+
+
+def clock_of_the_runs() -> ManualClock:
+    """Says what the clock of a run in this process says, until a test moves it."""
+    return ManualClock(datetime.fromtimestamp(NOW_US / 1_000_000, timezone.utc))
 
 
 @pytest.fixture

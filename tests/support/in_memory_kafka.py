@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from confluent_kafka import TIMESTAMP_CREATE_TIME
 
 from pipeline.kafka_admin import TopicState
 from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
@@ -35,10 +36,13 @@ MARKER = object()
 
 @dataclass
 class Partition:
-    """records: value, or MARKER, by offset; deleted: the first offset still there."""
+    """records: value, or MARKER, by offset; timestamps: in milliseconds, with their types;
+    deleted: the first offset still there.
+    """
 
     records: list[Any] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
+    timestamp_types: list[int] = field(default_factory=list)
     deleted: int = 0
 
 
@@ -61,10 +65,18 @@ class InMemoryKafka:
             topic_id or f"id of {topic}", [Partition() for _ in range(partitions)]
         )
 
-    def send(self, topic: str, partition: int, *values: Any, timestamp_us: int = NOW_US) -> None:
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        *values: Any,
+        timestamp_us: int = NOW_US,
+        timestamp_type: int = TIMESTAMP_CREATE_TIME,
+    ) -> None:
         log = self.topics[topic].partitions[partition]
         log.records += values
         log.timestamps += [timestamp_us // 1000] * len(values)
+        log.timestamp_types += [timestamp_type] * len(values)
 
     # KafkaAdmin
 
@@ -117,6 +129,7 @@ class InMemoryKafka:
                 offsets,
                 times,
                 [log.records[offset] for offset in offsets],
+                bytearray(log.timestamp_types[offset] for offset in offsets),
             )
 
     def close(self) -> None:

@@ -92,6 +92,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             "--event_time_field=at",
             "--amount_field=cents",
             "--currency_field=coin",
+            "--epoch_unit=ms",
             "--dedup_horizon=2h30m",
             "--extra_retention=90s",
             "--max_future_skew=0s",
@@ -111,6 +112,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     assert config.topics == ("payments", "refunds")
     assert (config.schema.dedup_key, config.schema.event_time_field) == ("id", "at")
     assert (config.schema.amount_column, config.schema.currency_column) == ("cents", "coin")
+    assert config.schema.epoch_units() == {"event_time": "ms"}
     assert [field.column for field in config.schema.fields] == [
         "transaction_id",
         "event_time",
@@ -170,6 +172,8 @@ def test_beams_options_work_beside_ours() -> None:
         (["--on_data_loss=ignore"], ["--on_data_loss=ignore", "fail and accept"]),
         (["--start=yesterday"], ["--start=yesterday", "earliest, latest and timestamp:"]),
         (["--start=timestamp:2026-13-01T00:00:00Z"], ["--start=timestamp:2026-13-01T00:00:00Z"]),
+        (["--epoch_unit=minutes"], ["--epoch_unit=minutes", "s, ms, us and ns"]),
+        (["--epoch_unit="], ["--epoch_unit=", "s, ms, us and ns"]),
         (["--dedup_key=id"], ["--dedup_key=id", "no such field", "transaction_id"]),
         (
             ["--dedup_key=payer_id"],

@@ -211,6 +211,6 @@ def test_the_ledger() -> None:
         "topics", "schema", "dedup_key", "event_time_field", "amount_column",
         "currency_column",
         "dedup_horizon_us", "extra_retention_us", "max_future_skew_us", "decoder_version",
-        "shards", "dedup_layout",
+        "shards", "dedup_layout", "epoch_units",
     ]  # fmt: skip
-    assert settings_of(config("x"))["decoder_version"] == 1
+    assert settings_of(config("x"))["decoder_version"] == 2

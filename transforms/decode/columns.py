@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.decode.json_values import Rejected, read_field
+from transforms.decode.epochs import plain_epochs
+from transforms.decode.json_values import read_field
 from transforms.decode.record_rule import VALIDATE
+from transforms.decode.rejection import Rejected
 from transforms.decode.timestamps import plain_timestamps
+from transforms.decode.unknown_fields import UnknownFields
 from transforms.model.schema import DEDUP_COLUMN, SchemaField
 from transforms.model.tables import NUMERIC
 
@@ -58,6 +61,8 @@ def column_of(
     if field.type == "NUMERIC" and field.mode != "REPEATED":
         return _numeric_column(field, values, amount)
     if field.type == "TIMESTAMP" and field.mode != "REPEATED":
+        if field.epoch_unit is not None:
+            return plain_epochs(_texts(values), field.epoch_unit, field.mode == "REQUIRED")
         return plain_timestamps(pa.array(values, pa.string()))
     if _is_raw(field):
         return _nested_column(field, values)
@@ -65,7 +70,7 @@ def column_of(
 
 
 def _is_raw(field: SchemaField) -> bool:
-    return field.mode == "REPEATED" or field.type not in _FAST_TYPES
+    return field.mode == "REPEATED" or field.type not in _FAST_TYPES or field.epoch_unit is not None
 
 
 def _fast_type(field: SchemaField) -> Any:
@@ -78,11 +83,16 @@ def _optional(field: SchemaField) -> tuple[Any, Any]:
     return (msgspec.Raw, _NULL) if _is_raw(field) else (_FAST_TYPES[field.type] | None, None)
 
 
+def _texts(values: list[msgspec.Raw]) -> pa.Array:
+    """The JSON text of each value."""
+    return pa.array(list(map(bytes, values)), pa.binary()).cast(pa.string())
+
+
 def _numeric_column(
     field: SchemaField, values: list[msgspec.Raw], amount: bool
 ) -> tuple[pa.Array, NDArray[np.bool_]]:
     """Exact: only plain forms whose digits surely fit are cast, so Arrow has nothing to round."""
-    texts = pa.array(list(map(bytes, values)), pa.binary()).cast(pa.string())
+    texts = _texts(values)
     is_null = pc.equal(texts, "null")
     plain = pc.match_substring_regex(texts, _PLAIN_AMOUNT if amount else _PLAIN_NUMERIC)
     numbers = pc.utf8_trim(pc.if_else(plain, texts, None), characters='"').cast(NUMERIC)
@@ -97,7 +107,7 @@ def _nested_column(
     refused = _none_refused(len(values))
     converted: list[Any] = []
     for row, value in enumerate(values):
-        unknown: dict[str, msgspec.Raw] = {}
+        unknown: UnknownFields = {}
         try:
             VALIDATE.decode(value)
             converted.append(read_field(field, bytes(value), field.name, False, unknown))

@@ -23,7 +23,7 @@ from transforms.model.rejected import REJECTED_COLUMNS, original_payload
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import LATEST_US, SOURCE_COLUMNS, TIMESTAMP
 
-DECODER_VERSION: Final = 1
+DECODER_VERSION: Final = 2
 """Stored in every run record. Must rise with each change that gives a record another verdict."""
 
 

@@ -13,8 +13,10 @@ from typing import Any, Final
 import msgspec
 from msgspec.json import Decoder as JsonDecoder
 
-from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_date, parse_timestamp
-from transforms.model.rejected import MISSING_FIELD, OUT_OF_RANGE, REASONS, WRONG_TYPE, Reason
+from transforms.decode.rejection import Rejected, quoted
+from transforms.decode.time_values import read_time
+from transforms.decode.unknown_fields import Unknown, UnknownFields
+from transforms.model.rejected import MISSING_FIELD, OUT_OF_RANGE, REASONS, WRONG_TYPE
 from transforms.model.schema import DEDUP_COLUMN, SchemaField
 
 AMOUNT_LIMIT: Final = Decimal(10) ** 20
@@ -40,22 +42,13 @@ _ARRAY: Final = JsonDecoder(list[msgspec.Raw])
 _MAX_INT64: Final = (1 << 63) - 1
 
 
-class Rejected(ValueError):
-    """This record becomes a row of `rejected_records`."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
 def read_field(
-    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]
+    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: UnknownFields
 ) -> Any:
     """The column's value of valid JSON `raw`; None for null. Raises Rejected naming `path`.
 
-    amount: the stricter limit of the amount column. unknown: takes the fields of RECORDs that the
-    schema does not name, by their path.
+    amount: the stricter limit of the amount column. unknown: takes under the field's name what the
+    schema does not name of a RECORD.
     """
     if raw == b"null":
         if field.mode == "REQUIRED":
@@ -64,10 +57,7 @@ def read_field(
     if field.mode == "REPEATED":
         if raw[:1] != b"[":
             raise Rejected(WRONG_TYPE, f"{path}: must be an array")
-        return [
-            _read_element(field, bytes(item), f"{path}[{index}]", unknown)
-            for index, item in enumerate(_ARRAY.decode(raw))
-        ]
+        return _read_array(field, raw, path, unknown)
     return _read_value(field, raw, path, amount, unknown)
 
 
@@ -76,7 +66,7 @@ def read_record(
     members: dict[str, msgspec.Raw],
     path: str,
     amount: str | None,
-    unknown: dict[str, msgspec.Raw],
+    unknown: UnknownFields,
 ) -> dict[str, Any]:
     """Columns of one JSON object.
 
@@ -101,54 +91,54 @@ def read_record(
     if problems:
         raise min(problems, key=lambda problem: REASONS.index(problem.reason))
     named = {field.name for field in fields}
-    unknown.update((f"{path}{name}", raw) for name, raw in members.items() if name not in named)
+    unknown.update((name, raw) for name, raw in members.items() if name not in named)
     return row
 
 
-def _read_element(
-    field: SchemaField, raw: bytes, path: str, unknown: dict[str, msgspec.Raw]
-) -> Any:
-    if raw == b"null":
-        raise Rejected(WRONG_TYPE, f"{path}: an array of BigQuery holds no null")
-    return _read_value(field, raw, path, False, unknown)
+def _read_array(field: SchemaField, raw: bytes, path: str, unknown: UnknownFields) -> list[Any]:
+    values: list[Any] = []
+    unknown_of_each: list[Unknown | None] = []
+    for index, item in enumerate(_ARRAY.decode(raw)):
+        where = f"{path}[{index}]"
+        if bytes(item) == b"null":
+            raise Rejected(WRONG_TYPE, f"{where}: an array of BigQuery holds no null")
+        found: UnknownFields = {}
+        values.append(_read_value(field, bytes(item), where, False, found))
+        unknown_of_each.append(found.get(field.name))
+    if any(unknown_of_each):
+        unknown[field.name] = unknown_of_each
+    return values
 
 
 def _read_value(
-    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: dict[str, msgspec.Raw]
+    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: UnknownFields
 ) -> Any:
     if field.type == "RECORD":
         if raw[:1] != b"{":
             raise Rejected(WRONG_TYPE, f"{path}: must be an object")
-        return read_record(field.fields, _OBJECT.decode(raw), f"{path}.", None, unknown)
+        found: UnknownFields = {}
+        row = read_record(field.fields, _OBJECT.decode(raw), f"{path}.", None, found)
+        if found:
+            unknown[field.name] = found
+        return row
     if field.type == "JSON":
         return raw.decode()
     if field.type == "NUMERIC":
         return _read_numeric(raw, path, amount)
-    if field.type in ("STRING", "TIMESTAMP", "DATE"):
+    if field.type == "STRING":
         return _read_text(field, raw, path)
+    if field.type in ("TIMESTAMP", "DATE"):
+        return read_time(field, raw, path)
     return _read_typed(field, raw, path, amount)
 
 
-def _read_text(field: SchemaField, raw: bytes, path: str) -> Any:
+def _read_text(field: SchemaField, raw: bytes, path: str) -> str:
     if raw[:1] != b'"':
         raise Rejected(WRONG_TYPE, f"{path}: must be a string ({field.type})")
-    text = _STRING.decode(raw)
-    if field.type == "STRING":
-        if not text and path == field.name and field.column == DEDUP_COLUMN:
-            raise Rejected(MISSING_FIELD, f"{path}: is empty")
-        return text
-    try:
-        return parse_timestamp(text) if field.type == "TIMESTAMP" else parse_date(text)
-    except NotATime as error:
-        raise Rejected(
-            WRONG_TYPE,
-            f"{path}: {_short(text)} is not an RFC 3339"
-            f" {'time' if field.type == 'TIMESTAMP' else 'date'}",
-        ) from error
-    except TimeOutOfRange as error:
-        raise Rejected(
-            OUT_OF_RANGE, f"{path}: {_short(text)} is no moment between the years 0001 and 9999"
-        ) from error
+    text: str = _STRING.decode(raw)
+    if not text and path == field.name and field.column == DEDUP_COLUMN:
+        raise Rejected(MISSING_FIELD, f"{path}: is empty")
+    return text
 
 
 def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
@@ -160,21 +150,21 @@ def _read_numeric(raw: bytes, path: str, amount: bool) -> Decimal:
         raise Rejected(WRONG_TYPE, f"{path}: must be a number or a string with one")
     text = _STRING.decode(raw) if raw[:1] == b'"' else raw.decode()
     if not _NUMBER.fullmatch(text):
-        raise Rejected(WRONG_TYPE, f"{path}: {_short(text)} is not a decimal number")
+        raise Rejected(WRONG_TYPE, f"{path}: {quoted(text)} is not a decimal number")
     value = _EXACT.create_decimal(text) if len(text) <= 60 else _long_number(text)
     limit = AMOUNT_LIMIT if amount else _NUMERIC_LIMIT
     # copy_abs, since abs() would raise Overflow in the thread's own context.
     if not value.is_finite() or value.copy_abs() >= limit:
         raise Rejected(
             OUT_OF_RANGE,
-            f"{path}: {_short(text)} is not below"
+            f"{path}: {quoted(text)} is not below"
             f" {'10^20, the limit of an amount' if amount else '10^29'}",
         )
     rounded = value.quantize(_NANO, context=_EXACT)
     # Decimal has turned a number with an exponent below its least one into 0 already.
     if rounded != value or (not value and not _is_zero(text)):
         raise Rejected(
-            OUT_OF_RANGE, f"{path}: {_short(text)} has more than 9 digits after the point"
+            OUT_OF_RANGE, f"{path}: {quoted(text)} has more than 9 digits after the point"
         )
     return rounded
 
@@ -204,9 +194,5 @@ def _read_typed(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
         reason = OUT_OF_RANGE if is_number else WRONG_TYPE
         raise Rejected(reason, f"{path}: is not a {field.type} ({error})") from error
     if field.type == "INT64" and not -_MAX_INT64 - 1 <= value <= _MAX_INT64:
-        raise Rejected(OUT_OF_RANGE, f"{path}: {_short(raw.decode())} does not fit INT64")
+        raise Rejected(OUT_OF_RANGE, f"{path}: {quoted(raw.decode())} does not fit INT64")
     return value
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "...")

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.model.buckets import event_times_us
-from transforms.model.elements import DecodedBlock, RawBlock
+from transforms.model.elements import LOG_APPEND_TIME, DecodedBlock, RawBlock
+from transforms.model.moments import moment_in_words, span_in_words
 from transforms.model.rejected import (
     FUTURE,
     LATE,
@@ -30,8 +31,10 @@ class TimeLimits:
     """The latest event time that a record may have. Both in microseconds.
 
     now_us: the plan's time in a bounded run. max_future_skew_us: how far an event time may lie
-    ahead of min(now, kafka_timestamp). Without this limit one wrong clock could move the watermark
-    so far that all ids expire.
+    ahead of it; and ahead of the moment at which the broker appended the record, where its
+    timestamp is of the type LogAppendTime. A timestamp of the type CreateTime proves nothing: the
+    producer has written it. Without this limit one wrong clock could move the watermark so far that
+    all ids expire.
     """
 
     now_us: int
@@ -51,8 +54,8 @@ def reject_untimely(
     much is kept of a rejected record's value.
     """
     event_time = event_times_us(block.payments)
-    latest_allowed = _latest_allowed(block.payments, limits)
-    future = event_time > latest_allowed
+    now = _now(raw, block, limits.now_us)
+    future = event_time > now + limits.max_future_skew_us
     late = (
         ~future & (event_time < watermark_us)
         if watermark_us is not None
@@ -63,10 +66,9 @@ def reject_untimely(
         return block
     rows = np.flatnonzero(untimely)
     details = [
-        f"event_time is {event_time[row] - latest_allowed[row]} us ahead of the latest allowed one"
+        _future_detail(int(event_time[row]), int(now[row]), limits)
         if future[row]
-        else f"event_time is {(watermark_us or 0) - event_time[row]} us behind the watermark of its"
-        " partition"
+        else _late_detail(int(event_time[row]), watermark_us or 0)
         for row in rows
     ]
     reasons = [FUTURE if future[row] else LATE for row in rows]
@@ -108,9 +110,35 @@ def _move(
     )
 
 
-def _latest_allowed(payments: pa.RecordBatch, limits: TimeLimits) -> NDArray[np.int64]:
+def _now(raw: RawBlock, block: DecodedBlock, now_us: int) -> NDArray[np.int64]:
+    """For each payment what its event time is held against: `now_us`, or the moment before it at
+    which the broker appended the record.
+    """
+    result = np.full(block.payments.num_rows, now_us, dtype=np.int64)
+    if LOG_APPEND_TIME not in raw.timestamp_types:
+        return result
+    appended = np.frombuffer(raw.timestamp_types, np.uint8)[block.payload_index] == LOG_APPEND_TIME
     kafka_time = pc.fill_null(
-        payments.column("kafka_timestamp").view(pa.int64()), limits.now_us
+        block.payments.column("kafka_timestamp").view(pa.int64()), now_us
     ).to_numpy(zero_copy_only=False)
-    result: NDArray[np.int64] = np.minimum(kafka_time, limits.now_us) + limits.max_future_skew_us
+    result[appended] = np.minimum(kafka_time[appended], now_us)
     return result
+
+
+def _future_detail(event_time_us: int, now_us: int, limits: TimeLimits) -> str:
+    what = (
+        "the clock of this run" if now_us == limits.now_us else "the moment when Kafka appended it"
+    )
+    return (
+        f"event_time {moment_in_words(event_time_us)} is {span_in_words(event_time_us - now_us)}"
+        f" ahead of {what}, {moment_in_words(now_us)}; --max_future_skew allows"
+        f" {span_in_words(limits.max_future_skew_us)}"
+    )
+
+
+def _late_detail(event_time_us: int, watermark_us: int) -> str:
+    return (
+        f"event_time {moment_in_words(event_time_us)} is"
+        f" {span_in_words(watermark_us - event_time_us)} behind the watermark of its partition,"
+        f" {moment_in_words(watermark_us)}"
+    )

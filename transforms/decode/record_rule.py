@@ -8,7 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from transforms.decode.json_values import Rejected, read_field, read_record
+from transforms.decode.foreign_formats import begins_like
+from transforms.decode.json_values import read_field, read_record
+from transforms.decode.rejection import Rejected
+from transforms.decode.unknown_fields import UnknownFields, paths, to_json
 from transforms.model.rejected import INVALID_JSON, NULL_VALUE, TOO_LARGE, UNKNOWN_FIELD, Reason
 from transforms.model.schema import DEDUP_COLUMN, EVENT_TIME_COLUMN, PaymentSchema
 
@@ -61,19 +64,19 @@ class RecordRule:
         except RecursionError:
             return Judged(None, INVALID_JSON, "nested too deeply")
         except ValueError as error:
-            return Judged(None, INVALID_JSON, str(error).replace("\x00", "\\0")[:500])
-        unknown: dict[str, msgspec.Raw] = {}
+            return Judged(None, INVALID_JSON, _cause(value, error))
+        unknown: UnknownFields = {}
         try:
             row = read_record(self.schema.fields, members, "", self.schema.amount_column, unknown)
             if unknown and self.reject_unknown:
                 raise Rejected(
                     UNKNOWN_FIELD,
-                    f"{', '.join(sorted(unknown))[:500]}: not in the schema, and"
+                    f"{', '.join(sorted(paths(unknown)))[:500]}: not in the schema, and"
                     " --unknown_fields=reject",
                 )
         except Rejected as problem:
             return Judged(None, problem.reason, problem.detail, *self._readable(members))
-        row["unknown_fields"] = msgspec.json.encode(unknown).decode() if unknown else None
+        row["unknown_fields"] = to_json(unknown)
         return Judged(row)
 
     def _readable(self, members: dict[str, msgspec.Raw]) -> tuple[str | None, int | None]:
@@ -88,3 +91,11 @@ class RecordRule:
                 except Rejected:
                     continue
         return found.get(DEDUP_COLUMN) or None, found.get(EVENT_TIME_COLUMN)
+
+
+def _cause(value: bytes, error: ValueError) -> str:
+    if not value:
+        return "the value has no bytes"
+    if found := begins_like(value):
+        return f"the value begins with {found}"
+    return str(error).replace("\x00", "\\0")[:500]

@@ -1,4 +1,4 @@
-"""Times from text: RFC 3339 with any offset.
+"""Times from text: RFC 3339, and the forms that BigQuery takes.
 
 A time without an offset is UTC, as in BigQuery. Digits beyond the microsecond are cut.
 """
@@ -6,6 +6,7 @@ A time without an offset is UTC, as in BigQuery. Digits beyond the microsecond a
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -16,17 +17,33 @@ from numpy.typing import NDArray
 
 from transforms.model.tables import EARLIEST_US, LATEST_US, TIMESTAMP
 
-_RFC3339: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))? ?(?:[Zz]|([+-])(\d\d):(\d\d))?",
+_FORM: Final = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)(?:[Tt ](\d\d?):(\d\d?):(\d\d?)(?:\.(\d+))?)?"
+    r" ?(?:[Zz]|[Uu][Tt][Cc]|([+-])(?:(\d\d?)(?::(\d\d?))?|(\d\d)(\d\d)))?",
     re.ASCII,
 )
+"""[M]M, [D]D and the like have one or two digits, time and zone may be left out, and an offset may
+be +H, +HH, +HH:MM or +HHMM. BigQuery's form is
+https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#canonical_format_for_timestamp_literals
+of which only UTC is taken of the names of zones: the others depend on a data base that changes.
+"""
+
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _PLAIN: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
     r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
+_LIKE_PLAIN: Final = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})((\.[0-9]{1,6})[0-9]*)? ?"
+)
+_IN_UTC: Final = _LIKE_PLAIN + r"([Zz]|UTC|[+-]00(:?00)?)?$"
+_WITH_OFFSET: Final = _LIKE_PLAIN + r"([+-][0-9]{2}):?([0-9]{2})$"
+_DATE_ALONE: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})$"
 _EPOCH: Final = datetime(1970, 1, 1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MINUTE_US: Final = 60_000_000
 _FEW: Final = 64
+NO_MOMENT: Final = "is no moment between the years 0001 and 9999"
 
 
 class NotATime(ValueError):
@@ -34,41 +51,33 @@ class NotATime(ValueError):
 
 
 class TimeOutOfRange(ValueError):
-    """The form is right, but there is no such time between the years 0001 and 9999.
-
-    Leap seconds are refused too, as in BigQuery.
-    """
+    """The form is right, but there is no such time. The text says why, as the end of a sentence."""
 
 
 def parse_timestamp(text: str) -> int:
     """Microseconds since 1970 in UTC. Raises NotATime, TimeOutOfRange.
 
-    Source: RFC 3339 section 5.6 (https://www.rfc-editor.org/rfc/rfc3339#section-5.6).
+    A leap second, :60, is the :00 of the next minute, as in BigQuery. Sources: RFC 3339 section 5.6
+    (https://www.rfc-editor.org/rfc/rfc3339#section-5.6), and that of _FORM.
     """
-    match = _RFC3339.fullmatch(text)
+    match = _FORM.fullmatch(text)
     if not match:
         raise NotATime(text)
-    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = (
-        match.groups()
-    )
-    try:
-        moment = datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour),
-            int(minute),
-            int(second),
-            int((fraction or "")[:6].ljust(6, "0")),
-        )
-        if sign:
-            if int(offset_hours) > 23 or int(offset_minutes) > 59:
-                raise TimeOutOfRange(text)
-            offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
-            moment = moment - offset if sign == "+" else moment + offset
-    except (ValueError, OverflowError) as error:
-        raise TimeOutOfRange(text) from error
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    year, month, day, hour, minute, second, fraction, sign, *offset = match.groups()
+    midnight = _existing_day(year, month, day)
+    seconds = _existing_time(int(hour or 0), int(minute or 0), int(second or 0))
+    micros = (midnight - _EPOCH) // _MICROSECOND + seconds * 1_000_000
+    if second != "60":
+        micros += int((fraction or "")[:6].ljust(6, "0"))
+    if sign:
+        hours, minutes = (int(offset[0] or offset[2]), int(offset[1] or offset[3] or 0))
+        if hours > 23 or minutes > 59:
+            raise TimeOutOfRange("has an offset from UTC of more than 23:59")
+        ahead = (hours * 60 + minutes) * _MINUTE_US
+        micros += -ahead if sign == "+" else ahead
+    if not EARLIEST_US <= micros <= LATEST_US:
+        raise TimeOutOfRange(NO_MOMENT)
+    return micros
 
 
 def parse_date(text: str) -> date:
@@ -76,23 +85,60 @@ def parse_date(text: str) -> date:
     match = _DATE.fullmatch(text)
     if not match:
         raise NotATime(text)
-    try:
-        return date(*map(int, match.groups()))
-    except ValueError as error:
-        raise TimeOutOfRange(text) from error
+    return _existing_day(*match.groups()).date()
+
+
+def _existing_day(year: str, month: str, day: str) -> datetime:
+    if int(year) < 1:
+        raise TimeOutOfRange(NO_MOMENT)
+    if not 1 <= int(month) <= 12:
+        raise TimeOutOfRange(f"does not exist: there is no month {month}")
+    last = monthrange(int(year), int(month))[1]
+    if not 1 <= int(day) <= last:
+        raise TimeOutOfRange(
+            f"does not exist: {year}-{month} has {last} days, so there is no day {day}"
+        )
+    return datetime(int(year), int(month), int(day))
+
+
+def _existing_time(hour: int, minute: int, second: int) -> int:
+    """Seconds since midnight."""
+    if hour > 23 or minute > 59 or second > 60:
+        raise TimeOutOfRange(
+            f"does not exist: there is no time {hour:02d}:{minute:02d}:{second:02d} in a day"
+        )
+    return hour * 3600 + minute * 60 + second
 
 
 def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     """A column of texts as timestamps, and a mask of the rows that must be parsed one by one.
 
-    Those are the rows that do not have the most common form.
+    Those are the rows that do not have one of the most common forms.
     """
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
-    times = _cast(pc.if_else(plain, texts, None))
+    if texts.null_count + plain.true_count < len(texts):
+        texts = _respelled(texts, plain)
+        plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
+    times = within_range(_cast(pc.if_else(plain, texts, None)))
+    return times, np.asarray(pc.and_(pc.is_valid(texts), pc.is_null(times)))
+
+
+def within_range(times: pa.Array) -> pa.Array:
+    """The timestamps; null for those outside of the years 0001 to 9999."""
     micros = times.view(pa.int64())
     outside = pc.or_(pc.less(micros, EARLIEST_US), pc.greater(micros, LATEST_US))
-    times = pc.if_else(pc.fill_null(outside, False), None, times)
-    return times, np.asarray(pc.and_(pc.is_valid(texts), pc.is_null(times)))
+    return pc.if_else(pc.fill_null(outside, False), None, times)
+
+
+def _respelled(texts: pa.Array, plain: pa.Array) -> pa.Array:
+    """The texts with those that are not plain spelled as plain ones, where that is a matter of
+    letters: a space for T, no zone, `UTC`, `+0530`, more than six digits of a second, no time.
+    """
+    others = pc.if_else(plain, None, texts)
+    others = pc.replace_substring_regex(others, _IN_UTC, r"\1T\2\4Z")
+    others = pc.replace_substring_regex(others, _WITH_OFFSET, r"\1T\2\4\5:\6")
+    others = pc.replace_substring_regex(others, _DATE_ALONE, r"\1T00:00:00Z")
+    return pc.if_else(plain, texts, others)
 
 
 def _cast(texts: pa.Array) -> pa.Array:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+LOG_APPEND_TIME: Final = 2
+"""The type of a record timestamp that the broker has set, from its own clock.
+
+A timestamp of any other type is a number that the producer wrote: an old client, a replay tool or
+an outbox router may write 0, seconds, or yesterday. The numbers are librdkafka's:
+https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/index.html#confluent_kafka.Message.timestamp
+"""
 
 
 @dataclass(frozen=True)
@@ -14,7 +23,8 @@ class RawBlock:
     """Consecutive records of one partition, as Kafka delivered them.
 
     All lists have the same length; offsets rise. timestamps: Kafka's, in milliseconds since 1970,
-    -1 where the broker has none.
+    -1 where the broker has none. timestamp_types: a byte for each timestamp, LOG_APPEND_TIME where
+    the broker has set it; empty: it has set none of them.
     """
 
     topic: str
@@ -22,6 +32,7 @@ class RawBlock:
     offsets: list[int]
     timestamps: list[int]
     values: list[bytes | None]
+    timestamp_types: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,12 +27,17 @@ ARROW_TYPES: Final[dict[str, pa.DataType]] = {
 """BigQuery's type -> Arrow's; RECORD, the one type that is missing here, becomes a struct."""
 
 
+EPOCH_UNITS: Final = ("s", "ms", "us", "ns")
+"""Units of a time that is a number: how many have passed since 1970 in UTC."""
+
+
 @dataclass(frozen=True)
 class SchemaField:
     """One field of a message, and the column it becomes.
 
     name: the JSON name in the message. column: its name in the table. type, mode: as in a BigQuery
-    schema (INT64, NULLABLE ...). fields: those of a RECORD.
+    schema (INT64, NULLABLE ...). fields: those of a RECORD. epoch_unit: of a TIMESTAMP, the one of
+    EPOCH_UNITS that its numbers count; None: a number is no time.
     """
 
     name: str
@@ -39,6 +45,7 @@ class SchemaField:
     type: str
     mode: str
     fields: tuple[SchemaField, ...] = ()
+    epoch_unit: str | None = None
 
     def arrow_field(self) -> pa.Field:
         """The column of the payment tables: its name, Arrow type and nullability."""
@@ -76,6 +83,17 @@ class PaymentSchema:
         """The columns of the payment tables that come from the message, in order."""
         return [field.arrow_field() for field in self.fields]
 
+    def epoch_units(self) -> dict[str, str]:
+        """Path of each TIMESTAMP whose numbers are times -> their unit, for the ledger."""
+        return dict(_epoch_units(self.fields, ""))
+
     def to_json(self) -> list[dict[str, Any]]:
         """Canonical form with the table's column names, for the ledger."""
         return [field.to_json() for field in self.fields]
+
+
+def _epoch_units(fields: Iterable[SchemaField], parent: str) -> Iterator[tuple[str, str]]:
+    for field in fields:
+        if field.epoch_unit is not None:
+            yield f"{parent}{field.column}", field.epoch_unit
+        yield from _epoch_units(field.fields, f"{parent}{field.column}.")

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -26,6 +27,8 @@ BATCH_BYTES: Final = 32 << 20
 _CHUNK_RECORDS: Final = 20_000
 _POLL_SECONDS: Final = 0.2
 _ASK_AGAIN_SECONDS: Final = 15.0
+_TYPE: Final = itemgetter(0)
+_MILLISECONDS: Final = itemgetter(1)
 
 _FIXED: Final[dict[str, str | int | bool]] = {
     "enable.auto.commit": False,
@@ -187,9 +190,10 @@ def _block(messages: list[Message], wanted: PartitionRange) -> RawBlock:
     if offsets and offsets[-1] >= wanted.to_offset:
         kept = next(index for index, offset in enumerate(offsets) if offset >= wanted.to_offset)
         messages, offsets = messages[:kept], offsets[:kept]
-    timestamps = [stamp[1] for stamp in map(Message.timestamp, messages)]
+    stamps = list(map(Message.timestamp, messages))
+    types, timestamps = bytearray(map(_TYPE, stamps)), list(map(_MILLISECONDS, stamps))
     values: list[bytes | None] = list(map(Message.value, messages))
-    return RawBlock(wanted.topic, wanted.partition, offsets, timestamps, values)
+    return RawBlock(wanted.topic, wanted.partition, offsets, timestamps, values, types)
 
 
 def _empty(wanted: PartitionRange) -> RawBlock:
@@ -200,6 +204,7 @@ def _extend(block: RawBlock, chunk: RawBlock) -> None:
     block.offsets.extend(chunk.offsets)
     block.timestamps.extend(chunk.timestamps)
     block.values.extend(chunk.values)
+    block.timestamp_types.extend(chunk.timestamp_types)
 
 
 @contextmanager

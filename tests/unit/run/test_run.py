@@ -119,22 +119,6 @@ def test_extra_retention_keeps_ids_that_much_longer(kafka: InMemoryKafka, path: 
     assert ids(path, COPIES) == ["early"]
 
 
-def test_future_is_judged_by_the_plan_and_by_kafka(kafka: InMemoryKafka, path: Path) -> None:
-    kafka.create("payments", 1)
-    edge = NOW_US + 5 * MINUTE_US
-    kafka.send(
-        "payments",
-        0,
-        payment("edge", edge),
-        payment("beyond", edge + 1),
-        timestamp_us=NOW_US + HOUR_US,
-    )
-    kafka.send("payments", 0, payment("kafka was earlier", NOW_US), timestamp_us=NOW_US - HOUR_US)
-    run(config(path))
-    assert ids(path) == ["edge"]
-    assert table(path, REASONS) == [("future_event_time", 1), ("future_event_time", 2)]
-
-
 def test_an_idle_partition_follows_the_clock_once_two_answers_of_the_broker_agree(
     kafka: InMemoryKafka, path: Path
 ) -> None:
@@ -377,3 +361,23 @@ def test_named_records_go_to_the_rejected_ones_and_nothing_else_does(
             GuaranteeError, match=r"--reject_records=\w+:0:\d: this run reads offsets"
         ):
             run(config(path, reject_records={coordinate[0]: (coordinate[1],)}))
+
+
+def test_the_epoch_unit_may_change_and_judges_what_is_not_read_yet(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    number = b'{"transaction_id":"%s","event_time":%d,"amount":1,"currency":"EUR"}'
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, number % (b"a", NOW_US // 1000), payment("b"))
+    (before,) = run(config(path))
+    assert ids(path) == ["b"] and table(path, REASONS) == [("wrong_type", 0)]
+    kafka.send("payments", 0, number % (b"c", NOW_US // 1000), payment("b"))
+    (after,) = run(config(path, schema=load_schema(None, epoch_unit="ms")))
+    assert ids(path) == ["b", "c"] and ids(path, COPIES) == ["b"]
+    assert table(path, REASONS) == [("wrong_type", 0)]
+    units = (
+        "SELECT DISTINCT event_time = make_timestamp(1790000000000000) FROM payment_transactions"
+    )
+    assert table(path, units) == [(True,)]
+    assert [run.settings["epoch_units"] for run in (before, after)] == [{}, {"event_time": "ms"}]
+    assert failures(path) == []

@@ -79,5 +79,8 @@ class BigQueryDestination:
     def bytes_read(self) -> int:
         return self.queries.bytes_read
 
+    def clock_us(self) -> int:
+        return self.tables.clock_us()
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.queries.query(sql, parameters or {})

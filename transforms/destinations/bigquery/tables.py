@@ -108,6 +108,15 @@ class BigQueryTables:
         (found,) = self._queries.query(f"SELECT {', '.join(counts)}").to_pylist()
         return not any(found.values())
 
+    def clock_us(self) -> int:
+        """BigQuery's clock, in microseconds; reads no bytes.
+
+        Raises GuaranteeError where the dataset is missing, or no query may run.
+        """
+        self._check_dataset()
+        found = self._queries.query("SELECT UNIX_MICROS(CURRENT_TIMESTAMP()) AS now")
+        return int(found.column("now")[0].as_py())
+
     def create_with_rows(self, name: str, statement: str) -> None:
         """Creates a ledger by CREATE TABLE AS SELECT; does nothing if it exists.
 

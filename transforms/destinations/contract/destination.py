@@ -48,6 +48,12 @@ class Destination(Protocol):
     def bytes_read(self) -> int | None:
         """Bytes read by the queries since it was opened; None where reading is not billed."""
 
+    def clock_us(self) -> int | None:
+        """What the destination's own clock says, in microseconds since 1970.
+
+        None where it has none but this machine's.
+        """
+
     @property
     def checks(self) -> CheckQueries:
         """What `check` and the summary of a run ask: texts for `query`."""

@@ -52,5 +52,8 @@ class DuckDBDestination:
     def name(self) -> str:
         return f"duckdb:{self.path}"
 
+    def clock_us(self) -> None:
+        return None
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.session.query(sql, dict(parameters or {}))
