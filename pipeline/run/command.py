@@ -97,7 +97,7 @@ def run_until_caught_up(
                 plan = plan_next(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
                 return
-            record = run_once(config, destination, admin, plan, settings)
+            record = run_once(config, destination, admin, plan, settings, now_us)
             runs = [*runs, record]
             if record.status != COMMITTED:
                 continue
@@ -113,6 +113,7 @@ def run_once(
     admin: KafkaAdmin,
     plan: Plan,
     settings: RunSettings,
+    now_us: Callable[[], int],
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
@@ -128,7 +129,7 @@ def run_once(
         prove_source(plan, admin)
         with finish_before_interrupt():
             since = Moment.now()
-            record = prove_and_prepare(destination, plan, settings)
+            record = prove_and_prepare(destination, plan, settings, now_us())
             commit(destination, record, since)
     finally:
         forget_indexes(plan.run_id)

@@ -27,6 +27,9 @@ COMMIT_ORDER: Final = (PAYMENTS, DUPLICATES, REJECTED, GAPS, TOTALS)
 Payments come first: a repair after expired streams depends on whether payments are in the table.
 """
 
+DELETED: Final = "deleted"
+"""Cause of a gap: Kafka had deleted the offsets before they were read, and that was accepted."""
+
 AUDIT_VIEW: Final = "deduplication_audit"
 COVERAGE_VIEW: Final = "offset_coverage"
 

@@ -174,6 +174,7 @@ def test_a_healthy_check_asks_for_no_repeated_rows(untouched: Path, google_sql: 
     assert not {
         google_sql.checks.repeated_coordinates,
         google_sql.checks.copies_of_repeated_ids,
+        google_sql.checks.unpaid_duplicates,
     } & set(google_sql.asked)
 
 

@@ -9,6 +9,6 @@ from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.sql.checks import check_queries
 
 
-def bigquery_checks(table: Callable[[str], str]) -> CheckQueries:
-    """table: name of a table or view -> its full name, quoted."""
-    return check_queries(google_sql(table))
+def bigquery_checks(table: Callable[[str], str], as_of: str = "") -> CheckQueries:
+    """table: name of a table or view -> its full name, quoted. as_of: see `google_sql`."""
+    return check_queries(google_sql(table, as_of))

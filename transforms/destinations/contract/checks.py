@@ -38,15 +38,27 @@ class CheckQueries:
     event time is within the bounds.
     """
 
+    row_count: str
+    """One row: `n`, the rows of the three tables together."""
+
     duplicate_rate: str
-    """Parameters `time_bounds(day)`. One row: `average` of dup_count in `deduplication_audit`, by
-    the time of the first occurrence.
+    """Parameters `time_bounds(day)`. One row: `average` of dup_count as `deduplication_audit` has
+    it, by the time of the first occurrence.
     """
 
     copies_of_repeated_ids: str
     """Parameters `time_bounds(day)`. Every row of payments and duplicates whose id has several
     payments, at least one of them within the bounds: `is_payment`, `transaction_id`,
     `event_time_us`, `kafka_topic`, `kafka_partition`, `kafka_offset`.
+    """
+
+    unpaid_ids: str
+    """One row: `n` ids that have a row in duplicates and none in payments."""
+
+    unpaid_duplicates: str
+    """Of those ids the ones whose fingerprint no payment has either: `transaction_id`, and
+    `copies`, their rows in duplicates; sorted by the id. An id that shares its fingerprint with
+    another one is a duplicate of that one's payment.
     """
 
     coordinate_runs: str
@@ -63,6 +75,23 @@ class CheckQueries:
 
     gaps: str
     """The rows of `offset_gaps`: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`."""
+
+    gap_offsets: str
+    """Parameters `range_parameters`. For each topic whose ranges have offsets in gaps:
+    `kafka_topic`, and their number `offsets`.
+    """
+
+    accepted_losses: str
+    """For each partition with gaps of the cause `deleted`: `kafka_topic`, `kafka_partition`,
+    `first_offset` of the first one, `last_offset` of the last one, and `offsets`, how many lie in
+    them; sorted by partition.
+    """
+
+    rejections: str
+    """Parameters `range_parameters`, and `first_time` and `last_time` of `ingest_times`. Rejected
+    rows in the ranges: `kafka_topic`, `reason`, `detail`, their number `records`, and `example`, a
+    coordinate of one of them, topic:partition:offset.
+    """
 
     rows_by_run: str
     """COMMITTED runs and tables (the three, and the gaps) whose number of rows is not what the
