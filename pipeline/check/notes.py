@@ -1,4 +1,4 @@
-"""What is no failure, but a person must not miss it: forgotten topics and accepted losses."""
+"""What is no failure, but a person must not miss it: topics, losses and repairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 
 
@@ -39,4 +39,21 @@ def accepted_losses(snapshot: Snapshot) -> Iterator[CheckResult]:
             f"{offsets:,} offsets in {len(lost):,} partitions were deleted before they were read"
             " (--on_data_loss=accept)",
             lost[:PROOF_ROWS],
+        )
+
+
+def repaired_runs(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+    """Runs that died while they became visible, and of which a part had to be read again.
+
+    runs: the chain in its order.
+    """
+    repairs = [run for run in runs if run.repairs is not None and run.status == COMMITTED]
+    if repairs:
+        records = sum(part.records for run in repairs for part in run.partitions)
+        yield CheckResult(
+            "repaired runs",
+            NOTED,
+            f"{len(repairs):,} runs with {records:,} records: the write streams of a dead run had"
+            " expired, and what was not visible of it was read again",
+            [{"run_id": run.run_id, "repairs": run.repairs} for run in repairs[-PROOF_ROWS:]],
         )

@@ -1,5 +1,5 @@
 """Faults that once left `check` green or silent: duplicates of nothing, a run that died between its
-tables, a topic that is no longer named, and losses that were accepted.
+tables, a topic that is no longer named, losses that were accepted, and repairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.in_memory_kafka import (
     payment,
     run,
 )
-from tests.support.whole_runs import ids
+from tests.support.whole_runs import expire, ids
 from tests.unit.check.test_check import PAID
 from transforms.destinations.contract.run_ledger import PREPARED_AT
 from transforms.destinations.duckdb.destination import DuckDBDestination
@@ -42,6 +42,7 @@ from transforms.model.tables import DUPLICATES, PAYMENTS, RUNS
 IN_FLIGHT = "run in flight"
 NOT_NAMED = "topics that the last run did not name"
 LOST = "offsets accepted as lost"
+REPAIRED = "repaired runs"
 
 
 def results(path: Path, now_us: int | None = NOW_US) -> dict[str, CheckResult]:
@@ -237,3 +238,17 @@ def test_accepted_losses_are_noted_with_their_totals(kafka: InMemoryKafka, path:
     ]
     assert failed(path) == set()
     assert ids(path) == ["a0", "a1", "lost", "y"]
+
+
+# Repairs.
+
+
+def test_a_repair_is_noted_with_its_totals(dead: Path) -> None:
+    assert REPAIRED not in results(dead)
+    expire(dead)
+    (record,) = run(config(dead))
+    found = results(dead)[REPAIRED]
+    assert found.status == NOTED
+    assert found.figure.startswith("1 runs with 3 records")
+    assert found.proof == [{"run_id": record.run_id, "repairs": record.repairs}]
+    assert failed(dead) == set()
