@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any, Final
 
@@ -12,12 +13,17 @@ import pyarrow.compute as pc
 
 from pipeline.check.coordinates import check_coordinates
 from pipeline.check.health import check_health
+from pipeline.check.in_flight import check_run_in_flight
 from pipeline.check.ledger import check_ledger, highest_event_times
+from pipeline.check.notes import accepted_losses, repaired_runs, topics_not_named
+from pipeline.check.rejected_rate import NEWEST_RECORDS, check_rejected_rate
 from pipeline.check.result import (
     FAILED,
     NOTED,
+    PASSED,
     PROOF_ROWS,
     CheckResult,
+    exit_status,
     expect_no_rows,
     print_results,
 )
@@ -30,6 +36,7 @@ from pipeline.options.destination import (
 from pipeline.options.quantities import parse_share
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
@@ -62,7 +69,8 @@ def check_parser() -> Arguments:
     """The options of `check`. Values stay text; check_command checks them."""
     parser = plain_parser(
         "payment-pipeline check",
-        "Finds out whether a row was lost, doubled or altered. Exit status 1 when a check fails.",
+        "Finds out whether a row was lost, doubled or altered. Exit status 1 when the proof is"
+        " broken, 6 when only a limit is exceeded.",
     )
     add_destination_arguments(parser)
     add_impersonation(parser)
@@ -83,47 +91,80 @@ def check_parser() -> Arguments:
         metavar="MB",
         help="the state of the last run must not be larger",
     )
+    parser.add_argument(
+        "--max_rejected_rate",
+        default="0.1",
+        metavar="SHARE",
+        help=f"rejected among the newest {NEWEST_RECORDS:,} records of a topic; 1: not checked",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
 
-def check_command(argv: Sequence[str]) -> int:
-    """Prints every result. 0: all passed, or nothing to check; 1: at least one failed.
+def check_command(
+    argv: Sequence[str], now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> int:
+    """Prints every result, and returns the exit status.
 
-    Raises UsageError, or GuaranteeError when the DuckDB file is in use.
+    0: all passed, or nothing to check; 1: the proof is broken; 6: only a limit is exceeded. now_us:
+    the clock, in microseconds. Raises UsageError, or GuaranteeError when the DuckDB file is in use.
     """
     given = check_parser().parse_strictly(argv)
     destination = destination_of(given, must_exist=True)
     day = _day(given.date)
     rate = parse_share("max_duplicate_rate", given.max_duplicate_rate)
     state_mb = _megabytes(given.max_state_mb)
+    rejected = parse_share("max_rejected_rate", given.max_rejected_rate)
     with destination:
-        results = list(check(destination, day, rate, state_mb))
+        results = list(check(destination, day, rate, state_mb, rejected, now_us()))
         if destination.bytes_read is not None:
             print(
                 f"BigQuery: the queries of this check read {destination.bytes_read:,} bytes",
                 file=sys.stderr,
             )
     print_results(results, given.json)
-    return int(any(result.status == FAILED for result in results))
+    return exit_status(results)
 
 
 def check(
-    destination: Destination, day: str | None, max_duplicate_rate: float, max_state_mb: float
+    destination: Destination,
+    day: str | None,
+    max_duplicate_rate: float,
+    max_state_mb: float,
+    max_rejected_rate: float = 1.0,
+    now_us: int | None = None,
 ) -> Iterator[CheckResult]:
-    """All checks of an open destination."""
+    """All checks of an open destination, of one moment: runs may commit meanwhile.
+
+    now_us: microseconds since 1970, to tell a run in flight from a dead one; None: not told.
+    """
     if not destination.tables.exist():
         raise UsageError(
             f"--destination={destination.name}: no run has written here. Give the destination that"
             " run has written to."
         )
+    with destination.at_one_moment() as snapshot:
+        yield from _checks(
+            snapshot, day, max_duplicate_rate, max_state_mb, max_rejected_rate, now_us
+        )
+
+
+def _checks(
+    snapshot: Snapshot,
+    day: str | None,
+    max_duplicate_rate: float,
+    max_state_mb: float,
+    max_rejected_rate: float,
+    now_us: int | None,
+) -> Iterator[CheckResult]:
     try:
-        runs = destination.runs.read()
+        runs = snapshot.runs.read()
     except GuaranteeError as broken:
         yield CheckResult("the ledger is one chain", FAILED, broken.message)
         return
     if not runs:
-        empty = destination.tables.are_empty()
+        (rows,) = snapshot.query(snapshot.checks.row_count).column("n").to_pylist()
+        empty = not rows
         figure = (
             "nothing to check: no run has written here"
             if empty
@@ -131,24 +172,37 @@ def check(
         )
         yield CheckResult("the ledger is one chain", NOTED if empty else FAILED, figure)
         return
-    yield from check_health(destination, runs, day, max_duplicate_rate, max_state_mb)
-    yield from check_ledger(runs, highest_event_times(destination))
-    yield from check_coordinates(destination, runs)
+    yield from check_health(snapshot, runs, day, max_duplicate_rate, max_state_mb)
+    yield from check_rejected_rate(snapshot, runs, max_rejected_rate)
+    yield from check_ledger(runs, highest_event_times(snapshot))
+    yield from check_coordinates(snapshot, runs)
     yield expect_no_rows(
         "each run has the rows it wrote, table by table",
-        destination.query(destination.checks.rows_by_run),
+        snapshot.query(snapshot.checks.rows_by_run),
         "differences",
     )
-    yield from _totals(destination, runs)
-    if runs[-1].status == PREPARED:
-        yield CheckResult(
-            "run in flight",
-            NOTED,
-            f"{runs[-1].run_id} is PREPARED: not judged; the next run makes it visible as a whole",
-        )
+    yield _paid(snapshot)
+    yield from _totals(snapshot, runs)
+    yield from topics_not_named(runs)
+    yield from accepted_losses(snapshot)
+    yield from repaired_runs(runs)
+    yield from check_run_in_flight(runs[-1], now_us)
 
 
-def _totals(destination: Destination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+def _paid(snapshot: Snapshot) -> CheckResult:
+    """An id has copies only where it has a payment: a run in flight shows payments first.
+
+    Fingerprints are asked for only where an id has no payment of its own, for that question reads
+    and hashes every payment.
+    """
+    name, what = "every duplicate is of a payment", "ids with duplicates and without a payment"
+    (unpaid,) = snapshot.query(snapshot.checks.unpaid_ids).column("n").to_pylist()
+    if not unpaid:
+        return CheckResult(name, PASSED, f"no {what}")
+    return expect_no_rows(name, snapshot.query(snapshot.checks.unpaid_duplicates), what)
+
+
+def _totals(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
     """Control totals against the rows of the tables, per window, outcome and currency.
 
     The totals become visible last, so a run in flight may have committed them or not: the totals
@@ -157,10 +211,10 @@ def _totals(destination: Destination, runs: Sequence[RunRecord]) -> Iterator[Che
     settings: dict[str, Any] = runs[-1].settings
     columns = settings["amount_column"], settings["currency_column"]
     in_flight = runs[-1].status == PREPARED
-    found = destination.query(destination.checks.totals_differences(*columns, not in_flight))
+    found = snapshot.query(snapshot.checks.totals_differences(*columns, not in_flight))
     if found.num_rows and in_flight:
-        found = destination.query(destination.checks.totals_differences(*columns, True))
-    marked = destination.query(destination.checks.unobserved_windows).column("window_start")
+        found = snapshot.query(snapshot.checks.totals_differences(*columns, True))
+    marked = snapshot.query(snapshot.checks.unobserved_windows).column("window_start")
     unobserved = pc.is_in(found.column("window_start"), value_set=marked)
     yield expect_no_rows(
         "control totals add up to the tables",

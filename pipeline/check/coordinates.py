@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.stored_coordinates import StoredCoordinates
-from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
     PartitionProgress,
     RunRecord,
 )
+from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.coordinates import TopicPartition, coordinate_sum
 from transforms.model.tables import GAPS
 
@@ -60,7 +60,7 @@ class Findings:
         )
 
 
-def check_coordinates(destination: Destination, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
     """Five results: repeated, missing, overlapping, unread and undelivered coordinates.
 
     The ranges of COMMITTED runs are checked. Those of a PREPARED run are in flight, so they may be
@@ -72,7 +72,7 @@ def check_coordinates(destination: Destination, runs: Sequence[RunRecord]) -> It
     surplus = Findings("coordinates that no run has read")
     unlike = Findings("ranges that are not what the reader delivered")
     rows_seen = 0
-    tables = StoredCoordinates(destination)
+    tables = StoredCoordinates(snapshot)
     for topic_partition in sorted(
         tables.partitions()
         | {(part.topic, part.partition) for run in runs for part in run.partitions}

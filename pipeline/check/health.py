@@ -6,16 +6,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pipeline.check.repeats import repeated_payments
-from pipeline.check.result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult
+from pipeline.check.result import (
+    FAILED,
+    NOTED,
+    PASSED,
+    PROOF_ROWS,
+    CheckResult,
+    limit_result,
+)
 from transforms.destinations.contract.checks import time_bounds
-from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
+from transforms.destinations.contract.snapshot import Snapshot
 
 _MEGABYTE: Final = 1_000_000
 
 
 def check_health(
-    destination: Destination,
+    snapshot: Snapshot,
     runs: Sequence[RunRecord],
     day: str | None,
     max_duplicate_rate: float,
@@ -24,7 +31,7 @@ def check_health(
     """runs: the chain in its order, not empty. day: event times of YYYY-MM-DD (UTC); None: all."""
     yield _state_size(last_committed(runs), max_state_mb)
     when = time_bounds(day)
-    (ids,) = destination.query(destination.checks.distinct_ids, when).to_pylist()
+    (ids,) = snapshot.query(snapshot.checks.distinct_ids, when).to_pylist()
     if not ids["total"]:
         yield CheckResult(
             "COUNT(DISTINCT transaction_id) = COUNT(*)",
@@ -37,7 +44,7 @@ def check_health(
     repeats = []
     if day is not None or ids["uniq"] != ids["total"]:
         repeats = repeated_payments(
-            destination.query(destination.checks.copies_of_repeated_ids, when), runs, **when
+            snapshot.query(snapshot.checks.copies_of_repeated_ids, when), runs, **when
         )
     wrong = [row for row in repeats if not row["beyond_horizon"]]
     yield CheckResult(
@@ -53,7 +60,7 @@ def check_health(
             f"{len(beyond):,} payments",
             beyond[:PROOF_ROWS],
         )
-    yield _duplicate_rate(destination, when, max_duplicate_rate)
+    yield _duplicate_rate(snapshot, when, max_duplicate_rate)
 
 
 def _state_size(last: RunRecord, max_state_mb: float) -> CheckResult:
@@ -62,15 +69,15 @@ def _state_size(last: RunRecord, max_state_mb: float) -> CheckResult:
         f" allowed {max_state_mb:g} MB (--max_state_mb)"
     )
     small = last.state_bytes <= max_state_mb * _MEGABYTE
-    return CheckResult("state size", PASSED if small else FAILED, figure)
+    return limit_result("state size", small, figure)
 
 
 def _duplicate_rate(
-    destination: Destination, when: dict[str, Any], max_duplicate_rate: float
+    snapshot: Snapshot, when: dict[str, Any], max_duplicate_rate: float
 ) -> CheckResult:
-    (rate,) = destination.query(destination.checks.duplicate_rate, when).to_pylist()
+    (rate,) = snapshot.query(snapshot.checks.duplicate_rate, when).to_pylist()
     average = rate["average"]
     figure = (
         f"{average:.4%} on average, allowed below {max_duplicate_rate:.2%} (--max_duplicate_rate)"
     )
-    return CheckResult("AVG(dup_count)", PASSED if average < max_duplicate_rate else FAILED, figure)
+    return limit_result("AVG(dup_count)", average < max_duplicate_rate, figure)

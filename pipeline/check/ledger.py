@@ -10,13 +10,13 @@ from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.run.plan import counting_watermarks, lowest
-from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
     PartitionProgress,
     RunRecord,
 )
+from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import ROW_TABLES
 
@@ -24,9 +24,9 @@ RunPartition = tuple[str, str, int]
 """(run_id, topic, partition)."""
 
 
-def highest_event_times(destination: Destination) -> dict[RunPartition, int]:
+def highest_event_times(snapshot: Snapshot) -> dict[RunPartition, int]:
     """Highest event time (microseconds) of the payments and duplicates that each run has read."""
-    found = destination.query(destination.checks.highest_event_times)
+    found = snapshot.query(snapshot.checks.highest_event_times)
     return {
         (row["run_id"], row["kafka_topic"], row["kafka_partition"]): row["highest_us"]
         for row in found.to_pylist()

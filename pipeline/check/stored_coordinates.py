@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.coordinates import TopicPartition, expand_runs
 from transforms.model.partitions import sorted_groups
 
@@ -25,10 +25,10 @@ class StoredCoordinates:
     Memory: 40 bytes for each run of offsets, and the offsets of the one partition in use.
     """
 
-    def __init__(self, destination: Destination) -> None:
-        questions = destination.checks
-        runs = destination.query(questions.coordinate_runs)
-        gaps = destination.query(questions.gaps)
+    def __init__(self, snapshot: Snapshot) -> None:
+        questions = snapshot.checks
+        runs = snapshot.query(questions.coordinate_runs)
+        gaps = snapshot.query(questions.gaps)
         self._runs = _by_partition(runs, "first_offset")
         self._gaps = _by_partition(gaps, "first_offset")
         self._repeated: dict[TopicPartition, pa.Table] = {}
@@ -37,7 +37,7 @@ class StoredCoordinates:
             # Only when there is one: BigQuery bills the bytes that a query reads, and this query
             # reads every coordinate a second time.
             self._repeated = _by_partition(
-                destination.query(questions.repeated_coordinates), "kafka_offset"
+                snapshot.query(questions.repeated_coordinates), "kafka_offset"
             )
 
     def partitions(self) -> set[TopicPartition]:

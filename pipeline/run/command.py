@@ -106,7 +106,7 @@ def run_until_caught_up(
                 plan = plan_next(runs, states, cluster_id, settings, now)
             if plan.records_at_most == 0:
                 return
-            record = run_once(config, destination, plan, settings)
+            record = run_once(config, destination, plan, settings, now_us)
             runs = [*runs, record]
             if record.status != COMMITTED:
                 continue
@@ -117,7 +117,11 @@ def run_until_caught_up(
 
 
 def run_once(
-    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
+    config: RunConfig,
+    destination: Destination,
+    plan: Plan,
+    settings: RunSettings,
+    now_us: Callable[[], int],
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
@@ -134,7 +138,7 @@ def run_once(
             prove_source(plan, connected_anew)
         with finish_before_interrupt():
             since = Moment.now()
-            record = prove_and_prepare(destination, plan, settings)
+            record = prove_and_prepare(destination, plan, settings, now_us())
             commit(destination, record, since)
     finally:
         forget_indexes(plan.run_id)

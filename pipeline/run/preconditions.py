@@ -77,8 +77,10 @@ def _check_distance(mine: int, theirs: int, what: str, allowed_us: int, advice: 
     raise GuaranteeError(
         f"this machine's clock says {moment_in_words(mine)}, {span_in_words(apart)}"
         f" {'behind' if slow else 'ahead of'} {what}, {moment_in_words(theirs)};"
-        f" --max_future_skew={format_duration(allowed_us)} allows less. By this clock {consequence}."
-        f" {advice}, or use --max_future_skew={format_duration(-(-apart // _MINUTE_US) * _MINUTE_US)}"
+        f" --max_future_skew={format_duration(allowed_us)} allows less. By this clock"
+        f" {consequence}."
+        f" {advice}, or use"
+        f" --max_future_skew={format_duration(-(-apart // _MINUTE_US) * _MINUTE_US)}"
         " or more if you accept that."
     )
 

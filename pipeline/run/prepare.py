@@ -18,7 +18,12 @@ from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.shard_state import packed_bytes
 from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, TableProgress
+from transforms.destinations.contract.run_ledger import (
+    PREPARED,
+    PREPARED_AT,
+    RunRecord,
+    TableProgress,
+)
 from transforms.destinations.contract.write_streams import STREAMS_PER_COMMIT, StreamNotFound
 from transforms.model.buckets import expiry_of_bucket
 from transforms.model.errors import GuaranteeError
@@ -26,10 +31,15 @@ from transforms.model.run_report import ShardReport, decode_report
 from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
 
 
-def prove_and_prepare(destination: Destination, planned: Plan, settings: RunSettings) -> RunRecord:
-    """Step 4: finalize, prove, and claim the predecessor with the whole record."""
+def prove_and_prepare(
+    destination: Destination, planned: Plan, settings: RunSettings, now_us: int
+) -> RunRecord:
+    """Step 4: finalize, prove, and claim the predecessor with the whole record.
+
+    now_us: microseconds since 1970; the hour in which the run must become visible begins.
+    """
     proof = finalize_and_prove(destination, planned, settings)
-    record = make_record(destination, planned, proof, settings)
+    record = make_record(destination, planned, proof, settings, now_us)
     prepare(destination, record)
     return record
 
@@ -64,7 +74,7 @@ def finalize_and_prove(destination: Destination, planned: Plan, settings: RunSet
 
 
 def make_record(
-    destination: Destination, planned: Plan, proof: Proof, settings: RunSettings
+    destination: Destination, planned: Plan, proof: Proof, settings: RunSettings, now_us: int
 ) -> RunRecord:
     """The whole record of the run.
 
@@ -97,7 +107,7 @@ def make_record(
         lowest_watermark=planned.lowest_watermark_us,
         live_ids=sum(live.values()),
         state_bytes=packed_bytes(live, settings.shards),
-        settings=_settings_of(planned, settings),
+        settings={**_settings_of(planned, settings), PREPARED_AT: now_us},
         repairs=planned.repair.expired.run_id if planned.repair else None,
     )
 

@@ -16,7 +16,7 @@ from transforms.model.coders import decode_rows
 from transforms.model.coordinates import HASH_MASK, TopicPartition, coordinate_sum
 from transforms.model.errors import GuaranteeError
 from transforms.model.run_report import PartitionWritten, ReaderReport, Report, ShardReport
-from transforms.model.tables import GAPS_SCHEMA
+from transforms.model.tables import DELETED, GAPS_SCHEMA
 from transforms.model.totals import add_up
 
 
@@ -255,9 +255,7 @@ def _gaps_of(
     already.
     """
     lost_behind = min(part.read_from, part.to_offset)
-    gaps = (
-        [(part.from_offset, lost_behind - 1, "deleted")] if lost_behind > part.from_offset else []
-    )
+    gaps = [(part.from_offset, lost_behind - 1, DELETED)] if lost_behind > part.from_offset else []
     gaps += [(first, last, cause) for first, last in (report.gaps if report else [])]
     return [piece for gap in gaps for piece in _without(gap, known)]
 
@@ -316,7 +314,7 @@ def _gap_rows(
                 "cause": cause,
             }
             for first, last, cause in _gaps_of(
-                part, readers.get(position), known, "deleted" if lost else "no_record"
+                part, readers.get(position), known, DELETED if lost else "no_record"
             )
         ]
     return pa.RecordBatch.from_pylist(rows, schema=GAPS_SCHEMA)

@@ -43,7 +43,10 @@ def service() -> Iterator[Service]:
             if table.table_id.startswith("contract_"):
                 client.delete_table(table)
     else:
-        with BigQueryStandIn("p", "d") as stand_in, write_client(stand_in) as writer:
+        with (
+            BigQueryStandIn("p", "d", keep_history=True) as stand_in,
+            write_client(stand_in) as writer,
+        ):
             yield Service("p", "d", rest_client(stand_in), writer)
             assert stand_in.violations == []
 

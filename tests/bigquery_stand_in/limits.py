@@ -23,6 +23,12 @@ REST: Final = "https://cloud.google.com/bigquery/docs/reference/rest/v2"
 REST_ERRORS: Final = "https://cloud.google.com/bigquery/docs/error-messages"
 COSTS: Final = "https://cloud.google.com/bigquery/docs/best-practices-costs#restrict-bytes-billed"
 
+TIME_TRAVEL: Final = "https://cloud.google.com/bigquery/docs/access-historical-data"
+TIME_TRAVEL_SYNTAX: Final = "https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#for_system_time_as_of"
+
+TIME_TRAVEL_WINDOW: Final = timedelta(days=7)
+"""TIME_TRAVEL: how far back a table's rows can be asked for."""
+
 MAX_APPEND_BYTES: Final = 20_000_000
 """AppendRowsRequest: "must be less than 20 MB" (WRITE_API_RPC); the quota page has said 10 MB for
 years, so clients stay below that.

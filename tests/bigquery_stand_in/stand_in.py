@@ -33,7 +33,9 @@ class BigQueryStandIn:
     use; may be replaced through `stand_in.clock`. strict: other rows at a known offset are a
     violation and an INTERNAL answer. discard_rows: appends are counted and thrown away.
     dml_on_fresh_rows: allow UPDATE, DELETE and MERGE on tables that the Write API wrote to within
-    the last 30 minutes.
+    the last 30 minutes. keep_history: FOR SYSTEM_TIME AS OF answers for every moment, by a copy of
+    a table before each change; without it only for moments after the last one, and is refused for
+    others.
     """
 
     def __init__(
@@ -48,13 +50,14 @@ class BigQueryStandIn:
         max_append_bytes: int = limits.MAX_APPEND_BYTES,
         streams_per_hour: int = limits.CREATE_STREAMS_PER_HOUR,
         dml_on_fresh_rows: bool = False,
+        keep_history: bool = False,
     ) -> None:
         self.project = project
         self.dataset = dataset
         self.clock = clock
         self.faults = FaultPlan()
         self._stopping = threading.Event()
-        self._warehouse = Warehouse(project, database, lambda: self.clock())
+        self._warehouse = Warehouse(project, database, lambda: self.clock(), keep_history)
         if dataset is not None and dataset not in self._warehouse.datasets:
             self._warehouse.create_dataset(dataset, {"location": "US"})
         self._streams = WriteStreams(self._warehouse, strict and not discard_rows, streams_per_hour)

@@ -136,3 +136,40 @@ def test_a_request_id_is_remembered_for_a_quarter_of_an_hour(stand_in: BigQueryS
         stand_in.clock.advance(minutes=minutes)
         call(method="POST", path="/projects/p/queries", data=body)
         assert stand_in.sql("SELECT COUNT(*) FROM t") == [(expected,)]
+
+
+# Time travel: tests/bigquery_stand_in/test_sql_contract.py has what BigQuery promises
+
+
+def test_without_a_history_a_table_is_known_from_its_last_change_on(
+    stand_in: BigQueryStandIn,
+) -> None:
+    """The clock stands still, and moments before and after a change differ all the same."""
+    client = rest_client(stand_in)
+
+    def change(row_id: str) -> int:
+        client.query(f"INSERT INTO t (id) VALUES ('{row_id}')").result()
+        ((now,),) = client.query("SELECT UNIX_MICROS(CURRENT_TIMESTAMP())").result()
+        return int(now)
+
+    def ids_at(moment: int) -> list[str]:
+        sql = f"SELECT id FROM t FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({moment}) ORDER BY id"
+        return [row.id for row in client.query(sql, job_retry=None).result(job_retry=None)]
+
+    before = change("a")
+    assert ids_at(before) == ["a"]
+    after = change("b")
+    assert ids_at(after) == ["a", "b"]
+    with pytest.raises(api.BadRequest, match="keep_history"):
+        ids_at(before)
+    with pytest.raises(api.BadRequest, match="Cannot read before"):
+        ids_at(before - 1_000_000)
+
+
+def test_a_view_has_no_history(stand_in: BigQueryStandIn) -> None:
+    client = rest_client(stand_in)
+    client.query("CREATE VIEW v AS SELECT id FROM d.t").result()
+    with pytest.raises(api.BadRequest, match="is a view"):
+        client.query(
+            "SELECT id FROM v FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP()", job_retry=None
+        ).result(job_retry=None)

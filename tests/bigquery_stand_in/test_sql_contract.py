@@ -383,3 +383,56 @@ def test_the_statements_of_the_ledger_are_bigquerys(service: Service) -> None:
         (GENESIS, COMMITTED),
         ("run-1", COMMITTED),
     ]
+
+
+# Time travel
+
+_LATER = "TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 HOUR)"
+_LONG_AGO = "TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 8 DAY)"
+
+
+@source(limits.TIME_TRAVEL_SYNTAX)
+def test_a_table_is_read_as_it_was_at_a_moment(service: Service, table: str) -> None:
+    name = table.rsplit("/", 1)[-1]
+    moments = []
+    for statement in (
+        f"INSERT INTO {name} (id, amount) VALUES ('a', 1), ('b', 2)",
+        f"UPDATE {name} SET amount = 3 WHERE id = 'a'",
+        f"DELETE FROM {name} WHERE id = 'b'",
+    ):
+        service.query(statement)
+        moments += service.query("SELECT UNIX_MICROS(CURRENT_TIMESTAMP())")[0]
+    found = [
+        service.query(
+            f"SELECT t.id, o.amount FROM {name} AS t FOR SYSTEM_TIME AS OF"
+            f" TIMESTAMP_MICROS({moment}) LEFT JOIN {name} AS o FOR SYSTEM_TIME AS OF"
+            f" TIMESTAMP_MICROS({moment}) ON t.id = o.id ORDER BY id"
+        )
+        for moment in moments
+    ]
+    assert found == [
+        [("a", Decimal(1)), ("b", Decimal(2))],
+        [("a", Decimal(3)), ("b", Decimal(2))],
+        [("a", Decimal(3))],
+    ]
+
+
+@source(limits.TIME_TRAVEL_SYNTAX)
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"SELECT id FROM {{table}} FOR SYSTEM_TIME AS OF {_LATER}",
+        f"SELECT id FROM {{table}} FOR SYSTEM_TIME AS OF {_LONG_AGO}",
+        "SELECT id FROM {table} FOR SYSTEM_TIME AS OF at",
+        "SELECT id FROM {table} AS t FOR SYSTEM_TIME AS OF (SELECT MAX(at) FROM {table})",
+        "SELECT o.id FROM {table} AS t FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({now}) JOIN {table}"
+        " AS"
+        " o ON t.id = o.id",
+    ],
+    ids=["in the future", "before the window", "a column", "a query", "two moments"],
+)
+def test_a_moment_that_cannot_be_read_is_refused(service: Service, table: str, query: str) -> None:
+    name = table.rsplit("/", 1)[-1]
+    ((now,),) = service.query("SELECT UNIX_MICROS(CURRENT_TIMESTAMP())")
+    with pytest.raises(api.BadRequest):
+        service.query(query.format(table=name, now=now))

@@ -14,21 +14,25 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import duckdb
 
 from tests.bigquery_stand_in.clock import Clock
-from tests.bigquery_stand_in.errors import duplicate, not_found
+from tests.bigquery_stand_in.errors import duplicate, invalid_query, not_found
 from tests.bigquery_stand_in.fields import Field, duckdb_column
 from tests.bigquery_stand_in.sql.macros import MACROS
+
+_HISTORY: Final = "_history"
+"""DuckDB's schema of the copies of earlier rows; BigQuery's side does not see it."""
 
 
 @dataclass
 class Table:
     """A table or view. resource: what REST answers, without counts; version: changes with the rows,
-    schema_version with the columns.
+    schema_version with the columns. past: (moment of a change, name of a copy of the rows before
+    it, None where no history is kept), in the order of time.
     """
 
     dataset: str
@@ -38,6 +42,8 @@ class Table:
     schema_version: int = 0
     last_streamed: datetime | None = None
     sizes: dict[Any, int] = field(default_factory=dict)
+    created: datetime | None = None
+    past: list[tuple[datetime, str | None]] = field(default_factory=list)
 
     @property
     def fields(self) -> list[Field]:
@@ -53,18 +59,45 @@ class Table:
     def sql_name(self) -> str:
         return f'"{self.dataset}"."{self.name}"'
 
+    def rows_at(self, moment: datetime) -> str:
+        """DuckDB's name of the rows at a moment that is not in the future. Raises RestFailure."""
+        if self.created is not None and moment < self.created:
+            raise invalid_query(
+                f"Invalid snapshot time {moment} for table {self.dataset}.{self.name}. Cannot read"
+                f" before {self.created}."
+            )
+        copies = [copy for changed, copy in self.past if moment < changed]
+        if not copies:
+            return self.sql_name
+        if copies[0] is None:
+            raise invalid_query(
+                f"the stand-in has forgotten what {self.dataset}.{self.name} was at {moment}: start"
+                " it with keep_history=True"
+            )
+        return copies[0]
+
 
 class Warehouse:
-    """All state behind both servers, apart from write streams and jobs."""
+    """All state behind both servers, apart from write streams and jobs.
 
-    def __init__(self, project: str, database: str, clock: Clock) -> None:
+    keep_history: each change of a table copies its rows first, for FOR SYSTEM_TIME AS OF.
+    """
+
+    def __init__(
+        self, project: str, database: str, clock: Clock, keep_history: bool = False
+    ) -> None:
         self.project = project
         self.clock = clock
+        self._keep_history = keep_history
+        self._latest = clock()
+        self._copies = 0
         self.writing = threading.RLock()
         self._connection = duckdb.connect(database)
         self._connection.execute("SET TimeZone='UTC'")
         for macro in MACROS:
             self._connection.execute(macro)
+        if keep_history:
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_HISTORY}")
         self.datasets: dict[str, dict[str, Any]] = {}
         self.tables: dict[tuple[str, str], Table] = {}
         self._load()
@@ -91,6 +124,34 @@ class Warehouse:
             except BaseException:
                 cursor.rollback()
                 raise
+
+    @contextmanager
+    def change(self, table: Table) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction that changes the rows of one table, at a moment that no other has."""
+        with self.writing:
+            copy = None
+            with self.transaction() as cursor:
+                if self._keep_history:
+                    self._copies += 1
+                    copy = f"{_HISTORY}.rows_{self._copies}"
+                    cursor.execute(f"CREATE TABLE {copy} AS SELECT * FROM {table.sql_name}")
+                yield cursor
+            table.version += 1
+            table.past.append((self._later(), copy))
+            if not self._keep_history:
+                del table.past[:-1]
+
+    def now(self) -> datetime:
+        """The clock, but never before a change that is done: a test's clock may stand still."""
+        with self.writing:
+            self._latest = max(self._latest, self.clock())
+            return self._latest
+
+    def _later(self) -> datetime:
+        """A moment after every one that `now` has answered."""
+        with self.writing:
+            self._latest = max(self._latest + timedelta(microseconds=1), self.clock())
+            return self._latest
 
     def table(self, dataset: str, name: str) -> Table:
         """Raises RestFailure (notFound)."""
@@ -139,6 +200,7 @@ class Warehouse:
         cursor.execute(f"COMMENT ON {kind} {table.sql_name} IS '{text}'")
 
     def register(self, table: Table) -> None:
+        table.created = self._later()
         self.tables[table.dataset, table.name] = table
 
     def drop_table(self, table: Table) -> None:

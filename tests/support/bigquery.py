@@ -27,7 +27,8 @@ from transforms.destinations.bigquery.settings import BigQuerySettings
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryStandIn]:
     """Retries wait a millisecond at first; a violation of the strict mode fails the test."""
     monkeypatch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
-    with BigQueryStandIn("payments-test", "d", clock=clock_of_the_runs()) as running:
+    clock = clock_of_the_runs()
+    with BigQueryStandIn("payments-test", "d", clock=clock, keep_history=True) as running:
         yield running
         close_clients()
         assert running.violations == []

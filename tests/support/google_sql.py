@@ -5,6 +5,7 @@ of the same rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ class AskedInGoogleSql:
         self.runs = ledger.runs
         self.checks = tables.checks
         self.query = tables.query
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[AskedInGoogleSql]:
+        """Nobody else changes the tables."""
+        yield self
 
 
 @pytest.fixture(scope="module")

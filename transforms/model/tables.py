@@ -28,6 +28,9 @@ Payments come first, so that no duplicate is visible without its payment; totals
 are short by exactly the run's rows while it is not complete (pipeline/run/repair.py).
 """
 
+DELETED: Final = "deleted"
+"""Cause of a gap: Kafka had deleted the offsets before they were read, and that was accepted."""
+
 AUDIT_VIEW: Final = "deduplication_audit"
 COVERAGE_VIEW: Final = "offset_coverage"
 

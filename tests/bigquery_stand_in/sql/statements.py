@@ -61,9 +61,12 @@ class Statements:
         statement = parse(named_positional_parameters(query.sql))
         transpiler = Transpiler(self._warehouse, query.default_dataset, query.parameters)
         try:
-            if isinstance(statement, exp.Query):
+            if isinstance(statement, exp.Query) and statement.find(exp.Version) is None:
                 return self._select(statement, transpiler, query)
             with self._warehouse.writing:
+                if isinstance(statement, exp.Query):
+                    # No table may change between finding the rows of a moment and reading them.
+                    return self._select(statement, transpiler, query)
                 if isinstance(statement, exp.Create):
                     return self._create(statement, transpiler, query)
                 if isinstance(statement, exp.Alter):
@@ -108,7 +111,7 @@ class Statements:
         if kind != "INSERT":
             self._check_fresh_rows(table, kind)
         transpiled = transpiler.transpile(statement)
-        with self._warehouse.transaction() as cursor:
+        with self._warehouse.change(table) as cursor:
             outcome = self._measured(cursor, kind, transpiled, query)
             if query.dry_run:
                 cursor.execute(f"EXPLAIN {transpiled.sql}", _values(transpiled, query))
@@ -121,7 +124,6 @@ class Statements:
                 else 0
             )
             ((affected,),) = cursor.execute(transpiled.sql, _values(transpiled, query)).fetchall()
-        table.version += 1
         outcome.affected = int(before if kind == "TRUNCATE_TABLE" else affected)
         return outcome
 

@@ -14,6 +14,7 @@ from tests.bigquery_stand_in.rest.parameters import Parameter
 from tests.bigquery_stand_in.sql.googlesql import parse, referenced_tables, resolve
 from tests.bigquery_stand_in.sql.refusals import refuse
 from tests.bigquery_stand_in.sql.rewrites import rewrite
+from tests.bigquery_stand_in.sql.time_travel import Moments
 from tests.bigquery_stand_in.sql.unnest import rewrite_unnest
 from tests.bigquery_stand_in.warehouse import Table, Warehouse
 
@@ -43,6 +44,7 @@ class Transpiler:
     ) -> None:
         self._warehouse = warehouse
         self._default_dataset = default_dataset
+        self._moments = Moments(warehouse)
         self._parameters = {parameter.name.lower(): parameter for parameter in parameters}
 
     def transpile(self, statement: exp.Expression) -> Transpiled:
@@ -57,7 +59,7 @@ class Transpiler:
             [field for table in tables for field in table.fields],
         )
         _name_columns(tree)
-        tree = rewrite(tree, self._warehouse.clock())
+        tree = rewrite(tree, self._warehouse.now())
         used = self._bind_parameters(tree)
         return Transpiled(tree.sql(dialect="duckdb"), tables, columns, used)
 
@@ -74,11 +76,13 @@ class Transpiler:
         for node in referenced_tables(tree):
             dataset, name = resolve(node, self._warehouse.project, default_dataset)
             table = self._warehouse.table(dataset, name)
+            rows = self._moments.bind(node, table)
             if table.view_query is None:
                 found.append(table)
+                there = exp.to_table(rows, dialect="duckdb")
                 node.set("catalog", None)
-                node.set("db", exp.to_identifier(dataset, quoted=True))
-                node.set("this", exp.to_identifier(name, quoted=True))
+                node.set("db", there.args["db"])
+                node.set("this", there.this)
                 if not node.alias and isinstance(node.parent, exp.From | exp.Join):
                     node.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
             else:

@@ -211,9 +211,8 @@ class WriteStreams:
                 f"projects/{self.warehouse.project}/datasets/{key[0]}/tables/{key[1]}"
             )
             if batches:
-                with self.warehouse.transaction() as cursor:
+                with self.warehouse.change(table) as cursor:
                     _insert(cursor, table, batches)
-                table.version += 1
                 table.last_streamed = self.warehouse.clock()
 
     def _check_group(self, parent: str, names: Sequence[str]) -> None:

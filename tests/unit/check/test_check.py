@@ -35,6 +35,7 @@ UNREAD = "no row that no run has read"
 DELIVERED = "the tables hold what the reader delivered"
 BY_RUN = "each run has the rows it wrote, table by table"
 SUMS = "control totals add up to the tables"
+PAID = "every duplicate is of a payment"
 DISTINCT = "COUNT(DISTINCT transaction_id) = COUNT(*)"
 
 
@@ -61,7 +62,7 @@ def one_row(table: str, column: str = "kafka_offset") -> str:
 def test_untouched_tables_pass_every_check(untouched: Path) -> None:
     found = results(untouched)
     assert not [result for result in found if result.status == FAILED]
-    assert {CHAIN, TWICE, MISSING, IN_GAP, UNREAD, DELIVERED, BY_RUN, SUMS, DISTINCT} <= {
+    assert {CHAIN, TWICE, MISSING, IN_GAP, UNREAD, DELIVERED, BY_RUN, PAID, SUMS, DISTINCT} <= {
         result.name for result in found
     }
 
@@ -112,10 +113,14 @@ TAMPERING = {
     **{
         f"id in {table}": (
             (f"UPDATE {table} SET transaction_id = 'z' WHERE {one_row(table, 'transaction_id')}",),
-            {SUMS},
+            {SUMS, PAID} if table == DUPLICATES else {SUMS},
         )
         for table in ROW_TABLES
     },
+    "an id's duplicates without its payment": (
+        (f"UPDATE {PAYMENTS} SET transaction_id = 'z' WHERE transaction_id = 'a'",),
+        {SUMS, PAID},
+    ),
     **{
         f"event time in {table}": (
             (
@@ -438,21 +443,29 @@ def command(path: Path, *arguments: str) -> int:
     return check_command([f"--destination=duckdb:{path}", *arguments])
 
 
-def test_the_command_prints_a_table_and_exits_1_when_a_check_fails(
+def test_the_command_prints_a_table_and_exits_1_or_6_when_a_check_fails(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(path, "--max_duplicate_rate=1") == 0
     printed = capsys.readouterr().out
     assert "passed  no coordinate missing" in printed and "FAILED" not in printed
-    assert command(path) == 1, "more than 2 % are duplicates"
-    assert "FAILED  AVG(dup_count)" in capsys.readouterr().out
-    assert command(path, "--max_duplicate_rate=1", "--max_state_mb=0.00001") == 1
+    assert command(path) == 6, "more than 2 % are duplicates"
+    printed = capsys.readouterr().out
+    assert "FAILED  AVG(dup_count)" in printed and "[a limit, not the proof]" in printed
+    assert command(path, "--max_duplicate_rate=1", "--max_state_mb=0.00001") == 6
     assert "FAILED  state size" in capsys.readouterr().out
     tamper(path, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'")
     assert command(path, "--max_duplicate_rate=1", "--json") == 1
     found = {result["name"]: result for result in json.loads(capsys.readouterr().out)}
     assert found[MISSING]["status"] == FAILED
     assert [row["kafka_offset"] for row in found[MISSING]["proof"]] == [6]
+    assert found[MISSING]["kind"] == "proof"
+    assert {result["name"] for result in found.values() if result["kind"] == "limit"} == {
+        "state size",
+        "AVG(dup_count)",
+        "rejected records",
+    }
+    assert command(path) == 1, "where both kinds fail, the proof counts"
 
 
 def test_a_destination_without_a_row_has_nothing_to_check(
@@ -481,6 +494,7 @@ def test_a_file_that_no_run_has_written_to_is_wrong_usage(tmp_path: Path) -> Non
         ("--date=yesterday", "--date=yesterday: not a day. Write YYYY-MM-DD"),
         ("--date=2026-02-30", "--date=2026-02-30: not a day"),
         ("--max_duplicate_rate=2%", "--max_duplicate_rate=2%"),
+        ("--max_rejected_rate=1.1", "--max_rejected_rate=1.1"),
         ("--max_state_mb=many", "--max_state_mb=many: must be a number of megabytes"),
         ("--dates=2026-02-03", "--dates"),
     ],

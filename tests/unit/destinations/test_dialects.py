@@ -21,11 +21,16 @@ from tests.support.checked_file import tamper
 from tests.support.google_sql import AskedInGoogleSql, GoogleSql
 from tests.support.in_memory_kafka import HOUR_US, MINUTE_US, NOW_US
 from tests.unit.check.test_check import TAMPERING
+from tests.unit.check.test_silent_faults import twin_of
+from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.contract.checks import OFFSETS_PER_BLOCK, ingest_times
 from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.dialect import DUCKDB
+from transforms.destinations.sql import hashing
+from transforms.destinations.sql.checks import check_queries
 from transforms.model.buckets import BUCKET_US
 from transforms.model.coordinates import TopicPartition, expand_runs
-from transforms.model.tables import PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
 
 RANGES = [("payments", 0, 1, 9), ("payments", 1, 0, 6), ("refunds", 0, 0, 10)]
 
@@ -177,7 +182,30 @@ def test_a_healthy_check_asks_for_no_repeated_rows(untouched: Path, google_sql: 
     assert not {
         google_sql.checks.repeated_coordinates,
         google_sql.checks.copies_of_repeated_ids,
+        google_sql.checks.unpaid_duplicates,
     } & set(google_sql.asked)
+
+
+def test_both_dialects_tell_fingerprint_twins_apart(
+    path: Path, google_sql: GoogleSql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fingerprints of one byte: the twin of an id that is paid, and an id without one."""
+    monkeypatch.setattr(hashing, "FINGERPRINT_BYTES", 1)
+    tamper(
+        path,
+        f"UPDATE {DUPLICATES} SET transaction_id = '{twin_of('c')}' WHERE transaction_id = 'a'",
+        f"UPDATE {PAYMENTS} SET transaction_id = 'z' WHERE transaction_id = 'b'",
+    )
+    google_sql.load(path)
+    with DuckDBDestination(str(path)) as duckdb:
+        for destination, questions in (
+            (duckdb, check_queries(DUCKDB)),
+            (google_sql, bigquery_checks(google_sql.name)),
+        ):
+            assert destination.query(questions.unpaid_ids).to_pylist() == [{"n": 2}]
+            assert destination.query(questions.unpaid_duplicates).to_pylist() == [
+                {"transaction_id": "b", "copies": 1}
+            ]
 
 
 # Cold start.

@@ -9,9 +9,9 @@ from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.sql.checks import check_queries
 
 
-def bigquery_checks(table: Callable[[str], str]) -> CheckQueries:
+def bigquery_checks(table: Callable[[str], str], as_of: str = "") -> CheckQueries:
     """The questions of `check` in GoogleSQL.
 
-    table: name of a table or view -> its full name, quoted.
+    table: name of a table or view -> its full name, quoted. as_of: see `google_sql`.
     """
-    return check_queries(google_sql(table))
+    return check_queries(google_sql(table, as_of))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from transforms.destinations.bigquery.reports import BigQueryReports
 from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.bigquery.shard_ledger import BigQueryShardLedger
+from transforms.destinations.bigquery.snapshot import BigQuerySnapshot
 from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.table_shapes import REPORTS
@@ -81,6 +83,11 @@ class BigQueryDestination:
 
     def clock_us(self) -> int:
         return self.tables.clock_us()
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[BigQuerySnapshot]:
+        """By BigQuery's own clock. What was acknowledged before the question is in it."""
+        yield BigQuerySnapshot(self.query, self.settings.table, self.clock_us())
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.queries.query(sql, parameters or {})

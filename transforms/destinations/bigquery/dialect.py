@@ -27,13 +27,15 @@ _RANGES: Final = """(SELECT topic AS kafka_topic,
     FROM UNNEST(@topics) AS topic WITH OFFSET AS position)"""
 
 
-def google_sql(table: Callable[[str], str]) -> Dialect:
+def google_sql(table: Callable[[str], str], as_of: str = "") -> Dialect:
     """The dialect with the names of one dataset's tables.
 
-    table: name of a table or view -> its full name, quoted (BigQuerySettings.table).
+    table: name of a table or view -> its full name, quoted (BigQuerySettings.table). as_of: what
+    follows each table and its alias in FROM, see `as_of_moment`.
     """
     return Dialect(
-        table=table,
+        table=lambda name: table(name) + as_of,
+        aliased=lambda name, alias: f"{table(name)} AS {alias}{as_of}",
         quoted=lambda column: f"`{column}`",
         parameter=lambda name: f"@{name}",
         is_among=lambda value, name: f"{value} IN UNNEST(@{name})",
@@ -52,6 +54,17 @@ def google_sql(table: Callable[[str], str]) -> Dialect:
         rows_in_ranges=_rows_in_ranges,
         runs_of_rows=_runs_of_rows,
     )
+
+
+def as_of_moment(micros: int) -> str:
+    """Clause behind a base table and its alias: its rows as they were at a moment.
+
+    micros: microseconds since 1970, not in the future and not more than the dataset's time travel
+    window ago. All mentions of a table in one query must have the same moment, and it must be a
+    constant
+    (https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#for_system_time_as_of).
+    """
+    return f" FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({micros})"
 
 
 def minute_of(moment: str) -> str:

@@ -11,11 +11,12 @@ INSERT statements never conflict, so there is none.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 from google.cloud.bigquery import (
     ArrayQueryParameter,
     ArrayQueryParameterType,
@@ -94,22 +95,34 @@ def create_statement(table: str) -> str:
 OPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"""
 
 
-class BigQueryRunLedger:
+class BigQueryRunHistory:
+    """The chain, to be read.
+
+
+    ask: (text, parameters by name) -> answer. table: what names it in FROM.
+    """
+
+    def __init__(self, ask: Callable[[str, Mapping[str, Any]], pa.Table], table: str) -> None:
+        self._ask = ask
+        self._table = table
+
+    def read(self) -> list[RunRecord]:
+        columns = "UNIX_MICROS(plan_time) AS plan_time, TO_JSON_STRING(settings) AS settings"
+        found = self._ask(
+            f"SELECT * EXCEPT (plan_time, settings), {columns} FROM {self._table}", {}
+        ).to_pylist()
+        return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
+
+
+class BigQueryRunLedger(BigQueryRunHistory):
     """The run ledger in a BigQuery table; see contract/run_ledger.py.
 
     table: full name, quoted.
     """
 
     def __init__(self, queries: Queries, table: str) -> None:
+        super().__init__(queries.query, table)
         self._queries = queries
-        self._table = table
-
-    def read(self) -> list[RunRecord]:
-        columns = "UNIX_MICROS(plan_time) AS plan_time, TO_JSON_STRING(settings) AS settings"
-        found = self._queries.query(
-            f"SELECT * EXCEPT (plan_time, settings), {columns} FROM {self._table}"
-        ).to_pylist()
-        return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
 
     def claim(self, record: RunRecord) -> bool:
         """Claims by one MERGE; a lost answer is read back by the job's id."""

@@ -40,11 +40,14 @@ class CheckQueries:
     Parameters `time_bounds(day)`. One row: `uniq` ids and `total` rows.
     """
 
+    row_count: str
+    """One row: `n`, the rows of the three tables together."""
+
     duplicate_rate: str
     """The average number of duplicates of a payment.
 
-    Parameters `time_bounds(day)`. One row: `average` of dup_count in `deduplication_audit`, by the
-    time of the first occurrence.
+    Parameters `time_bounds(day)`. One row: `average` of dup_count as `deduplication_audit` has it,
+    by the time of the first occurrence.
     """
 
     copies_of_repeated_ids: str
@@ -52,6 +55,15 @@ class CheckQueries:
 
     Parameters `time_bounds(day)`. Rows of payments and duplicates: `is_payment`, `transaction_id`,
     `event_time_us`, `kafka_topic`, `kafka_partition`, `kafka_offset`.
+    """
+
+    unpaid_ids: str
+    """One row: `n` ids that have a row in duplicates and none in payments."""
+
+    unpaid_duplicates: str
+    """Of those ids the ones whose fingerprint no payment has either: `transaction_id`, and
+    `copies`, their rows in duplicates; sorted by the id. An id that shares its fingerprint with
+    another one is a duplicate of that one's payment.
     """
 
     coordinate_runs: str
@@ -73,6 +85,23 @@ class CheckQueries:
     """The rows of `offset_gaps`.
 
     Columns: `kafka_topic`, `kafka_partition`, `first_offset`, `last_offset`.
+    """
+
+    gap_offsets: str
+    """Parameters `range_parameters`. For each topic whose ranges have offsets in gaps:
+    `kafka_topic`, and their number `offsets`.
+    """
+
+    accepted_losses: str
+    """For each partition with gaps of the cause `deleted`: `kafka_topic`, `kafka_partition`,
+    `first_offset` of the first one, `last_offset` of the last one, and `offsets`, how many lie in
+    them; sorted by partition.
+    """
+
+    rejections: str
+    """Parameters `range_parameters`, and `first_time` and `last_time` of `ingest_times`. Rejected
+    rows in the ranges: `kafka_topic`, `reason`, `detail`, their number `records`, and `example`, a
+    coordinate of one of them, topic:partition:offset.
     """
 
     rows_by_run: str

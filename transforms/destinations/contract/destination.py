@@ -7,6 +7,7 @@ order to write them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.reports import ReportStore
 from transforms.destinations.contract.run_ledger import RunLedger
 from transforms.destinations.contract.shard_ledger import ShardLedger
+from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.stored_rows import StoredRows
 from transforms.destinations.contract.tables import Tables
 from transforms.destinations.contract.write_streams import WriteStreams
@@ -60,6 +62,12 @@ class Destination(Protocol):
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """The answer of a SELECT in the destination's own SQL. parameters: values by name."""
+
+    def at_one_moment(self) -> AbstractContextManager[Snapshot]:
+        """What is visible now, and stays so until the context ends. Changes nothing.
+
+        The tables must exist. Until the end, this thread asks nothing but the snapshot.
+        """
 
     @property
     def tables(self) -> Tables:

@@ -14,6 +14,11 @@ PREPARED: Final = "PREPARED"
 COMMITTED: Final = "COMMITTED"
 ABORTED: Final = "ABORTED"
 
+PREPARED_AT: Final = "prepared_at_us"
+"""Key of a record's settings: the moment before the run was claimed, microseconds since 1970. Runs
+of the first versions have none.
+"""
+
 GENESIS: Final = "genesis"
 """run_id of the first record, which only one process can write.
 
@@ -90,19 +95,25 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     live_ids: int
     state_bytes: int
     settings: dict[str, object]
-    """What later runs are compared with: schema, dedup key, horizon, decoder version."""
+    """What later runs are compared with: schema, dedup key, horizon, decoder version; and
+    PREPARED_AT.
+    """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
 
 
-class RunLedger(Protocol):
-    """The chain: every record follows one predecessor, and at most one record follows it."""
+class RunHistory(Protocol):
+    """The chain, to be read."""
 
     def read(self) -> list[RunRecord]:
         """From genesis on, in the order of the chain.
 
         Raises GuaranteeError when the chain is broken.
         """
+
+
+class RunLedger(RunHistory, Protocol):
+    """The chain: every record follows one predecessor, and at most one record follows it."""
 
     def claim(self, record: RunRecord) -> bool:
         """Follows the record's predecessor and writes the whole record, atomically.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +55,12 @@ class DuckDBDestination:
 
     def clock_us(self) -> None:
         return None
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[DuckDBDestination]:
+        """Itself: within a transaction every question of this thread has the same snapshot."""
+        with self.session.unchanging():
+            yield self
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.session.query(sql, dict(parameters or {}))

@@ -35,6 +35,7 @@ def _runs_of_rows(rows: str) -> str:
 
 DUCKDB: Final = Dialect(
     table=lambda name: name,
+    aliased=lambda name, alias: f"{name} AS {alias}",
     quoted=lambda column: f'"{column}"',
     parameter=lambda name: f"${name}",
     is_among=lambda value, name: f"{value} IN (SELECT unnest(${name}::BIGINT[]))",

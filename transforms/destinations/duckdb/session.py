@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import duckdb
@@ -65,6 +65,16 @@ class DuckDBSession:
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """This thread's questions see what its first one sees, and none of them can change it."""
+        cursor = self.cursor()
+        cursor.execute("BEGIN TRANSACTION READ ONLY")
+        try:
+            yield
+        finally:
+            cursor.rollback()
 
     def atomically(self, change: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
         """Makes the change as one transaction, as a whole or not at all; raises what it raises."""

@@ -8,14 +8,28 @@ from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.run_ledger import COMMITTED
 from transforms.destinations.sql.coordinates import (
     event_times,
+    in_range,
     offset_runs,
     ranges_of_runs,
     rows_of_tables,
+    same_partition,
     union,
 )
 from transforms.destinations.sql.dialect import Dialect
+from transforms.destinations.sql.hashing import COORDINATE_TEXT, fingerprint
 from transforms.destinations.sql.totals_differences import totals_differences, window_text
-from transforms.model.tables import AUDIT_VIEW, DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
+from transforms.destinations.sql.views import views
+from transforms.destinations.sql.visible_rows import count_rows
+from transforms.model.tables import (
+    AUDIT_VIEW,
+    DELETED,
+    DUPLICATES,
+    GAPS,
+    PAYMENTS,
+    REJECTED,
+    RUNS,
+    TOTALS,
+)
 from transforms.model.totals import UNOBSERVED
 
 
@@ -26,16 +40,30 @@ def check_queries(dialect: Dialect) -> CheckQueries:
         distinct_ids=f"""
 SELECT COUNT(DISTINCT transaction_id) AS uniq, COUNT(*) AS total FROM {table(PAYMENTS)}
 WHERE {_within(dialect, "event_time")}""",
+        row_count=count_rows(dialect),
         duplicate_rate=f"""
-SELECT AVG(dup_count) AS average FROM {table(AUDIT_VIEW)}
+SELECT AVG(dup_count) AS average FROM ({views(dialect)[AUDIT_VIEW]})
 WHERE {_within(dialect, "first_occurrence_time")}""",
         copies_of_repeated_ids=_copies_of_repeated_ids(dialect),
+        unpaid_ids=f"SELECT COUNT(*) AS n FROM ({_unpaid_ids(dialect)})",
+        unpaid_duplicates=_unpaid_duplicates(dialect),
         coordinate_runs=offset_runs(dialect.divide, f"({rows})", "kafka_topic, kafka_partition"),
         repeated_coordinates=f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS n,
     STRING_AGG(table_name, ', ' ORDER BY table_name) AS tables
 FROM ({rows}) GROUP BY kafka_topic, kafka_partition, kafka_offset HAVING COUNT(*) > 1""",
         gaps=f"SELECT kafka_topic, kafka_partition, first_offset, last_offset FROM {table(GAPS)}",
+        gap_offsets=_gap_offsets(dialect),
+        accepted_losses=f"""
+SELECT kafka_topic, kafka_partition, MIN(first_offset) AS first_offset,
+    MAX(last_offset) AS last_offset,
+    CAST(SUM(last_offset - first_offset + 1) AS INT64) AS offsets
+FROM {table(GAPS)} WHERE cause = '{DELETED}'
+GROUP BY kafka_topic, kafka_partition ORDER BY kafka_topic, kafka_partition""",
+        rejections=f"""
+SELECT r.kafka_topic, r.reason, r.detail, COUNT(*) AS records, MIN({COORDINATE_TEXT}) AS example
+FROM {dialect.aliased(REJECTED, "r")} JOIN {dialect.ranges} AS f ON {in_range("r", "f")}
+WHERE {_within(dialect, "r.ingest_time")} GROUP BY r.kafka_topic, r.reason, r.detail""",
         rows_by_run=_rows_by_run(dialect),
         highest_event_times=_highest_event_times(dialect),
         reasons=f"""
@@ -77,6 +105,40 @@ SELECT is_payment, transaction_id, event_time_us, kafka_topic, kafka_partition, 
 FROM ({copies}) JOIN repeated USING (transaction_id)"""
 
 
+def _unpaid_ids(dialect: Dialect) -> str:
+    return f"""
+    SELECT d.transaction_id, COUNT(*) AS copies
+    FROM {dialect.aliased(DUPLICATES, "d")} LEFT JOIN {dialect.aliased(PAYMENTS, "p")}
+    ON d.transaction_id = p.transaction_id WHERE p.transaction_id IS NULL
+    GROUP BY d.transaction_id"""
+
+
+def _unpaid_duplicates(dialect: Dialect) -> str:
+    """Every payment is hashed here: asked only where an id has no payment of its own."""
+    of_id, of_payment = (
+        fingerprint(dialect, dialect.digest(f"{alias}.transaction_id")) for alias in ("d", "p")
+    )
+    return f"""
+WITH unpaid AS (
+    SELECT d.transaction_id, d.copies, {of_id} AS fingerprint FROM ({_unpaid_ids(dialect)}) AS d
+), paid AS (
+    SELECT {of_payment} AS fingerprint FROM {dialect.aliased(PAYMENTS, "p")}
+)
+SELECT unpaid.transaction_id, unpaid.copies
+FROM unpaid LEFT JOIN paid ON unpaid.fingerprint = paid.fingerprint
+WHERE paid.fingerprint IS NULL ORDER BY transaction_id"""
+
+
+def _gap_offsets(dialect: Dialect) -> str:
+    return f"""
+SELECT r.kafka_topic, CAST(SUM(
+    LEAST(r.last_offset + 1, f.to_offset) - GREATEST(r.first_offset, f.from_offset)
+) AS INT64) AS offsets
+FROM {dialect.aliased(GAPS, "r")} JOIN {dialect.ranges} AS f ON {same_partition("r", "f")}
+    AND r.first_offset < f.to_offset AND r.last_offset >= f.from_offset
+GROUP BY r.kafka_topic"""
+
+
 def _rows_by_run(dialect: Dialect) -> str:
     gaps = f"SELECT '{GAPS}', kafka_topic, kafka_partition, first_offset FROM {dialect.table(GAPS)}"
     rows = union([rows_of_tables(dialect), gaps])
@@ -88,7 +150,7 @@ WITH stored AS (
     GROUP BY f.run_id, r.table_name
 ), expected AS (
     SELECT run.run_id, t.{table} AS table_name, t.{count} AS n
-    FROM {dialect.table(RUNS)} AS run, {dialect.elements("run.tables", "t")}
+    FROM {dialect.aliased(RUNS, "run")}, {dialect.elements("run.tables", "t")}
     WHERE run.status = '{COMMITTED}' AND t.{table} <> '{TOTALS}'
 )
 SELECT run_id, table_name, expected.n AS rows_in_ledger, stored.n AS rows_in_table

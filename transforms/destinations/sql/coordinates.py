@@ -31,7 +31,7 @@ def ranges_of_runs(dialect: Dialect, status: str) -> str:
     return f"""
 SELECT run.run_id, part.topic AS kafka_topic, part.{dialect.quoted("partition")} AS kafka_partition,
     part.from_offset, part.to_offset
-FROM {dialect.table(RUNS)} AS run, {dialect.elements("run.partitions", "part")}
+FROM {dialect.aliased(RUNS, "run")}, {dialect.elements("run.partitions", "part")}
 WHERE run.status = '{status}' AND part.to_offset > part.from_offset"""
 
 

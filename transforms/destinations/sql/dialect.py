@@ -18,6 +18,9 @@ class Dialect:
     table: Callable[[str], str]
     """Name of a table or view -> what names it in FROM."""
 
+    aliased: Callable[[str, str], str]
+    """(name of a table, alias) -> what stands in FROM for the table under that alias."""
+
     quoted: Callable[[str], str]
     """Name of a column that may be a keyword -> the name quoted."""
 

@@ -96,7 +96,7 @@ def _hashed_rows(dialect: Dialect) -> str:
     rejected = f"""
     SELECT '{REJECTED}', r.kafka_topic, r.kafka_partition, r.kafka_offset,
         COALESCE(NULLIF(r.transaction_id, ''), {COORDINATE_TEXT}), {dialect.micros("r.event_time")}
-    FROM {dialect.table(REJECTED)} AS r"""
+    FROM {dialect.aliased(REJECTED, "r")}"""
     return union([*payments, rejected])
 
 
@@ -114,7 +114,7 @@ def count_present(dialect: Dialect, table: str, keys: Sequence[str], column: str
         conditions += [f"r.{column} >= {earliest}", f"r.{column} <= {latest}"]
     return f"""
 SELECT COUNT(*) AS n FROM {dialect.given_rows(WANTED)} AS w
-WHERE EXISTS (SELECT 1 FROM {dialect.table(table)} AS r WHERE {" AND ".join(conditions)})"""
+WHERE EXISTS (SELECT 1 FROM {dialect.aliased(table, "r")} WHERE {" AND ".join(conditions)})"""
 
 
 def totals_since(dialect: Dialect) -> str:
@@ -135,7 +135,7 @@ def gaps_above(dialect: Dialect) -> str:
     """
     return f"""
 SELECT {", ".join(f"g.{column}" for column in GAPS_SCHEMA.names)}
-FROM {dialect.table(GAPS)} AS g LEFT JOIN (
+FROM {dialect.aliased(GAPS, "g")} LEFT JOIN (
     SELECT kafka_topic, kafka_partition, bound FROM {dialect.given_rows(BOUNDS)}
 ) AS b ON {same_partition("g", "b")}
 WHERE b.bound IS NULL OR g.first_offset > b.bound"""
@@ -158,7 +158,7 @@ WITH spans AS (
     {dialect.runs_of_rows(rows)}
     UNION ALL
     SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset
-    FROM {dialect.table(GAPS)} AS r JOIN {bounds} AS b ON {same_partition("r", "b")}
+    FROM {dialect.aliased(GAPS, "r")} JOIN {bounds} AS b ON {same_partition("r", "b")}
     WHERE r.last_offset >= b.bound
     UNION ALL
     SELECT {partition}, bound - 1, bound - 1 FROM {bounds}

@@ -67,10 +67,10 @@ def window_text(column: str) -> str:
 
 
 def _every_row(dialect: Dialect, table: str) -> str:
-    return f"{dialect.table(table)} AS r"
+    return dialect.aliased(table, "r")
 
 
 def _not_in_flight(dialect: Dialect, table: str) -> str:
-    return f"""{dialect.table(table)} AS r
+    return f"""{dialect.aliased(table, "r")}
     LEFT JOIN ({ranges_of_runs(dialect, PREPARED)}) AS f
     ON {in_range("r", "f")} WHERE f.run_id IS NULL"""

@@ -13,7 +13,7 @@ def views(dialect: Dialect) -> dict[str, str]:
     return {
         AUDIT_VIEW: f"""
 SELECT p.transaction_id, p.event_time AS first_occurrence_time, COALESCE(d.copies, 0) AS dup_count
-FROM {table(PAYMENTS)} AS p LEFT JOIN (
+FROM {dialect.aliased(PAYMENTS, "p")} LEFT JOIN (
     SELECT transaction_id, COUNT(*) AS copies FROM {table(DUPLICATES)} GROUP BY transaction_id
 ) AS d ON p.transaction_id = d.transaction_id""",
         COVERAGE_VIEW: f"""

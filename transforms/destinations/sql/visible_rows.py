@@ -31,7 +31,7 @@ def present_gaps(dialect: Dialect) -> str:
     """
     return f"""
 SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset
-FROM {dialect.table(GAPS)} AS r JOIN {dialect.ranges} AS f
+FROM {dialect.aliased(GAPS, "r")} JOIN {dialect.ranges} AS f
 ON {in_range("r", "f", "first_offset")}"""
 
 
@@ -43,7 +43,7 @@ def present_totals(dialect: Dialect, amount_column: str | None, currency_column:
     totals = totals_of_rows(
         dialect,
         lambda table: (
-            f"""{dialect.table(table)} AS r
+            f"""{dialect.aliased(table, "r")}
     JOIN {dialect.ranges} AS f ON {in_range("r", "f")}"""
         ),
         amount_column,

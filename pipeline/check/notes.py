@@ -1,0 +1,59 @@
+"""What is no failure, but a person must not miss it: topics, losses and repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult
+from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
+from transforms.destinations.contract.snapshot import Snapshot
+
+
+def topics_not_named(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+    """Topics that the ledger knows and the newest run did not name.
+
+    runs: the chain, not empty. Nothing where the run is of a version that did not record them.
+    """
+    named: Any = runs[-1].settings.get("topics")
+    if named is None:
+        return
+    forgotten = sorted({part.topic for part in runs[-1].partitions} - set(named))
+    if forgotten:
+        yield CheckResult(
+            "topics that the last run did not name",
+            NOTED,
+            f"{', '.join(forgotten)}: nothing of them is read. Name them with --topic, unless they"
+            " are retired",
+        )
+
+
+def accepted_losses(snapshot: Snapshot) -> Iterator[CheckResult]:
+    """Offsets that were deleted before they were read, and accepted as lost, by partition."""
+    lost = snapshot.query(snapshot.checks.accepted_losses).to_pylist()
+    if lost:
+        offsets = sum(row["offsets"] for row in lost)
+        yield CheckResult(
+            "offsets accepted as lost",
+            NOTED,
+            f"{offsets:,} offsets in {len(lost):,} partitions were deleted before they were read"
+            " (--on_data_loss=accept)",
+            lost[:PROOF_ROWS],
+        )
+
+
+def repaired_runs(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+    """Runs that died while they became visible, and of which a part had to be read again.
+
+    runs: the chain in its order.
+    """
+    repairs = [run for run in runs if run.repairs is not None and run.status == COMMITTED]
+    if repairs:
+        records = sum(part.records for run in repairs for part in run.partitions)
+        yield CheckResult(
+            "repaired runs",
+            NOTED,
+            f"{len(repairs):,} runs with {records:,} records: the write streams of a dead run had"
+            " expired, and what was not visible of it was read again",
+            [{"run_id": run.run_id, "repairs": run.repairs} for run in repairs[-PROOF_ROWS:]],
+        )
