@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pipeline import __version__
-from pipeline.interrupt import interrupts_remembered, was_interrupted
-from transforms.model.errors import GuaranteeError, UsageError
+from pipeline.failures import WRONG_USAGE, failure_of
+from pipeline.interrupt import interrupting_signal, interrupts_remembered
+from transforms.model.errors import UsageError
 
 DONE: Final = 0
-CHECK_FAILED: Final = 1
-WRONG_USAGE: Final = 2
-GUARANTEE_REFUSED: Final = 3
-UNEXPECTED: Final = 4
 INTERRUPTED: Final = 128 + signal.SIGINT
+TERMINATED: Final = 128 + signal.SIGTERM
 
 _HELP: Final = """usage: payment-pipeline COMMAND [options]
 
@@ -31,8 +29,9 @@ commands:
   demo      all of it on this machine, with kills on the way
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
-exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped because the guarantee
-could not be kept, 4 unexpected error, 130 interrupted by Ctrl-C
+exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped and a person must decide,
+4 unexpected error, 5 try again later (a file in use, a broker or service that does not answer,
+another run that was faster), 130 interrupted by Ctrl-C, 143 terminated by SIGTERM
 """
 
 
@@ -45,31 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
-    except UsageError as error:
-        print(f"wrong usage: {error}", file=sys.stderr)
-        return WRONG_USAGE
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as error:
-        if was_interrupted():
+        if interrupting_signal() is not None:
             return _interrupted(arguments)
-        message = GuaranteeError.find_in(error)
-        if message is None:
+        failure = failure_of(error)
+        if failure.traceback:
             traceback.print_exc()
-            print(
-                "unexpected error: what is committed is correct, and the next run goes on from"
-                " there",
-                file=sys.stderr,
-            )
-            return UNEXPECTED
-        print(f"stopped: {message}", file=sys.stderr)
-        return GUARANTEE_REFUSED
+        print(failure.line, file=sys.stderr)
+        return failure.status
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
     state = _INTERRUPTED_IN.get(arguments[0], "nothing was changed")
-    print(f"interrupted: {state}", file=sys.stderr)
-    return INTERRUPTED
+    terminated = interrupting_signal() == signal.SIGTERM
+    print(f"{'terminated' if terminated else 'interrupted'}: {state}", file=sys.stderr)
+    return TERMINATED if terminated else INTERRUPTED
 
 
 _INTERRUPTED_IN: Final = {

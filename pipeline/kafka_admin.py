@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.options.config import EARLIEST, LATEST, Start
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 _LOG = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class KafkaAdmin:
             now = self._clock()
             waited, asked = waiting.waited(now - asked, self._errors.last), now
             if waited >= self._patience:
-                raise GuaranteeError(
+                raise TryAgainLater(
                     f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s"
                     f" ({failed.str()}). Start the broker, correct the address, or, where it wants"
                     " TLS or SASL, set security.protocol and what belongs to it in the"

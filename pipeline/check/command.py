@@ -30,7 +30,7 @@ from pipeline.options.destination import (
 from pipeline.options.quantities import parse_share
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
 _UNPROTECTED_OF_A_PAYMENT: Final = (
@@ -90,7 +90,7 @@ def check_parser() -> Arguments:
 def check_command(argv: Sequence[str]) -> int:
     """Prints every result. 0: all passed, or nothing to check; 1: at least one failed.
 
-    Raises UsageError, or GuaranteeError when the DuckDB file is in use.
+    Raises UsageError, or TryAgainLater when the DuckDB file is in use.
     """
     given = check_parser().parse_strictly(argv)
     destination = destination_of(given, must_exist=True)
@@ -119,6 +119,8 @@ def check(
         )
     try:
         runs = destination.runs.read()
+    except TryAgainLater:
+        raise
     except GuaranteeError as broken:
         yield CheckResult("the ledger is one chain", FAILED, broken.message)
         return

@@ -15,7 +15,7 @@ from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.quantities import parse_share, parse_whole
 from pipeline.produce.message_generator import STEP_US, GeneratedMessage, MessageGenerator
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.read.broker_errors import BrokerErrors
 
 _CONNECTION: Final = (
@@ -145,7 +145,7 @@ class KafkaSender:
         left = self._producer.flush(_FLUSH_SECONDS)
         self._raise_if_failed()
         if left:
-            raise GuaranteeError(
+            raise TryAgainLater(
                 f"--bootstrap_servers={self._servers}: {left} messages were not taken within"
                 f" {_FLUSH_SECONDS:.0f} s. Start the broker or correct the address; some messages"
                 " may have been sent."

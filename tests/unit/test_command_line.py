@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline import __version__, cli
+from pipeline import __version__, cli, failures
 from pipeline.interrupt import finish_before_interrupt
 from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, Start
 from pipeline.options.quantities import (
@@ -188,7 +188,7 @@ def test_beams_options_work_beside_ours() -> None:
 def test_wrong_usage_names_flag_value_and_what_is_allowed(
     arguments: list[str], words: list[str], capsys
 ) -> None:
-    assert main("run", *NEEDED, *arguments) == cli.WRONG_USAGE == 2
+    assert main("run", *NEEDED, *arguments) == failures.WRONG_USAGE == 2
     printed = capsys.readouterr().err
     assert printed.startswith("wrong usage: ")
     for word in words:
@@ -227,7 +227,7 @@ def test_what_cannot_keep_the_guarantee_is_refused_before_anything_starts(
     destination = tmp_path / "payments.duckdb"
     assert (
         main("run", *NEEDED[:2], f"--destination=duckdb:{destination}", *arguments)
-        == cli.GUARANTEE_REFUSED
+        == failures.GUARANTEE_REFUSED
         == 3
     )
     printed = capsys.readouterr().err
@@ -272,7 +272,7 @@ def test_an_unexpected_error_is_status_4_with_its_traceback(monkeypatch, capsys)
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setitem(cli._COMMANDS, "run", broken)
-    assert main("run") == cli.UNEXPECTED == 4
+    assert main("run") == failures.UNEXPECTED == 4
     printed = capsys.readouterr().err
     assert "ZeroDivisionError: surprise" in printed and "Traceback" in printed
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class BrokerErrors:
                 " it was deleted, what was not read of it is lost; start again with the topics that"
                 " exist."
             )
-        raise GuaranteeError(
+        raise TryAgainLater(
             f"the Kafka client cannot go on ({text}). Nothing of this run is visible; start again."
         )
 

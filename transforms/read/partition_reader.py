@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from transforms.model.elements import RawBlock
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 BATCH_RECORDS: Final = 100_000
@@ -144,7 +144,7 @@ class PartitionReader:
             self._errors.remember(error)
             self._errors.raise_if_final()
             if not error.retriable():
-                raise GuaranteeError(
+                raise TryAgainLater(
                     f"topic {wanted.topic} partition {wanted.partition}: reading at offset"
                     f" {next_offset} failed ({error.str()}). Nothing of this run is visible; start"
                     " again, and look at the broker if it repeats."

@@ -15,10 +15,11 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import TryAgainLater, UsageError
 
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
+_LOCKED: Final = "Could not set lock on file"
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default,
     # 80 % of the machine, is not ours to take.
@@ -44,7 +45,7 @@ class DuckDBSession:
         self._connections: list[duckdb.DuckDBPyConnection] = []
 
     def open(self) -> None:
-        """Raises GuaranteeError when another process holds the file for too long."""
+        """Raises TryAgainLater when another process holds the file for too long."""
         self._connections.append(acquire(self.path))
 
     def close(self) -> None:
@@ -82,7 +83,7 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> duckdb.DuckDBPyConnection:
-    """The process's connection to `path`, counted. Raises GuaranteeError when another process holds
+    """The process's connection to `path`, counted. Raises TryAgainLater when another process holds
     the file for too long.
     """
     real = os.path.realpath(path)
@@ -114,14 +115,14 @@ def _connect(
         try:
             return duckdb.connect(path, config=_CONFIG)
         except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+            if _LOCKED not in str(error):
                 raise UsageError(
                     f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error})."
                     " Give the path of a file that run has written to, or of"
                     " one that does not exist yet in a folder that can be written to."
                 ) from error
             if clock() >= deadline:
-                raise GuaranteeError(
+                raise TryAgainLater(
                     f"--destination=duckdb:{path}: another process has the file open ({error})."
                     " Only one can write to a DuckDB file;"
                     " wait for it to end, or close it, and start again."
