@@ -124,12 +124,11 @@ class KafkaSender:
             "compression.type": "zstd",
             "linger.ms": 50,
             "enable.idempotence": True,
-            "log_level": 2,
         }
         self._producer = Producer(
             {
                 **settings,
-                **connection,
+                **self._errors.log.settings(connection),
                 "error_cb": self._errors.remember,
                 "on_delivery": self._delivered,
             }
@@ -145,9 +144,10 @@ class KafkaSender:
         left = self._producer.flush(_FLUSH_SECONDS)
         self._raise_if_failed()
         if left:
+            why = f" ({self._errors.reason})" if self._errors.reason else ""
             raise TryAgainLater(
                 f"--bootstrap_servers={self._servers}: {left} messages were not taken within"
-                f" {_FLUSH_SECONDS:.0f} s. Start the broker or correct the address; some messages"
+                f" {_FLUSH_SECONDS:.0f} s{why}. Start the broker or correct the address; some messages"
                 " may have been sent."
             )
 
