@@ -11,6 +11,8 @@ from typing import Final
 from pipeline import __version__
 from pipeline.failures import WRONG_USAGE, failure_of
 from pipeline.interrupt import interrupting_signal, interrupts_remembered
+from pipeline.logs import TEXT, logged, say_end
+from pipeline.options.arguments import value_of
 from transforms.model.errors import UsageError
 
 DONE: Final = 0
@@ -37,8 +39,9 @@ another run that was faster), 130 interrupted by Ctrl-C, 143 terminated by SIGTE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Raises nothing but SystemExit, after --help."""
-    with interrupts_remembered():
-        return _main(list(sys.argv[1:] if argv is None else argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with interrupts_remembered(), logged(value_of(arguments, "log_format") or TEXT):
+        return _main(arguments)
 
 
 def _main(arguments: list[str]) -> int:
@@ -50,17 +53,16 @@ def _main(arguments: list[str]) -> int:
         if interrupting_signal() is not None:
             return _interrupted(arguments)
         failure = failure_of(error)
-        if failure.traceback:
-            traceback.print_exc()
-        print(failure.line, file=sys.stderr)
+        say_end(failure.line, failure.status, traceback.format_exc() if failure.traceback else None)
         return failure.status
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
     state = _INTERRUPTED_IN.get(arguments[0], "nothing was changed")
     terminated = interrupting_signal() == signal.SIGTERM
-    print(f"{'terminated' if terminated else 'interrupted'}: {state}", file=sys.stderr)
-    return TERMINATED if terminated else INTERRUPTED
+    status = TERMINATED if terminated else INTERRUPTED
+    say_end(f"{'terminated' if terminated else 'interrupted'}: {state}", status)
+    return status
 
 
 _INTERRUPTED_IN: Final = {

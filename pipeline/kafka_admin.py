@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.options.config import EARLIEST, LATEST, Start
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.waiting import waiting_for
 from transforms.read.broker_errors import (
     BrokerErrors,
     WaitLog,
@@ -161,7 +162,8 @@ class KafkaAdmin:
             for (topic, partition), offset in positions.items()
         ]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            with waiting_for(f"Kafka at {self._servers}: the group's offsets to be committed"):
+                self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             _LOG.warning(
                 "the group's offsets could not be committed to Kafka (%s); lag monitors show old"

@@ -21,7 +21,8 @@ from pipeline.check.result import (
     expect_no_rows,
     print_results,
 )
-from pipeline.options.arguments import Arguments, plain_parser
+from pipeline.logs import FORMATS
+from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.destination import (
     add_destination_arguments,
     add_impersonation,
@@ -83,7 +84,7 @@ def check_parser() -> Arguments:
         metavar="MB",
         help="the state of the last run must not be larger",
     )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_output_arguments(parser, "print the results as JSON")
     return parser
 
 
@@ -93,6 +94,7 @@ def check_command(argv: Sequence[str]) -> int:
     Raises UsageError, or TryAgainLater when the DuckDB file is in use.
     """
     given = check_parser().parse_strictly(argv)
+    one_of("log_format", given.log_format, FORMATS)
     destination = destination_of(given, must_exist=True)
     day = _day(given.date)
     rate = parse_share("max_duplicate_rate", given.max_duplicate_rate)

@@ -5,13 +5,13 @@ Each transaction reads at most --max_records_per_run records. The steps: pipelin
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.logs import of_run
 from pipeline.options.config import RunConfig
 from pipeline.run.begin import begin
 from pipeline.run.commit import Moment, commit
@@ -19,7 +19,7 @@ from pipeline.run.make_plan import backlog, plan_next, plan_repair
 from pipeline.run.plan import Plan, PlanLimits
 from pipeline.run.preconditions import check_cluster, check_refused, check_stream_quota
 from pipeline.run.prepare import prove_and_prepare
-from pipeline.run.progress import progress_bar
+from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove import prove_source
 from pipeline.run.read_and_write import read_and_write
 from pipeline.run.recover import recover
@@ -31,6 +31,8 @@ from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
 from transforms.destinations.open import open_destination
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_command(
@@ -84,6 +86,7 @@ def run_until_caught_up(
             config.shards,
             destination.streams_per_hour,
         )
+        transactions = 0
         while True:
             stop_if_interrupted()
             if runs[-1].status == PREPARED:
@@ -97,8 +100,11 @@ def run_until_caught_up(
                 plan = plan_next(runs, states, cluster_id, settings, now_us())
             if plan.records_at_most == 0:
                 return
-            record = run_once(config, destination, admin, plan, settings)
+            more = -(-max(0, backlog(runs, states)) // config.max_records_per_run)
+            place = Place(transactions + 1, transactions + more)
+            record = run_once(config, destination, admin, plan, settings, place)
             runs = [*runs, record]
+            transactions += 1
             if record.status != COMMITTED:
                 continue
             admin.commit_offsets(
@@ -113,23 +119,29 @@ def run_once(
     admin: KafkaAdmin,
     plan: Plan,
     settings: RunSettings,
+    place: Place,
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
-    An interrupt during 4 to 6 waits until they are done: they are short.
+    place: of the transaction in this command, for its log lines. An interrupt during 4 to 6 waits until they are done: they are short.
     """
     try:
-        with (
-            progress_bar(plan.records_at_most)
-            if sys.stderr.isatty() and not config.json
-            else nullcontext()
-        ):
+        of_run(plan.run_id)
+        _LOG.info("%s begins: at most %d records", place, plan.records_at_most)
+        with progress_shown(place, plan.records_at_most):
             read_and_write(config, destination, plan, settings)
         prove_source(plan, admin)
         with finish_before_interrupt():
             since = Moment.now()
             record = prove_and_prepare(destination, plan, settings)
-            commit(destination, record, since)
+            status = commit(destination, record, since)
+        _LOG.info(
+            "%s %s: %s",
+            place,
+            "is committed" if status == COMMITTED else f"is {status}",
+            ", ".join(f"{table.rows} rows in {table.table}" for table in record.tables)
+            or "no rows",
+        )
     finally:
         forget_indexes(plan.run_id)
         forget_known_ids()

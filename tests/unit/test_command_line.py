@@ -106,6 +106,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             f"--consumer_config={consumer}",
             "--group_id=mine",
             "--json",
+            "--log_format=json",
         ]
     )
     assert config.topics == ("payments", "refunds")
@@ -129,6 +130,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         64 << 10,
     )
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
+    assert config.log_format == "json"
     assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == (
         "me",
         "mine",

@@ -31,6 +31,7 @@ from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.parameters import Parameter, parameter
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.waiting import waiting_for
 
 _TRIES: Final = 10
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
@@ -171,7 +172,7 @@ def _retry() -> Any:
 @contextmanager
 def _explained(max_bytes_billed: int) -> Iterator[None]:
     """Raises ConcurrentUpdate for a conflict, else GuaranteeError with what to do."""
-    with bigquery_retry.reachable("a query"):
+    with bigquery_retry.reachable("a query"), waiting_for("BigQuery: a query"):
         try:
             yield
         except (BadRequest, Forbidden, NotFound, ServerError) as error:

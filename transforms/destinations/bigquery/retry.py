@@ -20,6 +20,7 @@ from google.auth.exceptions import RefreshError, TransportError
 
 from transforms.destinations.bigquery.answers import RETRIED, Answer, Meaning, of_error
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.waiting import waiting_for
 
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
@@ -75,17 +76,18 @@ def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
     call: has the same effect however often it is made. Raises GuaranteeError where a role is
     missing, TryAgainLater where no try succeeded in time.
     """
-    retry_policy = RetryPolicy()
-    while True:
-        try:
-            return call()
-        except (GoogleAPICallError, grpc.RpcError) as error:
-            answer = of_error(error)
-        except RefreshError as error:
-            raise refused_credentials(error) from error
-        if not retry_policy.allows(answer):
-            raise_if_final(what, answer)
-            return answer
+    retry_policy, answer = RetryPolicy(), None
+    with waiting_for(f"BigQuery: {what}", lambda: answer and answer.text):
+        while True:
+            try:
+                return call()
+            except (GoogleAPICallError, grpc.RpcError) as error:
+                answer = of_error(error)
+            except RefreshError as error:
+                raise refused_credentials(error) from error
+            if not retry_policy.allows(answer):
+                raise_if_final(what, answer)
+                return answer
 
 
 @contextmanager

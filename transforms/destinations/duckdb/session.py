@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from transforms.model.errors import TryAgainLater, UsageError
+from transforms.model.waiting import waiting_for
 
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
@@ -62,15 +63,17 @@ class DuckDBSession:
         return cursor
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
+        with waiting_for(f"duckdb:{self.path}: a query"):
+            return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
 
     def atomically(self, change: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
         """The change as one transaction: as a whole, or not at all. Raises what it raises."""
         cursor = self.cursor()
         cursor.begin()
         try:
-            result = change(cursor)
-            cursor.commit()
+            with waiting_for(f"duckdb:{self.path}: a commit"):
+                result = change(cursor)
+                cursor.commit()
         except BaseException:
             with suppress(duckdb.TransactionException):  # a failed commit has rolled back already
                 cursor.rollback()
