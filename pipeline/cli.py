@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pipeline import __version__
 from pipeline.failures import WRONG_USAGE, failure_of
@@ -40,6 +41,7 @@ another run that was faster), 130 interrupted by Ctrl-C, 143 terminated by SIGTE
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Raises nothing but SystemExit, after --help."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _figures.clear()
     with interrupts_remembered(), logged(value_of(arguments, "log_format") or TEXT):
         return _main(arguments)
 
@@ -53,17 +55,28 @@ def _main(arguments: list[str]) -> int:
         if interrupting_signal() is not None:
             return _interrupted(arguments)
         failure = failure_of(error)
-        say_end(failure.line, failure.status, traceback.format_exc() if failure.traceback else None)
-        return failure.status
+        raised = traceback.format_exc() if failure.traceback else None
+        return _ended(arguments, failure.line, failure.status, raised)
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
-    state = _INTERRUPTED_IN.get(arguments[0], "nothing was changed")
+    state = _INTERRUPTED_IN.get("".join(arguments[:1]), "nothing was changed")
     terminated = interrupting_signal() == signal.SIGTERM
     status = TERMINATED if terminated else INTERRUPTED
-    say_end(f"{'terminated' if terminated else 'interrupted'}: {state}", status)
+    return _ended(arguments, f"{'terminated' if terminated else 'interrupted'}: {state}", status)
+
+
+def _ended(arguments: Sequence[str], line: str, status: int, raised: str | None = None) -> int:
+    """Says how the command has ended, with --json on standard output too; returns the status."""
+    say_end(line, status, raised)
+    if "--json" in arguments:
+        known = _figures[-1]() if _figures else {}
+        print(json.dumps({"exit_status": status, "error": line, **known}))
     return status
 
+
+_figures: Final[list[Callable[[], dict[str, Any]]]] = []
+"""What the command in hand knows of itself, also when it has not come to its end."""
 
 _INTERRUPTED_IN: Final = {
     "run": "nothing is half done; the next run goes on from the last committed position",
@@ -94,8 +107,11 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     from pipeline.options.run_config import run_config
     from pipeline.run.command import run_command
+    from pipeline.run.outcome import Outcome
 
-    return run_command(run_config(arguments))
+    outcome = Outcome()
+    _figures.append(outcome.figures)
+    return run_command(run_config(arguments), outcome=outcome)
 
 
 def _check(arguments: list[str]) -> int:

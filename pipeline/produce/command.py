@@ -116,9 +116,8 @@ def produce_command(argv: Sequence[str]) -> int:
             sender.send(topic, batch)
             kinds.update(message.kind for message in batch)
     if given.json:
-        print(
-            json.dumps({"topic": topic, "sent": messages, "by_kind": dict(sorted(kinds.items()))})
-        )
+        figures = {"topic": topic, "sent": messages, "by_kind": dict(sorted(kinds.items()))}
+        print(json.dumps({"exit_status": 0, "error": None, **figures}))
         return 0
     print(
         f"sent {messages:,} messages to {topic}: "

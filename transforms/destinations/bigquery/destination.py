@@ -77,5 +77,9 @@ class BigQueryDestination:
     def bytes_read(self) -> int:
         return self.queries.bytes_read
 
+    @property
+    def bytes_billed(self) -> int:
+        return self.queries.bytes_billed
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.queries.query(sql, parameters or {})

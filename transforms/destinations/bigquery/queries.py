@@ -73,6 +73,7 @@ class Queries:
         self._guard = threading.Lock()
         self.jobs = 0
         self.bytes_read = 0
+        self.bytes_billed = 0
 
     def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter] = ()) -> pa.Table:
         """The answer of a SELECT. parameters: values by name, or BigQuery's parameter objects.
@@ -160,6 +161,7 @@ class Queries:
         with self._guard:
             self.jobs += 1
             self.bytes_read += job.total_bytes_processed or 0
+            self.bytes_billed += job.total_bytes_billed or 0
 
 
 def _retry() -> Any:

@@ -77,8 +77,9 @@ class CheckQueries:
     """
 
     reasons: str
-    """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times:
-    `reason`, and their number `n`.
+    """Parameters `ingest_times(plan times)`. Rejected rows of the runs with these plan times, by
+    `reason`: their number `n`, the most frequent `detail` ('' for none), and the number of rows
+    with it, `n_of_detail`.
     """
 
     unobserved_windows: str
