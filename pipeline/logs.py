@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from pipeline.failures import failure_of
+
 TEXT: Final = "text"
 JSON: Final = "json"
 FORMATS: Final = (TEXT, JSON)
@@ -59,8 +61,10 @@ class _Handler(logging.Handler):
         self.run_id: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _is_said_at_the_end(record):
+            return
         message = record.getMessage()
-        raised = record.exc_info and "".join(traceback.format_exception(*record.exc_info))
+        raised = record.exc_info and "".join(traceback.format_exception(*record.exc_info)).rstrip()
         if self._as_json:
             more = {"traceback": raised} if raised else {}
             SCREEN.line(self.as_json(record.levelname, message, record.created, **more))
@@ -81,6 +85,19 @@ class _Handler(logging.Handler):
                 **more,
             }
         )
+
+
+def _is_said_at_the_end(record: logging.LogRecord) -> bool:
+    """Whether a runner logs, with a traceback, what the command's last line says in plain words.
+
+    Beam logs every error that passes through a step, also those that end a run as foreseen.
+    """
+    if not record.name.startswith("apache_beam") or record.levelno < logging.ERROR:
+        return False
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, Exception):
+        error = RuntimeError(record.getMessage())
+    return not failure_of(error).traceback
 
 
 def _utc(seconds: float) -> str:

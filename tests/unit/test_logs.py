@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -95,6 +97,49 @@ def test_wrong_usage_and_surprises_are_json_too(monkeypatch, capsys) -> None:
 def test_an_unknown_format_is_wrong_usage(command: list[str], capsys) -> None:
     assert cli.main([*command, "--log_format=xml"]) == 2
     assert "--log_format=xml: allowed are text and json" in capsys.readouterr().err
+
+
+BEAM = logging.getLogger("apache_beam.runners.common")
+
+
+@pytest.mark.parametrize(
+    "error,lines",
+    [
+        (GuaranteeError("offset 7 is gone"), 0),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 0),
+        (RuntimeError(f"{GuaranteeError('offset 7 is gone')} [while running 'WriteRows']"), 0),
+        (ZeroDivisionError("surprise"), 1),
+    ],
+)
+def test_a_runner_shows_no_traceback_of_what_is_foreseen(
+    capsys, error: Exception, lines: int
+) -> None:
+    with logged(JSON):
+        try:
+            raise error
+        except Exception as raised:
+            BEAM.error("%s [while running 'WriteRows']", raised, exc_info=True)
+        BEAM.error("Traceback (most recent call last):\n%s", error)
+        LOG.error("ours are always shown: %s", GuaranteeError("x"))
+    assert len(capsys.readouterr().err.splitlines()) == 2 * lines + 1
+
+
+def test_a_step_that_fails_as_foreseen_ends_a_run_with_one_line(
+    kafka: InMemoryKafka, path: Path, monkeypatch, capsys
+) -> None:
+    from transforms.destinations.duckdb.streams import DuckDBStreams
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(DuckDBStreams, "send", full)
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"))
+    where = ["--bootstrap_servers=b:1", "--topic=payments", f"--destination=duckdb:{path}"]
+    assert cli.main(["run", *where]) == 3
+    begins, stopped = capsys.readouterr().err.splitlines()
+    assert " begins: " in begins
+    assert stopped.startswith("stopped: the disk is full (")
 
 
 def test_logging_is_as_it_was_afterwards() -> None:
