@@ -14,6 +14,9 @@ FAILED: Final = "FAILED"
 NOTED: Final = "noted"
 """Worth reporting, but no failure."""
 
+LATER: Final = "later"
+"""Not known now: a file in use, or a broker or service that does not answer."""
+
 PROOF_ROWS: Final = 5
 
 

@@ -315,3 +315,17 @@ def test_sigterm_while_a_run_becomes_visible_waits_until_it_is(
     assert ends_with(monkeypatch, lambda: run(config(path, max_records_per_run=1))) == 143
     assert table(path, "SELECT transaction_id FROM payment_transactions") == [("a",)]
     assert failures(path) == []
+
+
+@pytest.mark.parametrize(
+    "error,status,word",
+    [(TryAgainLater("no answer"), 5, "later"), (GuaranteeError("no right"), 3, "FAILED")],
+)
+def test_preflight_tells_both_apart_too(
+    path: Path, monkeypatch, capsys, error: GuaranteeError, status: int, word: str
+) -> None:
+    from pipeline import preflight
+
+    monkeypatch.setattr(preflight, "KafkaAdmin", lambda _config: raising(error)())
+    assert cli.main(["preflight", *RUN[1:], f"--destination=duckdb:{path}"]) == status
+    assert capsys.readouterr().out.startswith(f"{word:<7} Kafka at 127.0.0.1:1")
