@@ -11,7 +11,11 @@ from typing import Any, Final
 
 from pipeline import __version__
 from pipeline.failures import WRONG_USAGE, failure_of
-from pipeline.interrupt import interrupting_signal, interrupts_remembered
+from pipeline.interrupt import (
+    interrupting_signal,
+    interrupts_remembered,
+    only_record_signals,
+)
 from pipeline.logs import TEXT, logged, say_end
 from pipeline.options.arguments import value_of
 from transforms.model.errors import UsageError
@@ -43,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _figures.clear()
     with interrupts_remembered(), logged(value_of(arguments, "log_format") or TEXT):
-        return _main(arguments)
+        try:
+            return _main(arguments)
+        except KeyboardInterrupt:  # a signal that came while the end was about to be said
+            return _interrupted(arguments)
 
 
 def _main(arguments: list[str]) -> int:
@@ -60,6 +67,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
+    only_record_signals()
     state = _INTERRUPTED_IN.get("".join(arguments[:1]), "nothing was changed")
     terminated = interrupting_signal() == signal.SIGTERM
     status = TERMINATED if terminated else INTERRUPTED

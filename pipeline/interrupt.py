@@ -39,8 +39,11 @@ def interrupts_remembered() -> Iterator[None]:
 
 
 def interrupting_signal() -> int | None:
-    """The first of SIGNALS that has come; an error after that is taken for its consequence."""
-    return _came[0] if _came else None
+    """The signal that has come; an error after that is taken for its consequence.
+
+    SIGTERM outranks SIGINT: of two that come at one moment, Python runs the lower one first.
+    """
+    return max(_came, default=None)
 
 
 def stop_if_interrupted() -> None:
@@ -51,7 +54,7 @@ def stop_if_interrupted() -> None:
 
 @contextmanager
 def finish_before_interrupt() -> Iterator[None]:
-    """Holds the signals back until the block is done; then the first one takes effect.
+    """Holds the signals back until the block is done; then they take effect, as one.
 
     Outside the main thread it does nothing: Python delivers signals to the main
     thread only.
@@ -64,7 +67,14 @@ def finish_before_interrupt() -> Iterator[None]:
     with _handled_by(lambda number, _frame: held.append(number)):
         yield
     if held:
-        signal.raise_signal(held[0])
+        signal.raise_signal(max(held))
+
+
+def only_record_signals() -> None:
+    """From here to the end of `interrupts_remembered`: the end of the command is being said."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, lambda came, _frame: _came.append(came))
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -279,14 +281,45 @@ def test_a_signal_ends_a_run_with_its_own_status_and_line(
     assert [signal.getsignal(known) for known in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_signal_takes_effect_after_the_step_in_hand_and_the_first_one_counts(
+def test_more_signals_while_the_end_is_said_change_nothing(monkeypatch, capsys) -> None:
+    said = cli.say_end
+
+    def interrupted_again(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        said(*arguments)
+
+    monkeypatch.setattr(cli, "say_end", interrupted_again)
+    assert ends_with(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert capsys.readouterr().err.count("terminated: ") == 1
+
+
+def test_a_signal_while_a_refusal_is_said(monkeypatch, capsys) -> None:
+    def interrupted(_error: Exception) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(cli, "failure_of", interrupted)
+    assert ends_with(monkeypatch, raising(GuaranteeError("offset 7 is gone"))) == 143
+    assert capsys.readouterr().err.startswith("terminated: ")
+
+
+def test_of_two_signals_sigterm_counts(monkeypatch) -> None:
+    def both() -> None:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert ends_with(monkeypatch, both) == 143
+
+
+def test_a_signal_takes_effect_after_the_step_in_hand_and_more_change_nothing(
     monkeypatch, capsys
 ) -> None:
     done = []
 
     def step() -> None:
         with finish_before_interrupt():
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
             done.append("the step")
