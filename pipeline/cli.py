@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pipeline import __version__
-from pipeline.interrupt import interrupts_remembered, was_interrupted
-from transforms.model.errors import GuaranteeError, UsageError
+from pipeline.failures import WRONG_USAGE, failure_of
+from pipeline.interrupt import (
+    interrupting_signal,
+    interrupts_remembered,
+    only_record_signals,
+)
+from pipeline.logs import TEXT, logged, say_end
+from pipeline.options.arguments import value_of
+from transforms.model.errors import UsageError
 
 DONE: Final = 0
-CHECK_FAILED: Final = 1
-WRONG_USAGE: Final = 2
-GUARANTEE_REFUSED: Final = 3
-UNEXPECTED: Final = 4
 INTERRUPTED: Final = 128 + signal.SIGINT
+TERMINATED: Final = 128 + signal.SIGTERM
 
 _HELP: Final = """usage: payment-pipeline COMMAND [options]
 
@@ -31,46 +36,55 @@ commands:
   demo      all of it on this machine, with kills on the way
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
-exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped because the guarantee
-could not be kept, 4 unexpected error, 130 interrupted by Ctrl-C
+exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped and a person must decide,
+4 unexpected error, 5 try again later (a file in use, a broker or service that does not answer,
+another run that was faster), 130 interrupted by Ctrl-C, 143 terminated by SIGTERM
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Raises nothing but SystemExit, after --help."""
-    with interrupts_remembered():
-        return _main(list(sys.argv[1:] if argv is None else argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _figures.clear()
+    with interrupts_remembered(), logged(value_of(arguments, "log_format") or TEXT):
+        try:
+            return _main(arguments)
+        except KeyboardInterrupt:  # a signal that came while the end was about to be said
+            return _interrupted(arguments)
 
 
 def _main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
-    except UsageError as error:
-        print(f"wrong usage: {error}", file=sys.stderr)
-        return WRONG_USAGE
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as error:
-        if was_interrupted():
+        if interrupting_signal() is not None:
             return _interrupted(arguments)
-        message = GuaranteeError.find_in(error)
-        if message is None:
-            traceback.print_exc()
-            print(
-                "unexpected error: what is committed is correct, and the next run goes on from"
-                " there",
-                file=sys.stderr,
-            )
-            return UNEXPECTED
-        print(f"stopped: {message}", file=sys.stderr)
-        return GUARANTEE_REFUSED
+        failure = failure_of(error)
+        raised = traceback.format_exc() if failure.traceback else None
+        return _ended(arguments, failure.line, failure.status, raised)
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
-    state = _INTERRUPTED_IN.get(arguments[0], "nothing was changed")
-    print(f"interrupted: {state}", file=sys.stderr)
-    return INTERRUPTED
+    only_record_signals()
+    state = _INTERRUPTED_IN.get("".join(arguments[:1]), "nothing was changed")
+    terminated = interrupting_signal() == signal.SIGTERM
+    status = TERMINATED if terminated else INTERRUPTED
+    return _ended(arguments, f"{'terminated' if terminated else 'interrupted'}: {state}", status)
 
+
+def _ended(arguments: Sequence[str], line: str, status: int, raised: str | None = None) -> int:
+    """Says how the command has ended, with --json on standard output too; returns the status."""
+    say_end(line, status, raised)
+    if "--json" in arguments:
+        known = _figures[-1]() if _figures else {}
+        print(json.dumps({"exit_status": status, "error": line, **known}))
+    return status
+
+
+_figures: Final[list[Callable[[], dict[str, Any]]]] = []
+"""What the command in hand knows of itself, also when it has not come to its end."""
 
 _INTERRUPTED_IN: Final = {
     "run": "nothing is half done; the next run goes on from the last committed position",
@@ -101,8 +115,11 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     from pipeline.options.run_config import run_config
     from pipeline.run.command import run_command
+    from pipeline.run.outcome import Outcome
 
-    return run_command(run_config(arguments))
+    outcome = Outcome()
+    _figures.append(outcome.figures)
+    return run_command(run_config(arguments), outcome=outcome)
 
 
 def _check(arguments: list[str]) -> int:

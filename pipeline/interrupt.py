@@ -1,4 +1,5 @@
-"""Ctrl-C stops a run cleanly at any moment; a step that must not stop half way finishes first.
+"""Ctrl-C and SIGTERM stop a run cleanly at any moment; a step that must not stop half way finishes
+first.
 
 A KeyboardInterrupt alone is not enough. Raised within a step of the graph, it is wrapped by the
 runner into another error; raised within a callback or an import, it may be swallowed. So the signal
@@ -10,68 +11,84 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, Final
 
-_came = threading.Event()
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_came: list[int] = []
 
 
 @contextmanager
 def interrupts_remembered() -> Iterator[None]:
-    """Within the block SIGINT is recorded, and raises KeyboardInterrupt as usual.
+    """Within the block SIGINT and SIGTERM are recorded, and raise KeyboardInterrupt.
 
     Outside the main thread it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, _interrupt)
     try:
-        yield
+        with _handled_by(_interrupt):
+            yield
     finally:
-        signal.signal(signal.SIGINT, before)
         logging.disable(logging.NOTSET)
         _came.clear()
 
 
-def was_interrupted() -> bool:
-    """Whether SIGINT has come; an error after that is taken for its consequence."""
-    return _came.is_set()
+def interrupting_signal() -> int | None:
+    """The signal that has come; an error after that is taken for its consequence.
+
+    SIGTERM outranks SIGINT: of two that come at one moment, Python runs the lower one first.
+    """
+    return max(_came, default=None)
 
 
 def stop_if_interrupted() -> None:
-    """Raises KeyboardInterrupt if SIGINT has come, also where the first one was swallowed."""
-    if _came.is_set():
+    """Raises KeyboardInterrupt if a signal has come, also where the first one was swallowed."""
+    if _came:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def finish_before_interrupt() -> Iterator[None]:
-    """Holds SIGINT back until the block is done, then raises KeyboardInterrupt.
+    """Holds the signals back until the block is done; then they take effect, as one.
 
-    Outside the main thread it does nothing: Python delivers signals to the main thread only.
+    Outside the main thread it does nothing: Python delivers signals to the main
+    thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     stop_if_interrupted()
     held: list[int] = []
+    with _handled_by(lambda number, _frame: held.append(number)):
+        yield
+    if held:
+        signal.raise_signal(max(held))
 
-    def hold(number: int, _frame: FrameType | None) -> None:
-        held.append(number)
 
-    before = signal.signal(signal.SIGINT, hold)
+def only_record_signals() -> None:
+    """From here to the end of `interrupts_remembered`: the end of the command is being said."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, lambda came, _frame: _came.append(came))
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    _came.set()
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _came.append(number)
     # The runner logs an error for every step that the KeyboardInterrupt passes through.
     logging.disable(logging.CRITICAL)
     raise KeyboardInterrupt

@@ -17,14 +17,30 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.options.config import EARLIEST, LATEST, Start
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError
-from transforms.read.broker_errors import BrokerErrors, WaitLog
+from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.waiting import waiting_for
+from transforms.read.broker_errors import (
+    BrokerErrors,
+    WaitLog,
+    denied,
+    is_denied,
+)
+from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_SECONDS: Final = 60.0
-"""How long a broker may not answer before a run starts. A run that reads waits without limit."""
+"""How long brokers may be silent before a run starts. A run that reads waits without limit."""
+
+_PASSING: Final = (
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.REQUEST_TIMED_OUT,
+)
+"""Of a broker while a leader changes. The client does not call all of them retriable."""
 
 _REQUEST_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
@@ -64,19 +80,15 @@ class KafkaAdmin:
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
-        common: dict[str, Any] = {
-            "log_level": 2,
-            **consumer_config,
-            "error_cb": self._errors.remember,
-        }
+        common: dict[str, Any] = {**consumer_config, "error_cb": self._errors.remember}
         fixed: dict[str, Any] = {
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "allow.auto.create.topics": False,
         }
-        self._consumer = Consumer({**common, **fixed})
+        self._consumer = Consumer({**self._errors.log.settings(common), **fixed})
         self._admin = AdminClient(
-            {key: value for key, value in common.items() if key != "group.id"}
+            {"log_level": 2, **{key: value for key, value in common.items() if key != "group.id"}}
         )
 
     def __enter__(self) -> KafkaAdmin:
@@ -150,7 +162,8 @@ class KafkaAdmin:
             for (topic, partition), offset in positions.items()
         ]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            with waiting_for(f"Kafka at {self._servers}: the group's offsets to be committed"):
+                self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             _LOG.warning(
                 "the group's offsets could not be committed to Kafka (%s); lag monitors show old"
@@ -164,12 +177,23 @@ class KafkaAdmin:
             lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic],
         )
         if metadata.error is not None:
-            raise GuaranteeError(
-                f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"
-                f" ({metadata.error.str()}). Create it, or correct the name; if it was deleted,"
-                " what was not read of it is lost."
-            )
+            raise self._no_topic(topic, metadata.error)
         return metadata
+
+    def _no_topic(self, topic: str, error: KafkaError) -> GuaranteeError:
+        """What the broker says of a topic in place of its partitions."""
+        if is_denied(error.code()):
+            return denied(self._servers, error.code(), f"--topic={topic}: {error.str()}")
+        if error.code() in _PASSING:
+            return TryAgainLater(
+                f"--topic={topic}: Kafka at {self._servers} cannot serve it now ({error.str()})."
+                " Nothing was read; run again."
+            )
+        return GuaranteeError(
+            f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"
+            f" ({error.str()}). Create it, or correct the name; if it was deleted, what was not"
+            " read of it is lost."
+        )
 
     def _offsets(self, topic: str, partition: int) -> tuple[int, int]:
         where = confluent_kafka.TopicPartition(topic, partition)
@@ -200,7 +224,11 @@ class KafkaAdmin:
         return self._ask(f"topic {topic}", describe)
 
     def _ask(self, what: str, request: Callable[[float], _T]) -> _T:
-        """Repeats a request while the broker does not answer, at most `patience_seconds` long."""
+        """Repeats a request while the broker does not answer, at most `patience_seconds` long.
+
+        Not so long where no broker is up and the client names the reason.
+        """
+        self._errors.reason = None
         waiting, asked = WaitLog(f"Kafka at {self._servers}, {what}"), self._clock()
         while True:
             try:
@@ -209,10 +237,11 @@ class KafkaAdmin:
                 failed: KafkaError = error.args[0]
             # Always a pause: where the broker drops connections, a request fails at once.
             self._consumer.poll(_PAUSE_SECONDS)
-            self._errors.remember(failed)
+            self._errors.answered(failed)
             self._errors.raise_if_final()
             if not (
                 failed.retriable()
+                or failed.code() in _PASSING
                 or failed.code()
                 in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
             ):
@@ -220,11 +249,7 @@ class KafkaAdmin:
                     f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()})."
                 )
             now = self._clock()
-            waited, asked = waiting.waited(now - asked, self._errors.last), now
-            if waited >= self._patience:
-                raise GuaranteeError(
-                    f"--bootstrap_servers={self._servers}: no answer within {self._patience:.0f} s"
-                    f" ({failed.str()}). Start the broker, correct the address, or, where it wants"
-                    " TLS or SASL, set security.protocol and what belongs to it in the"
-                    " --consumer_config file. Nothing was read."
-                )
+            waited, asked = waiting.waited(now - asked, self._errors.reason), now
+            no_broker_up = failed.code() == KafkaError._TRANSPORT and self._errors.reason
+            if waited >= (NAMED_REASON_SECONDS if no_broker_up else self._patience):
+                raise unreachable(self._servers, waited, self._errors.reason)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.check.result import FAILED, NOTED, PASSED, CheckResult, print_results
+from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult, print_results
+from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.make_plan import backlog
@@ -17,20 +18,21 @@ from pipeline.run.settings import check_settings, settings_in_force
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.open import open_destination
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.moments import moment_in_words
 
 
 def preflight_command(
     config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 ) -> int:
-    """Prints every result. 0: a run can start; 3: it would be refused.
+    """Prints every result. 0: a run can start; 3: it would be refused; 5: not known now.
 
     Tables are compared with the schema, not created. now_us: the clock, in microseconds.
     """
     results = list(preflight(config, now_us))
     print_results(results, config.json)
-    return 3 if any(result.status == FAILED for result in results) else 0
+    found = {result.status for result in results}
+    return GUARANTEE_REFUSED if FAILED in found else TRY_AGAIN_LATER if LATER in found else 0
 
 
 def preflight(config: RunConfig, now_us: Callable[[], int]) -> Iterator[CheckResult]:
@@ -80,7 +82,7 @@ def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult
             for what, found in destination.tables.preflight(config.schema)
         )
     except GuaranteeError as error:
-        yield CheckResult(destination.name, FAILED, error.message)
+        yield _failed(destination.name, error)
 
 
 def _read_ledger(
@@ -109,10 +111,14 @@ def _quota(
     )
 
 
+def _failed(name: str, error: GuaranteeError) -> CheckResult:
+    return CheckResult(name, LATER if isinstance(error, TryAgainLater) else FAILED, error.message)
+
+
 def _tried(name: str, attempt: Callable[[], str]) -> CheckResult:
     try:
         return CheckResult(name, PASSED, attempt())
     except GuaranteeError as error:
-        return CheckResult(name, FAILED, error.message)
+        return _failed(name, error)
     except UsageError as error:
         return CheckResult(name, FAILED, str(error))

@@ -27,7 +27,8 @@ from pipeline.check.result import (
     expect_no_rows,
     print_results,
 )
-from pipeline.options.arguments import Arguments, plain_parser
+from pipeline.logs import FORMATS
+from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.destination import (
     add_destination_arguments,
     add_impersonation,
@@ -37,7 +38,7 @@ from pipeline.options.quantities import parse_share
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
 
 _UNPROTECTED_OF_A_PAYMENT: Final = (
@@ -97,7 +98,7 @@ def check_parser() -> Arguments:
         metavar="SHARE",
         help=f"rejected among the newest {NEWEST_RECORDS:,} records of a topic; 1: not checked",
     )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_output_arguments(parser, "print the results as JSON")
     return parser
 
 
@@ -107,9 +108,10 @@ def check_command(
     """Prints every result, and returns the exit status.
 
     0: all passed, or nothing to check; 1: the proof is broken; 6: only a limit is exceeded. now_us:
-    the clock, in microseconds. Raises UsageError, or GuaranteeError when the DuckDB file is in use.
+    the clock, in microseconds. Raises UsageError, or TryAgainLater when the DuckDB file is in use.
     """
     given = check_parser().parse_strictly(argv)
+    one_of("log_format", given.log_format, FORMATS)
     destination = destination_of(given, must_exist=True)
     day = _day(given.date)
     rate = parse_share("max_duplicate_rate", given.max_duplicate_rate)
@@ -159,6 +161,8 @@ def _checks(
 ) -> Iterator[CheckResult]:
     try:
         runs = snapshot.runs.read()
+    except TryAgainLater:
+        raise
     except GuaranteeError as broken:
         yield CheckResult("the ledger is one chain", FAILED, broken.message)
         return

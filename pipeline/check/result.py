@@ -22,6 +22,9 @@ PROOF_BROKEN: Final = 1
 LIMIT_EXCEEDED: Final = 6
 """Exit statuses of `check` where a check failed, by its kind; where both kinds failed: 1."""
 
+LATER: Final = "later"
+"""Not known now: a file in use, or a broker or service that does not answer."""
+
 PROOF_ROWS: Final = 5
 
 

@@ -198,9 +198,11 @@ class Demo:
             start_new_session=True,
         )
         assert victim.stdout is not None
-        reached = any(REACHED in line for line in victim.stdout)
-        if victim.poll() is None:
-            os.killpg(victim.pid, signal.SIGKILL)
+        try:
+            reached = any(REACHED in line for line in victim.stdout)
+        finally:  # an interrupted demo leaves no process behind either
+            if victim.poll() is None:
+                os.killpg(victim.pid, signal.SIGKILL)
         self._good &= reached and victim.wait(10) == -signal.SIGKILL
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from pipeline.logs import TEXT
 from transforms.model.errors import UsageError
 
 
@@ -50,6 +52,25 @@ def plain_parser(prog: str, description: str) -> Arguments:
     return Arguments(
         prog=prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter
     )
+
+
+def add_output_arguments(parser: Any, json_help: str) -> None:
+    """--json and --log_format, which the command line itself looks at too (pipeline/cli.py)."""
+    parser.add_argument("--json", action="store_true", help=json_help)
+    parser.add_argument(
+        "--log_format", default=TEXT, help="lines on standard error: text, or json, one object each"
+    )
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+    """The last value of --flag in arguments that nothing has parsed yet; None without it."""
+    found = None
+    for argument, following in itertools.zip_longest(argv, argv[1:]):
+        if argument.startswith(f"--{flag}="):
+            found = argument.partition("=")[2]
+        elif argument == f"--{flag}":
+            found = following
+    return found
 
 
 def required(namespace: argparse.Namespace, name: str, example: str) -> str:

@@ -58,4 +58,5 @@ class RunConfig:
     reject_records: Mapping[TopicPartition, tuple[int, ...]]
     consumer_config: Mapping[str, str]
     json: bool
+    log_format: str
     beam_options: PipelineOptions = field(repr=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.options.arguments import add_output_arguments
 from pipeline.options.destination import add_destination_arguments
 
 
@@ -149,7 +150,7 @@ class OutputOptions(PipelineOptions):
             metavar="TOPIC:PARTITION:OFFSET,...",
             help="records whose rows the destination refused: they are rejected",
         )
-        parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+        add_output_arguments(parser, "print the summary as JSON")
 
 
 OURS = (KafkaOptions, PaymentOptions, DeduplicationOptions, OutputOptions)

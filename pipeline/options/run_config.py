@@ -8,6 +8,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
+from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, HelpFormatter, one_of, required
 from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, RunConfig, Start
 from pipeline.options.consumer_config import load_consumer_config
@@ -111,6 +112,7 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         reject_records=parse_coordinates(given.reject_records),
         consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
         json=given.json,
+        log_format=one_of("log_format", given.log_format, FORMATS),
         beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,12 +11,20 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.kafka_admin import KafkaAdmin
-from pipeline.options.arguments import Arguments, plain_parser, required
+from pipeline.logs import FORMATS
+from pipeline.options.arguments import (
+    Arguments,
+    add_output_arguments,
+    one_of,
+    plain_parser,
+    required,
+)
 from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.quantities import parse_share, parse_whole
 from pipeline.produce.message_generator import STEP_US, GeneratedMessage, MessageGenerator
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.model.waiting import waiting_for
 from transforms.read.broker_errors import BrokerErrors
 
 _CONNECTION: Final = (
@@ -74,6 +83,7 @@ def produce_parser() -> Arguments:
         metavar="FILE",
         help="the file that run takes; its connection and security settings are used",
     )
+    add_output_arguments(parser, "print what was sent as JSON")
     return parser
 
 
@@ -83,6 +93,7 @@ def produce_command(argv: Sequence[str]) -> int:
     Raises UsageError, or GuaranteeError when the broker does not acknowledge the messages.
     """
     given = produce_parser().parse_strictly(argv)
+    one_of("log_format", given.log_format, FORMATS)
     servers = required(given, "bootstrap_servers", "localhost:9092")
     topic = required(given, "topic", "payments")
     messages = parse_whole("messages", required(given, "messages", "100000"), 1, 10**10)
@@ -104,6 +115,10 @@ def produce_command(argv: Sequence[str]) -> int:
             batch = generator.take(min(_AT_ONCE, messages - start))
             sender.send(topic, batch)
             kinds.update(message.kind for message in batch)
+    if given.json:
+        figures = {"topic": topic, "sent": messages, "by_kind": dict(sorted(kinds.items()))}
+        print(json.dumps({"exit_status": 0, "error": None, **figures}))
+        return 0
     print(
         f"sent {messages:,} messages to {topic}: "
         + ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
@@ -124,12 +139,11 @@ class KafkaSender:
             "compression.type": "zstd",
             "linger.ms": 50,
             "enable.idempotence": True,
-            "log_level": 2,
         }
         self._producer = Producer(
             {
                 **settings,
-                **connection,
+                **self._errors.log.settings(connection),
                 "error_cb": self._errors.remember,
                 "on_delivery": self._delivered,
             }
@@ -142,12 +156,15 @@ class KafkaSender:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return
-        left = self._producer.flush(_FLUSH_SECONDS)
+        with waiting_for(f"Kafka at {self._servers}: messages to be taken", self._why):
+            left = self._producer.flush(_FLUSH_SECONDS)
         self._raise_if_failed()
         if left:
-            raise GuaranteeError(
+            why = f" ({self._errors.reason})" if self._errors.reason else ""
+            raise TryAgainLater(
                 f"--bootstrap_servers={self._servers}: {left} messages were not taken within"
-                f" {_FLUSH_SECONDS:.0f} s. Start the broker or correct the address; some messages"
+                f" {_FLUSH_SECONDS:.0f} s{why}. Start the broker or correct the address; some"
+                " messages"
                 " may have been sent."
             )
 
@@ -163,6 +180,9 @@ class KafkaSender:
                     self._raise_if_failed()
         self._producer.poll(0)
         self._raise_if_failed()
+
+    def _why(self) -> str | None:
+        return self._errors.reason
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         self._failed = self._failed or error

@@ -17,7 +17,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
 )
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 
 
 def begin(
@@ -31,8 +31,8 @@ def begin(
     """Claims the genesis record, and returns the chain that begins with it.
 
     positions: where `--start` begins in each partition. now_us: the plan's time in microseconds.
-    Raises GuaranteeError where the tables have rows although the ledger has none, or another
-    process has claimed first.
+    Raises GuaranteeError where the tables have rows although the ledger has none, TryAgainLater
+    where another process has claimed first.
     """
     if not destination.tables.are_empty():
         raise GuaranteeError(
@@ -75,9 +75,9 @@ def begin(
     return [genesis]
 
 
-def lost_race(predecessor: str | None) -> GuaranteeError:
+def lost_race(predecessor: str | None) -> TryAgainLater:
     """The error of a run whose predecessor another run has claimed first."""
-    return GuaranteeError(
+    return TryAgainLater(
         f"another run has followed {predecessor} meanwhile; of two runs from one predecessor only"
         " one may count. Nothing of this one is visible. Run one at a time into a destination."
     )

@@ -5,17 +5,19 @@ Each transaction reads at most --max_records_per_run records. The steps: pipelin
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.logs import of_run
 from pipeline.options.config import RunConfig
 from pipeline.run.begin import begin
 from pipeline.run.commit import Moment, commit
 from pipeline.run.make_plan import backlog, plan_next, plan_repair
+from pipeline.run.outcome import Outcome
 from pipeline.run.plan import Plan, PlanLimits
 from pipeline.run.preconditions import (
     check_clock,
@@ -25,12 +27,12 @@ from pipeline.run.preconditions import (
     check_stream_quota,
 )
 from pipeline.run.prepare import prove_and_prepare
-from pipeline.run.progress import progress_bar
+from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove import prove_source
 from pipeline.run.read_and_write import read_and_write
 from pipeline.run.recover import recover
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
-from pipeline.run.summary import print_summary, summarize
+from pipeline.run.summary import print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
@@ -38,52 +40,72 @@ from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
 from transforms.destinations.open import open_destination
 
+_LOG = logging.getLogger(__name__)
+
 
 def run_command(
-    config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    config: RunConfig,
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    outcome: Outcome | None = None,
 ) -> int:
     """Runs, prints the summary, returns the exit status.
 
-    Raises GuaranteeError when it must stop; what is committed stays correct.
+    outcome: is filled as far as the run comes. Raises GuaranteeError when it must stop; what is
+    committed stays correct.
     """
+    outcome = Outcome() if outcome is None else outcome
     started = time.monotonic()
     with open_destination(config.destination, **config.destination_options) as destination:
-        records = list(run_until_caught_up(config, destination, now_us))
-        reasons = _rejected_reasons(destination, records) if records else {}
-        bytes_read = destination.bytes_read
-    print_summary(summarize(records, reasons, time.monotonic() - started, bytes_read), config.json)
+        try:
+            for record in run_until_caught_up(config, destination, now_us, outcome):
+                outcome.committed.append(record)
+            if outcome.committed:
+                outcome.rejected = _rejected_reasons(destination, outcome.committed)
+        finally:
+            outcome.seconds = time.monotonic() - started
+            outcome.bytes_read = destination.bytes_read
+            outcome.bytes_billed = destination.bytes_billed
+    print_summary(outcome.figures(), config.json)
     return 0
 
 
-def _rejected_reasons(destination: Destination, records: Sequence[RunRecord]) -> Mapping[str, int]:
-    found = destination.query(
+def _rejected_reasons(
+    destination: Destination, records: Sequence[RunRecord]
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = destination.query(
         destination.checks.reasons, ingest_times([record.plan_time for record in records])
-    )
-    return {row["reason"]: row["n"] for row in found.to_pylist()}
+    ).to_pylist()
+    return found
 
 
 def run_until_caught_up(
-    config: RunConfig, destination: Destination, now_us: Callable[[], int]
+    config: RunConfig,
+    destination: Destination,
+    now_us: Callable[[], int],
+    outcome: Outcome | None = None,
 ) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed.
 
-    The end offsets are asked for once, at the start. now_us: the clock, in microseconds. Raises
-    GuaranteeError when the run is refused, or must stop.
+    The end offsets are asked for once, at the start. now_us: the clock, in microseconds. outcome:
+    learns what the ledger and the broker say. Raises GuaranteeError when the run is refused, or
+    must stop.
     """
+    outcome = Outcome() if outcome is None else outcome
     settings = _run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
-    runs = recover(destination)
+    outcome.runs = runs = recover(destination)
     if runs:
         check_settings(settings_in_force(runs), config)
     with KafkaAdmin(config.consumer_config) as admin:
         cluster_id = admin.cluster_id()
-        states = [admin.topic_state(topic, now_us()) for topic in config.topics]
+        outcome.states = states = [admin.topic_state(topic, now_us()) for topic in config.topics]
         if runs:
             check_cluster(runs, cluster_id)
         # After everything that may refuse the run: a refused one changes nothing.
         destination.tables.create(config.schema)
         if not runs:
             runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
+            outcome.runs = runs
         check_refused(config.reject_records.items(), runs, states)
         check_stream_quota(
             backlog(runs, states),
@@ -91,6 +113,7 @@ def run_until_caught_up(
             config.shards,
             destination.streams_per_hour,
         )
+        transactions = 0
         while True:
             stop_if_interrupted()
             if runs[-1].status == PREPARED:
@@ -106,8 +129,12 @@ def run_until_caught_up(
                 plan = plan_next(runs, states, cluster_id, settings, now)
             if plan.records_at_most == 0:
                 return
-            record = run_once(config, destination, plan, settings, now_us)
-            runs = [*runs, record]
+            more = -(-max(0, backlog(runs, states)) // config.max_records_per_run)
+            outcome.run_id = plan.run_id
+            place = Place(transactions + 1, transactions + more)
+            record = run_once(config, destination, plan, settings, place, now_us)
+            outcome.runs = runs = [*runs, record]
+            transactions += 1
             if record.status != COMMITTED:
                 continue
             admin.commit_offsets(
@@ -121,25 +148,32 @@ def run_once(
     destination: Destination,
     plan: Plan,
     settings: RunSettings,
+    place: Place,
     now_us: Callable[[], int],
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
-    An interrupt during 4 to 6 waits until they are done: they are short.
+    place: of the transaction in this command, for its log lines. An interrupt during 4 to 6 waits
+    until they are done: they are short.
     """
     try:
-        with (
-            progress_bar(plan.records_at_most)
-            if sys.stderr.isatty() and not config.json
-            else nullcontext()
-        ):
+        of_run(plan.run_id)
+        _LOG.info("%s begins: at most %d records", place, plan.records_at_most)
+        with progress_shown(place, plan.records_at_most):
             read_and_write(config, destination, plan, settings)
         with KafkaAdmin(config.consumer_config) as connected_anew:
             prove_source(plan, connected_anew)
         with finish_before_interrupt():
             since = Moment.now()
             record = prove_and_prepare(destination, plan, settings, now_us())
-            commit(destination, record, since)
+            status = commit(destination, record, since)
+        _LOG.info(
+            "%s %s: %s",
+            place,
+            "is committed" if status == COMMITTED else f"is {status}",
+            ", ".join(f"{table.rows} rows in {table.table}" for table in record.tables)
+            or "no rows",
+        )
     finally:
         forget_indexes(plan.run_id)
         forget_known_ids()

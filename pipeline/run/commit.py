@@ -18,7 +18,7 @@ from transforms.destinations.contract.run_ledger import (
     TableProgress,
 )
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, StreamNotFound
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import TryAgainLater
 
 COMMIT_WITHIN_SECONDS = 3600.0
 """A small part of the life of a finalized stream
@@ -41,10 +41,10 @@ class Moment:
         return Moment(time.time(), time.monotonic())
 
     def must_be_recent(self, run_id: str) -> None:
-        """Raises GuaranteeError when the moment is more than COMMIT_WITHIN_SECONDS ago."""
+        """Raises TryAgainLater when the moment is more than COMMIT_WITHIN_SECONDS ago."""
         now = Moment.now()
         if max(now.wall - self.wall, now.monotonic - self.monotonic) > COMMIT_WITHIN_SECONDS:
-            raise GuaranteeError(
+            raise TryAgainLater(
                 f"run {run_id} was claimed more than {COMMIT_WITHIN_SECONDS:.0f} s ago and is not"
                 " visible as a whole yet, so this process must not go on with it. Run again: the"
                 " next run finishes it."
@@ -60,7 +60,7 @@ def commit(destination: Destination, record: RunRecord, since: Moment | None = N
 
     Where streams have expired: COMMITTED if all of it is visible all the same, ABORTED if nothing
     is, so that it is planned again; else it stays PREPARED, and only a repair can follow it.
-    Raises GuaranteeError when the hour is over.
+    Raises TryAgainLater when the hour is over.
     """
     since = since or Moment.now()
     status = COMMITTED

@@ -26,7 +26,7 @@ from transforms.destinations.contract.run_ledger import (
 )
 from transforms.destinations.contract.write_streams import STREAMS_PER_COMMIT, StreamNotFound
 from transforms.model.buckets import expiry_of_bucket
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.run_report import ShardReport, decode_report
 from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
 
@@ -65,7 +65,7 @@ def finalize_and_prove(destination: Destination, planned: Plan, settings: RunSet
     try:
         finalized = {stream: destination.streams.finalize(stream) for stream in streams}
     except StreamNotFound as missing:
-        raise GuaranteeError(
+        raise TryAgainLater(
             f"a write stream of this run is gone ({missing}): another run has begun meanwhile, or"
             " this one took longer than a stream lives. Nothing of it is visible; run again, with a"
             " smaller --max_records_per_run if it took that long."
@@ -127,7 +127,7 @@ def _settings_of(planned: Plan, settings: RunSettings) -> dict[str, Any]:
 def prepare(destination: Destination, record: RunRecord) -> None:
     """Step 4, second half: of two runs from one predecessor exactly one succeeds.
 
-    From here on the run will become visible. Raises GuaranteeError for the one that lost.
+    From here on the run will become visible. Raises TryAgainLater for the one that lost.
     """
     if not destination.runs.claim(record):
         raise lost_race(record.predecessor)

@@ -1,35 +1,105 @@
-"""A progress bar on a terminal: records read by this process, of those that the plan may hold."""
+"""How far a transaction has come: a bar on a terminal, else a log line every 30 seconds."""
 
 from __future__ import annotations
 
-import sys
+import logging
+import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
+from pipeline.logs import SCREEN, shows_bar
 from transforms.read.read_records import records_read
 
-WIDTH = 40
+_LOG = logging.getLogger(__name__)
+
+WIDTH: Final = 30
+BAR_SECONDS: Final = 0.1
+LINE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which transaction of this command it is, as "transaction 2 of 4". of: as far as known now."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"transaction {self.number} of {max(self.number, self.of)}"
+
+
+class Progress:
+    """Records read by this process since the object was made, of those that the plan may hold.
+
+    read: counts the records of this process. clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        expected: int,
+        read: Callable[[], int] = records_read,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._place = place
+        self._expected = max(1, expected)
+        self._count = read
+        self._clock = clock
+        self._before = read()
+        self._started = clock()
+
+    def figures(self) -> str:
+        """Such as "transaction 2 of 4: 25% of 1,000,000 records, 50,000/s, 15 s left"."""
+        read = self._count() - self._before
+        seconds = self._clock() - self._started
+        rate = read / seconds if seconds > 0 else 0.0
+        if read >= self._expected:
+            left = "all read, being written"
+        elif rate:
+            left = f"{_duration((self._expected - read) / rate)} left"
+        else:
+            left = f"none read for {_duration(seconds)}"
+        share = min(1.0, read / self._expected)
+        return f"{self._place}: {share:.0%} of {self._expected:,} records, {rate:,.0f}/s, {left}"
+
+    def bar(self, columns: int) -> str:
+        """The figures, and a bar where the terminal's columns leave room for one."""
+        share = min(1.0, (self._count() - self._before) / self._expected)
+        figures = self.figures()
+        width = min(WIDTH, columns - len(figures) - len(" []") - 1)
+        return f"{figures} [{'#' * int(share * width):<{width}}]" if width > 0 else figures
 
 
 @contextmanager
-def progress_bar(expected: int) -> Iterator[None]:
-    """Draws to stderr ten times a second while the block runs, and leaves an empty line behind."""
+def progress_shown(place: Place, expected: int) -> Iterator[None]:
+    """Shows the progress while the block runs, and leaves no part of a bar behind."""
+    progress, on_terminal = Progress(place, expected), shows_bar()
     done = threading.Event()
-    start = records_read()
 
-    def draw() -> None:
-        while not done.wait(0.1):
-            share = min(1.0, (records_read() - start) / max(1, expected))
-            bar = "#" * int(share * WIDTH)
-            sys.stderr.write(f"\r[{bar:<{WIDTH}}] {share:4.0%} of {expected:,} records")
-            sys.stderr.flush()
+    def show() -> None:
+        while not done.wait(BAR_SECONDS if on_terminal else LINE_SECONDS):
+            if on_terminal:
+                SCREEN.draw(progress.bar(shutil.get_terminal_size().columns))
+            else:
+                _LOG.info("%s", progress.figures())
 
-    thread = threading.Thread(target=draw, name="progress", daemon=True)
+    thread = threading.Thread(target=show, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        sys.stderr.write("\r" + " " * (WIDTH + 40) + "\r")
+        SCREEN.draw("")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 def summarize(
     records: Sequence[RunRecord],
-    rejected_reasons: Mapping[str, int],
+    rejected: Sequence[Mapping[str, Any]],
     seconds: float,
     bytes_read: int | None = None,
 ) -> dict[str, Any]:
     """The figures of all transactions of one `run`.
 
-    records: in the order they were committed. rejected_reasons: reason -> number of rows. seconds:
+    records: in the order they were committed. rejected: rows of the question `reasons`. seconds:
     how long the run took. bytes_read: by queries, None for a destination that does not bill them.
     """
     rows = {
@@ -27,23 +28,37 @@ def summarize(
         for table in _TABLES
     }
     ranges: dict[TopicPartition, list[int]] = {}
+    gaps: Counter[TopicPartition] = Counter()
     for record in records:
         for part in record.partitions:
+            gaps[part.topic, part.partition] += part.gap_offsets
             if part.to_offset > part.from_offset:
                 ranges.setdefault((part.topic, part.partition), [part.from_offset, part.to_offset])[
                     1
                 ] = part.to_offset
     total = sum(rows.values())
+    by_reason = sorted(rejected, key=lambda row: str(row["reason"]))
     return {
         "transactions": len(records),
         "partitions": [
-            {"topic": topic, "partition": partition, "from": first, "to": end}
+            {
+                "topic": topic,
+                "partition": partition,
+                "from": first,
+                "to": end,
+                "gap_offsets": gaps[topic, partition],
+            }
             for (topic, partition), (first, end) in sorted(ranges.items())
         ],
         "accepted": rows[PAYMENTS],
         "duplicates": rows[DUPLICATES],
         "rejected": rows[REJECTED],
-        "rejected_by_reason": dict(sorted(rejected_reasons.items())),
+        "gap_offsets": gaps.total(),
+        "rejected_by_reason": {row["reason"]: row["n"] for row in by_reason},
+        "rejected_details": {
+            row["reason"]: {"detail": row["detail"], "records": row["n_of_detail"]}
+            for row in by_reason
+        },
         "live_ids": records[-1].live_ids if records else None,
         "state_bytes": records[-1].state_bytes if records else None,
         "seconds": round(seconds, 2),
@@ -55,7 +70,7 @@ def summarize(
 def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     """Prints the figures of `summarize` as text, or as one line of JSON."""
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps({"exit_status": 0, "error": None, **figures}))
         return
     if not figures["transactions"]:
         print("Nothing new between the positions of this destination and the end of the topics.")
@@ -70,11 +85,16 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
         f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
         f" {figures['rejected']:,}" + (f" ({reasons})" if reasons else "")
     )
+    for reason, most in figures["rejected_details"].items():
+        print(f"  {reason}, {most['records']:,} times: {most['detail']}")
     print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
     transactions = figures["transactions"]
     rate = figures["messages_per_second"] or 0
     if "bytes_read_by_queries" in figures:
-        print(f"BigQuery: queries read {figures['bytes_read_by_queries']:,} bytes")
+        print(
+            f"BigQuery: queries read {figures['bytes_read_by_queries']:,} bytes,"
+            f" {figures['bytes_billed']:,} are billed"
+        )
     print(
         f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''},"
         f" {rate:,} messages/s"

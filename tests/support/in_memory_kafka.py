@@ -170,6 +170,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
         "reject_records": {},
         "consumer_config": {"bootstrap.servers": "in-memory:1"},
         "json": True,
+        "log_format": "text",
         "beam_options": PipelineOptions(["--runner=FnApiRunner"]),
     }
     return RunConfig(**{**settings, **changes})

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline import __version__, cli
+from pipeline import __version__, cli, failures
 from pipeline.interrupt import finish_before_interrupt
 from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, Start
 from pipeline.options.quantities import (
@@ -107,6 +107,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             f"--consumer_config={consumer}",
             "--group_id=mine",
             "--json",
+            "--log_format=json",
         ]
     )
     assert config.topics == ("payments", "refunds")
@@ -131,6 +132,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         64 << 10,
     )
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
+    assert config.log_format == "json"
     assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == (
         "me",
         "mine",
@@ -192,7 +194,7 @@ def test_beams_options_work_beside_ours() -> None:
 def test_wrong_usage_names_flag_value_and_what_is_allowed(
     arguments: list[str], words: list[str], capsys
 ) -> None:
-    assert main("run", *NEEDED, *arguments) == cli.WRONG_USAGE == 2
+    assert main("run", *NEEDED, *arguments) == failures.WRONG_USAGE == 2
     printed = capsys.readouterr().err
     assert printed.startswith("wrong usage: ")
     for word in words:
@@ -231,7 +233,7 @@ def test_what_cannot_keep_the_guarantee_is_refused_before_anything_starts(
     destination = tmp_path / "payments.duckdb"
     assert (
         main("run", *NEEDED[:2], f"--destination=duckdb:{destination}", *arguments)
-        == cli.GUARANTEE_REFUSED
+        == failures.GUARANTEE_REFUSED
         == 3
     )
     printed = capsys.readouterr().err
@@ -276,7 +278,7 @@ def test_an_unexpected_error_is_status_4_with_its_traceback(monkeypatch, capsys)
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setitem(cli._COMMANDS, "run", broken)
-    assert main("run") == cli.UNEXPECTED == 4
+    assert main("run") == failures.UNEXPECTED == 4
     printed = capsys.readouterr().err
     assert "ZeroDivisionError: surprise" in printed and "Traceback" in printed
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli, failures
 from pipeline.check.command import UNPROTECTED_COLUMNS
 from pipeline.options.flags import OURS
 from transforms.model.rejected import REASONS
@@ -44,6 +45,21 @@ def test_the_readme_has_every_option_of_run_with_its_default() -> None:
     for action in parser._actions:
         assert f"`--{action.dest}`" in rows
         assert not action.default or f"`{action.default}`" in rows, action.dest
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/operations.md"])
+def test_every_exit_status_is_documented(document: str) -> None:
+    text = (ROOT / document).read_text()
+    statuses = [
+        value
+        for module in (cli, failures)
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, int)
+    ]
+    assert sorted(set(statuses)) == [0, 1, 2, 3, 4, 5, 130, 143]
+    pattern = r"^\| {} \|" if document.startswith("docs") else r"\b{} [a-z]"
+    for status in statuses:
+        assert re.search(pattern.format(int(status)), text, re.MULTILINE), status
 
 
 def test_the_readme_lists_every_reason_of_a_rejection_in_order() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-_MARKER = re.compile(r"<<guarantee-error: (.*?) :guarantee-error>>", re.DOTALL)
+_MARKER = re.compile(r"<<(guarantee-error|try-again-later): (.*?) :\1>>", re.DOTALL)
 
 
 class UsageError(ValueError):
@@ -15,31 +16,50 @@ class UsageError(ValueError):
 
 
 class GuaranteeError(RuntimeError):
-    """The guarantee cannot be kept, so the run is refused or stopped: exit status 3.
+    """The run is refused or stopped, so that the guarantee is kept; a person must decide: status 3.
 
     Runners hand a worker's exception back as text inside another exception; `find_in` reads the
     message out of it again, which is why `str()` of this class carries a marker on both sides. Use
     `.message` to show it.
     """
 
+    _mark = "guarantee-error"
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
 
     def __str__(self) -> str:
-        return f"<<guarantee-error: {self.message} :guarantee-error>>"
+        return f"<<{self._mark}: {self.message} :{self._mark}>>"
 
     @staticmethod
-    def find_in(error: BaseException) -> str | None:
-        """The message of the GuaranteeError in `error`; None if there is none.
+    def find_in(error: BaseException) -> GuaranteeError | None:
+        """The GuaranteeError in `error`, of its own class; None if there is none.
 
         `error` may be one, be caused by one, or carry one as text.
         """
-        seen: BaseException | None = error
-        while seen is not None:
+        for seen in causes(error):
             if isinstance(seen, GuaranteeError):
-                return seen.message
+                return seen
             if found := _MARKER.search(str(seen)):
-                return found.group(1)
-            seen = seen.__cause__ or seen.__context__
+                kind = TryAgainLater if found[1] == TryAgainLater._mark else GuaranteeError
+                return kind(found[2])
         return None
+
+
+class TryAgainLater(GuaranteeError):
+    """The run stops because of what passes without a decision: exit status 5.
+
+    A file in use, a broker or service that does not answer, another run that was faster. The same
+    command, started again later, goes on.
+    """
+
+    _mark = "try-again-later"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from or while handling, outermost first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

@@ -7,7 +7,8 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.read.client_log import ClientLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,15 +19,20 @@ _UNKNOWN: Final = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 )
-_DENIED: Final = (
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-)
+_RIGHTS: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "READ and DESCRIBE on the topic (kafka-acls --add"
+    " --operation Read --operation Describe --topic ...)",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "READ on the consumer group (kafka-acls --add"
+    " --operation Read --group ...)",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "DESCRIBE on the cluster (kafka-acls --add --operation"
+    " Describe --cluster)",
+}
+_CONSEQUENCES: Final = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)
+"""What follows from a broken connection, and says nothing of its reason."""
 
 
 class BrokerErrors:
-    """The errors of one client. Pass `remember` to it as `error_cb`.
+    """The errors of one client. Pass `remember` to it as `error_cb`, and `log` as `logger`.
 
     An unreachable broker causes up to 20 errors a second (`_TRANSPORT`, `_ALL_BROKERS_DOWN`), none
     of them final. They are not logged one by one; `WaitLog` logs the waiting instead.
@@ -35,18 +41,29 @@ class BrokerErrors:
     def __init__(self, bootstrap_servers: str) -> None:
         self._servers = bootstrap_servers
         self._final: KafkaError | None = None
-        self.last: KafkaError | None = None
+        self.log = ClientLog(self._connection_failed)
+        self.reason: str | None = None
+        """Why there is no connection, in librdkafka's words; None while it has not said so."""
 
     def remember(self, error: KafkaError) -> None:
-        """Keeps the last error, and the last one that is final."""
-        self.last = error
-        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, *_UNKNOWN, *_DENIED):
+        """Keeps the last reason, and the last error that is final."""
+        self.answered(error)
+        if error.code() not in _CONSEQUENCES:
+            self.reason = error.str()
+
+    def answered(self, error: KafkaError) -> None:
+        """The error of one request: kept if it is final. Of a connection it knows no reason."""
+        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, *_UNKNOWN, *_RIGHTS):
             self._final = error
+
+    def _connection_failed(self, text: str) -> None:
+        self.reason = text
 
     def raise_if_final(self) -> None:
         """Raises GuaranteeError for an error that waiting cannot fix.
 
-        The message names what the broker refused.
+        The message names what the broker refused. TryAgainLater where only the client must be
+        started again.
         """
         if self._final is None:
             return
@@ -57,20 +74,30 @@ class BrokerErrors:
                 " right sasl.username and sasl.password in the --consumer_config file. Nothing was"
                 " read."
             )
-        if code in _DENIED:
-            raise GuaranteeError(
-                f"Kafka at {self._servers} denies access ({text}). Give this user the right to read"
-                " the topic and to use the group."
-            )
+        if code in _RIGHTS:
+            raise denied(self._servers, code, text)
         if code in _UNKNOWN:
             raise GuaranteeError(
                 f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If"
                 " it was deleted, what was not read of it is lost; start again with the topics that"
                 " exist."
             )
-        raise GuaranteeError(
+        raise TryAgainLater(
             f"the Kafka client cannot go on ({text}). Nothing of this run is visible; start again."
         )
+
+
+def denied(servers: str, code: int, text: str) -> GuaranteeError:
+    """The error of a missing right, which says who has to be granted what."""
+    return GuaranteeError(
+        f"Kafka at {servers} denies access ({text}). Grant the user of --consumer_config"
+        f" {_RIGHTS[code]}."
+    )
+
+
+def is_denied(code: int) -> bool:
+    """Whether the error code says that a right is missing."""
+    return code in _RIGHTS
 
 
 class WaitLog:
@@ -84,14 +111,12 @@ class WaitLog:
         self._waited = 0.0
         self._next_line = FIRST_LINE_SECONDS
 
-    def waited(self, seconds: float, last_error: KafkaError | None) -> float:
-        """Adds to the seconds waited, and returns their sum."""
+    def waited(self, seconds: float, reason: str | None) -> float:
+        """Adds to the seconds waited, and returns their sum. reason: of the waiting, if known."""
         self._waited += seconds
         if self._waited >= self._next_line:
-            reason = f" ({last_error.str()})" if last_error else ""
-            _LOG.warning(
-                "%s: no answer for %.0f s, still waiting%s", self._what, self._waited, reason
-            )
+            why = f" ({reason})" if reason else ""
+            _LOG.warning("%s: no answer for %.0f s, still waiting%s", self._what, self._waited, why)
             self._next_line = 2 * self._waited
         return self._waited
 

@@ -12,7 +12,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from transforms.model.elements import RawBlock
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 BATCH_RECORDS: Final = 100_000
@@ -45,7 +45,6 @@ _DEFAULTS: Final[dict[str, str | int | bool]] = {
     # A fetch that waits at the end of one partition delays the first fetch of the next one, by
     # 0.25 s with the default of 500.
     "fetch.wait.max.ms": 10,
-    "log_level": 2,
 }
 
 
@@ -65,7 +64,12 @@ class PartitionReader:
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
         self._consumer = Consumer(
-            {**_DEFAULTS, **consumer_config, **_FIXED, "error_cb": self._errors.remember}
+            {
+                **_DEFAULTS,
+                **self._errors.log.settings(consumer_config),
+                **_FIXED,
+                "error_cb": self._errors.remember,
+            }
         )
 
     def read(
@@ -99,12 +103,13 @@ class PartitionReader:
                 yield block
                 block, size = _empty(wanted), 0
             elif not chunk.offsets and next_offset < wanted.to_offset:
-                waited = waiting.waited(_POLL_SECONDS, self._errors.last)
+                waited = waiting.waited(_POLL_SECONDS, self._errors.reason)
                 if waited - asked >= _ASK_AGAIN_SECONDS:
                     asked = waited
                     self._still_there(wanted, next_offset)
             if chunk.offsets:
                 waiting.reset()
+                self._errors.reason = None
                 asked = 0.0
         if block.offsets:
             yield block
@@ -147,7 +152,7 @@ class PartitionReader:
             self._errors.remember(error)
             self._errors.raise_if_final()
             if not error.retriable():
-                raise GuaranteeError(
+                raise TryAgainLater(
                     f"topic {wanted.topic} partition {wanted.partition}: reading at offset"
                     f" {next_offset} failed ({error.str()}). Nothing of this run is visible; start"
                     " again, and look at the broker if it repeats."
@@ -165,7 +170,7 @@ class PartitionReader:
                 TopicPartition(wanted.topic, wanted.partition), timeout=5
             )
         except KafkaException as error:
-            self._errors.remember(error.args[0])
+            self._errors.answered(error.args[0])
             self._errors.raise_if_final()
             return
         if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:

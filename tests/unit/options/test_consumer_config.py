@@ -3,11 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.consumer_config import ConsumerConfig, load_consumer_config
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import UsageError
 
 
 def load(tmp_path: Path, text: str) -> ConsumerConfig:
@@ -101,24 +99,3 @@ def test_secrets_of_a_run_are_in_neither_its_configuration_nor_beams_options(
     assert config.consumer_config["sasl.password"] == "s3cret"
     assert "s3cret" not in repr(config)
     assert "s3cret" not in str(config.beam_options.get_all_options())
-
-
-def test_a_broker_that_refuses_connections_at_once_is_waited_for_as_long_as_a_silent_one() -> None:
-    """What counts is time, not tries: a broker that drops connections fails every request in a
-    moment.
-    """
-    ticks = iter(range(0, 1000, 25))
-    admin = KafkaAdmin(
-        {"bootstrap.servers": "127.0.0.1:1", "group.id": "g"},
-        patience_seconds=60,
-        clock=lambda: next(ticks),
-    )
-    tries = []
-
-    def refused(_seconds: float) -> None:
-        tries.append(1)
-        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
-
-    with admin, pytest.raises(GuaranteeError, match=r"no answer within 60 s .*security\.protocol"):
-        admin._ask("the cluster", refused)
-    assert len(tries) == 3

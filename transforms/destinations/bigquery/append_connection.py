@@ -28,6 +28,7 @@ from transforms.destinations.contract.write_streams import (
     StreamNotFound,
 )
 from transforms.model.errors import GuaranteeError
+from transforms.model.waiting import waiting_for
 
 Call = Callable[..., Any]
 """AppendRows as a callable of the gRPC channel: (request iterator, metadata) -> responses."""
@@ -69,8 +70,8 @@ class Append:
 
     def settle(self) -> None:
         """Blocks until the append is acknowledged or refused."""
-        while not self.is_done:
-            self._connection.read_answer()
+        if not self.is_done:
+            self._connection.settle(self)
 
     def wait(self) -> int:
         self.settle()
@@ -103,6 +104,7 @@ class AppendConnection:
         self._created_here = created_here
         self._new_retry_policy = new_retry_policy
         self._retry_policy: RetryPolicy | None = None
+        self._last_failure: str | None = None
         self._waiting: deque[Append] = deque()
         self._call: Any = None
         self._requests: SimpleQueue[Any] = SimpleQueue()
@@ -111,10 +113,12 @@ class AppendConnection:
     def is_open(self) -> bool:
         return self._call is not None
 
-    def settle(self) -> None:
-        """Blocks until nothing is in flight."""
-        while self._waiting:
-            self.read_answer()
+    def settle(self, wanted: Append | None = None) -> None:
+        """Blocks until `wanted` is answered; None: until nothing is in flight."""
+        what = f"BigQuery to answer an append to write stream {self._stream}"
+        with waiting_for(what, lambda: self._last_failure):
+            while not wanted.is_done if wanted else self._waiting:
+                self.read_answer()
 
     def send(self, offset: int, rows: pa.RecordBatch) -> Append:
         """Sends rows. Raises RowsRefused for a row that is too large for a request."""
@@ -211,11 +215,12 @@ class AppendConnection:
         """
         if self._retry_policy is None:
             self._retry_policy = self._new_retry_policy()
+        self._last_failure = answer.text
         return self._retry_policy.allows(answer)
 
     def _settled(self) -> None:
         self._waiting.popleft().is_done = True
-        self._retry_policy = None
+        self._retry_policy = self._last_failure = None
 
     def _go_on(self) -> None:
         """Opens a new connection, if there is anything left to send."""

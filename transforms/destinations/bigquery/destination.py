@@ -81,6 +81,10 @@ class BigQueryDestination:
     def bytes_read(self) -> int:
         return self.queries.bytes_read
 
+    @property
+    def bytes_billed(self) -> int:
+        return self.queries.bytes_billed
+
     def clock_us(self) -> int:
         return self.tables.clock_us()
 

@@ -16,24 +16,22 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pyarrow as pa
-import requests
 from google.api_core.exceptions import (
     BadRequest,
     Conflict,
     Forbidden,
     GoogleAPICallError,
     NotFound,
-    RetryError,
     ServerError,
 )
 from google.api_core.retry import exponential_sleep_generator
-from google.auth.exceptions import RefreshError
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
 
 from transforms.destinations.bigquery import retry as bigquery_retry
 from transforms.destinations.bigquery.parameters import Parameter, parameter
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.waiting import waiting_for
 
 _TRIES: Final = 10
 _CONCURRENT: Final = ("could not serialize access", "too many dml statements outstanding")
@@ -42,6 +40,9 @@ _CONCURRENT: Final = ("could not serialize access", "too many dml statements out
 Two statements have changed one row, or 20 are queued for the table already
 (https://cloud.google.com/bigquery/docs/data-manipulation-language#update_delete_merge_dml_concurrency).
 """
+
+_QUOTAS: Final = ("quotaExceeded", "rateLimitExceeded")
+"""Used up for a while (https://cloud.google.com/bigquery/docs/error-messages)."""
 
 _TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
 
@@ -74,11 +75,12 @@ class Queries:
         self._guard = threading.Lock()
         self.jobs = 0
         self.bytes_read = 0
+        self.bytes_billed = 0
 
     def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter] = ()) -> pa.Table:
         """The answer of a SELECT. parameters: values by name, or BigQuery's parameter objects.
 
-        Raises GuaranteeError.
+        Raises GuaranteeError, or TryAgainLater where BigQuery does not answer.
         """
         with _explained(self._max_bytes_billed):
             config, where = self._config(parameters), self._where()
@@ -162,6 +164,7 @@ class Queries:
         with self._guard:
             self.jobs += 1
             self.bytes_read += job.total_bytes_processed or 0
+            self.bytes_billed += job.total_bytes_billed or 0
 
 
 def _retry() -> Any:
@@ -174,30 +177,20 @@ def _retry() -> Any:
 @contextmanager
 def _explained(max_bytes_billed: int) -> Iterator[None]:
     """Raises ConcurrentUpdate for a conflict, else GuaranteeError with what to do."""
-    try:
-        yield
-    except (BadRequest, Forbidden, NotFound) as error:
-        if any(text in str(error).lower() for text in _CONCURRENT):
-            raise ConcurrentUpdate(str(error)) from error
-        raise GuaranteeError(
-            f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}"
-        ) from error
-    except RefreshError as error:
-        raise bigquery_retry.refused_credentials(error) from error
-    except ServerError as error:
-        if _reason(error) == _TOO_MANY_BYTES:  # the library makes a server's error of it
-            raise GuaranteeError(
+    with bigquery_retry.reachable("a query"), waiting_for("BigQuery: a query"):
+        try:
+            yield
+        except (BadRequest, Forbidden, NotFound, ServerError) as error:
+            if any(text in str(error).lower() for text in _CONCURRENT):
+                raise ConcurrentUpdate(str(error)) from error
+            reason = _reason(error)
+            # Of a query that would read too much the library makes a server's error.
+            if isinstance(error, ServerError) and reason != _TOO_MANY_BYTES:
+                raise
+            kind = TryAgainLater if reason in _QUOTAS else GuaranteeError
+            raise kind(
                 f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}"
             ) from error
-        raise _no_answer(error) from error
-    except (RetryError, requests.exceptions.RequestException) as error:
-        raise _no_answer(error) from error
-
-
-def _no_answer(error: Exception) -> GuaranteeError:
-    return GuaranteeError(
-        f"BigQuery did not answer a query ({error}). What is committed is correct; run again."
-    )
 
 
 def _reason(error: GoogleAPICallError) -> str | None:
@@ -217,6 +210,8 @@ def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
             f"--maximum_bytes_billed={max_bytes_billed} does not allow more; raise it if the cost"
             " is right."
         )
+    if _reason(error) in _QUOTAS:
+        return "The quota fills up again; run later."
     if isinstance(error, Forbidden):
         return bigquery_retry.ROLES
     return "If it repeats, report this line."

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import grpc
-from google.api_core.exceptions import GoogleAPICallError
+import requests
+from google.api_core.exceptions import (
+    GoogleAPICallError,
+    RetryError,
+    ServerError,
+    TooManyRequests,
+)
 from google.api_core.retry import exponential_sleep_generator
-from google.auth.exceptions import RefreshError
+from google.auth.exceptions import RefreshError, TransportError
 
 from transforms.destinations.bigquery.answers import RETRIED, Answer, Meaning, of_error
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.waiting import waiting_for
 
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
@@ -66,22 +74,52 @@ def patiently(what: str, call: Callable[[], _T]) -> _T | Answer:
     """The call's result, or the answer that ended its tries.
 
     call: has the same effect however often it is made. Raises GuaranteeError where a role is
-    missing, or no try succeeded in time.
+    missing, TryAgainLater where no try succeeded in time.
     """
-    retry_policy = RetryPolicy()
-    while True:
-        try:
-            return call()
-        except (GoogleAPICallError, grpc.RpcError) as error:
-            answer = of_error(error)
-        except RefreshError as error:
-            raise refused_credentials(error) from error
-        if not retry_policy.allows(answer):
-            raise_if_final(what, answer)
-            return answer
+    retry_policy, answer = RetryPolicy(), None
+    with waiting_for(f"BigQuery: {what}", lambda: answer and answer.text):
+        while True:
+            try:
+                return call()
+            except (GoogleAPICallError, grpc.RpcError) as error:
+                answer = of_error(error)
+            except RefreshError as error:
+                raise refused_credentials(error) from error
+            if not retry_policy.allows(answer):
+                raise_if_final(what, answer)
+                return answer
 
 
-def refused_credentials(error: Exception) -> GuaranteeError:
+@contextmanager
+def reachable(what: str) -> Iterator[None]:
+    """For calls that the library itself tries again. what: as in "did not answer ...".
+
+    Raises TryAgainLater where its tries have ended without an answer, GuaranteeError for refused
+    credentials.
+    """
+    try:
+        yield
+    except RefreshError as error:
+        raise refused_credentials(error) from error
+    except (
+        ServerError,
+        TooManyRequests,
+        RetryError,
+        TransportError,
+        requests.exceptions.RequestException,
+    ) as error:
+        raise TryAgainLater(
+            f"BigQuery did not answer {what} ({error}). What is committed is correct; run again."
+        ) from error
+
+
+def refused_credentials(error: RefreshError) -> GuaranteeError:
+    """TryAgainLater where Google's server for tokens, not the account, is the reason."""
+    if error.retryable:
+        return TryAgainLater(
+            f"BigQuery: no access token can be had at the moment ({error}). What is committed is"
+            " correct; run again."
+        )
     return GuaranteeError(
         f"BigQuery: the credentials are refused ({error}). Renew them with `gcloud auth"
         " application-default login`, or correct the key file or"
@@ -90,11 +128,11 @@ def refused_credentials(error: Exception) -> GuaranteeError:
 
 
 def raise_if_final(what: str, answer: Answer) -> None:
-    """Raises GuaranteeError for an answer that no caller can mend."""
+    """Raises GuaranteeError for an answer that is final, TryAgainLater after all tries."""
     if answer.meaning is Meaning.DENIED:
         raise GuaranteeError(f"BigQuery refuses {what} ({answer.text}). {ROLES}")
     if answer.meaning in RETRIED:
-        raise GuaranteeError(
+        raise TryAgainLater(
             f"BigQuery: {what} did not succeed within {DEADLINE_SECONDS:.0f} s ({answer.text})."
             " What is committed is correct; run again."
         )

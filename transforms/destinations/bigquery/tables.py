@@ -13,7 +13,7 @@ from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
 from google.cloud import bigquery
 
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
-from transforms.destinations.bigquery.retry import ROLES
+from transforms.destinations.bigquery.retry import ROLES, reachable
 from transforms.destinations.bigquery.run_ledger import create_statement
 from transforms.destinations.bigquery.settings import NEVER, BigQuerySettings
 from transforms.destinations.bigquery.streams import BigQueryStreams
@@ -24,7 +24,7 @@ from transforms.destinations.bigquery.table_shapes import (
     table_shapes,
 )
 from transforms.destinations.bigquery.views import views
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.schema import PaymentSchema
 from transforms.model.tables import GAPS, ROW_TABLES, RUNS
 
@@ -195,7 +195,10 @@ class BigQueryTables:
     def _check_dataset(self) -> list[str]:
         """The defaults of the dataset that new tables must not have."""
         try:
-            found = self._client.get_dataset(f"{self._settings.project}.{self._settings.dataset}")
+            with reachable(f"what dataset {self._settings.dataset} is like"):
+                found = self._client.get_dataset(
+                    f"{self._settings.project}.{self._settings.dataset}"
+                )
         except NotFound as error:
             raise GuaranteeError(
                 f"--destination=bigquery:{self._settings.project}.{self._settings.dataset}: there"
@@ -220,7 +223,8 @@ class BigQueryTables:
 
     def _get(self, name: str) -> bigquery.Table | None:
         try:
-            return self._client.get_table(self._reference(name))
+            with reachable(f"what table {self._settings.prefix}{name} is like"):
+                return self._client.get_table(self._reference(name))
         except NotFound:
             return None
         except Forbidden as error:
@@ -257,9 +261,11 @@ class BigQueryTables:
 def _explained(what: str) -> Iterator[None]:
     """Raises GuaranteeError for a refused change; another run may have made the same one."""
     try:
-        yield
+        with reachable(what):
+            yield
     except (BadRequest, Conflict, Forbidden, PreconditionFailed) as error:
-        raise GuaranteeError(
+        kind = TryAgainLater if isinstance(error, Conflict | PreconditionFailed) else GuaranteeError
+        raise kind(
             f"BigQuery refuses {what} ({error.message}). Nothing was read; run again, and see"
             f" {ROLES}"
         ) from error

@@ -122,7 +122,8 @@ class CheckQueries:
     reasons: str
     """Rejected rows of the runs with these plan times, counted by reason.
 
-    Parameters `ingest_times(plan times)`. Columns: `reason`, and their number `n`.
+    Parameters `ingest_times(plan times)`. Columns: `reason`, their number `n`, the most frequent
+    `detail` ('' for none), and the number of rows with it, `n_of_detail`.
     """
 
     unobserved_windows: str

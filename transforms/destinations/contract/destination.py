@@ -57,6 +57,10 @@ class Destination(Protocol):
         """
 
     @property
+    def bytes_billed(self) -> int | None:
+        """Of those queries, as they are billed: each for a least number of bytes. None as above."""
+
+    @property
     def checks(self) -> CheckQueries:
         """What `check` and the summary of a run ask: texts for `query`."""
 

@@ -28,6 +28,7 @@ class DuckDBDestination:
     streams_per_hour = None
     max_record_bytes = None
     bytes_read = None
+    bytes_billed = None
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -15,10 +15,12 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import TryAgainLater, UsageError
+from transforms.model.waiting import waiting_for
 
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
+_LOCKED: Final = "Could not set lock on file"
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default,
     # 80 % of the machine's memory, is too much beside other processes.
@@ -47,7 +49,7 @@ class DuckDBSession:
         self._connections: list[duckdb.DuckDBPyConnection] = []
 
     def open(self) -> None:
-        """Opens the file; raises GuaranteeError when another process holds it for too long."""
+        """Opens the file; raises TryAgainLater when another process holds it for too long."""
         self._connections.append(acquire(self.path))
 
     def close(self) -> None:
@@ -64,7 +66,8 @@ class DuckDBSession:
         return cursor
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
+        with waiting_for(f"duckdb:{self.path}: a query"):
+            return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
 
     @contextmanager
     def unchanging(self) -> Iterator[None]:
@@ -81,8 +84,9 @@ class DuckDBSession:
         cursor = self.cursor()
         cursor.begin()
         try:
-            result = change(cursor)
-            cursor.commit()
+            with waiting_for(f"duckdb:{self.path}: a commit"):
+                result = change(cursor)
+                cursor.commit()
         except BaseException:
             with suppress(duckdb.TransactionException):  # a failed commit has rolled back already
                 cursor.rollback()
@@ -97,7 +101,7 @@ def acquire(
 ) -> duckdb.DuckDBPyConnection:
     """The process's connection to `path`, counted.
 
-    Raises GuaranteeError when another process holds the file for too long.
+    Raises TryAgainLater when another process holds the file for too long.
     """
     real = os.path.realpath(path)
     with _GUARD:
@@ -128,14 +132,14 @@ def _connect(
         try:
             return duckdb.connect(path, config=_CONFIG)
         except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+            if _LOCKED not in str(error):
                 raise UsageError(
                     f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error})."
                     " Give the path of a file that run has written to, or of"
                     " one that does not exist yet in a folder that can be written to."
                 ) from error
             if clock() >= deadline:
-                raise GuaranteeError(
+                raise TryAgainLater(
                     f"--destination=duckdb:{path}: another process has the file open ({error})."
                     " Only one can write to a DuckDB file;"
                     " wait for it to end, or close it, and start again."
