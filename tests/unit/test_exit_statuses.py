@@ -24,7 +24,7 @@ from pipeline.interrupt import finish_before_interrupt
 from pipeline.run.begin import lost_race
 from pipeline.run.commit import COMMIT_WITHIN_SECONDS, Moment
 from tests.support.in_memory_kafka import InMemoryKafka, config, payment, run, table
-from tests.support.whole_runs import failures
+from tests.support.whole_runs import IDS, failures
 from transforms.destinations.bigquery.answers import Answer, Meaning
 from transforms.destinations.bigquery.queries import _explained
 from transforms.destinations.bigquery.retry import raise_if_final, reachable
@@ -330,8 +330,9 @@ def test_a_signal_takes_effect_after_the_step_in_hand_and_more_change_nothing(
     assert capsys.readouterr().err.startswith("terminated: ")
 
 
-def test_sigterm_while_a_run_becomes_visible_waits_until_it_is(
-    kafka: InMemoryKafka, path: Path, monkeypatch
+@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_run_becomes_visible_waits_until_it_is(
+    kafka: InMemoryKafka, path: Path, monkeypatch, number: int, status: int
 ) -> None:
     from pipeline.run import commit as commit_step
 
@@ -341,12 +342,15 @@ def test_sigterm_while_a_run_becomes_visible_waits_until_it_is(
 
     def terminated(*arguments):  # type: ignore[no-untyped-def]
         monkeypatch.setattr(commit_step, "commit_table", original)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return original(*arguments)
 
     monkeypatch.setattr(commit_step, "commit_table", terminated)
-    assert ends_with(monkeypatch, lambda: run(config(path, max_records_per_run=1))) == 143
-    assert table(path, "SELECT transaction_id FROM payment_transactions") == [("a",)]
+    assert ends_with(monkeypatch, lambda: run(config(path, max_records_per_run=1))) == status
+    assert table(path, IDS) == [("a",)]
+    assert failures(path) == []
+    run(config(path))
+    assert table(path, IDS) == [("a",), ("b",)]
     assert failures(path) == []
 
 

@@ -5,7 +5,6 @@ import pytest
 from pipeline.check.command import check
 from pipeline.options.config import EARLIEST, LATEST, Start
 from pipeline.options.schema_file import load_schema
-from pipeline.run import commit as commit_step
 from pipeline.run import prepare as prepare_step
 from tests.support.in_memory_kafka import (
     HOUR_US,
@@ -313,30 +312,6 @@ def test_a_run_whose_streams_were_removed_by_another_one_stops(
         run(config(path))
     assert ids(path) == ["a"]
     assert failures(path) == []
-
-
-def test_an_interrupt_while_a_run_becomes_visible_waits_until_it_is(
-    kafka: InMemoryKafka, path: Path, monkeypatch
-) -> None:
-    import os
-    import signal
-
-    kafka.create("payments", 1)
-    kafka.send("payments", 0, payment("a"), payment("b"))
-    original = commit_step.commit_table
-
-    def interrupted(*arguments):  # type: ignore[no-untyped-def]
-        monkeypatch.setattr(commit_step, "commit_table", original)
-        os.kill(os.getpid(), signal.SIGINT)
-        return original(*arguments)
-
-    monkeypatch.setattr(commit_step, "commit_table", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(config(path, max_records_per_run=1))
-    assert ids(path) == ["a"]
-    assert failures(path) == []
-    run(config(path))
-    assert ids(path) == ["a", "b"]
 
 
 def test_named_records_go_to_the_rejected_ones_and_nothing_else_does(
