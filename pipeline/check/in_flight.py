@@ -38,11 +38,6 @@ def check_run_in_flight(last: RunRecord, now_us: int | None) -> Iterator[CheckRe
         FAILED,
         f"{last.run_id} is PREPARED since {begun} UTC, longer than a process goes on with a run"
         f" ({COMMIT_WITHIN_SECONDS:.0f} s): it died, and some of its tables may lack its rows."
-<<<<<<< HEAD
         " Start"
         " `run` again: it rolls it forward, or repairs it where its write streams have expired",
-=======
-        " Start `run` again: it rolls it forward, or repairs it where its write streams have"
-        " expired",
->>>>>>> h-i2
     )

@@ -425,14 +425,9 @@ def test_a_table_is_read_as_it_was_at_a_moment(service: Service, table: str) -> 
         f"SELECT id FROM {{table}} FOR SYSTEM_TIME AS OF {_LONG_AGO}",
         "SELECT id FROM {table} FOR SYSTEM_TIME AS OF at",
         "SELECT id FROM {table} AS t FOR SYSTEM_TIME AS OF (SELECT MAX(at) FROM {table})",
-<<<<<<< HEAD
         "SELECT o.id FROM {table} AS t FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({now}) JOIN {table}"
         " AS"
         " o ON t.id = o.id",
-=======
-        "SELECT o.id FROM {table} AS t FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({now})"
-        " JOIN {table} AS o ON t.id = o.id",
->>>>>>> h-i2
     ],
     ids=["in the future", "before the window", "a column", "a query", "two moments"],
 )

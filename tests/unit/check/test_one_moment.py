@@ -136,7 +136,7 @@ def test_every_question_of_bigquery_names_the_moment_and_no_view(
 
         destination.query = query  # type: ignore[method-assign]
         list(check(destination, None, 100.0, 400, 0.9))
-    assert "CURRENT_TIMESTAMP" in asked[0]
-    for sql in asked[1:]:
+    assert len(asked) > 5
+    for sql in asked:
         assert sql.count("`payments-test.d.") == sql.count(" FOR SYSTEM_TIME AS OF ") > 0
         assert "deduplication_audit" not in sql and "offset_coverage" not in sql

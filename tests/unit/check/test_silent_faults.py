@@ -220,13 +220,12 @@ def test_accepted_losses_are_noted_with_their_totals(kafka: InMemoryKafka, path:
     assert LOST not in results(path)
     for deleted, more in ((921, 922), (1_000, 1_001)):
         log = kafka.topics["payments"].partitions[0]
-        log.records += [payment("lost")] * (more - len(log.records))
-        log.timestamps += [NOW_US // 1000] * (more - len(log.timestamps))
+        kafka.send("payments", 0, *[payment("lost")] * (more - len(log.records)))
         log.deleted = deleted
         run(config(path, on_data_loss="accept"))
-    kafka.topics["payments"].partitions.append(
-        Partition([payment("x"), payment("y")], [NOW_US // 1000] * 2, 1)
-    )
+    kafka.topics["payments"].partitions.append(Partition())
+    kafka.send("payments", 2, payment("x"), payment("y"))
+    kafka.topics["payments"].partitions[2].deleted = 1
     run(config(path, on_data_loss="accept"))
     found = results(path)[LOST]
     assert found.status == NOTED
