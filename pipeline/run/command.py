@@ -11,25 +11,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
-from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import RunConfig
-from pipeline.run.begin import begin
+from pipeline.run.begin import begin, make_tables_anew, needs_tables_anew
 from pipeline.run.commit import Moment, commit
-from pipeline.run.make_plan import backlog, plan_next, plan_repair
+from pipeline.run.look_ahead import Outlook, look_ahead, next_plan
 from pipeline.run.plan import Plan, PlanLimits
-from pipeline.run.preconditions import check_cluster, check_refused, check_stream_quota
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import progress_bar
 from pipeline.run.prove import prove_source
 from pipeline.run.read_and_write import read_and_write
-from pipeline.run.recover import recover
+from pipeline.run.recover import recover, remove_leftovers
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
 from pipeline.run.summary import print_summary, summarize
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
+from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.open import open_destination
 
 
@@ -64,47 +63,47 @@ def run_until_caught_up(
     The end offsets are asked for once, at the start. now_us: the clock, in microseconds. Raises
     GuaranteeError when the run is refused, or must stop.
     """
-    settings = _run_settings(config)
-    runs = recover(destination)
-    if runs:
-        check_settings(settings_in_force(runs), config)
+    settings = run_settings(config)
+    known = recover(destination, now_us())
+    check_settings(settings_in_force(known), config)
     with KafkaAdmin(config.consumer_config) as admin:
-        cluster_id = admin.cluster_id()
-        states = [admin.topic_state(topic, now_us()) for topic in config.topics]
-        if runs:
-            check_cluster(runs, cluster_id)
-        # After everything that may refuse the run: a refused one changes nothing.
-        destination.tables.create(config.schema)
-        if not runs:
-            runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
-        check_refused(config.reject_records.items(), runs, states)
-        check_stream_quota(
-            backlog(runs, states),
-            config.max_records_per_run,
-            config.shards,
-            destination.streams_per_hour,
-        )
-        while True:
-            stop_if_interrupted()
-            if runs[-1].status == PREPARED:
-                plan = plan_repair(
-                    destination,
-                    runs[-1],
-                    lambda topic: admin.topic_state(topic, now_us()),
-                    settings,
-                )
-            else:
-                plan = plan_next(runs, states, cluster_id, settings, now_us())
-            if plan.records_at_most == 0:
-                return
+        ahead = look_ahead(config, destination, admin, known, settings, now_us)
+        # The first changes, after everything that may refuse the run.
+        plan, runs = _make_ready(config, destination, admin, ahead, settings, now_us)
+        stop_if_interrupted()
+        while plan.records_at_most:
             record = run_once(config, destination, admin, plan, settings)
             runs = [*runs, record]
-            if record.status != COMMITTED:
-                continue
-            admin.commit_offsets(
-                {(part.topic, part.partition): part.to_offset for part in record.partitions}
+            if record.status == COMMITTED:
+                admin.commit_offsets(
+                    {(part.topic, part.partition): part.to_offset for part in record.partitions}
+                )
+                yield record
+            stop_if_interrupted()
+            plan = next_plan(
+                destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us
             )
-            yield record
+
+
+def _make_ready(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    ahead: Outlook,
+    settings: RunSettings,
+    now_us: Callable[[], int],
+) -> tuple[Plan, list[RunRecord]]:
+    """Creates what is missing; returns the first plan, and the chain that it follows."""
+    plan, runs = ahead.plan, list(ahead.runs)
+    if ahead.genesis is None:
+        remove_leftovers(destination)
+    if needs_tables_anew(destination, runs if ahead.genesis is None else (), config.schema):
+        runs = make_tables_anew(destination, runs, config.schema, settings, now_us())
+        plan = next_plan(destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us)
+    destination.tables.create(config.schema)
+    if ahead.genesis is not None:
+        begin(destination, ahead.genesis)
+    return plan, runs
 
 
 def run_once(
@@ -137,7 +136,8 @@ def run_once(
     return next(run for run in reversed(destination.runs.read()) if run.run_id == record.run_id)
 
 
-def _run_settings(config: RunConfig) -> RunSettings:
+def run_settings(config: RunConfig) -> RunSettings:
+    """What the steps need of the configuration, and what a run record keeps of it."""
     limits = PlanLimits(
         config.dedup_horizon_us,
         config.idle_timeout_us,
@@ -145,20 +145,3 @@ def _run_settings(config: RunConfig) -> RunSettings:
         config.on_data_loss == "accept",
     )
     return RunSettings(limits, config.extra_retention_us, config.shards, settings_of(config))
-
-
-def _begin(
-    config: RunConfig,
-    destination: Destination,
-    admin: KafkaAdmin,
-    states: Sequence[TopicState],
-    cluster_id: str | None,
-    settings: RunSettings,
-    now_us: int,
-) -> list[RunRecord]:
-    positions = {
-        (state.topic, partition): offset
-        for state in states
-        for partition, offset in admin.offsets_for_start(state, config.start).items()
-    }
-    return begin(destination, positions, states, cluster_id, settings, now_us)

@@ -37,9 +37,9 @@ def fill(kafka: InMemoryKafka) -> None:
     """13 payments over two partitions; then a broken record, a gap and a payment in each."""
     kafka.create("payments", 2)
     for number, transaction_id in enumerate(SENT.elements()):
-        kafka.streams.send("payments", number % 2, payment(transaction_id))
+        kafka.send("payments", number % 2, payment(transaction_id))
     for partition in range(2):
-        kafka.streams.send("payments", partition, b"broken", MARKER, payment(f"last-{partition}"))
+        kafka.send("payments", partition, b"broken", MARKER, payment(f"last-{partition}"))
 
 
 def failed_checks(settings: RunConfig) -> list[CheckResult]:

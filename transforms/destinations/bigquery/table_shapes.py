@@ -175,6 +175,15 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
         yield f"table {shape.name} has the REQUIRED column(s) {', '.join(needed)}, which --schema does not name"
 
 
+def has_other_columns(shape: TableShape, table: bigquery.Table) -> bool:
+    """Whether the table's columns are not exactly the shape's, in any order."""
+    wanted, found = (
+        {field.name.lower(): _kind(field) for field in fields}
+        for fields in (shape.fields, table.schema)
+    )
+    return wanted != found
+
+
 def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
     """What would take rows away, or hide them from a query that must see all."""
     if table.expires is not None:
