@@ -16,6 +16,7 @@ from pipeline.options.config import RunConfig
 from pipeline.run.begin import begin, make_tables_anew, needs_tables_anew
 from pipeline.run.commit import Moment, commit
 from pipeline.run.look_ahead import Outlook, look_ahead, next_plan
+from pipeline.run.notes import Notes
 from pipeline.run.plan import Plan, PlanLimits
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import progress_bar
@@ -39,12 +40,13 @@ def run_command(
 
     Raises GuaranteeError when it must stop; what is committed stays correct.
     """
-    started = time.monotonic()
+    started, notes = time.monotonic(), Notes()
     with open_destination(config.destination, **config.destination_options) as destination:
-        records = list(run_until_caught_up(config, destination, now_us))
+        records = list(run_until_caught_up(config, destination, now_us, notes))
         reasons = _rejected_reasons(destination, records) if records else {}
         bytes_read = destination.bytes_read
-    print_summary(summarize(records, reasons, time.monotonic() - started, bytes_read), config.json)
+    seconds = time.monotonic() - started
+    print_summary(summarize(records, reasons, seconds, bytes_read, notes), config.json)
     return 0
 
 
@@ -56,13 +58,18 @@ def _rejected_reasons(destination: Destination, records: Sequence[RunRecord]) ->
 
 
 def run_until_caught_up(
-    config: RunConfig, destination: Destination, now_us: Callable[[], int]
+    config: RunConfig,
+    destination: Destination,
+    now_us: Callable[[], int],
+    notes: Notes | None = None,
 ) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed.
 
-    The end offsets are asked for once, at the start. now_us: the clock, in microseconds. Raises
-    GuaranteeError when the run is refused, or must stop.
+    The end offsets are asked for once, at the start. now_us: the clock, in microseconds. notes:
+    what the caller wants to know beside. Raises GuaranteeError when the run is refused, or must
+    stop.
     """
+    notes = Notes() if notes is None else notes
     settings = run_settings(config)
     known = recover(destination, now_us())
     check_settings(settings_in_force(known), config)
@@ -72,7 +79,7 @@ def run_until_caught_up(
         plan, runs = _make_ready(config, destination, admin, ahead, settings, now_us)
         stop_if_interrupted()
         while plan.records_at_most:
-            record = run_once(config, destination, admin, plan, settings)
+            record = run_once(config, destination, admin, plan, settings, runs, notes)
             runs = [*runs, record]
             if record.status == COMMITTED:
                 admin.commit_offsets(
@@ -112,6 +119,8 @@ def run_once(
     admin: KafkaAdmin,
     plan: Plan,
     settings: RunSettings,
+    runs: Sequence[RunRecord],
+    notes: Notes,
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
@@ -127,7 +136,7 @@ def run_once(
         prove_source(plan, admin)
         with finish_before_interrupt():
             since = Moment.now()
-            record = prove_and_prepare(destination, plan, settings)
+            record = prove_and_prepare(destination, plan, settings, runs, notes)
             commit(destination, record, since)
     finally:
         forget_indexes(plan.run_id)
@@ -144,4 +153,10 @@ def run_settings(config: RunConfig) -> RunSettings:
         config.max_records_per_run,
         config.on_data_loss == "accept",
     )
-    return RunSettings(limits, config.extra_retention_us, config.shards, settings_of(config))
+    return RunSettings(
+        limits,
+        config.extra_retention_us,
+        config.shards,
+        settings_of(config),
+        config.max_rejected_rate,
+    )

@@ -5,12 +5,16 @@ The statement writes the whole record of the run: from there on it will become v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from pipeline.run.begin import lost_race
+from pipeline.run.notes import Notes
 from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof, prove
 from pipeline.run.read_and_write import cold_start
+from pipeline.run.rejected_rate import check_rejected_rate
 from pipeline.run.settings import RunSettings
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.shard_state import packed_bytes
@@ -24,11 +28,30 @@ from transforms.model.run_report import ShardReport, decode_report
 from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
 
 
-def prove_and_prepare(destination: Destination, planned: Plan, settings: RunSettings) -> RunRecord:
-    """Step 4: finalize, prove, and claim the predecessor with the whole record."""
+def prove_and_prepare(
+    destination: Destination,
+    planned: Plan,
+    settings: RunSettings,
+    runs: Sequence[RunRecord],
+    notes: Notes,
+) -> RunRecord:
+    """Step 4: finalize, prove, and claim the predecessor with the whole record.
+
+    runs: the chain. Raises GuaranteeError, with nothing visible, where the proof fails, too many
+    records would be rejected, or another run was faster.
+    """
     proof = finalize_and_prove(destination, planned, settings)
+    check_rejected_rate(
+        planned,
+        proof.partitions,
+        proof.rejected,
+        runs,
+        settings.max_rejected_rate,
+        destination.rows.rejected_by_reason,
+    )
     record = make_record(destination, planned, proof, settings)
     prepare(destination, record)
+    notes.rejected.extend(proof.rejected)
     return record
 
 

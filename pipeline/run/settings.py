@@ -89,10 +89,11 @@ def check_settings(before: Mapping[str, Any] | None, config: RunConfig) -> None:
 class RunSettings:
     """What the steps need of the configuration. Times are in microseconds.
 
-    recorded: what the run record keeps of it, see settings_of.
+    recorded: what the run record keeps of it, see settings_of. max_rejected_rate: 1 for no limit.
     """
 
     limits: PlanLimits
     extra_retention_us: int
     shards: int
     recorded: dict[str, Any]
+    max_rejected_rate: float

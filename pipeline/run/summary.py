@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.run.notes import Notes
+from pipeline.run.rejected_rate import DETAILS
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.model.coordinates import TopicPartition
+from transforms.model.rejected_counts import merge_rejected
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 
@@ -16,12 +19,15 @@ def summarize(
     rejected_reasons: Mapping[str, int],
     seconds: float,
     bytes_read: int | None = None,
+    notes: Notes | None = None,
 ) -> dict[str, Any]:
     """The figures of all transactions of one `run`.
 
     records: in the order they were committed. rejected_reasons: reason -> number of rows. seconds:
     how long the run took. bytes_read: by queries, None for a destination that does not bill them.
+    notes: what the run has to say beside.
     """
+    notes = notes or Notes()
     rows = {
         table: sum(part.rows for record in records for part in record.tables if part.table == table)
         for table in _TABLES
@@ -44,6 +50,19 @@ def summarize(
         "duplicates": rows[DUPLICATES],
         "rejected": rows[REJECTED],
         "rejected_by_reason": dict(sorted(rejected_reasons.items())),
+        "rejected_details": [
+            {
+                "topic": count.topic,
+                "reason": count.reason,
+                "detail": count.detail,
+                "records": count.records,
+                "example": f"{count.topic}:{count.partition}:{count.offset}",
+                "value": None
+                if count.value is None
+                else count.value.decode(errors="backslashreplace"),
+            }
+            for count in merge_rejected(notes.rejected)[:DETAILS]
+        ],
         "live_ids": records[-1].live_ids if records else None,
         "state_bytes": records[-1].state_bytes if records else None,
         "seconds": round(seconds, 2),
@@ -70,6 +89,11 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
         f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
         f" {figures['rejected']:,}" + (f" ({reasons})" if reasons else "")
     )
+    for cause in figures["rejected_details"]:
+        print(
+            f"  {cause['records']:,} {cause['reason']}: {cause['detail']} (for example"
+            f" {cause['example']})"
+        )
     print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
     transactions = figures["transactions"]
     rate = figures["messages_per_second"] or 0

@@ -17,6 +17,7 @@ from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
 from pipeline.options.schema_file import load_schema
 from pipeline.run import command as run_module
 from pipeline.run.command import run_until_caught_up
+from pipeline.run.notes import Notes
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.open import open_destination
 from transforms.model.coordinates import TopicPartition
@@ -154,6 +155,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
         "max_record_bytes": 1 << 20,
         "unknown_fields": "keep",
         "on_data_loss": "fail",
+        "max_rejected_rate": 1.0,
         "reject_records": {},
         "consumer_config": {"bootstrap.servers": "in-memory:1"},
         "json": True,
@@ -162,10 +164,10 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
     return RunConfig(**{**settings, **changes})
 
 
-def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
+def run(settings: RunConfig, now_us: int = NOW_US, notes: Notes | None = None) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
     with open_destination(settings.destination, **settings.destination_options) as destination:
-        return list(run_until_caught_up(settings, destination, lambda: now_us))
+        return list(run_until_caught_up(settings, destination, lambda: now_us, notes))
 
 
 def payment(

@@ -99,6 +99,15 @@ class VisibleRows(Protocol):
         sorted.
         """
 
+    def rejected_by_reason(
+        self, ranges: Sequence[OffsetRange], first_time: int, last_time: int
+    ) -> Mapping[str, int]:
+        """Rejected records in the ranges by their reason.
+
+        first_time, last_time: bounds of their `ingest_time`, inclusive, in microseconds: other
+        partitions of the table are not read.
+        """
+
     def present_totals(
         self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
     ) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from transforms.destinations.sql.coordinates import in_range, offset_runs, rows_of_tables
 from transforms.destinations.sql.dialect import Dialect
 from transforms.destinations.sql.totals import totals_of_rows
-from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
+from transforms.model.tables import GAPS, REJECTED, ROW_TABLES, TOTALS
 
 
 def present_offsets(dialect: Dialect) -> str:
@@ -27,6 +27,16 @@ def present_gaps(dialect: Dialect) -> str:
 SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset
 FROM {dialect.table(GAPS)} AS r JOIN {dialect.ranges} AS f
 ON {in_range("r", "f", "first_offset")}"""
+
+
+def rejected_by_reason(dialect: Dialect) -> str:
+    """Parameters `range_parameters`, `first_time` and `last_time`. Columns: `reason`, `n`."""
+    first, last = (dialect.moment(dialect.parameter(name)) for name in ("first_time", "last_time"))
+    return f"""
+SELECT r.reason, COUNT(*) AS n
+FROM {dialect.table(REJECTED)} AS r JOIN {dialect.ranges} AS f ON {in_range("r", "f")}
+WHERE r.ingest_time BETWEEN {first} AND {last}
+GROUP BY r.reason"""
 
 
 def present_totals(dialect: Dialect, amount_column: str | None, currency_column: str | None) -> str:
