@@ -24,7 +24,7 @@ from pipeline.run.prove import prove_source
 from pipeline.run.read_and_write import read_and_write
 from pipeline.run.recover import recover, remove_leftovers
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
-from pipeline.run.summary import print_summary, summarize
+from pipeline.run.summary import note_figures, print_notes, print_summary, summarize
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
@@ -42,7 +42,12 @@ def run_command(
     """
     started, notes = time.monotonic(), Notes()
     with open_destination(config.destination, **config.destination_options) as destination:
-        records = list(run_until_caught_up(config, destination, now_us, notes))
+        try:
+            records = list(run_until_caught_up(config, destination, now_us, notes))
+        except BaseException:
+            # The refusal follows; what has become visible before it is said all the same.
+            print_notes(note_figures(notes), sys.stderr)
+            raise
         reasons = _rejected_reasons(destination, records) if records else {}
         bytes_read = destination.bytes_read
     seconds = time.monotonic() - started
@@ -71,15 +76,17 @@ def run_until_caught_up(
     """
     notes = Notes() if notes is None else notes
     settings = run_settings(config)
-    known = recover(destination, now_us())
+    known = recover(destination, now_us(), notes)
     check_settings(settings_in_force(known), config)
     with KafkaAdmin(config.consumer_config) as admin:
         ahead = look_ahead(config, destination, admin, known, settings, now_us)
+        notes.forgotten = ahead.forgotten
         # The first changes, after everything that may refuse the run.
         plan, runs = _make_ready(config, destination, admin, ahead, settings, now_us)
         stop_if_interrupted()
         while plan.records_at_most:
             record = run_once(config, destination, admin, plan, settings, runs, notes)
+            notes.add_run(destination, record, plan)
             runs = [*runs, record]
             if record.status == COMMITTED:
                 admin.commit_offsets(

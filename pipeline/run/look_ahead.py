@@ -5,18 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.begin import genesis_record
 from pipeline.run.make_plan import backlog, plan_next, plan_repair
+from pipeline.run.notes import ForgottenTopic
 from pipeline.run.plan import Plan
-from pipeline.run.preconditions import check_cluster, check_refused, check_stream_quota
+from pipeline.run.preconditions import (
+    check_cluster,
+    check_refused,
+    check_same_topic,
+    check_stream_quota,
+)
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    PREPARED,
+    PartitionProgress,
+    RunRecord,
+    last_committed,
+)
+from transforms.model.errors import GuaranteeError
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Outlook:
     genesis: the record to begin with, None where the ledger has one. runs: the chain, which begins
     with it. states: the answers of the broker, one for each topic. waiting: offsets between the
     positions and the end of the topics. plan: of the first transaction.
+    forgotten: topics that the run does not name.
     """
 
     genesis: RunRecord | None
@@ -34,6 +47,7 @@ class Outlook:
     states: Sequence[TopicState]
     waiting: int
     plan: Plan
+    forgotten: Sequence[ForgottenTopic]
 
 
 def look_ahead(
@@ -68,7 +82,47 @@ def look_ahead(
         waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
     )
     plan = next_plan(destination, admin, chain, states, cluster_id, settings, now_us)
-    return Outlook(genesis, chain, cluster_id, states, waiting, plan)
+    forgotten = forgotten_topics(config.topics, admin, chain, now_us)
+    return Outlook(genesis, chain, cluster_id, states, waiting, plan, forgotten)
+
+
+def forgotten_topics(
+    named: Collection[str],
+    admin: KafkaAdmin,
+    runs: Sequence[RunRecord],
+    now_us: Callable[[], int],
+) -> list[ForgottenTopic]:
+    """Topics that the ledger knows and this run does not name, with their backlog, by name.
+
+    named: the topics of this run. One that the broker cannot describe any more refuses nothing.
+    """
+    known: dict[str, dict[int, PartitionProgress]] = {}
+    for part in last_committed(runs).partitions:
+        known.setdefault(part.topic, {})[part.partition] = part
+    return [
+        _forgotten(topic, parts, admin, now_us)
+        for topic, parts in sorted(known.items())
+        if topic not in named
+    ]
+
+
+def _forgotten(
+    topic: str,
+    known: Mapping[int, PartitionProgress],
+    admin: KafkaAdmin,
+    now_us: Callable[[], int],
+) -> ForgottenTopic:
+    try:
+        state = admin.topic_state(topic, now_us())
+        check_same_topic(state, known.values())
+    except GuaranteeError as error:
+        return ForgottenTopic(topic, problem=error.message)
+    waiting = lost = 0
+    for partition, (low, high) in state.partitions.items():
+        position = known[partition].to_offset if partition in known else 0
+        waiting += max(0, high - max(low, position))
+        lost += max(0, low - position)
+    return ForgottenTopic(topic, waiting, lost)
 
 
 def next_plan(

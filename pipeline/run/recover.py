@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline.run.commit import commit
+from pipeline.run.notes import Notes
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.model.errors import GuaranteeError
@@ -15,7 +16,7 @@ so that its clock may be wrong by some minutes (begin.py).
 """
 
 
-def recover(destination: Destination, now_us: int) -> list[RunRecord]:
+def recover(destination: Destination, now_us: int, notes: Notes) -> list[RunRecord]:
     """Finishes a PREPARED run, and returns the ledger's chain, which is empty where no run has been.
 
     If its newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py):
@@ -28,7 +29,8 @@ def recover(destination: Destination, now_us: int) -> list[RunRecord]:
     if runs and runs[-1].status == PREPARED:
         leave_alone_what_makes_tables(runs[-1], now_us)
         commit(destination, runs[-1])
-        runs = destination.runs.read()
+        found, runs = runs[-1].run_id, destination.runs.read()
+        notes.add_recovered(destination, next(run for run in runs if run.run_id == found))
         if runs[-1].status == PREPARED:
             remove_leftovers(destination)
     return runs

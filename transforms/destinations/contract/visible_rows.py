@@ -99,6 +99,11 @@ class VisibleRows(Protocol):
         sorted.
         """
 
+    def lost_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
+        """As `present_gaps`, of the gaps alone that are accepted losses."""
+
     def rejected_by_reason(
         self, ranges: Sequence[OffsetRange], first_time: int, last_time: int
     ) -> Mapping[str, int]:

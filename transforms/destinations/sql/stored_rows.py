@@ -66,6 +66,12 @@ class StoredRows(ABC):
         sql = visible_rows.present_gaps(self._dialect)
         return gaps_by_partition(self._ask(sql, range_parameters(ranges)), ranges)
 
+    def lost_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
+        sql = visible_rows.lost_offsets(self._dialect)
+        return gaps_by_partition(self._ask(sql, range_parameters(ranges)), ranges)
+
     def rejected_by_reason(
         self, ranges: Sequence[OffsetRange], first_time: int, last_time: int
     ) -> Mapping[str, int]:

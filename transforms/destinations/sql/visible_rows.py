@@ -29,6 +29,11 @@ FROM {dialect.table(GAPS)} AS r JOIN {dialect.ranges} AS f
 ON {in_range("r", "f", "first_offset")}"""
 
 
+def lost_offsets(dialect: Dialect) -> str:
+    """The same for accepted losses alone."""
+    return f"{present_gaps(dialect)} WHERE r.cause = 'deleted'"
+
+
 def rejected_by_reason(dialect: Dialect) -> str:
     """Parameters `range_parameters`, `first_time` and `last_time`. Columns: `reason`, `n`."""
     first, last = (dialect.moment(dialect.parameter(name)) for name in ("first_time", "last_time"))
