@@ -32,6 +32,13 @@ _PAUSE_SECONDS: Final = 0.5
 _MOCK_CLUSTER: Final = "mockCluster"
 """Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
 
+_GROUP_UNKNOWN: Final = (
+    KafkaError.GROUP_ID_NOT_FOUND,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.UNSUPPORTED_VERSION,
+)
+"""A group that no consumer has used yet, or a broker that cannot tell."""
+
 
 @dataclass(frozen=True)
 class TopicState:
@@ -139,6 +146,32 @@ class KafkaAdmin:
             part.partition: part.offset if part.offset >= 0 else state.partitions[part.partition][1]
             for part in found
         }
+
+    def group_problem(self, group: str) -> str | None:
+        """Why offsets cannot be reported under this group; None where nothing is known against it.
+
+        Asks for the rights on the group, and commits nothing.
+        """
+
+        def describe(seconds: float) -> str | None:
+            described = self._admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=seconds
+            )[group]
+            try:
+                allowed = described.result().authorized_operations
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    return f"Kafka denies this user the consumer group {group}"
+                if error.args[0].code() in _GROUP_UNKNOWN:
+                    return None
+                raise
+            if allowed is None or "READ" in [operation.name for operation in allowed]:
+                return None
+            return f"Kafka lets this user look at the consumer group {group}, not use it"
+
+        if (self.cluster_id() or "").startswith(_MOCK_CLUSTER):
+            return None
+        return self._ask(f"consumer group {group}", describe)
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commits the group's offsets, for lag monitors.

@@ -11,7 +11,7 @@ from pipeline.run.notes import FINISHED, PLANNED_AGAIN, REPAIRED, Notes
 from pipeline.run.rejected_rate import DETAILS
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.model.coordinates import TopicPartition
-from transforms.model.rejected_counts import merge_rejected
+from transforms.model.rejected_counts import as_figures, merge_rejected
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 
@@ -52,16 +52,7 @@ def summarize(
         "rejected": rows[REJECTED],
         "rejected_by_reason": dict(sorted(rejected_reasons.items())),
         "rejected_details": [
-            {
-                "topic": count.topic,
-                "reason": count.reason,
-                "detail": count.detail,
-                "records": count.records,
-                "example": f"{count.topic}:{count.partition}:{count.offset}",
-                "value": None
-                if count.value is None
-                else count.value.decode(errors="backslashreplace"),
-            }
+            {"topic": count.topic, **as_figures(count)}
             for count in merge_rejected(notes.rejected)[:DETAILS]
         ],
         **note_figures(notes),

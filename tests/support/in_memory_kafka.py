@@ -54,6 +54,7 @@ class InMemoryKafka:
 
     def __init__(self) -> None:
         self.cluster = "cluster-1"
+        self.group_denied: str | None = None
         self.topics: dict[str, Topic] = {}
         self.committed: dict[TopicPartition, int] = {}
 
@@ -96,6 +97,9 @@ class InMemoryKafka:
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
         index = {EARLIEST: 0, LATEST: 1}[start.kind]
         return {partition: bounds[index] for partition, bounds in state.partitions.items()}
+
+    def group_problem(self, group: str) -> str | None:
+        return self.group_denied
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         self.committed.update(positions)
@@ -157,7 +161,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
         "on_data_loss": "fail",
         "max_rejected_rate": 1.0,
         "reject_records": {},
-        "consumer_config": {"bootstrap.servers": "in-memory:1"},
+        "consumer_config": {"bootstrap.servers": "in-memory:1", "group.id": "mine"},
         "json": True,
         "beam_options": PipelineOptions(["--runner=FnApiRunner"]),
     }

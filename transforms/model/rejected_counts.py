@@ -97,6 +97,17 @@ def _by_frequency(counts: Iterable[RejectedCount]) -> list[RejectedCount]:
     )
 
 
+def as_figures(count: RejectedCount) -> dict[str, str | int | None]:
+    """As plain values, for JSON: the example is topic:partition:offset."""
+    return {
+        "records": count.records,
+        "reason": count.reason,
+        "detail": count.detail,
+        "example": f"{count.topic}:{count.partition}:{count.offset}",
+        "value": None if count.value is None else count.value.decode(errors="backslashreplace"),
+    }
+
+
 def describe(count: RejectedCount) -> str:
     """One line for a person: how many, why, and the example."""
     value = "no value" if count.value is None else count.value.decode(errors="backslashreplace")

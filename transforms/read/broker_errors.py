@@ -20,7 +20,6 @@ _UNKNOWN: Final = (
 )
 _DENIED: Final = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
 
@@ -38,7 +37,13 @@ class BrokerErrors:
         self.last: KafkaError | None = None
 
     def remember(self, error: KafkaError) -> None:
-        """Keeps the last error, and the last one that is final."""
+        """Keeps the last error, and the last one that is final.
+
+        A consumer that is given its partitions reads without any right on its group, which
+        librdkafka looks up all the same.
+        """
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return
         self.last = error
         if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, *_UNKNOWN, *_DENIED):
             self._final = error
@@ -60,7 +65,7 @@ class BrokerErrors:
         if code in _DENIED:
             raise GuaranteeError(
                 f"Kafka at {self._servers} denies access ({text}). Give this user the right to read"
-                " the topic and to use the group."
+                " the topic."
             )
         if code in _UNKNOWN:
             raise GuaranteeError(
