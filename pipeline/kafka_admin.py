@@ -32,6 +32,16 @@ _PAUSE_SECONDS: Final = 0.5
 _MOCK_CLUSTER: Final = "mockCluster"
 """Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
 
+_NO_ANSWER: Final = (
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+"""No broker answers, or none is responsible for the group yet: worth another request."""
+
 _GROUP_UNKNOWN: Final = (
     KafkaError.GROUP_ID_NOT_FOUND,
     KafkaError._UNSUPPORTED_FEATURE,
@@ -69,6 +79,8 @@ class KafkaAdmin:
         """patience_seconds: how long a broker may not answer. clock: monotonic, in seconds."""
         self._clock = clock
         self._servers = consumer_config["bootstrap.servers"]
+        self._group = consumer_config["group.id"]
+        self._may_report: bool | None = None
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
         common: dict[str, Any] = {
@@ -176,8 +188,14 @@ class KafkaAdmin:
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commits the group's offsets, for lag monitors.
 
-        Positions come from the ledger, not from these offsets, so a failure is only logged.
+        Positions come from the ledger, not from these offsets, so a failure is only logged. Whether
+        the group may be used is asked first, once: librdkafka would wait for a coordinator for
+        three quarters of a minute, after every transaction.
         """
+        if self._may_report is None:
+            self._may_report = self._can_report()
+        if not self._may_report:
+            return
         offsets = [
             confluent_kafka.TopicPartition(topic, partition, offset)
             for (topic, partition), offset in positions.items()
@@ -190,6 +208,18 @@ class KafkaAdmin:
                 " ones, nothing else is affected",
                 error,
             )
+
+    def _can_report(self) -> bool:
+        try:
+            problem = self.group_problem(self._group)
+        except GuaranteeError as error:
+            problem = error.message
+        if problem is not None:
+            _LOG.warning(
+                "%s; lag monitors do not see how far this run gets, nothing else is affected",
+                problem,
+            )
+        return problem is None
 
     def _metadata(self, topic: str) -> Any:
         metadata = self._ask(
@@ -244,11 +274,7 @@ class KafkaAdmin:
             self._consumer.poll(_PAUSE_SECONDS)
             self._errors.remember(failed)
             self._errors.raise_if_final()
-            if not (
-                failed.retriable()
-                or failed.code()
-                in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
-            ):
+            if not (failed.retriable() or failed.code() in _NO_ANSWER):
                 raise GuaranteeError(
                     f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()})."
                 )

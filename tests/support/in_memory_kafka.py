@@ -55,6 +55,7 @@ class InMemoryKafka:
     def __init__(self) -> None:
         self.cluster = "cluster-1"
         self.group_denied: str | None = None
+        self.group_unknown = False
         self.topics: dict[str, Topic] = {}
         self.committed: dict[TopicPartition, int] = {}
 
@@ -99,6 +100,8 @@ class InMemoryKafka:
         return {partition: bounds[index] for partition, bounds in state.partitions.items()}
 
     def group_problem(self, group: str) -> str | None:
+        if self.group_unknown:
+            raise GuaranteeError(f"consumer group {group} cannot be looked up")
         return self.group_denied
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:

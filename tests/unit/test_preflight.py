@@ -216,6 +216,12 @@ def test_a_missing_right_on_the_group_is_a_warning(kafka: InMemoryKafka, path: P
     assert preflight_command(config(path), lambda: NOW_US) == 0
 
 
+def test_a_group_that_cannot_be_looked_up_is_a_warning(kafka: InMemoryKafka, path: Path) -> None:
+    kafka.group_unknown = True
+    result = asked(config(path))["consumer group"]
+    assert result.status == NOTED and "cannot be looked up" in result.figure
+
+
 def test_topics_that_are_not_named_are_listed(kafka: InMemoryKafka, path: Path) -> None:
     kafka.create("refunds", 1)
     run(config(path, topics=("payments", "refunds")))
