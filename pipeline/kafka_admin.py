@@ -48,6 +48,23 @@ _PAUSE_SECONDS: Final = 0.5
 _MOCK_CLUSTER: Final = "mockCluster"
 """Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
 
+_NO_ANSWER: Final = (
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+"""No broker answers, or none is responsible for the group yet: worth another request."""
+
+_GROUP_UNKNOWN: Final = (
+    KafkaError.GROUP_ID_NOT_FOUND,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.UNSUPPORTED_VERSION,
+)
+"""A group that no consumer has used yet, or a broker that cannot tell."""
+
 
 @dataclass(frozen=True)
 class TopicState:
@@ -78,6 +95,8 @@ class KafkaAdmin:
         """patience_seconds: how long a broker may not answer. clock: monotonic, in seconds."""
         self._clock = clock
         self._servers = consumer_config["bootstrap.servers"]
+        self._group = consumer_config["group.id"]
+        self._may_report: bool | None = None
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
         common: dict[str, Any] = {**consumer_config, "error_cb": self._errors.remember}
@@ -152,11 +171,43 @@ class KafkaAdmin:
             for part in found
         }
 
+    def group_problem(self, group: str) -> str | None:
+        """Why offsets cannot be reported under this group; None where nothing is known against it.
+
+        Asks for the rights on the group, and commits nothing.
+        """
+
+        def describe(seconds: float) -> str | None:
+            described = self._admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=seconds
+            )[group]
+            try:
+                allowed = described.result().authorized_operations
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    return f"Kafka denies this user the consumer group {group}"
+                if error.args[0].code() in _GROUP_UNKNOWN:
+                    return None
+                raise
+            if allowed is None or "READ" in [operation.name for operation in allowed]:
+                return None
+            return f"Kafka lets this user look at the consumer group {group}, not use it"
+
+        if (self.cluster_id() or "").startswith(_MOCK_CLUSTER):
+            return None
+        return self._ask(f"consumer group {group}", describe)
+
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commits the group's offsets, for lag monitors.
 
-        Positions come from the ledger, not from these offsets, so a failure is only logged.
+        Positions come from the ledger, not from these offsets, so a failure is only logged. Whether
+        the group may be used is asked first, once: librdkafka would wait for a coordinator for
+        three quarters of a minute, after every transaction.
         """
+        if self._may_report is None:
+            self._may_report = self._can_report()
+        if not self._may_report:
+            return
         offsets = [
             confluent_kafka.TopicPartition(topic, partition, offset)
             for (topic, partition), offset in positions.items()
@@ -170,6 +221,18 @@ class KafkaAdmin:
                 " ones, nothing else is affected",
                 error,
             )
+
+    def _can_report(self) -> bool:
+        try:
+            problem = self.group_problem(self._group)
+        except GuaranteeError as error:
+            problem = error.message
+        if problem is not None:
+            _LOG.warning(
+                "%s; lag monitors do not see how far this run gets, nothing else is affected",
+                problem,
+            )
+        return problem is None
 
     def _metadata(self, topic: str) -> Any:
         metadata = self._ask(
@@ -239,12 +302,7 @@ class KafkaAdmin:
             self._consumer.poll(_PAUSE_SECONDS)
             self._errors.answered(failed)
             self._errors.raise_if_final()
-            if not (
-                failed.retriable()
-                or failed.code() in _PASSING
-                or failed.code()
-                in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
-            ):
+            if not (failed.retriable() or failed.code() in (*_PASSING, *_NO_ANSWER)):
                 raise GuaranteeError(
                     f"Kafka at {self._servers}: {what} cannot be looked up ({failed.str()})."
                 )

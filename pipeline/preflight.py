@@ -1,25 +1,52 @@
-"""`preflight`: finds out whether `run` with the same arguments could start.
+"""`preflight`: finds out whether `run` with the same arguments could start, and what it would do.
 
-No payment is written.
+It makes the same plan by the same code, and judges the newest records by the same rules. It writes
+nothing: no table, no record of the ledger, no file, no offset of the group.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Final
+
+import msgspec
+import numpy as np
 
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult, print_results
 from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
-from pipeline.run.make_plan import backlog
-from pipeline.run.preconditions import check_clock, check_cluster, check_stream_quota
+from pipeline.run.begin import needs_tables_anew
+from pipeline.run.command import run_settings
+from pipeline.run.look_ahead import Outlook, ask_topics, look_ahead
+from pipeline.run.plan import PlannedPartition
+from pipeline.run.preconditions import check_clock
+from pipeline.run.recover import leave_alone_what_makes_tables
+from pipeline.run.rejected_rate import DETAILS, judge_topic
 from pipeline.run.settings import check_settings, settings_in_force
+from pipeline.run.summary import describe_forgotten
+from transforms.decode.decode_records import PartitionRules, judge_block
+from transforms.decode.decoder import Decoder
+from transforms.decode.lateness import TimeLimits
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.moments import moment_in_words
+from transforms.model.rejected_counts import (
+    RejectedCount,
+    as_figures,
+    count_rejected,
+    merge_rejected,
+)
+from transforms.read.partition_reader import PartitionRange
+from transforms.read.read_records import read_ranges
+
+SAMPLE_RECORDS: Final = 100
+"""Of each partition, the newest."""
 
 
 def preflight_command(
@@ -35,25 +62,37 @@ def preflight_command(
     return GUARANTEE_REFUSED if FAILED in found else TRY_AGAIN_LATER if LATER in found else 0
 
 
-def preflight(config: RunConfig, now_us: Callable[[], int]) -> Iterator[CheckResult]:
-    """One result for each condition of a run; those that depend on a failed one are left out."""
-    states: list[TopicState] = []
-    cluster: list[str | None] = []
-    yield _tried(
-        f"Kafka at {config.bootstrap_servers}",
-        lambda: _ask_kafka(config, states, cluster, now_us),
-    )
-    with open_destination(config.destination, **config.destination_options) as destination:
+def preflight(
+    config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> Iterator[CheckResult]:
+    """One result for each condition of a run; those that depend on a failed one are left out.
+
+    now_us: the clock, in microseconds.
+    """
+    with ExitStack() as opened:
+        admins: list[KafkaAdmin] = []
+        kafka = f"Kafka at {config.bootstrap_servers}"
+        yield _tried(kafka, lambda: _ask_kafka(config, opened, admins, now_us))
+        destination = opened.enter_context(
+            open_destination(config.destination, **config.destination_options)
+        )
         runs: list[RunRecord] = []
         yield _tried("this machine's clock", lambda: _clock(destination, config, now_us))
-        yield from _tables(destination, config)
-        yield _tried("the ledger", lambda: _read_ledger(destination, config, runs, cluster))
-        if states and runs:
-            yield _tried("write streams", lambda: _quota(destination, config, runs, states))
-        elif states:
+        ledger = _tried("the ledger", lambda: _read_ledger(destination, config, runs, now_us()))
+        yield from _tables(destination, config, runs)
+        yield ledger
+        if runs and runs[-1].status == PREPARED and ledger.status == PASSED:
             yield CheckResult(
-                "write streams", NOTED, "known once the first run has written down its positions"
+                "an earlier run",
+                NOTED,
+                f"{runs[-1].run_id} has died, or is becoming visible now; a run finishes it first,"
+                " or repairs it where its write streams have expired",
             )
+            runs[-1] = msgspec.structs.replace(runs[-1], status=COMMITTED)
+        if admins:
+            yield _group(config, admins[0])
+        if admins and ledger.status == PASSED:
+            yield from _ahead(config, destination, admins[0], runs, now_us)
 
 
 def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int]) -> str:
@@ -62,21 +101,24 @@ def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int
 
 
 def _ask_kafka(
-    config: RunConfig,
-    states: list[TopicState],
-    cluster: list[str | None],
-    now_us: Callable[[], int],
+    config: RunConfig, opened: ExitStack, admins: list[KafkaAdmin], now_us: Callable[[], int]
 ) -> str:
-    with KafkaAdmin(config.consumer_config) as admin:
-        cluster.append(admin.cluster_id())
-        states += [admin.topic_state(topic, now_us()) for topic in config.topics]
+    admin = opened.enter_context(KafkaAdmin(config.consumer_config))
+    admin.cluster_id()
+    states = ask_topics(config, admin, now_us)
+    admins.append(admin)
     partitions = sum(len(state.partitions) for state in states)
     offsets = sum(high - low for state in states for low, high in state.partitions.values())
     return f"{len(states)} topic(s), {partitions} partitions, {offsets:,} offsets"
 
 
-def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult]:
+def _tables(
+    destination: Destination, config: RunConfig, runs: Sequence[RunRecord]
+) -> Iterator[CheckResult]:
     try:
+        if needs_tables_anew(destination, runs, config.schema):
+            yield CheckResult("tables", PASSED, "empty; the first run makes them anew for --schema")
+            return
         yield from (
             CheckResult(what, PASSED, found)
             for what, found in destination.tables.preflight(config.schema)
@@ -86,29 +128,124 @@ def _tables(destination: Destination, config: RunConfig) -> Iterator[CheckResult
 
 
 def _read_ledger(
-    destination: Destination, config: RunConfig, runs: list[RunRecord], cluster: list[str | None]
+    destination: Destination, config: RunConfig, runs: list[RunRecord], now_us: int
 ) -> str:
     if not destination.tables.exist():
         return "not there yet: the first run creates it"
     runs += destination.runs.read()
     if not runs:
         return "empty: the first run begins it"
+    if runs[-1].status == PREPARED:
+        leave_alone_what_makes_tables(runs[-1], now_us)
     check_settings(settings_in_force(runs), config)
-    if cluster:
-        check_cluster(runs, cluster[0])
-    return f"{len(runs)} records; settings and cluster fit"
+    return f"{len(runs)} records; settings fit"
 
 
-def _quota(
-    destination: Destination, config: RunConfig, runs: list[RunRecord], states: list[TopicState]
-) -> str:
-    waiting = backlog(runs, states)
-    check_stream_quota(
-        waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
+def _group(config: RunConfig, admin: KafkaAdmin) -> CheckResult:
+    """Positions are in the ledger; the group is for lag monitors alone."""
+    group = config.consumer_config["group.id"]
+    try:
+        problem = admin.group_problem(group)
+    except GuaranteeError as error:
+        problem = error.message
+    if problem is None:
+        return CheckResult("consumer group", PASSED, f"{group} may be used")
+    return CheckResult(
+        "consumer group",
+        NOTED,
+        f"warning: {problem}. A run reads all the same, but lag monitors do not see how far; grant"
+        f" READ on the group {group}, or name another one with --group_id",
     )
-    return (
-        f"{waiting:,} records wait, in {-(-waiting // config.max_records_per_run):,} transaction(s)"
+
+
+def _ahead(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    runs: Sequence[RunRecord],
+    now_us: Callable[[], int],
+) -> Iterator[CheckResult]:
+    try:
+        states = ask_topics(config, admin, now_us)
+        ahead = look_ahead(config, destination, admin, states, runs, run_settings(config), now_us)
+    except GuaranteeError as error:
+        yield _failed("the plan", error)
+        return
+    transactions = -(-ahead.waiting // config.max_records_per_run)
+    yield CheckResult(
+        "the plan", PASSED, f"{ahead.waiting:,} offsets wait, in {transactions:,} transaction(s)"
     )
+    for topic in ahead.forgotten:
+        yield CheckResult("not named by --topic", NOTED, describe_forgotten(asdict(topic)))
+    for state in ahead.states:
+        name = f"newest records of {state.topic}"
+        try:
+            yield _sample(name, config, destination, ahead, state)
+        except GuaranteeError as error:
+            yield _failed(name, error)
+
+
+def _sample(
+    name: str, config: RunConfig, destination: Destination, ahead: Outlook, state: TopicState
+) -> CheckResult:
+    """What the run would make of the newest records of one topic."""
+    parts = [part for part in ahead.plan.partitions if part.topic == state.topic]
+    payments, rejected = _judge_newest(config, ahead, state, parts)
+    refused = sum(count.records for count in rejected)
+    if not payments + refused:
+        return CheckResult(name, NOTED, "there is none yet")
+    figure = (
+        f"of {payments + refused:,} (up to {SAMPLE_RECORDS} of each partition): {payments:,}"
+        f" payments or copies, {refused:,} rejected"
+    )
+    problem = judge_topic(
+        state.topic,
+        payments + refused,
+        rejected,
+        ahead.runs,
+        config.max_rejected_rate,
+        destination.rows.rejected_by_reason,
+    )
+    waiting = any(part.to_offset > part.read_from for part in parts)
+    status = PASSED
+    if problem is not None:
+        status = FAILED if waiting else NOTED
+        figure += f"; {problem}"
+    return CheckResult(name, status, figure, [as_figures(count) for count in rejected[:DETAILS]])
+
+
+def _judge_newest(
+    config: RunConfig, ahead: Outlook, state: TopicState, parts: Sequence[PlannedPartition]
+) -> tuple[int, list[RejectedCount]]:
+    """Payments, and rejected records by cause, among the newest records of a topic."""
+    decoder = Decoder(
+        config.schema,
+        unknown_fields=config.unknown_fields,
+        max_record_bytes=config.max_record_bytes,
+    )
+    limits = TimeLimits(ahead.plan.plan_time_us, config.max_future_skew_us)
+    rules = {
+        part.partition: PartitionRules(
+            part.start_watermark_us,
+            np.empty(0, np.int64),
+            np.array(config.reject_records.get((part.topic, part.partition), ()), np.int64),
+        )
+        for part in parts
+    }
+    payments, rejected = 0, []
+    for block in read_ranges(config.consumer_config, _newest(state)):
+        judged = judge_block(block, decoder, rules[block.partition], limits)
+        payments += judged.payments.num_rows
+        rejected += count_rejected(judged.rejected)
+    return payments, merge_rejected(rejected)
+
+
+def _newest(state: TopicState) -> list[PartitionRange]:
+    return [
+        PartitionRange(state.topic, partition, max(low, high - SAMPLE_RECORDS), high)
+        for partition, (low, high) in sorted(state.partitions.items())
+        if high > low
+    ]
 
 
 def _failed(name: str, error: GuaranteeError) -> CheckResult:

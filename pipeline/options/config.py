@@ -55,6 +55,7 @@ class RunConfig:
     max_record_bytes: int
     unknown_fields: str
     on_data_loss: str
+    max_rejected_rate: float
     reject_records: Mapping[TopicPartition, tuple[int, ...]]
     consumer_config: Mapping[str, str]
     json: bool

@@ -50,6 +50,12 @@ class KafkaOptions(PipelineOptions):
             default="fail",
             help="offsets deleted before they were read: fail, or accept and record them",
         )
+        parser.add_argument(
+            "--max_rejected_rate",
+            default="0.1",
+            metavar="SHARE",
+            help="of a topic's records; above it a transaction stops, nothing visible; 1: never",
+        )
 
 
 class PaymentOptions(PipelineOptions):

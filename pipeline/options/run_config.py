@@ -14,7 +14,7 @@ from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, RunConfig, Star
 from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.destination import destination_of, destination_options
 from pipeline.options.flags import OURS
-from pipeline.options.quantities import parse_duration, parse_size, parse_whole
+from pipeline.options.quantities import parse_duration, parse_share, parse_size, parse_whole
 from pipeline.options.schema_file import load_schema
 from runners.profile import RunnerRefused, UnknownRunner
 from runners.registry import resolve
@@ -109,6 +109,7 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         max_record_bytes=_record_size(given.max_record_bytes, destination.max_record_bytes),
         unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
         on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
+        max_rejected_rate=parse_share("max_rejected_rate", given.max_rejected_rate),
         reject_records=parse_coordinates(given.reject_records),
         consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
         json=given.json,

@@ -4,7 +4,8 @@ The numbers are those of docs/guarantees.md; a test kills the process before and
 
 1 recover                 recover.py: what the runs before have left unfinished
 2 plan                    plan.py; make_plan.py: ranges, start watermarks, the idle rule;
-                          begin.py for an empty ledger; preconditions.py: what refuses the run
+                          preconditions.py: what refuses the run; look_ahead.py: all of it,
+                          before the first change; begin.py for the first run
 3 read and write          read_and_write.py runs pipeline/graph.py: nothing is visible
 4 prove and prepare       prove.py, prepare.py: one atomic statement claims the run
 5 commit table by table   commit.py, in the order COMMIT_ORDER of transforms/model/tables.py

@@ -1,4 +1,4 @@
-"""Step 2 of a run into an empty ledger.
+"""Step 2 of a run into an empty ledger, and the tables of a run that is the first to read.
 
 `--start`, resolved to numbers, is written down before anything is read.
 """
@@ -6,33 +6,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pipeline.kafka_admin import TopicState
-from pipeline.run.settings import RunSettings
+from pipeline.run.commit import Moment, mark
+from pipeline.run.make_plan import new_run_id
+from pipeline.run.settings import RunSettings, settings_in_force
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     GENESIS,
+    PREPARED,
     PartitionProgress,
     RunRecord,
+    last_committed,
 )
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.schema import PaymentSchema
+
+MAKE_TABLES_WITHIN_SECONDS: Final = 60.0
+"""From the claim on. Ten times as long after it another run goes on (recover.py)."""
 
 
-def begin(
+def genesis_record(
     destination: Destination,
     positions: Mapping[TopicPartition, int],
     states: Sequence[TopicState],
     cluster_id: str | None,
     settings: RunSettings,
     now_us: int,
-) -> list[RunRecord]:
-    """Claims the genesis record, and returns the chain that begins with it.
+) -> RunRecord:
+    """The record that a chain begins with; it is not written yet.
 
     positions: where `--start` begins in each partition. now_us: the plan's time in microseconds.
-    Raises GuaranteeError where the tables have rows although the ledger has none, TryAgainLater
-    where another process has claimed first.
+    Raises GuaranteeError where the tables have rows although the ledger has none.
     """
     if not destination.tables.are_empty():
         raise GuaranteeError(
@@ -57,10 +65,86 @@ def begin(
         for state in states
         for partition in sorted(state.partitions)
     ]
-    genesis = RunRecord(
-        run_id=GENESIS,
-        predecessor=None,
-        status=COMMITTED,
+    return _without_rows(GENESIS, None, COMMITTED, cluster_id, partitions, settings, now_us)
+
+
+def begin(destination: Destination, genesis: RunRecord) -> None:
+    """Claims the genesis record. Raises TryAgainLater where another process was first."""
+    if not destination.runs.claim(genesis):
+        raise lost_race(GENESIS)
+
+
+def needs_tables_anew(
+    destination: Destination, runs: Sequence[RunRecord], schema: PaymentSchema
+) -> bool:
+    """Whether the tables were made for another schema, by a run of which nothing was ever visible.
+
+    runs: the chain. Columns that only the user has added are no reason.
+    """
+    return (
+        bool(runs)
+        and settings_in_force(runs) is None
+        and any(run.settings["schema"] != schema.to_json() for run in runs)
+        and destination.tables.are_for_another_schema(schema)
+        and destination.tables.are_empty()
+    )
+
+
+def make_tables_anew(
+    destination: Destination,
+    runs: Sequence[RunRecord],
+    schema: PaymentSchema,
+    settings: RunSettings,
+    now_us: int,
+) -> list[RunRecord]:
+    """Drops and creates empty payment tables, and returns the chain, which is one record longer.
+
+    The record is claimed first, so every run that was planned before it loses its own claim: none
+    can become visible in a table that is dropped here. While it is PREPARED no other run begins
+    (recover.py); it is left alone for ten times as long as this process has for dropping.
+    Raises GuaranteeError where another run was faster, or the time is over.
+    """
+    before = last_committed(runs)
+    record = _without_rows(
+        new_run_id(),
+        runs[-1].run_id,
+        PREPARED,
+        before.cluster_id,
+        before.partitions,
+        settings,
+        now_us,
+    )
+    since = Moment.now()
+    if not destination.runs.claim(record):
+        raise lost_race(record.predecessor)
+    destination.tables.make_anew(
+        schema, lambda: since.must_be_recent(record.run_id, MAKE_TABLES_WITHIN_SECONDS)
+    )
+    mark(destination, record, COMMITTED)
+    return destination.runs.read()
+
+
+def lost_race(predecessor: str | None) -> TryAgainLater:
+    """The error of a run whose predecessor another run has claimed first."""
+    return TryAgainLater(
+        f"another run has followed {predecessor} meanwhile; of two runs from one predecessor only"
+        " one may count. Nothing of this one is visible. Run one at a time into a destination."
+    )
+
+
+def _without_rows(
+    run_id: str,
+    predecessor: str | None,
+    status: str,
+    cluster_id: str | None,
+    partitions: list[PartitionProgress],
+    settings: RunSettings,
+    now_us: int,
+) -> RunRecord:
+    return RunRecord(
+        run_id=run_id,
+        predecessor=predecessor,
+        status=status,
         plan_time=now_us,
         cluster_id=cluster_id,
         partitions=partitions,
@@ -69,15 +153,4 @@ def begin(
         live_ids=0,
         state_bytes=0,
         settings=settings.recorded,
-    )
-    if not destination.runs.claim(genesis):
-        raise lost_race(GENESIS)
-    return [genesis]
-
-
-def lost_race(predecessor: str | None) -> TryAgainLater:
-    """The error of a run whose predecessor another run has claimed first."""
-    return TryAgainLater(
-        f"another run has followed {predecessor} meanwhile; of two runs from one predecessor only"
-        " one may count. Nothing of this one is visible. Run one at a time into a destination."
     )

@@ -6,38 +6,35 @@ Each transaction reads at most --max_records_per_run records. The steps: pipelin
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
-from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.kafka_admin import KafkaAdmin
 from pipeline.logs import of_run
 from pipeline.options.config import RunConfig
-from pipeline.run.begin import begin
+from pipeline.run.begin import begin, make_tables_anew, needs_tables_anew
 from pipeline.run.commit import Moment, commit
-from pipeline.run.make_plan import backlog, plan_next, plan_repair
+from pipeline.run.look_ahead import Outlook, ask_topics, look_ahead, next_plan
+from pipeline.run.make_plan import backlog
+from pipeline.run.notes import Notes
 from pipeline.run.outcome import Outcome
 from pipeline.run.plan import Plan, PlanLimits
-from pipeline.run.preconditions import (
-    check_clock,
-    check_cluster,
-    check_goes_on,
-    check_refused,
-    check_stream_quota,
-)
+from pipeline.run.preconditions import check_clock, check_goes_on
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove import prove_source
 from pipeline.run.read_and_write import read_and_write
-from pipeline.run.recover import recover
+from pipeline.run.recover import recover, remove_leftovers
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
-from pipeline.run.summary import print_summary
+from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
+from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.open import open_destination
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +58,10 @@ def run_command(
                 outcome.committed.append(record)
             if outcome.committed:
                 outcome.rejected = _rejected_reasons(destination, outcome.committed)
+        except BaseException:
+            # The refusal follows; what has become visible before it is said all the same.
+            print_notes(note_figures(outcome.notes), sys.stderr)
+            raise
         finally:
             outcome.seconds = time.monotonic() - started
             outcome.bytes_read = destination.bytes_read
@@ -87,60 +88,63 @@ def run_until_caught_up(
     """Yields the record of each transaction once it is committed.
 
     The end offsets are asked for once, at the start. now_us: the clock, in microseconds. outcome:
-    learns what the ledger and the broker say. Raises GuaranteeError when the run is refused, or
-    must stop.
+    learns what the ledger and the broker say, and what the run has to say beside. Raises
+    GuaranteeError when the run is refused, or must stop.
     """
     outcome = Outcome() if outcome is None else outcome
-    settings = _run_settings(config)
+    notes = outcome.notes
+    settings = run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
-    outcome.runs = runs = recover(destination)
-    if runs:
-        check_settings(settings_in_force(runs), config)
+    outcome.runs = known = recover(destination, now_us(), notes)
+    check_settings(settings_in_force(known), config)
     with KafkaAdmin(config.consumer_config) as admin:
-        cluster_id = admin.cluster_id()
-        outcome.states = states = [admin.topic_state(topic, now_us()) for topic in config.topics]
-        if runs:
-            check_cluster(runs, cluster_id)
-        # After everything that may refuse the run: a refused one changes nothing.
-        destination.tables.create(config.schema)
-        if not runs:
-            runs = _begin(config, destination, admin, states, cluster_id, settings, now_us())
-            outcome.runs = runs
-        check_refused(config.reject_records.items(), runs, states)
-        check_stream_quota(
-            backlog(runs, states),
-            config.max_records_per_run,
-            config.shards,
-            destination.streams_per_hour,
-        )
+        outcome.states = states = ask_topics(config, admin, now_us)
+        ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
+        notes.forgotten = ahead.forgotten
+        # The first changes, after everything that may refuse the run.
+        plan, runs = _make_ready(config, destination, admin, ahead, settings, now_us)
+        outcome.runs = runs
+        stop_if_interrupted()
         transactions = 0
-        while True:
-            stop_if_interrupted()
-            if runs[-1].status == PREPARED:
-                plan = plan_repair(
-                    destination,
-                    runs[-1],
-                    lambda topic: admin.topic_state(topic, now_us()),
-                    settings,
-                )
-            else:
-                now = now_us()
-                check_goes_on(runs, config.max_future_skew_us, now)
-                plan = plan_next(runs, states, cluster_id, settings, now)
-            if plan.records_at_most == 0:
-                return
-            more = -(-max(0, backlog(runs, states)) // config.max_records_per_run)
+        while plan.records_at_most:
+            more = -(-max(0, backlog(runs, ahead.states)) // config.max_records_per_run)
             outcome.run_id = plan.run_id
             place = Place(transactions + 1, transactions + more)
-            record = run_once(config, destination, plan, settings, place, now_us)
+            record = run_once(config, destination, plan, settings, runs, notes, place, now_us)
+            notes.add_run(destination, record, plan)
             outcome.runs = runs = [*runs, record]
             transactions += 1
-            if record.status != COMMITTED:
-                continue
-            admin.commit_offsets(
-                {(part.topic, part.partition): part.to_offset for part in record.partitions}
+            if record.status == COMMITTED:
+                admin.commit_offsets(
+                    {(part.topic, part.partition): part.to_offset for part in record.partitions}
+                )
+                yield record
+            stop_if_interrupted()
+            check_goes_on(runs, config.max_future_skew_us, now_us())
+            plan = next_plan(
+                destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us
             )
-            yield record
+
+
+def _make_ready(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    ahead: Outlook,
+    settings: RunSettings,
+    now_us: Callable[[], int],
+) -> tuple[Plan, list[RunRecord]]:
+    """Creates what is missing; returns the first plan, and the chain that it follows."""
+    plan, runs = ahead.plan, list(ahead.runs)
+    if ahead.genesis is None:
+        remove_leftovers(destination)
+    if needs_tables_anew(destination, runs if ahead.genesis is None else (), config.schema):
+        runs = make_tables_anew(destination, runs, config.schema, settings, now_us())
+        plan = next_plan(destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us)
+    destination.tables.create(config.schema)
+    if ahead.genesis is not None:
+        begin(destination, ahead.genesis)
+    return plan, runs
 
 
 def run_once(
@@ -148,6 +152,8 @@ def run_once(
     destination: Destination,
     plan: Plan,
     settings: RunSettings,
+    runs: Sequence[RunRecord],
+    notes: Notes,
     place: Place,
     now_us: Callable[[], int],
 ) -> RunRecord:
@@ -165,7 +171,7 @@ def run_once(
             prove_source(plan, connected_anew)
         with finish_before_interrupt():
             since = Moment.now()
-            record = prove_and_prepare(destination, plan, settings, now_us())
+            record = prove_and_prepare(destination, plan, settings, runs, notes, now_us())
             status = commit(destination, record, since)
         _LOG.info(
             "%s %s: %s",
@@ -181,28 +187,18 @@ def run_once(
     return next(run for run in reversed(destination.runs.read()) if run.run_id == record.run_id)
 
 
-def _run_settings(config: RunConfig) -> RunSettings:
+def run_settings(config: RunConfig) -> RunSettings:
+    """What the steps need of the configuration, and what a run record keeps of it."""
     limits = PlanLimits(
         config.dedup_horizon_us,
         config.idle_timeout_us,
         config.max_records_per_run,
         config.on_data_loss == "accept",
     )
-    return RunSettings(limits, config.extra_retention_us, config.shards, settings_of(config))
-
-
-def _begin(
-    config: RunConfig,
-    destination: Destination,
-    admin: KafkaAdmin,
-    states: Sequence[TopicState],
-    cluster_id: str | None,
-    settings: RunSettings,
-    now_us: int,
-) -> list[RunRecord]:
-    positions = {
-        (state.topic, partition): offset
-        for state in states
-        for partition, offset in admin.offsets_for_start(state, config.start).items()
-    }
-    return begin(destination, positions, states, cluster_id, settings, now_us)
+    return RunSettings(
+        limits,
+        config.extra_retention_us,
+        config.shards,
+        settings_of(config),
+        config.max_rejected_rate,
+    )

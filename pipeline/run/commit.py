@@ -40,12 +40,12 @@ class Moment:
     def now() -> Moment:
         return Moment(time.time(), time.monotonic())
 
-    def must_be_recent(self, run_id: str) -> None:
-        """Raises TryAgainLater when the moment is more than COMMIT_WITHIN_SECONDS ago."""
+    def must_be_recent(self, run_id: str, within_seconds: float = COMMIT_WITHIN_SECONDS) -> None:
+        """Raises TryAgainLater when the moment is longer ago than that."""
         now = Moment.now()
-        if max(now.wall - self.wall, now.monotonic - self.monotonic) > COMMIT_WITHIN_SECONDS:
+        if max(now.wall - self.wall, now.monotonic - self.monotonic) > within_seconds:
             raise TryAgainLater(
-                f"run {run_id} was claimed more than {COMMIT_WITHIN_SECONDS:.0f} s ago and is not"
+                f"run {run_id} was claimed more than {within_seconds:.0f} s ago and is not"
                 " visible as a whole yet, so this process must not go on with it. Run again: the"
                 " next run finishes it."
             )

@@ -204,7 +204,7 @@ def plan_next(
 
     They come from the last COMMITTED run and fresh answers of the broker.
     """
-    return make_plan(_new_run_id(), runs, states, cluster_id, settings.limits, now_us)
+    return make_plan(new_run_id(), runs, states, cluster_id, settings.limits, now_us)
 
 
 def plan_repair(
@@ -222,9 +222,10 @@ def plan_repair(
         destination.rows, expired, columns, settings.limits.accept_data_loss
     )
     return repair.plan_repair(
-        _new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
+        new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
     )
 
 
-def _new_run_id() -> str:
+def new_run_id() -> str:
+    """A name that no other run has."""
     return f"run-{secrets.token_hex(8)}"

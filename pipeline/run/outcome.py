@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from pipeline.kafka_admin import TopicState
+from pipeline.run.notes import Notes
 from pipeline.run.summary import summarize
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
 
@@ -20,7 +21,8 @@ class Outcome:
 
     runs: the ledger's chain as last read. states: what the broker said of the topics at the start.
     run_id: of the transaction in hand, or the last one. committed: records of this command's
-    transactions. rejected: rows of the question `reasons`. bytes_read, bytes_billed: by queries,
+    transactions. rejected: rows of the question `reasons`. notes:
+    what the run has to say beside. bytes_read, bytes_billed: by queries,
     None where reading is not billed.
     """
 
@@ -29,6 +31,7 @@ class Outcome:
     run_id: str | None = None
     committed: list[RunRecord] = field(default_factory=list)
     rejected: Sequence[Mapping[str, Any]] = ()
+    notes: Notes = field(default_factory=Notes)
     seconds: float = 0.0
     bytes_read: int | None = None
     bytes_billed: int | None = None
@@ -38,7 +41,7 @@ class Outcome:
         return {
             "run_id": self.run_id,
             "run_ids": [record.run_id for record in self.committed],
-            **summarize(self.committed, self.rejected, self.seconds, self.bytes_read),
+            **summarize(self.committed, self.rejected, self.seconds, self.bytes_read, self.notes),
             **({} if self.bytes_billed is None else {"bytes_billed": self.bytes_billed}),
             "positions": self._positions(),
         }

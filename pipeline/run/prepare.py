@@ -5,14 +5,17 @@ The statement writes the whole record of the run: from there on it will become v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.run.begin import lost_race
+from pipeline.run.notes import Notes
 from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof, prove
 from pipeline.run.read_and_write import cold_start
+from pipeline.run.rejected_rate import check_rejected_rate
 from pipeline.run.settings import RunSettings
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.shard_state import packed_bytes
@@ -32,15 +35,31 @@ from transforms.model.tables import COMMIT_ORDER, GAPS, TOTALS
 
 
 def prove_and_prepare(
-    destination: Destination, planned: Plan, settings: RunSettings, now_us: int
+    destination: Destination,
+    planned: Plan,
+    settings: RunSettings,
+    runs: Sequence[RunRecord],
+    notes: Notes,
+    now_us: int,
 ) -> RunRecord:
     """Step 4: finalize, prove, and claim the predecessor with the whole record.
 
-    now_us: microseconds since 1970; the hour in which the run must become visible begins.
+    runs: the chain. now_us: microseconds since 1970; the hour in which the run must become visible
+    begins. Raises GuaranteeError, with nothing visible, where the proof fails, too many
+    records would be rejected, or another run was faster.
     """
     proof = finalize_and_prove(destination, planned, settings)
+    check_rejected_rate(
+        planned,
+        proof.partitions,
+        proof.rejected,
+        runs,
+        settings.max_rejected_rate,
+        destination.rows.rejected_by_reason,
+    )
     record = make_record(destination, planned, proof, settings, now_us)
     prepare(destination, record)
+    notes.rejected.extend(proof.rejected)
     return record
 
 

@@ -15,6 +15,7 @@ from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.model.coders import decode_rows
 from transforms.model.coordinates import HASH_MASK, TopicPartition, coordinate_sum
 from transforms.model.errors import GuaranteeError
+from transforms.model.rejected_counts import RejectedCount, merge_rejected
 from transforms.model.run_report import PartitionWritten, ReaderReport, Report, ShardReport
 from transforms.model.tables import DELETED, GAPS_SCHEMA
 from transforms.model.totals import add_up
@@ -24,7 +25,8 @@ from transforms.model.totals import add_up
 class Proof:
     """What was read and written, proven equal.
 
-    streams: table -> [(stream, rows)] in shard order.
+    streams: table -> [(stream, rows)] in shard order. rejected: rows of `rejected_records` by
+    cause, the most frequent first.
     """
 
     partitions: tuple[PartitionProgress, ...]
@@ -32,6 +34,7 @@ class Proof:
     gaps: pa.RecordBatch
     totals: pa.RecordBatch
     live_id_changes: Mapping[int, int]
+    rejected: Sequence[RejectedCount]
 
 
 @dataclass
@@ -135,7 +138,12 @@ def prove(
         ]
     )
     return Proof(
-        progress, streams, _gap_rows(plan, readers, progress), totals, _live_changes(shards)
+        progress,
+        streams,
+        _gap_rows(plan, readers, progress),
+        totals,
+        _live_changes(shards),
+        merge_rejected(count for report in shards for count in report.rejected),
     )
 
 

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.run.commit import commit
+from pipeline.run.notes import Notes
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.model.errors import TryAgainLater
+
+TAKE_OVER_AFTER_US: Final = 600_000_000
+"""How long after its plan a run that makes tables anew is left alone: ten times what it has for it,
+so that its clock may be wrong by some minutes (begin.py).
+"""
 
 
-def recover(destination: Destination) -> list[RunRecord]:
-    """Finishes a PREPARED run, removes what a dead run left behind, and returns the ledger's chain.
+def recover(destination: Destination, now_us: int, notes: Notes) -> list[RunRecord]:
+    """Finishes a PREPARED run, and returns the ledger's chain, which is empty where no run has
+    been.
 
-    The chain is empty where no run has been. If its newest record is still PREPARED then, a repair
-    must follow it (pipeline/run/repair.py). Removing is safe: a run that is still alive notices
-    that its streams are missing when it finalizes them, before it claims anything.
+    If its newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py):
+    what is left of its streams is removed first, so that no other process can commit them. now_us:
+    the present, in microseconds. Raises TryAgainLater while another run may be making tables anew.
     """
     if not destination.tables.exist():
         return []
     runs = destination.runs.read()
     if runs and runs[-1].status == PREPARED:
+        leave_alone_what_makes_tables(runs[-1], now_us)
         commit(destination, runs[-1])
-        runs = destination.runs.read()
+        found, runs = runs[-1].run_id, destination.runs.read()
+        notes.add_recovered(destination, next(run for run in runs if run.run_id == found))
+        if runs[-1].status == PREPARED:
+            remove_leftovers(destination)
+    return runs
+
+
+def remove_leftovers(destination: Destination) -> None:
+    """Removes the streams and reports that no record names.
+
+    Safe at any time: a run that is still alive notices that its streams are missing when it
+    finalizes them, before it claims anything. But it must begin again then, so this comes after
+    everything that may refuse the run of this process.
+    """
     destination.streams.discard(keep=())
     destination.reports.discard(None)
-    return runs
+
+
+def leave_alone_what_makes_tables(newest: RunRecord, now_us: int) -> None:
+    """Raises TryAgainLater while the run of a PREPARED record may be dropping empty tables.
+
+    Such a record names no table. A run that went on meanwhile could lose its rows with the tables.
+    """
+    if not newest.tables and now_us - newest.plan_time < TAKE_OVER_AFTER_US:
+        raise TryAgainLater(
+            f"run {newest.run_id} is making the empty tables anew for another --schema, or has died"
+            " while it did. Nothing was changed. Run again"
+            f" {TAKE_OVER_AFTER_US // 60_000_000} minutes after it."
+        )

@@ -34,20 +34,25 @@ def settings_of(config: RunConfig) -> dict[str, object]:
     }
 
 
-def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any]:
+def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any] | None:
     """The settings of the last run of which anything is, or may become, visible.
 
-    runs: the chain, not empty.
+    None where there is no such run yet: genesis and the records of tables that were made anew bind
+    positions, topic ids and the cluster alone.
     """
-    return next(run.settings for run in reversed(runs) if run.status != ABORTED)
+    return next(
+        (run.settings for run in reversed(runs) if run.status != ABORTED and run.tables), None
+    )
 
 
-def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
+def check_settings(before: Mapping[str, Any] | None, config: RunConfig) -> None:
     """Refuses a configuration that gives one id two meanings, or forgets ids that are promised.
 
-    before: the settings in force. Raises GuaranteeError naming the flag and the fix. Shards and
-    layout are free for bounded runs: their state is loaded from the tables.
+    before: the settings in force, None: there are none. Raises GuaranteeError naming the flag and
+    the fix. Shards and layout are free for bounded runs: their state is loaded from the tables.
     """
+    if before is None:
+        return
     for flag, now in (
         ("dedup_key", config.schema.dedup_key),
         ("event_time_field", config.schema.event_time_field),
@@ -85,10 +90,11 @@ def check_settings(before: Mapping[str, Any], config: RunConfig) -> None:
 class RunSettings:
     """What the steps need of the configuration. Times are in microseconds.
 
-    recorded: what the run record keeps of it, see settings_of.
+    recorded: what the run record keeps of it, see settings_of. max_rejected_rate: 1 for no limit.
     """
 
     limits: PlanLimits
     extra_retention_us: int
     shards: int
     recorded: dict[str, Any]
+    max_rejected_rate: float

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, TextIO
 
+from pipeline.run.notes import FINISHED, PLANNED_AGAIN, REPAIRED, Notes
+from pipeline.run.rejected_rate import DETAILS
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.model.coordinates import TopicPartition
+from transforms.model.rejected_counts import as_figures, merge_rejected
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 
@@ -17,12 +21,15 @@ def summarize(
     rejected: Sequence[Mapping[str, Any]],
     seconds: float,
     bytes_read: int | None = None,
+    notes: Notes | None = None,
 ) -> dict[str, Any]:
     """The figures of all transactions of one `run`.
 
     records: in the order they were committed. rejected: rows of the question `reasons`. seconds:
     how long the run took. bytes_read: by queries, None for a destination that does not bill them.
+    notes: what the run has to say beside.
     """
+    notes = notes or Notes()
     rows = {
         table: sum(part.rows for record in records for part in record.tables if part.table == table)
         for table in _TABLES
@@ -55,10 +62,11 @@ def summarize(
         "rejected": rows[REJECTED],
         "gap_offsets": gaps.total(),
         "rejected_by_reason": {row["reason"]: row["n"] for row in by_reason},
-        "rejected_details": {
-            row["reason"]: {"detail": row["detail"], "records": row["n_of_detail"]}
-            for row in by_reason
-        },
+        "rejected_details": [
+            {"topic": count.topic, **as_figures(count)}
+            for count in merge_rejected(notes.rejected)[:DETAILS]
+        ],
+        **note_figures(notes),
         "live_ids": records[-1].live_ids if records else None,
         "state_bytes": records[-1].state_bytes if records else None,
         "seconds": round(seconds, 2),
@@ -67,11 +75,50 @@ def summarize(
     }
 
 
+def note_figures(notes: Notes) -> dict[str, Any]:
+    """What the run has to say beside its transactions, as figures of `summarize`."""
+    return {
+        "recovered": [asdict(recovered) for recovered in notes.recovered],
+        "losses": [asdict(loss) for loss in notes.losses],
+        "offsets_lost": sum(loss.last - loss.first + 1 for loss in notes.losses),
+        "topics_not_named": [asdict(topic) for topic in notes.forgotten],
+    }
+
+
+def print_notes(figures: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints the figures of `note_figures` as text, a line each. file: None for standard output."""
+    for run in figures["recovered"]:
+        rows = ", ".join(f"{count:,} {table}" for table, count in run["rows"].items())
+        print(f"{run['run_id']}, an earlier run: {_HOW[run['how']]}{rows}", file=file)
+    for loss in figures["losses"]:
+        print(
+            f"accepted loss: topic {loss['topic']} partition {loss['partition']} offsets"
+            f" {loss['first']:,} to {loss['last']:,}, deleted before they were read",
+            file=file,
+        )
+    if figures["losses"]:
+        print(f"accepted losses: {figures['offsets_lost']:,} offsets in all", file=file)
+    for topic in figures["topics_not_named"]:
+        print(
+            f"not named by --topic, but known to this destination: {describe_forgotten(topic)}",
+            file=file,
+        )
+
+
+def describe_forgotten(topic: Mapping[str, Any]) -> str:
+    """One entry of `topics_not_named` for a person."""
+    if topic["problem"]:
+        return f"{topic['topic']}; {topic['problem']}"
+    lost = f", {topic['lost']:,} deleted before they were read" if topic["lost"] else ""
+    return f"{topic['topic']}, {topic['waiting']:,} offsets wait{lost}"
+
+
 def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     """Prints the figures of `summarize` as text, or as one line of JSON."""
     if as_json:
         print(json.dumps({"exit_status": 0, "error": None, **figures}))
         return
+    print_notes(figures)
     if not figures["transactions"]:
         print("Nothing new between the positions of this destination and the end of the topics.")
         return
@@ -85,8 +132,11 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
         f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
         f" {figures['rejected']:,}" + (f" ({reasons})" if reasons else "")
     )
-    for reason, most in figures["rejected_details"].items():
-        print(f"  {reason}, {most['records']:,} times: {most['detail']}")
+    for cause in figures["rejected_details"]:
+        print(
+            f"  {cause['records']:,} {cause['reason']}: {cause['detail']} (for example"
+            f" {cause['example']})"
+        )
     print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
     transactions = figures["transactions"]
     rate = figures["messages_per_second"] or 0
@@ -101,4 +151,9 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     )
 
 
+_HOW = {
+    FINISHED: "had died while it became visible, and is finished now: ",
+    PLANNED_AGAIN: "nothing of it was visible, its records are read again",
+    REPAIRED: "was visible in part, and is repaired now: ",
+}
 _TABLES = (PAYMENTS, DUPLICATES, REJECTED)

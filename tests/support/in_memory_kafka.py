@@ -18,6 +18,8 @@ from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
 from pipeline.options.schema_file import load_schema
 from pipeline.run import command as run_module
 from pipeline.run.command import run_until_caught_up
+from pipeline.run.notes import Notes
+from pipeline.run.outcome import Outcome
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.open import open_destination
 from transforms.model.coordinates import TopicPartition
@@ -57,6 +59,8 @@ class InMemoryKafka:
 
     def __init__(self) -> None:
         self.cluster = "cluster-1"
+        self.group_denied: str | None = None
+        self.group_unknown = False
         self.topics: dict[str, Topic] = {}
         self.committed: dict[TopicPartition, int] = {}
 
@@ -107,6 +111,11 @@ class InMemoryKafka:
     def offsets_for_start(self, state: TopicState, start: Start) -> dict[int, int]:
         index = {EARLIEST: 0, LATEST: 1}[start.kind]
         return {partition: bounds[index] for partition, bounds in state.partitions.items()}
+
+    def group_problem(self, group: str) -> str | None:
+        if self.group_unknown:
+            raise GuaranteeError(f"consumer group {group} cannot be looked up")
+        return self.group_denied
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         self.committed.update(positions)
@@ -167,8 +176,9 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
         "max_record_bytes": 1 << 20,
         "unknown_fields": "keep",
         "on_data_loss": "fail",
+        "max_rejected_rate": 1.0,
         "reject_records": {},
-        "consumer_config": {"bootstrap.servers": "in-memory:1"},
+        "consumer_config": {"bootstrap.servers": "in-memory:1", "group.id": "mine"},
         "json": True,
         "log_format": "text",
         "beam_options": PipelineOptions(["--runner=FnApiRunner"]),
@@ -176,10 +186,11 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
     return RunConfig(**{**settings, **changes})
 
 
-def run(settings: RunConfig, now_us: int = NOW_US) -> list[RunRecord]:
+def run(settings: RunConfig, now_us: int = NOW_US, notes: Notes | None = None) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
     with open_destination(settings.destination, **settings.destination_options) as destination:
-        return list(run_until_caught_up(settings, destination, lambda: now_us))
+        outcome = Outcome(notes=notes or Notes())
+        return list(run_until_caught_up(settings, destination, lambda: now_us, outcome))
 
 
 def payment(

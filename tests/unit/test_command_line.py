@@ -104,6 +104,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             "--max_record_bytes=64KiB",
             "--unknown_fields=reject",
             "--on_data_loss=accept",
+            "--max_rejected_rate=0.25",
             f"--consumer_config={consumer}",
             "--group_id=mine",
             "--json",
@@ -133,6 +134,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
     )
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
     assert config.log_format == "json"
+    assert config.max_rejected_rate == 0.25
     assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == (
         "me",
         "mine",

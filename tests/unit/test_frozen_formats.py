@@ -35,6 +35,7 @@ from transforms.destinations.contract.run_ledger import PartitionProgress, RunRe
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.coordinates import coordinate_hashes, coordinate_sum
 from transforms.model.fingerprints import fingerprints_of, shards_of
+from transforms.model.rejected_counts import RejectedCount
 from transforms.model.run_report import (
     PartitionWritten,
     ReaderReport,
@@ -164,6 +165,7 @@ def test_reports() -> None:
         [PartitionWritten("p", 0, "t", 4, 1 << 63, -5)],
         b"ipc",
         {7: -1},
+        [RejectedCount("p", "late", "why", 4, 0, 3, b"{}")],
     )
     reader = ReaderReport("p", 0, 1, 9, 5, 1 << 63, [(2, 4)])
     assert msgspec.msgpack.decode(encode_report(shard)) == {
@@ -182,6 +184,17 @@ def test_reports() -> None:
         ],
         "totals": b"ipc",
         "live_ids": {7: -1},
+        "rejected": [
+            {
+                "topic": "p",
+                "reason": "late",
+                "detail": "why",
+                "records": 4,
+                "partition": 0,
+                "offset": 3,
+                "value": b"{}",
+            }
+        ],
     }
     assert msgspec.msgpack.decode(encode_report(reader)) == {
         "type": "reader",

@@ -42,7 +42,7 @@ def test_a_run_says_all_that_a_monitor_wants_to_know(
         "payments", 0, payment("a", at), payment("a", at), MARKER, b"{", b"[", timestamp_us=at
     )
     kafka.send("payments", 1, b'{"transaction_id":"b"}', None)
-    status, found = ran(capsys, path, "--max_records_per_run=4")
+    status, found = ran(capsys, path, "--max_records_per_run=4", "--max_rejected_rate=1")
     assert (status, found["exit_status"], found["error"]) == (0, 0, None)
     assert found["transactions"] == len(found["run_ids"]) == 2
     assert found["run_id"] == found["run_ids"][-1]
@@ -50,9 +50,9 @@ def test_a_run_says_all_that_a_monitor_wants_to_know(
     assert found["gap_offsets"] == 1
     assert [part["gap_offsets"] for part in found["partitions"]] == [1, 0]
     assert found["rejected_by_reason"] == {"invalid_json": 2, "missing_field": 1, "null_value": 1}
-    assert found["rejected_details"]["missing_field"] == {"detail": "event_time", "records": 1} or (
-        "event_time" in found["rejected_details"]["missing_field"]["detail"]
-    )
+    (missing,) = [one for one in found["rejected_details"] if one["reason"] == "missing_field"]
+    assert (missing["topic"], missing["records"]) == ("payments", 1)
+    assert "event_time" in missing["detail"] and missing["example"] == "payments:1:0"
     assert [
         (part["topic"], part["partition"], part["position"], part["end"], part["lag"])
         for part in found["positions"]

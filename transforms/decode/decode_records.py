@@ -55,14 +55,22 @@ class DecodeRecords(beam.DoFn):
 
     def process(self, block: RawBlock) -> Iterator[tuple[int, ShardBatch]]:
         rules = self._rules[block.topic, block.partition]
-        kept_bytes = self._decoder.max_record_bytes
-        decoded = self._decoder.decode(block)
-        decoded = reject_untimely(block, decoded, rules.watermark_us, self._limits, kept_bytes)
-        if rules.refused.size:
-            decoded = reject_refused(block, decoded, rules.refused, kept_bytes)
-        if rules.present.size:
-            decoded = _absent(decoded, rules.present)
-        yield from split_by_shard(decoded, self._shards)
+        judged = judge_block(block, self._decoder, rules, self._limits)
+        yield from split_by_shard(judged, self._shards)
+
+
+def judge_block(
+    block: RawBlock, decoder: Decoder, rules: PartitionRules, limits: TimeLimits
+) -> DecodedBlock:
+    """The payments of the block, and what is rejected of it, without `rules.present`."""
+    kept_bytes = decoder.max_record_bytes
+    decoded = decoder.decode(block)
+    decoded = reject_untimely(block, decoded, rules.watermark_us, limits, kept_bytes)
+    if rules.refused.size:
+        decoded = reject_refused(block, decoded, rules.refused, kept_bytes)
+    if rules.present.size:
+        decoded = _absent(decoded, rules.present)
+    return decoded
 
 
 def _absent(block: DecodedBlock, present: NDArray[np.int64]) -> DecodedBlock:

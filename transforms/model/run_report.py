@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from transforms.model.rejected_counts import RejectedCount
+
 
 class PartitionWritten(msgspec.Struct, frozen=True):
     """Rows of one partition that one shard wrote into one table.
@@ -41,6 +43,8 @@ class ShardReport(msgspec.Struct, frozen=True, tag="shard"):
     """Rows of `control_totals` as Arrow IPC."""
     live_ids: dict[int, int]
     """Expiry bucket -> change of the number of ids in it."""
+    rejected: list[RejectedCount] = []
+    """What the shard has written to `rejected_records`, by cause."""
 
 
 class ReaderReport(msgspec.Struct, frozen=True, tag="reader"):

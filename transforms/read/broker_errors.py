@@ -46,7 +46,13 @@ class BrokerErrors:
         """Why there is no connection, in librdkafka's words; None while it has not said so."""
 
     def remember(self, error: KafkaError) -> None:
-        """Keeps the last reason, and the last error that is final."""
+        """Keeps the last reason, and the last error that is final.
+
+        A consumer that is given its partitions reads without any right on its group, which
+        librdkafka looks up all the same.
+        """
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return
         self.answered(error)
         if error.code() not in _CONSEQUENCES:
             self.reason = error.str()

@@ -145,7 +145,7 @@ class PartitionReader:
     ) -> list[Message]:
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None or error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 continue
             if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise lost_offsets(wanted, next_offset, str(error.str()))

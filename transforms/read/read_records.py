@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -24,6 +24,18 @@ _read_by_this_process = 0
 def records_read() -> int:
     """Records that this process has read since its start, for a progress bar."""
     return _read_by_this_process
+
+
+def read_ranges(
+    consumer_config: Mapping[str, str], ranges: Iterable[PartitionRange]
+) -> Iterator[RawBlock]:
+    """The records of the ranges, outside of a pipeline. Raises what PartitionReader.read raises."""
+    reader = PartitionReader(consumer_config)
+    try:
+        for wanted in ranges:
+            yield from reader.read(wanted)
+    finally:
+        reader.close()
 
 
 class ReadRecords(beam.PTransform):

@@ -18,6 +18,7 @@ from transforms.model.coders import encode_rows
 from transforms.model.coordinates import HASH_MASK, coordinate_sum
 from transforms.model.elements import ShardOutcome
 from transforms.model.partitions import by_partition
+from transforms.model.rejected_counts import RejectedCount, count_rejected, merge_rejected
 from transforms.model.run_report import PartitionWritten, ShardReport, encode_report
 from transforms.model.tables import REJECTED
 from transforms.model.totals import add_up
@@ -33,6 +34,7 @@ class ShardWriter:
         self._partitions: dict[tuple[str, int, str], PartitionWritten] = {}
         self._totals: list[pa.RecordBatch] = []
         self._live_ids: dict[int, int] = {}
+        self._rejected: list[RejectedCount] = []
 
     def add(self, outcome: ShardOutcome) -> None:
         """Appends the rows of a batch, and counts them."""
@@ -43,6 +45,8 @@ class ShardWriter:
             for written in count_partitions(table, rows):
                 key = (written.topic, written.partition, table)
                 self._partitions[key] = _sum(self._partitions.get(key), written)
+        if rejected := outcome.tables.get(REJECTED):
+            self._rejected = merge_rejected([*self._rejected, *count_rejected(rejected)])
         self._totals.append(outcome.totals)
         for bucket, change in outcome.live_ids:
             self._live_ids[bucket] = self._live_ids.get(bucket, 0) + change
@@ -55,7 +59,12 @@ class ShardWriter:
         streams = [written for appends in self._tables.values() if (written := appends.written())]
         totals = encode_rows(add_up(self._totals))
         return ShardReport(
-            self._shard, streams, list(self._partitions.values()), totals, self._live_ids
+            self._shard,
+            streams,
+            list(self._partitions.values()),
+            totals,
+            self._live_ids,
+            self._rejected,
         )
 
 

@@ -186,6 +186,15 @@ def differences(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
         )
 
 
+def has_other_columns(shape: TableShape, table: bigquery.Table) -> bool:
+    """Whether the table's columns are not exactly the shape's, in any order."""
+    wanted, found = (
+        {field.name.lower(): _kind(field) for field in fields}
+        for fields in (shape.fields, table.schema)
+    )
+    return wanted != found
+
+
 def _retention(shape: TableShape, table: bigquery.Table) -> Iterator[str]:
     """Settings of the table that remove rows, or hide them from a query that must see all."""
     if table.expires is not None:

@@ -5,7 +5,7 @@ They are created when missing, and compared with the schema before anything is w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,13 +20,15 @@ from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.table_shapes import (
     TableShape,
     differences,
+    has_other_columns,
     lacking_columns,
     table_shapes,
 )
 from transforms.destinations.bigquery.views import views
+from transforms.destinations.contract.tables import has_rows
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.schema import PaymentSchema
-from transforms.model.tables import GAPS, ROW_TABLES, RUNS
+from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, ROW_TABLES, RUNS
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,19 @@ class BigQueryTables:
         if self._settings.create_tables != NEVER:
             self._create_views()
 
+    def are_for_another_schema(self, schema: PaymentSchema) -> bool:
+        return self._settings.create_tables != NEVER and any(self._others(schema))
+
+    def make_anew(self, schema: PaymentSchema, still_mine: Callable[[], None]) -> None:
+        for shape in list(self._others(schema)):
+            if not self._is_empty(shape.name):
+                raise GuaranteeError(has_rows(shape.name))
+            with _explained(f"making table {self._settings.prefix}{shape.name} anew"):
+                still_mine()
+                self._client.delete_table(self._reference(shape.name), not_found_ok=True)
+            self._create(shape)
+        self.create(schema)
+
     def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
         """Compares the tables, and tries a query and an empty write stream.
 
@@ -100,13 +115,7 @@ class BigQueryTables:
         return self._has(RUNS)
 
     def are_empty(self) -> bool:
-        """Counts the rows; COUNT(*) alone reads no bytes."""
-        counts = (
-            f"(SELECT COUNT(*) FROM {self._settings.table(table)}) AS {table}"
-            for table in ROW_TABLES
-        )
-        (found,) = self._queries.query(f"SELECT {', '.join(counts)}").to_pylist()
-        return not any(found.values())
+        return all(self._is_empty(table) for table in ROW_TABLES if self._has(table))
 
     def clock_us(self) -> int:
         """BigQuery's clock, in microseconds; reads no bytes.
@@ -134,6 +143,21 @@ class BigQueryTables:
         except (GuaranteeError, Conflict):
             if not self._has(name):
                 raise
+
+    def _is_empty(self, table: str) -> bool:
+        """COUNT(*) alone reads no bytes."""
+        (found,) = self._queries.query(
+            f"SELECT COUNT(*) AS n FROM {self._settings.table(table)}"
+        ).to_pylist()
+        return not found["n"]
+
+    def _others(self, schema: PaymentSchema) -> Iterator[TableShape]:
+        """Payment tables that are there with other columns than the schema's."""
+        for shape in table_shapes(schema):
+            if shape.name in (PAYMENTS, DUPLICATES):
+                table = self._get(shape.name)
+                if table is not None and has_other_columns(shape, table):
+                    yield shape
 
     def _has(self, name: str) -> bool:
         return self._get(name) is not None

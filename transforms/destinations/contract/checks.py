@@ -122,8 +122,7 @@ class CheckQueries:
     reasons: str
     """Rejected rows of the runs with these plan times, counted by reason.
 
-    Parameters `ingest_times(plan times)`. Columns: `reason`, their number `n`, the most frequent
-    `detail` ('' for none), and the number of rows with it, `n_of_detail`.
+    Parameters `ingest_times(plan times)`. Columns: `reason`, and their number `n`.
     """
 
     unobserved_windows: str

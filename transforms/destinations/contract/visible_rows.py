@@ -103,6 +103,20 @@ class VisibleRows(Protocol):
         Gaps are rows of `offset_gaps`.
         """
 
+    def lost_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
+        """As `present_gaps`, of the gaps alone that are accepted losses."""
+
+    def rejected_by_reason(
+        self, ranges: Sequence[OffsetRange], first_time: int, last_time: int
+    ) -> Mapping[str, int]:
+        """Rejected records in the ranges by their reason.
+
+        first_time, last_time: bounds of their `ingest_time`, inclusive, in microseconds: other
+        partitions of the table are not read.
+        """
+
     def present_totals(
         self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
     ) -> pa.RecordBatch:

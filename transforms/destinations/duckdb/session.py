@@ -40,30 +40,54 @@ _GUARD: Final = threading.RLock()
 class DuckDBSession:
     """The open file that all parts of a DuckDB destination share.
 
-    `open` and `close` are counted: they nest.
+    `open` and `close` are counted: they nest. A file that does not exist is created by the first
+    question to it, not by opening: what only looks, or is refused, asks `is_there` first and leaves
+    no file behind.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._local = threading.local()
-        self._connections: list[duckdb.DuckDBPyConnection] = []
+        self._users = 0
+        self._connection: duckdb.DuckDBPyConnection | None = None
 
     def open(self) -> None:
-        """Opens the file; raises TryAgainLater when another process holds it for too long."""
-        self._connections.append(acquire(self.path))
+        """Opens the file where it is there, and looks whether it could be created elsewhere.
+
+        Raises TryAgainLater when another process holds the file for too long, and UsageError when
+        it is no DuckDB file, or cannot be created.
+        """
+        with _GUARD:
+            if not self.is_there() and not os.access(os.path.dirname(_real(self.path)), os.W_OK):
+                raise _not_opened(self.path, "its folder cannot be written to")
+            self._users += 1
 
     def close(self) -> None:
-        self._connections.pop()
-        if not self._connections:
-            self._local = threading.local()
-        release(self.path)
+        with _GUARD:
+            self._users -= 1
+            if self._users == 0 and self._connection is not None:
+                self._connection = None
+                self._local = threading.local()
+                release(self.path)
+
+    def is_there(self) -> bool:
+        """Whether the file exists; opens it if it does."""
+        if self._connection is None and os.path.exists(self.path):
+            self._connect()
+        return self._connection is not None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The thread's own cursor: DuckDB's connections must not be shared between threads."""
         cursor = getattr(self._local, "cursor", None)
         if cursor is None:
-            cursor = self._local.cursor = self._connections[-1].cursor()
+            cursor = self._local.cursor = self._connect().cursor()
         return cursor
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        with _GUARD:
+            if self._connection is None:
+                self._connection = acquire(self.path)
+            return self._connection
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         with waiting_for(f"duckdb:{self.path}: a query"):
@@ -103,7 +127,7 @@ def acquire(
 
     Raises TryAgainLater when another process holds the file for too long.
     """
-    real = os.path.realpath(path)
+    real = _real(path)
     with _GUARD:
         connection, users = _OPEN.get(real, (None, 0))
         if connection is None:
@@ -114,7 +138,7 @@ def acquire(
 
 def release(path: str) -> None:
     """Gives the connection back; the last one closes the file."""
-    real = os.path.realpath(path)
+    real = _real(path)
     with _GUARD:
         connection, users = _OPEN[real]
         if users > 1:
@@ -122,6 +146,19 @@ def release(path: str) -> None:
             return
         del _OPEN[real]
         connection.close()
+
+
+def _real(path: str) -> str:
+    """The path that stands for the file, whatever links lead to it."""
+    return os.path.realpath(path)
+
+
+def _not_opened(path: str, why: object) -> UsageError:
+    return UsageError(
+        f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({why})."
+        " Give the path of a file that run has written to, or of"
+        " one that does not exist yet in a folder that can be written to."
+    )
 
 
 def _connect(
@@ -133,11 +170,7 @@ def _connect(
             return duckdb.connect(path, config=_CONFIG)
         except duckdb.IOException as error:
             if _LOCKED not in str(error):
-                raise UsageError(
-                    f"--destination=duckdb:{path}: cannot be opened as a DuckDB file ({error})."
-                    " Give the path of a file that run has written to, or of"
-                    " one that does not exist yet in a folder that can be written to."
-                ) from error
+                raise _not_opened(path, error) from error
             if clock() >= deadline:
                 raise TryAgainLater(
                     f"--destination=duckdb:{path}: another process has the file open ({error})."

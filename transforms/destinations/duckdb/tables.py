@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import duckdb
 import pyarrow as pa
 
+from transforms.destinations.contract.tables import has_rows
 from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.views import VIEWS
 from transforms.model.errors import GuaranteeError
@@ -26,6 +27,9 @@ from transforms.model.tables import (
     TOTALS_TABLE_SCHEMA,
     payment_columns,
 )
+
+Columns: TypeAlias = dict[str, tuple[str, bool]]
+"""Column of a table -> its type, and whether it may be NULL."""
 
 APPENDS: Final = "_write_stream_appends"
 STREAMS: Final = "_write_streams"
@@ -90,6 +94,20 @@ class DuckDBTables:
     def create(self, schema: PaymentSchema) -> None:
         self._session.atomically(lambda cursor: _create(cursor, _schemas(schema)))
 
+    def are_for_another_schema(self, schema: PaymentSchema) -> bool:
+        return bool(_others(self._existing(), schema))
+
+    def make_anew(self, schema: PaymentSchema, still_mine: Callable[[], None]) -> None:
+        def change(cursor: duckdb.DuckDBPyConnection) -> None:
+            for table in _others(_existing_columns(cursor), schema):
+                if _has_row(cursor, table):
+                    raise GuaranteeError(has_rows(table))
+                still_mine()
+                cursor.execute(f"DROP TABLE {table}")
+            _create(cursor, _schemas(schema))
+
+        self._session.atomically(change)
+
     def preflight(self, schema: PaymentSchema) -> Iterator[tuple[str, str]]:
         existing = self._existing()
         for table, columns in _schemas(schema).items():
@@ -106,13 +124,13 @@ class DuckDBTables:
         return RUNS in self._existing()
 
     def are_empty(self) -> bool:
+        existing = self._existing()
         return not any(
-            self._session.cursor().execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
-            for table in ROW_TABLES
+            _has_row(self._session.cursor(), table) for table in ROW_TABLES if table in existing
         )
 
-    def _existing(self) -> dict[str, dict[str, str]]:
-        return _existing_columns(self._session.cursor())
+    def _existing(self) -> dict[str, Columns]:
+        return _existing_columns(self._session.cursor()) if self._session.is_there() else {}
 
 
 def _create(cursor: duckdb.DuckDBPyConnection, schemas: dict[str, pa.Schema]) -> None:
@@ -142,22 +160,44 @@ def _column(field: pa.Field) -> str:
     return f'"{field.name}" {sql_type(field.type)}' + ("" if field.nullable else " NOT NULL")
 
 
-def _existing_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Table -> column -> type."""
-    rows: Sequence[tuple[str, str, str]] = cursor.execute(
-        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal AND"
-        " schema_name = 'main' ORDER BY column_index"
+def _has_row(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
+    return cursor.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+
+
+def _existing_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, Columns]:
+    """The columns of each table."""
+    rows: Sequence[tuple[str, str, str, bool]] = cursor.execute(
+        "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() WHERE NOT"
+        " internal AND schema_name = 'main' ORDER BY column_index"
     ).fetchall()
-    tables: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        tables.setdefault(table, {})[column] = kind
+    tables: dict[str, Columns] = {}
+    for table, column, kind, nullable in rows:
+        tables.setdefault(table, {})[column] = (kind, nullable)
     return tables
 
 
-def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa.Field]:
+def _others(existing: dict[str, Columns], schema: PaymentSchema) -> list[str]:
+    """Payment tables whose columns are not exactly those of the schema."""
+    return [
+        table
+        for table, columns in _schemas(schema).items()
+        if table in (PAYMENTS, DUPLICATES)
+        and table in existing
+        and {name: (_plain(kind), nullable) for name, (kind, nullable) in existing[table].items()}
+        != {field.name: (_plain(sql_type(field.type)), field.nullable) for field in columns}
+    ]
+
+
+def _plain(kind: str) -> str:
+    """DuckDB quotes names within a type only where it must."""
+    return kind.replace('"', "")
+
+
+def additions(table: str, schema: pa.Schema, columns: Columns) -> list[pa.Field]:
     """Columns that an existing table lacks and may gain.
 
-    columns: name -> type. Raises GuaranteeError for any other difference.
+    columns: name -> type and whether it is nullable. Raises GuaranteeError for any other difference
+    but a nullable column more, which stays NULL.
     """
     missing = []
     for field in schema:
@@ -170,15 +210,18 @@ def additions(table: str, schema: pa.Schema, columns: dict[str, str]) -> list[pa
                     " a new destination."
                 )
             missing.append(field)
-        elif columns[field.name].replace('"', "") != wanted.replace('"', ""):
+        elif _plain(columns[field.name][0]) != _plain(wanted):
             raise GuaranteeError(
-                f"table {table}: column {field.name} is {columns[field.name]}, but the schema says"
+                f"table {table}: column {field.name} is {columns[field.name][0]}, but the schema"
+                " says"
                 f" {wanted}. Give it back its type in --schema,"
                 " or use a new destination."
             )
-    if surplus := [name for name in columns if name not in schema.names]:
+    if surplus := [
+        name for name, (_, nullable) in columns.items() if name not in schema.names and not nullable
+    ]:
         raise GuaranteeError(
-            f"table {table} has the column(s) {', '.join(surplus)}, which --schema does not name."
-            " Columns may only be added: name them again."
+            f"table {table} has the NOT NULL column(s) {', '.join(surplus)}, which --schema does"
+            " not name. Name them again, or make them nullable."
         )
     return missing

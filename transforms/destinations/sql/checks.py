@@ -67,13 +67,10 @@ WHERE {_within(dialect, "r.ingest_time")} GROUP BY r.kafka_topic, r.reason, r.de
         rows_by_run=_rows_by_run(dialect),
         highest_event_times=_highest_event_times(dialect),
         reasons=f"""
-SELECT reason, CAST(SUM(n) AS INT64) AS n, MAX_BY(detail, n) AS detail, MAX(n) AS n_of_detail
-FROM (
-    SELECT reason, COALESCE(detail, '') AS detail, COUNT(*) AS n FROM {table(REJECTED)}
-    WHERE {_within(dialect, "ingest_time")}
-        AND {dialect.is_among(dialect.micros("ingest_time"), "times")}
-    GROUP BY 1, 2
-) GROUP BY reason""",
+SELECT reason, COUNT(*) AS n FROM {table(REJECTED)}
+WHERE {_within(dialect, "ingest_time")}
+    AND {dialect.is_among(dialect.micros("ingest_time"), "times")}
+GROUP BY reason""",
         unobserved_windows=f"""
 SELECT DISTINCT {window_text("window_start")} AS window_start FROM {table(TOTALS)}
 WHERE outcome = '{UNOBSERVED}'""",

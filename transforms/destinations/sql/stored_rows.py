@@ -66,6 +66,21 @@ class StoredRows(ABC):
         sql = visible_rows.present_gaps(self._dialect)
         return gaps_by_partition(self._ask(sql, range_parameters(ranges)), ranges)
 
+    def lost_offsets(
+        self, ranges: Sequence[OffsetRange]
+    ) -> Mapping[TopicPartition, Sequence[tuple[int, int]]]:
+        sql = visible_rows.lost_offsets(self._dialect)
+        return gaps_by_partition(self._ask(sql, range_parameters(ranges)), ranges)
+
+    def rejected_by_reason(
+        self, ranges: Sequence[OffsetRange], first_time: int, last_time: int
+    ) -> Mapping[str, int]:
+        times = {"first_time": first_time, "last_time": last_time}
+        found = self._ask(
+            visible_rows.rejected_by_reason(self._dialect), {**range_parameters(ranges), **times}
+        )
+        return {row["reason"]: row["n"] for row in found.to_pylist()}
+
     def present_totals(
         self, ranges: Sequence[OffsetRange], amount_column: str | None, currency_column: str | None
     ) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from transforms.destinations.sql.coordinates import in_range, offset_runs, rows_of_tables
 from transforms.destinations.sql.dialect import Dialect
 from transforms.destinations.sql.totals import totals_of_rows
-from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
+from transforms.model.tables import GAPS, REJECTED, ROW_TABLES, TOTALS
 
 
 def present_offsets(dialect: Dialect) -> str:
@@ -33,6 +33,21 @@ def present_gaps(dialect: Dialect) -> str:
 SELECT r.kafka_topic, r.kafka_partition, r.first_offset, r.last_offset
 FROM {dialect.aliased(GAPS, "r")} JOIN {dialect.ranges} AS f
 ON {in_range("r", "f", "first_offset")}"""
+
+
+def lost_offsets(dialect: Dialect) -> str:
+    """The same for accepted losses alone."""
+    return f"{present_gaps(dialect)} WHERE r.cause = 'deleted'"
+
+
+def rejected_by_reason(dialect: Dialect) -> str:
+    """Parameters `range_parameters`, `first_time` and `last_time`. Columns: `reason`, `n`."""
+    first, last = (dialect.moment(dialect.parameter(name)) for name in ("first_time", "last_time"))
+    return f"""
+SELECT r.reason, COUNT(*) AS n
+FROM {dialect.table(REJECTED)} AS r JOIN {dialect.ranges} AS f ON {in_range("r", "f")}
+WHERE r.ingest_time BETWEEN {first} AND {last}
+GROUP BY r.reason"""
 
 
 def present_totals(dialect: Dialect, amount_column: str | None, currency_column: str | None) -> str:

@@ -1,0 +1,150 @@
+"""Step 2 of a run, before its first change: everything that may refuse it, and its first plan.
+
+`run` and `preflight` both come here, so that what one refuses the other refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.options.config import RunConfig
+from pipeline.run.begin import genesis_record
+from pipeline.run.make_plan import backlog, plan_next, plan_repair
+from pipeline.run.notes import ForgottenTopic
+from pipeline.run.plan import Plan
+from pipeline.run.preconditions import (
+    check_cluster,
+    check_refused,
+    check_same_topic,
+    check_stream_quota,
+)
+from pipeline.run.settings import RunSettings
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.run_ledger import (
+    PREPARED,
+    PartitionProgress,
+    RunRecord,
+    last_committed,
+)
+from transforms.model.errors import GuaranteeError
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run is about to do.
+
+    genesis: the record to begin with, None where the ledger has one. runs: the chain, which begins
+    with it. states: the answers of the broker, one for each topic. waiting: offsets between the
+    positions and the end of the topics. plan: of the first transaction.
+    forgotten: topics that the run does not name.
+    """
+
+    genesis: RunRecord | None
+    runs: Sequence[RunRecord]
+    cluster_id: str | None
+    states: Sequence[TopicState]
+    waiting: int
+    plan: Plan
+    forgotten: Sequence[ForgottenTopic]
+
+
+def ask_topics(config: RunConfig, admin: KafkaAdmin, now_us: Callable[[], int]) -> list[TopicState]:
+    """What the broker says of each topic of the run. now_us: the clock, in microseconds."""
+    return [admin.topic_state(topic, now_us()) for topic in config.topics]
+
+
+def look_ahead(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    states: Sequence[TopicState],
+    runs: Sequence[RunRecord],
+    settings: RunSettings,
+    now_us: Callable[[], int],
+) -> Outlook:
+    """Makes the first plan from fresh answers of the broker. Changes nothing.
+
+    states: see ask_topics. runs: the chain, empty where no run has been. now_us: the clock, in
+    microseconds. Raises GuaranteeError where the run must be refused.
+    """
+    cluster_id = admin.cluster_id()
+    genesis = None
+    if runs:
+        check_cluster(runs, cluster_id)
+    else:
+        positions = {
+            (state.topic, partition): offset
+            for state in states
+            for partition, offset in admin.offsets_for_start(state, config.start).items()
+        }
+        genesis = genesis_record(destination, positions, states, cluster_id, settings, now_us())
+    chain = [genesis] if genesis else runs
+    check_refused(config.reject_records.items(), chain, states)
+    waiting = backlog(chain, states)
+    check_stream_quota(
+        waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
+    )
+    plan = next_plan(destination, admin, chain, states, cluster_id, settings, now_us)
+    forgotten = forgotten_topics(config.topics, admin, chain, now_us)
+    return Outlook(genesis, chain, cluster_id, states, waiting, plan, forgotten)
+
+
+def forgotten_topics(
+    named: Collection[str],
+    admin: KafkaAdmin,
+    runs: Sequence[RunRecord],
+    now_us: Callable[[], int],
+) -> list[ForgottenTopic]:
+    """Topics that the ledger knows and this run does not name, with their backlog, by name.
+
+    named: the topics of this run. One that the broker cannot describe any more refuses nothing.
+    """
+    known: dict[str, dict[int, PartitionProgress]] = {}
+    for part in last_committed(runs).partitions:
+        known.setdefault(part.topic, {})[part.partition] = part
+    return [
+        _forgotten(topic, parts, admin, now_us)
+        for topic, parts in sorted(known.items())
+        if topic not in named
+    ]
+
+
+def _forgotten(
+    topic: str,
+    known: Mapping[int, PartitionProgress],
+    admin: KafkaAdmin,
+    now_us: Callable[[], int],
+) -> ForgottenTopic:
+    try:
+        state = admin.topic_state(topic, now_us())
+        check_same_topic(state, known.values())
+    except GuaranteeError as error:
+        return ForgottenTopic(topic, problem=error.message)
+    waiting = lost = 0
+    for partition, (low, high) in state.partitions.items():
+        position = known[partition].to_offset if partition in known else 0
+        waiting += max(0, high - max(low, position))
+        lost += max(0, low - position)
+    return ForgottenTopic(topic, waiting, lost)
+
+
+def next_plan(
+    destination: Destination,
+    admin: KafkaAdmin,
+    runs: Sequence[RunRecord],
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    settings: RunSettings,
+    now_us: Callable[[], int],
+) -> Plan:
+    """The plan of the next transaction, or of the repair that the newest record needs.
+
+    Raises GuaranteeError on lost data.
+    """
+    if runs[-1].status == PREPARED:
+        return plan_repair(
+            destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings
+        )
+    return plan_next(runs, states, cluster_id, settings, now_us())
