@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.produce.message_generator import MessageGenerator
 from tests.bigquery_stand_in import BigQueryStandIn, Call
+from tests.bigquery_stand_in.clock import system_clock
 from tests.faults.scenario import Scenario
 from tests.support.kafka_broker import KafkaBroker
 
@@ -48,6 +49,7 @@ def scenario(
     tmp_path: Path,
     stand_in: BigQueryStandIn,
 ) -> Scenario:
+    stand_in.clock = system_clock  # as the processes that are killed
     topic = fresh_topic(partitions=2)
     filled = Scenario(
         kafka_broker.bootstrap_servers,
