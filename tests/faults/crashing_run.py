@@ -26,7 +26,7 @@ ANY_CALL = "any call"
 STEPS = {
     "1 recover": ("pipeline.run.command", "recover"),
     "2 genesis": ("pipeline.run.command", "begin"),
-    "2 plan": ("pipeline.run.command", "plan_next"),
+    "2 plan": ("pipeline.run.look_ahead", "plan_next"),
     "3 read and write": ("pipeline.run.command", "read_and_write"),
     "3 one append": ("transforms.destinations.duckdb.streams", "DuckDBStreams.send"),
     "3 reports": ("transforms.destinations.duckdb.reports", "DuckDBReports.save"),

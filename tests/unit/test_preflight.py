@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MARKER,
-    MINUTE_US,
     NOW_US,
     InMemoryKafka,
     Partition,
@@ -29,6 +27,7 @@ from tests.support.in_memory_kafka import (
     run,
     table,
 )
+from tests.support.refusals import REFUSALS, Refusal
 from tests.support.whole_runs import IDS
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.tables import DuckDBTables
@@ -54,66 +53,23 @@ def refusals(settings: RunConfig) -> list[str]:
     ]
 
 
-def deleted(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.send("payments", 0, payment("b"), payment("c"))
-    kafka.topics["payments"].partitions[0].deleted = 2
-    return {}
-
-
-def recreated(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.create("payments", 1, topic_id="another")
-    return {}
-
-
-def truncated(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.topics["payments"].partitions[0].records.clear()
-    return {}
-
-
-def vanished(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.topics["payments"].partitions.clear()
-    return {}
-
-
-def moved(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.cluster = "cluster-2"
-    return {}
-
-
-def lost_in_a_new_partition(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.topics["payments"].partitions.append(Partition(deleted=1))
-    kafka.send("payments", 1, payment("b"), payment("c"))
-    return {}
-
-
 def broken(kafka: InMemoryKafka) -> dict[str, Any]:
     kafka.create("refunds", 1)
     kafka.send("refunds", 0, b"broken")
     return {"topics": ("payments", "refunds"), **RATE}
 
 
-REFUSALS: dict[str, Callable[[InMemoryKafka], dict[str, Any]]] = {
-    "deleted offsets": deleted,
-    "recreated topic": recreated,
-    "truncated log": truncated,
-    "vanished partition": vanished,
-    "other cluster": moved,
-    "a new partition's first offsets": lost_in_a_new_partition,
-    "unknown topic": lambda _: {"topics": ("payments", "none")},
-    "a coordinate that is not read": lambda _: {"reject_records": {("payments", 0): (99,)}},
-    "a shorter horizon": lambda _: {"dedup_horizon_us": MINUTE_US},
-    "a topic that is rejected as a whole": broken,
-}
+ALL: dict[str, Refusal] = {**REFUSALS, "a topic that is rejected as a whole": broken}
 
 
-@pytest.mark.parametrize("why", REFUSALS)
+@pytest.mark.parametrize("why", ALL)
 def test_it_refuses_what_a_run_refuses_in_the_same_words(
     kafka: InMemoryKafka, path: Path, why: str
 ) -> None:
     kafka.send("payments", 0, payment("a"))
     run(config(path))
     assert refusals(config(path)) == []
-    settings = config(path, **REFUSALS[why](kafka))
+    settings = config(path, **ALL[why](kafka))
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     (found,) = refusals(settings)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before

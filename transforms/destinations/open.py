@@ -34,7 +34,8 @@ def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Des
     path = Path(rest)
     if must_exist and not path.is_file():
         raise UsageError(
-            f"--destination={url}: there is no such file. Give the path that run has written to."
+            f"--destination={url}: there is no such file, so no run has written here. Give the path"
+            " that run has written to."
         )
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(

@@ -26,12 +26,12 @@ from tests.support.in_memory_kafka import (
     MINUTE_US,
     NOW_US,
     InMemoryKafka,
-    Partition,
     config,
     payment,
     run,
     table,
 )
+from tests.support.refusals import REFUSALS
 from tests.support.whole_runs import IDS, failures
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED
 from transforms.destinations.duckdb.destination import DuckDBDestination
@@ -70,51 +70,6 @@ def grown(name: str = "note", kind: str = "STRING") -> PaymentSchema:
 
 def content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def deleted(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.send("payments", 0, payment("b"), payment("c"))
-    kafka.topics["payments"].partitions[0].deleted = 2
-    return {}
-
-
-def recreated(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.create("payments", 1, topic_id="another")
-    return {}
-
-
-def truncated(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.topics["payments"].partitions[0].records.clear()
-    return {}
-
-
-def vanished(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.topics["payments"].partitions.clear()
-    return {}
-
-
-def moved(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.cluster = "cluster-2"
-    return {}
-
-
-def lost_in_a_new_partition(kafka: InMemoryKafka) -> dict[str, Any]:
-    kafka.topics["payments"].partitions.append(Partition(deleted=1))
-    kafka.send("payments", 1, payment("b"), payment("c"))
-    return {}
-
-
-REFUSALS: dict[str, Callable[[InMemoryKafka], dict[str, Any]]] = {
-    "deleted offsets": deleted,
-    "recreated topic": recreated,
-    "truncated log": truncated,
-    "vanished partition": vanished,
-    "other cluster": moved,
-    "a new partition's first offsets": lost_in_a_new_partition,
-    "unknown topic": lambda _: {"topics": ("payments", "none")},
-    "a coordinate that is not read": lambda _: {"reject_records": {("payments", 0): (99,)}},
-    "a shorter horizon": lambda _: {"dedup_horizon_us": MINUTE_US},
-}
 
 
 @pytest.mark.parametrize("why", REFUSALS)
