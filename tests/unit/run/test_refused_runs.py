@@ -21,6 +21,9 @@ from pipeline.run import command as command_step
 from pipeline.run import commit as commit_step
 from pipeline.run import prepare as prepare_step
 from pipeline.run.commit import Moment
+from tests.bigquery_stand_in import BigQueryStandIn
+from tests.support.bigquery import bigquery
+from tests.support.bigquery import failures as bigquery_failures
 from tests.support.in_memory_kafka import (
     HOUR_US,
     MINUTE_US,
@@ -437,3 +440,18 @@ def test_a_refused_run_leaves_a_living_one_its_streams(
     monkeypatch.setattr(prepare_step, "finalize_and_prove", meanwhile)
     run(config(path))
     assert table(path, IDS) == [("a",), ("b",)]
+
+
+def test_the_same_in_bigquery(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, tmp_path: Path
+) -> None:
+    kafka.create("payments", 1)
+    with pytest.raises(GuaranteeError, match="--topic=none"):
+        run(bigquery(stand_in, topics=("none",)))
+    assert stand_in.calls["tables.insert"] == 0
+    run(bigquery(stand_in))
+    kafka.send("payments", 0, b'{"transaction_id":"a","at":"2026-01-01T00:00:00Z","amount":5}')
+    other = schema(tmp_path, {"name": "amount", "type": "INT64"}, event_time="at")
+    run(bigquery(stand_in, schema=other))
+    assert stand_in.sql("SELECT transaction_id, amount FROM payment_transactions") == [("a", 5)]
+    assert bigquery_failures(stand_in) == []
