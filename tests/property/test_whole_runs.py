@@ -82,14 +82,18 @@ class Oracle:
                 "positions go on where they were"
             )
             assert part.start_watermark == marks[part.partition]
-            highest = marks[part.partition]
+            highest, paid = marks[part.partition], False
             for offset in range(part.from_offset, part.to_offset):
                 time = self.judge(part.partition, offset, marks[part.partition], now, known)
                 if time is not None:
+                    paid = True
                     highest = time - HORIZON if highest is None else max(highest, time - HORIZON)
+            quiet = not paid and now - self.since.get(part.partition, now) >= IDLE
+            if quiet and highest is not None and part.to_offset == self.ends[part.partition]:
+                highest = max(highest, now - HORIZON)
             assert part.watermark == highest
             self.watermarks[part.partition] = highest
-            if part.to_offset != part.from_offset or part.partition not in self.since:
+            if paid or part.partition not in self.since:
                 self.since[part.partition] = now
             self.positions[part.partition] = part.to_offset
 

@@ -35,6 +35,10 @@ def fresh_topic(kafka_broker: KafkaBroker) -> Callable[..., str]:
         topic = name or f"topic-{uuid.uuid4().hex[:12]}"
         settings = {"retention.ms": "-1", **config}
         admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic].result(30)
-        return topic
+        # The controller has it; the broker that is asked for metadata learns of it a little later.
+        for _ in range(200):
+            if admin.list_topics(topic, timeout=10).topics[topic].error is None:
+                return topic
+        raise AssertionError(f"the broker does not know {topic}")
 
     return create
