@@ -8,20 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.check.result import PROOF_ROWS, CheckResult, limit_result
+from pipeline.run.rejected_rate import NOT_JUDGED
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.visible_rows import range_parameters
 from transforms.model.coordinates import OffsetRange
-from transforms.model.rejected import NULL_VALUE, REFUSED
 
 NEWEST_RECORDS: Final = 1_000
 """Of each topic. A topic with fewer records is judged only where none of them was a payment."""
-
-_NOT_JUDGED: Final = (NULL_VALUE, REFUSED)
-"""A record without a value is a compacted topic's way to delete, and records that the destination
-refused were named by a person (--reject_records). They count neither as rejected nor as good.
-"""
 
 
 @dataclass
@@ -135,7 +130,7 @@ def _counts(snapshot: Snapshot, newest: Mapping[str, NewestRecords]) -> dict[str
     del bounds["times"]
     for row in snapshot.query(snapshot.checks.rejections, {**where, **bounds}).to_pylist():
         found = counts[row["kafka_topic"]]
-        if row["reason"] in _NOT_JUDGED:
+        if row["reason"] in NOT_JUDGED:
             found.judged -= row["records"]
         else:
             found.rejected += row["records"]

@@ -33,7 +33,11 @@ NEWEST_RECORDS: Final = 1000
 
 DETAILS: Final = 5
 NOT_JUDGED: Final = (NULL_VALUE, REFUSED)
-"""A tombstone is no payment, and a record that --reject_records names was judged by a person."""
+"""They count neither as rejected nor as good.
+
+A record without a value is a compacted topic's way to delete; a record that --reject_records names
+was judged by a person.
+"""
 
 _FIX: Final = {
     TOO_LARGE: "Raise --max_record_bytes, or look at what is sent.",

@@ -229,11 +229,10 @@ def test_a_copy_that_comes_before_its_payment_in_the_replay_finds_the_id(destina
     whole(cluster)
 
 
-def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its_copies(
-    destination: Any,
-) -> None:
-    """An idle partition follows the clock, so a process restored from before that may accept what
-    the newer state has expired.
+def written_behind_the_expiry(destination: Any) -> tuple[Cluster, Any]:
+    """A payment that an older process has accepted, and a state that has expired its minute.
+
+    An idle partition follows the clock, so a process restored from before that may do so.
     """
     cluster = Cluster(destination, [[Sent("a", MINUTE), Sent("a", 9 * MINUTE)], []], shards=1)
     first = cluster.start(cluster.nothing())
@@ -245,29 +244,16 @@ def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its
     newer = first.checkpoint()
     cluster.start(older).bundle([(0, 1)])
     assert rows_of(destination)[PAYMENTS] == [((0, 0), "a")]
-    cluster.start(newer).bundle([(0, 2)])
-    assert rows_of(destination) == {
-        PAYMENTS: [((0, 0), "a")],
-        DUPLICATES: [((0, 1), "a")],
-        REJECTED: [],
-    }
+    return cluster, newer
 
 
-def test_a_payment_behind_the_expiry_is_found_although_its_stream_has_expired(
-    destination: Any,
+@pytest.mark.parametrize("wrapped", [lambda real: real, Expired], ids=["streams", "expired"])
+def test_a_payment_that_an_older_process_wrote_behind_the_expiry_is_known_to_its_copies(
+    destination: Any, wrapped: Any
 ) -> None:
-    """Then the number of its rows is unknown, so a look bounded by event time proves nothing."""
-    cluster = Cluster(destination, [[Sent("a", MINUTE), Sent("a", 9 * MINUTE)], []], shards=1)
-    first = cluster.start(cluster.nothing())
-    first.now.source.idle(1, 0)
-    older = first.checkpoint()
-    first.now.source.idle(0, 8 * MINUTE)
-    first.now.source.idle(1, 8 * MINUTE)
-    first.now.cells[0] = expired_state(cluster, first)
-    newer = first.checkpoint()
-    cluster.start(older).bundle([(0, 1)])
-    assert rows_of(destination)[PAYMENTS] == [((0, 0), "a")]
-    Attempt(Expired(destination), cluster.settings(), newer).bundle([(0, 2)])
+    """Where its stream has expired, a look that is bounded by event time proves nothing."""
+    cluster, newer = written_behind_the_expiry(destination)
+    Attempt(wrapped(destination), cluster.settings(), newer).bundle([(0, 2)])
     assert rows_of(destination) == {
         PAYMENTS: [((0, 0), "a")],
         DUPLICATES: [((0, 1), "a")],
