@@ -7,7 +7,8 @@ The numbers are those of docs/guarantees.md; a test kills the process before and
                           preconditions.py: what refuses the run; look_ahead.py: all of it,
                           before the first change; begin.py for the first run
 3 read and write          read_and_write.py runs pipeline/graph.py: nothing is visible
-4 prove and prepare       prove.py, prepare.py: one atomic statement claims the run
+4 prove and prepare       prove_source.py, prove.py; rejected_rate.py: too many rejected;
+                          prepare.py: one atomic statement claims the run
 5 commit table by table   commit.py, in the order COMMIT_ORDER of transforms/model/tables.py
 6 mark committed          commit.py; then Kafka gets the group's offsets
 

@@ -25,7 +25,7 @@ from pipeline.run.plan import Plan, PlanLimits
 from pipeline.run.preconditions import check_clock, check_goes_on
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import Place, progress_shown
-from pipeline.run.prove import prove_source
+from pipeline.run.prove_source import prove_source
 from pipeline.run.read_and_write import read_and_write
 from pipeline.run.recover import recover, remove_leftovers
 from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of

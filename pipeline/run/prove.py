@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.kafka_admin import KafkaAdmin
+from pipeline.run.gaps import gap_rows, gaps_of
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.model.coders import decode_rows
@@ -17,7 +17,6 @@ from transforms.model.coordinates import HASH_MASK, TopicPartition, coordinate_s
 from transforms.model.errors import GuaranteeError
 from transforms.model.rejected_counts import RejectedCount, merge_rejected
 from transforms.model.run_report import PartitionWritten, ReaderReport, Report, ShardReport
-from transforms.model.tables import DELETED, GAPS_SCHEMA
 from transforms.model.totals import add_up
 
 
@@ -52,39 +51,6 @@ class _Written:
             if time is not None
         ]
         self.highest_event_time_us = max(times, default=None)
-
-
-def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
-    """Asks the broker again, after everything was read, whose records they were.
-
-    kafka: connected after the readers, so that it is led where they were.
-
-    A topic that was deleted and created again delivers other records at the planned offsets, with
-    no error. An id never comes back, so the planned one found now was there all the while. Raises
-    GuaranteeError when the cluster, or a topic that was read, is another one by now, or cannot be
-    looked up.
-    """
-    cluster_id = kafka.cluster_id()
-    if plan.cluster_id is not None and cluster_id != plan.cluster_id:
-        raise GuaranteeError(
-            "while it was read, --bootstrap_servers came to lead to the Kafka cluster"
-            f" {cluster_id};"
-            f" {plan.cluster_id} was planned. Nothing of this run is visible. Run again with the"
-            " servers of that cluster."
-        )
-    read = {
-        part.topic: part.topic_id for part in plan.partitions if part.to_offset > part.read_from
-    }
-    for topic, planned in sorted(read.items()):
-        found = kafka.topic_id(topic)
-        if planned is not None and found != planned:
-            now = "no id that the broker tells" if found is None else f"the id {found}"
-            raise GuaranteeError(
-                f"topic {topic} was planned with the id {planned}, but after it was read it has"
-                f" {now}: it was deleted and created again meanwhile, so its records cannot be told"
-                " apart from those of the old one. Nothing of this run is visible, and what was not"
-                " read of the old topic is lost. Use a new topic name, or a new destination."
-            )
 
 
 def prove(
@@ -140,7 +106,7 @@ def prove(
     return Proof(
         progress,
         streams,
-        _gap_rows(plan, readers, progress),
+        gap_rows(plan, readers, progress),
         totals,
         _live_changes(shards),
         merge_rejected(count for report in shards for count in report.rejected),
@@ -181,7 +147,7 @@ def _progress(
     ) & HASH_MASK
     if plan.repair:
         _nothing_lost_since(plan.repair, position, records, coordinate_hash)
-    gaps = sum(last - first + 1 for first, last, _ in _gaps_of(part, report, present))
+    gaps = sum(last - first + 1 for first, last, _ in gaps_of(part, report, present))
     if records + gaps != part.to_offset - part.from_offset:
         raise _broken(
             f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to"
@@ -253,32 +219,6 @@ def _minus(coordinate_hash: int, part: PlannedPartition, offsets: NDArray[np.int
     return (coordinate_hash - coordinate_sum(part.topic, part.partition, offsets)) & HASH_MASK
 
 
-def _gaps_of(
-    part: PlannedPartition,
-    report: ReaderReport | None,
-    known: NDArray[np.int64],
-    cause: str = "no_record",
-) -> list[tuple[int, int, str]]:
-    """(first, last, cause) of the offsets that hold no record, without those that are accounted for
-    already.
-    """
-    lost_behind = min(part.read_from, part.to_offset)
-    gaps = [(part.from_offset, lost_behind - 1, DELETED)] if lost_behind > part.from_offset else []
-    gaps += [(first, last, cause) for first, last in (report.gaps if report else [])]
-    return [piece for gap in gaps for piece in _without(gap, known)]
-
-
-def _without(gap: tuple[int, int, str], known: NDArray[np.int64]) -> Iterator[tuple[int, int, str]]:
-    first, last, cause = gap
-    inside = known[np.searchsorted(known, first) : np.searchsorted(known, last, side="right")]
-    for offset in inside.tolist():
-        if offset > first:
-            yield first, offset - 1, cause
-        first = offset + 1
-    if first <= last:
-        yield first, last, cause
-
-
 def _written_by_partition(shards: Sequence[ShardReport]) -> dict[TopicPartition, _Written]:
     written: dict[TopicPartition, _Written] = {}
     for report in shards:
@@ -296,36 +236,6 @@ def _streams_hold_what_was_counted(shards: Sequence[ShardReport]) -> None:
             raise _broken(
                 f"shard {report.shard}: its streams hold other numbers of rows than it counted"
             )
-
-
-def _gap_rows(
-    plan: Plan,
-    readers: Mapping[TopicPartition, ReaderReport],
-    progress: Sequence[PartitionProgress],
-) -> pa.RecordBatch:
-    """Rows of `offset_gaps` for the offsets that hold no record.
-
-    Where a repair has found fewer records than the expired run, it is unknown which of the offsets
-    without a record had one: all count as lost.
-    """
-    rows = []
-    for part, done in zip(plan.partitions, progress, strict=True):
-        position = (part.topic, part.partition)
-        known = plan.repair.known(position) if plan.repair else plan.present(position)
-        lost = plan.repair is not None and plan.repair.before(position).records != done.records
-        rows += [
-            {
-                "kafka_topic": part.topic,
-                "kafka_partition": part.partition,
-                "first_offset": first,
-                "last_offset": last,
-                "cause": cause,
-            }
-            for first, last, cause in _gaps_of(
-                part, readers.get(position), known, DELETED if lost else "no_record"
-            )
-        ]
-    return pa.RecordBatch.from_pylist(rows, schema=GAPS_SCHEMA)
 
 
 def _live_changes(shards: Sequence[ShardReport]) -> dict[int, int]:

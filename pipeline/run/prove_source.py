@@ -1,0 +1,40 @@
+"""Step 4 of a run: proof that what was read is what was planned."""
+
+from __future__ import annotations
+
+from pipeline.kafka_admin import KafkaAdmin
+from pipeline.run.plan import Plan
+from transforms.model.errors import GuaranteeError
+
+
+def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
+    """Asks the broker again, after everything was read, whose records they were.
+
+    kafka: connected after the readers, so that it is led where they were.
+
+    A topic that was deleted and created again delivers other records at the planned offsets, with
+    no error. An id never comes back, so the planned one found now was there all the while. Raises
+    GuaranteeError when the cluster, or a topic that was read, is another one by now, or cannot be
+    looked up.
+    """
+    cluster_id = kafka.cluster_id()
+    if plan.cluster_id is not None and cluster_id != plan.cluster_id:
+        raise GuaranteeError(
+            "while it was read, --bootstrap_servers came to lead to the Kafka cluster"
+            f" {cluster_id};"
+            f" {plan.cluster_id} was planned. Nothing of this run is visible. Run again with the"
+            " servers of that cluster."
+        )
+    read = {
+        part.topic: part.topic_id for part in plan.partitions if part.to_offset > part.read_from
+    }
+    for topic, planned in sorted(read.items()):
+        found = kafka.topic_id(topic)
+        if planned is not None and found != planned:
+            now = "no id that the broker tells" if found is None else f"the id {found}"
+            raise GuaranteeError(
+                f"topic {topic} was planned with the id {planned}, but after it was read it has"
+                f" {now}: it was deleted and created again meanwhile, so its records cannot be told"
+                " apart from those of the old one. Nothing of this run is visible, and what was not"
+                " read of the old topic is lost. Use a new topic name, or a new destination."
+            )
