@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException
 from pipeline import kafka_admin
 from pipeline.kafka_admin import PATIENCE_SECONDS, KafkaAdmin
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.read.broker_errors import BrokerErrors
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
 REFUSING = "127.0.0.1:1"
@@ -239,3 +240,14 @@ def test_a_denied_request_says_which_right_is_missing(code: int, words: str) -> 
         pytest.raises(GuaranteeError, match=words),
     ):
         admin._ask("topic payments", failing(code, []))
+
+
+def test_a_bare_disconnect_does_not_hide_a_failed_handshake() -> None:
+    errors = BrokerErrors("b:1")
+    errors.log.failed("SSL handshake failed: Disconnected: connecting to a PLAINTEXT listener?")
+    errors.log.failed("Disconnected: connection closed by peer")
+    assert str(errors.reason).startswith("SSL handshake failed")
+    errors.log.failed("Connect to ipv4#127.0.0.1:1 failed: Connection refused")
+    assert "Connection refused" in str(errors.reason)
+    errors.log.failed("Disconnected (after 0ms in state APIVERSION_QUERY)")
+    assert "APIVERSION_QUERY" in str(errors.reason)

@@ -55,7 +55,7 @@ class BrokerErrors:
             return
         self.answered(error)
         if error.code() not in _CONSEQUENCES:
-            self.reason = error.str()
+            self._connection_failed(error.str())
 
     def answered(self, error: KafkaError) -> None:
         """The error of one request: kept if it is final. Of a connection it knows no reason."""
@@ -63,6 +63,11 @@ class BrokerErrors:
             self._final = error
 
     def _connection_failed(self, text: str) -> None:
+        # A plaintext listener drops TLS clients within the handshake or, by chance, around it: then
+        # librdkafka only says that it was disconnected.
+        is_vague = "Disconnected" in text and "handshake failed" not in text
+        if is_vague and self.reason is not None and "handshake failed" in self.reason:
+            return
         self.reason = text
 
     def raise_if_final(self) -> None:
