@@ -71,8 +71,9 @@ def preflight(
     """
     with ExitStack() as opened:
         admins: list[KafkaAdmin] = []
+        states: list[TopicState] = []
         kafka = f"Kafka at {config.bootstrap_servers}"
-        yield _tried(kafka, lambda: _ask_kafka(config, opened, admins, now_us))
+        yield _tried(kafka, lambda: _ask_kafka(config, opened, admins, states, now_us))
         destination = opened.enter_context(
             open_destination(config.destination, **config.destination_options)
         )
@@ -92,7 +93,7 @@ def preflight(
         if admins:
             yield _group(config, admins[0])
         if admins and ledger.status == PASSED:
-            yield from _ahead(config, destination, admins[0], runs, now_us)
+            yield from _ahead(config, destination, admins[0], states, runs, now_us)
 
 
 def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int]) -> str:
@@ -101,11 +102,15 @@ def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int
 
 
 def _ask_kafka(
-    config: RunConfig, opened: ExitStack, admins: list[KafkaAdmin], now_us: Callable[[], int]
+    config: RunConfig,
+    opened: ExitStack,
+    admins: list[KafkaAdmin],
+    states: list[TopicState],
+    now_us: Callable[[], int],
 ) -> str:
     admin = opened.enter_context(KafkaAdmin(config.consumer_config))
     admin.cluster_id()
-    states = ask_topics(config, admin, now_us)
+    states += ask_topics(config, admin, now_us)
     admins.append(admin)
     partitions = sum(len(state.partitions) for state in states)
     offsets = sum(high - low for state in states for low, high in state.partitions.values())
@@ -162,11 +167,11 @@ def _ahead(
     config: RunConfig,
     destination: Destination,
     admin: KafkaAdmin,
+    states: Sequence[TopicState],
     runs: Sequence[RunRecord],
     now_us: Callable[[], int],
 ) -> Iterator[CheckResult]:
     try:
-        states = ask_topics(config, admin, now_us)
         ahead = look_ahead(config, destination, admin, states, runs, run_settings(config), now_us)
     except GuaranteeError as error:
         yield _failed("the plan", error)

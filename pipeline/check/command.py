@@ -16,7 +16,7 @@ from pipeline.check.health import check_health
 from pipeline.check.in_flight import check_run_in_flight
 from pipeline.check.ledger import check_ledger, highest_event_times
 from pipeline.check.notes import accepted_losses, repaired_runs, topics_not_named
-from pipeline.check.rejected_rate import NEWEST_RECORDS, check_rejected_rate
+from pipeline.check.rejected_rate import check_rejected_rate
 from pipeline.check.result import (
     FAILED,
     NOTED,
@@ -35,6 +35,7 @@ from pipeline.options.destination import (
     destination_of,
 )
 from pipeline.options.quantities import parse_share
+from pipeline.run.rejected_rate import NEWEST_RECORDS
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot

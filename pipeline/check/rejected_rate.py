@@ -1,22 +1,22 @@
-"""Is a topic being rejected as a whole? Judged by its newest records, whatever came before them."""
+"""Is a topic being rejected as a whole? Judged by its newest records alone.
+
+A topic with fewer than NEWEST_RECORDS is judged only where none of them was a payment.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from pipeline.check.result import PROOF_ROWS, CheckResult, limit_result
-from pipeline.run.rejected_rate import NOT_JUDGED
+from pipeline.run.rejected_rate import NEWEST_RECORDS, NOT_JUDGED
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.visible_rows import range_parameters
 from transforms.model.coordinates import OffsetRange
-
-NEWEST_RECORDS: Final = 1_000
-"""Of each topic. A topic with fewer records is judged only where none of them was a payment."""
 
 
 @dataclass
