@@ -12,7 +12,7 @@ from pipeline.run.plan import Plan, PlannedPartition
 from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.model.coordinates import TopicPartition
 from transforms.model.run_report import ReaderReport
-from transforms.model.tables import DELETED, GAPS_SCHEMA
+from transforms.model.tables import DELETED, GAPS_SCHEMA, NO_RECORD
 
 
 def gap_rows(
@@ -39,7 +39,7 @@ def gap_rows(
                 "cause": cause,
             }
             for first, last, cause in gaps_of(
-                part, readers.get(position), known, DELETED if lost else "no_record"
+                part, readers.get(position), known, DELETED if lost else NO_RECORD
             )
         ]
     return pa.RecordBatch.from_pylist(rows, schema=GAPS_SCHEMA)
@@ -49,7 +49,7 @@ def gaps_of(
     part: PlannedPartition,
     report: ReaderReport | None,
     known: NDArray[np.int64],
-    cause: str = "no_record",
+    cause: str = NO_RECORD,
 ) -> list[tuple[int, int, str]]:
     """(first, last, cause) of the offsets that hold no record, without those that are accounted for
     already.

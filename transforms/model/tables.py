@@ -31,6 +31,9 @@ are short by exactly the run's rows while it is not complete (pipeline/run/repai
 DELETED: Final = "deleted"
 """Cause of a gap: Kafka had deleted the offsets before they were read, and that was accepted."""
 
+NO_RECORD: Final = "no_record"
+"""Cause of a gap: transaction markers, aborted or compacted records."""
+
 AUDIT_VIEW: Final = "deduplication_audit"
 COVERAGE_VIEW: Final = "offset_coverage"
 

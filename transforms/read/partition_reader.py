@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -48,6 +48,15 @@ _DEFAULTS: Final[dict[str, str | int | bool]] = {
 }
 
 
+def consumer_settings(consumer_config: Mapping[str, str], errors: BrokerErrors) -> dict[str, Any]:
+    """The settings of a consumer that is given its partitions. errors: learns what goes wrong.
+
+    The user's settings come after our defaults, and before what the guarantee needs.
+    """
+    log = errors.log.settings(consumer_config)
+    return {**_DEFAULTS, **log, **_FIXED, "error_cb": errors.remember}
+
+
 @dataclass(frozen=True)
 class PartitionRange:
     """What a bounded run reads of one partition: from_offset to to_offset (exclusive)."""
@@ -63,14 +72,7 @@ class PartitionReader:
 
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
-        self._consumer = Consumer(
-            {
-                **_DEFAULTS,
-                **self._errors.log.settings(consumer_config),
-                **_FIXED,
-                "error_cb": self._errors.remember,
-            }
-        )
+        self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
 
     def read(
         self, wanted: PartitionRange, batch_records: int = BATCH_RECORDS
@@ -195,10 +197,17 @@ def _block(messages: list[Message], wanted: PartitionRange) -> RawBlock:
     if offsets and offsets[-1] >= wanted.to_offset:
         kept = next(index for index, offset in enumerate(offsets) if offset >= wanted.to_offset)
         messages, offsets = messages[:kept], offsets[:kept]
+    return block_of(messages, offsets, wanted.topic, wanted.partition)
+
+
+def block_of(
+    messages: list[Message], offsets: list[int], topic: str, partition: int
+) -> RawBlock:
+    """The messages of one partition, none of them an error, and their offsets."""
     stamps = list(map(Message.timestamp, messages))
     types, timestamps = bytearray(map(_TYPE, stamps)), list(map(_MILLISECONDS, stamps))
     values: list[bytes | None] = list(map(Message.value, messages))
-    return RawBlock(wanted.topic, wanted.partition, offsets, timestamps, values, types)
+    return RawBlock(topic, partition, offsets, timestamps, values, types)
 
 
 def _empty(wanted: PartitionRange) -> RawBlock:

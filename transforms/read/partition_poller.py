@@ -1,0 +1,141 @@
+"""Reads one partition without an end: what has arrived, a little at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from transforms.model.elements import RawBlock
+from transforms.model.errors import TryAgainLater
+from transforms.read.broker_errors import BrokerErrors, WaitLog
+from transforms.read.partition_reader import block_of, collector_paused, consumer_settings
+from transforms.read.topic_identity import TopicIdentity, ask_identity
+
+_CHUNK_RECORDS: Final = 20_000
+_CONSUME_SECONDS: Final = 0.002
+_ANSWER_SECONDS: Final = 2.0
+_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+@dataclass(frozen=True)
+class Polled:
+    """What one poll has read.
+
+    leader_epochs: of the first and the last record, where the broker tells them. They never fall
+    within one log (https://cwiki.apache.org/confluence/display/KAFKA/KIP-101+-+Alter+Replication+Protocol+to+use+Leader+Epoch+rather+than+High+Watermark+for+Truncation).
+    """
+
+    block: RawBlock
+    leader_epochs: tuple[int, ...]
+
+
+class PartitionPoller:
+    """One consumer for one partition, kept between polls: it takes a thread and a connection.
+
+    next_offset: what `poll` reads next; None before `assign`, and after the broker has said that it
+    does not have that offset.
+    """
+
+    def __init__(
+        self,
+        consumer_config: Mapping[str, str],
+        admin: AdminClient,
+        topic: str,
+        partition: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: monotonic, in seconds."""
+        self._topic, self._partition = topic, partition
+        self._admin, self._clock = admin, clock
+        self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
+        self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
+        self._waiting = WaitLog(f"topic {topic} partition {partition}: the broker")
+        self.next_offset: int | None = None
+
+    def assign(self, offset: int) -> None:
+        """Begins at `offset`, which the log must hold, or be about to."""
+        self._consumer.assign([TopicPartition(self._topic, self._partition, offset)])
+        self.next_offset = offset
+
+    def poll(self, records: int, size: int, seconds: float) -> Polled:
+        """What has arrived: at most `records`, some `size` bytes, and not longer than `seconds`.
+
+        Moves next_offset behind it, and over offsets that hold no record. Raises GuaranteeError for
+        refused credentials, TryAgainLater where the client must be started again.
+        """
+        messages: list[Message] = []
+        started, taken = self._clock(), 0
+        with collector_paused():
+            while len(messages) < records and taken < size:
+                room = min(_CHUNK_RECORDS, records - len(messages))
+                got = self._consumer.consume(room, _CONSUME_SECONDS)
+                self._errors.raise_if_final()
+                if any(map(Message.error, got)):
+                    got = self._records_among(got)
+                messages += got
+                taken += sum(map(len, filter(None, map(Message.value, got))))
+                if not got or self._clock() - started >= seconds:
+                    break
+            offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]
+            block = block_of(messages, offsets, self._topic, self._partition)
+        if offsets:
+            self._errors.reason = None
+        if self.next_offset is not None:
+            where = TopicPartition(self._topic, self._partition)
+            position = self._consumer.position([where])[0].offset
+            self.next_offset = max(
+                position, offsets[-1] + 1 if offsets else self.next_offset
+            )
+        epochs = [message.leader_epoch() for message in (messages[:1] + messages[-1:])]
+        return Polled(block, tuple(epoch for epoch in epochs if epoch is not None))
+
+    def ends(self) -> tuple[int, int] | None:
+        """The first offset of the log and its end, asked for now; None without an answer.
+
+        The end is the last stable offset: what is behind it may belong to an open transaction.
+        """
+        where = TopicPartition(self._topic, self._partition)
+        asked = self._clock()
+        try:
+            low, high = self._consumer.get_watermark_offsets(where, timeout=_ANSWER_SECONDS)
+        except KafkaException as error:
+            self._errors.answered(error.args[0])
+            self._errors.raise_if_final()
+            self._waiting.waited(self._clock() - asked, self._errors.reason)
+            return None
+        self._waiting.reset()
+        return low, high
+
+    def identity(self) -> TopicIdentity | None:
+        """The ids of topic and cluster, asked for now; None without an answer.
+
+        Raises GuaranteeError where the topic does not exist any more.
+        """
+        return ask_identity(self._consumer, self._admin, self._topic, _ANSWER_SECONDS)
+
+    def close(self) -> None:
+        """Closes the consumer."""
+        self._consumer.close()
+
+    def _records_among(self, messages: list[Message]) -> list[Message]:
+        """The messages that are records. Raises TryAgainLater for an error that stays."""
+        for message in messages:
+            error = message.error()
+            if error is None or error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                continue
+            if error.code() in _LOST:
+                self.next_offset = None
+                continue
+            self._errors.remember(error)
+            self._errors.raise_if_final()
+            if not error.retriable():
+                raise TryAgainLater(
+                    f"topic {self._topic} partition {self._partition}: reading failed"
+                    f" ({error.str()}). Look at the broker if it repeats."
+                )
+        return [message for message in messages if message.error() is None]

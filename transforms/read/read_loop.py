@@ -1,0 +1,98 @@
+"""ReadLoop: reads partitions for ever, by a timer for each that is set again at each poll.
+
+State and timer are keyed by partition: position and watermark stand in one cell, so a checkpoint
+holds both of one moment. The timer holds the output at the partition's watermark, so the runner's
+watermark behind this step is the minimum of all partitions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.typehints import with_output_types
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
+from confluent_kafka.admin import AdminClient
+
+from transforms.model.elements import StreamBatch
+from transforms.read.feed import set_timer
+from transforms.read.partition_loop import (
+    Judge,
+    PartitionLoop,
+    ReadSettings,
+    keep_loop,
+    take_loop,
+)
+from transforms.read.partition_poller import PartitionPoller
+from transforms.read.position import PartitionPosition, decode_position, encode_position
+from transforms.read.topic_identity import admin_client
+
+
+@with_output_types(tuple[int, StreamBatch])
+class ReadLoop(beam.DoFn):
+    """(topic:partition, encoded PartitionPosition) -> (shard, StreamBatch)."""
+
+    AT = ReadModifyWriteStateSpec("at", BytesCoder())
+    POLL = TimerSpec("poll", TimeDomain.REAL_TIME)
+
+    def __init__(
+        self,
+        settings: ReadSettings,
+        judge: Judge,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        """now_us: the clock, microseconds since 1970."""
+        self._settings = settings
+        self._judge = judge
+        self._now_us = now_us
+        self._admin: AdminClient | None = None
+
+    def setup(self) -> None:
+        self._admin = admin_client(self._settings.consumer_config)
+
+    def process(
+        self,
+        element: tuple[str, bytes],
+        at: Any = beam.DoFn.StateParam(AT),
+        poll: Any = beam.DoFn.TimerParam(POLL),
+    ) -> None:
+        if at.read():
+            return
+        _, encoded = element
+        at.write(encoded)
+        self._poll_again(poll, 0, decode_position(encoded).watermark_us)
+
+    @on_timer(POLL)  # type: ignore[untyped-decorator]
+    def read(
+        self,
+        at: Any = beam.DoFn.StateParam(AT),
+        poll: Any = beam.DoFn.TimerParam(POLL),
+    ) -> Iterator[tuple[int, StreamBatch]]:
+        position = decode_position(at.read())
+        where = self._settings.job_id, position.topic, position.partition
+        loop = take_loop(*where) or self._new_loop(position)
+        # A poll that fails leaves nothing behind: the next one begins with a consumer of its own.
+        try:
+            step = loop.step(position, self._judge)
+        except BaseException:
+            loop.close()
+            raise
+        keep_loop(*where, loop)
+        yield from step.elements
+        at.write(encode_position(step.position))
+        self._poll_again(poll, step.pause_us, step.position.watermark_us)
+
+    def _new_loop(self, position: PartitionPosition) -> PartitionLoop:
+        assert self._admin is not None
+        config = self._settings.consumer_config
+        poller = PartitionPoller(config, self._admin, position.topic, position.partition)
+        return PartitionLoop(poller, self._settings, self._now_us)
+
+    def _poll_again(self, poll: Any, pause_us: int, watermark_us: int | None) -> None:
+        hold = MIN_TIMESTAMP if watermark_us is None else Timestamp(micros=watermark_us)
+        set_timer(poll, (self._now_us() + pause_us) / 1_000_000, hold)

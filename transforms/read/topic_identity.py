@@ -1,0 +1,77 @@
+"""Which topic of which cluster the broker serves under a name.
+
+A consumer goes on at its old offset in a topic that was deleted and created again, without any
+error, and skips records. Only the ids show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from transforms.model.errors import GuaranteeError
+from transforms.read.position import PartitionPosition
+
+_MOCK_CLUSTER: Final = "mockCluster"
+"""Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
+
+_CANNOT_TELL: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
+
+
+@dataclass(frozen=True)
+class TopicIdentity:
+    """Kafka's ids of cluster and topic; None where the broker has none."""
+
+    cluster_id: str | None
+    topic_id: str | None
+
+
+def admin_client(consumer_config: Mapping[str, str]) -> AdminClient:
+    """A client for `ask_identity`, with the connection settings of a consumer."""
+    settings = {key: value for key, value in consumer_config.items() if key != "group.id"}
+    return AdminClient({"log_level": 2, **settings})
+
+
+def ask_identity(
+    consumer: Consumer, admin: AdminClient, topic: str, seconds: float
+) -> TopicIdentity | None:
+    """What the broker says now; None where it does not answer within `seconds`.
+
+    Raises GuaranteeError where it says that there is no such topic.
+    """
+    try:
+        cluster_id = consumer.list_topics(topic, timeout=seconds).cluster_id
+        if (cluster_id or "").startswith(_MOCK_CLUSTER):
+            return TopicIdentity(cluster_id, None)
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
+        return TopicIdentity(cluster_id, str(described[topic].result().topic_id))
+    except KafkaException as error:
+        code = error.args[0].code()
+        if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise GuaranteeError(
+                f"topic {topic} does not exist any more; what was not read of it is lost."
+            ) from error
+        if code in _CANNOT_TELL:
+            return TopicIdentity(cluster_id, None)
+        return None
+
+
+def require_same(position: PartitionPosition, found: TopicIdentity) -> None:
+    """Raises GuaranteeError where the position belongs to another topic or cluster."""
+    before = TopicIdentity(position.cluster_id, position.topic_id)
+    if before.cluster_id is not None and found.cluster_id != before.cluster_id:
+        raise GuaranteeError(
+            f"--bootstrap_servers leads to the Kafka cluster {found.cluster_id}, but topic"
+            f" {position.topic} was read from {before.cluster_id}: its positions mean nothing"
+            " there. Use the servers of that cluster."
+        )
+    if before.topic_id is not None and found.topic_id != before.topic_id:
+        raise GuaranteeError(
+            f"topic {position.topic} was read with the id {before.topic_id}, but it now has the id"
+            f" {found.topic_id}: it was deleted and created again, so its offsets would repeat, and"
+            " what was not read of the old one is lost."
+        )
