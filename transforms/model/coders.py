@@ -14,7 +14,13 @@ import msgspec
 import pyarrow as pa
 from apache_beam.coders import Coder
 
-from transforms.model.elements import ShardBatch, ShardOutcome
+from transforms.model.elements import (
+    Covered,
+    GapAnswer,
+    ShardBatch,
+    ShardOutcome,
+    StreamBatch,
+)
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -71,6 +77,48 @@ class ShardBatchCoder(Coder):
         return ShardBatch
 
 
+class StreamBatchCoder(Coder):
+    """As ShardBatchCoder, with the covered offsets as MessagePack before the rows."""
+
+    def encode(self, value: StreamBatch) -> bytes:
+        covered = msgspec.msgpack.encode(value.covered)
+        return _join([covered, encode_rows(value.payments), encode_rows(value.rejected)])
+
+    def decode(self, encoded: bytes) -> StreamBatch:
+        covered, payments, rejected = _split(encoded)
+        return StreamBatch(
+            decode_rows(payments),
+            decode_rows(rejected),
+            msgspec.msgpack.decode(covered, type=list[Covered]),
+        )
+
+    def estimate_size(self, value: StreamBatch) -> int:
+        """The bytes of the columns in memory: see ShardBatchCoder."""
+        return int(value.payments.nbytes + value.rejected.nbytes)
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return StreamBatch
+
+
+class GapAnswerCoder(Coder):
+    """MessagePack."""
+
+    def encode(self, value: GapAnswer) -> bytes:
+        return msgspec.msgpack.encode(value)
+
+    def decode(self, encoded: bytes) -> GapAnswer:
+        return msgspec.msgpack.decode(encoded, type=GapAnswer)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> type:
+        return GapAnswer
+
+
 class ShardOutcomeCoder(Coder):
     """As ShardBatchCoder, for the output of the dedup step."""
 
@@ -105,4 +153,6 @@ class ShardOutcomeCoder(Coder):
 
 
 beam.coders.registry.register_coder(ShardBatch, ShardBatchCoder)
+beam.coders.registry.register_coder(StreamBatch, StreamBatchCoder)
+beam.coders.registry.register_coder(GapAnswer, GapAnswerCoder)
 beam.coders.registry.register_coder(ShardOutcome, ShardOutcomeCoder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -58,6 +60,112 @@ class ShardBatch:
 
     payments: pa.RecordBatch
     rejected: pa.RecordBatch
+
+
+class EmptyOffsets(NamedTuple):
+    """Offsets `first` to `last`, inclusive, that hold no record. cause: as in `offset_gaps`."""
+
+    first: int
+    last: int
+    cause: str
+
+
+class Covered(msgspec.Struct, frozen=True, array_like=True):
+    """Offsets `first` to `last`, inclusive, of one partition that the source has read.
+
+    topic_id: Kafka's own id of the topic, None where the broker has none. gaps: those of the
+    offsets that hold no record, in rising order. payloads: offset -> bytes of the message, of each
+    payment of the shard that the shard may have to reject: its event time may lie behind what the
+    shard has expired. That is so for a partition that held no watermark back when the others went
+    past, one found while the job runs for instance. A payment that is on time by a watermark that
+    its own partition held all along needs no bytes.
+    """
+
+    topic: str
+    topic_id: str | None
+    partition: int
+    first: int
+    last: int
+    gaps: list[EmptyOffsets] = msgspec.field(default_factory=list)
+    payloads: dict[int, bytes] = msgspec.field(default_factory=dict)
+
+    def joined(self, after: Covered) -> Covered | None:
+        """This range and the next one of its partition as one; None when they are not neighbours.
+
+        A gap that goes on behind the border is still two.
+        """
+        ours = (self.topic, self.topic_id, self.partition, self.last + 1)
+        if ours != (after.topic, after.topic_id, after.partition, after.first):
+            return None
+        return Covered(
+            self.topic,
+            self.topic_id,
+            self.partition,
+            self.first,
+            after.last,
+            [*self.gaps, *after.gaps],
+            {**self.payloads, **after.payloads},
+        )
+
+
+@dataclass(frozen=True)
+class StreamBatch(ShardBatch):
+    """In streaming: the rows of one shard, and the offsets among which they were found.
+
+    Each read of a partition goes to every shard, to those without a row in it too. So the next
+    range of a partition begins where the one before it has ended, and a shard knows of every offset
+    whether it has passed it.
+    """
+
+    covered: list[Covered]
+
+
+def merge(batches: Sequence[StreamBatch]) -> StreamBatch:
+    """The batches of one shard in one bundle, in the order in which they came, as one.
+
+    At least one batch. Rows keep their order; neighbouring ranges of a partition are joined.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    return StreamBatch(
+        pa.concat_batches([batch.payments for batch in batches]),
+        pa.concat_batches([batch.rejected for batch in batches]),
+        _joined(each for batch in batches for each in batch.covered),
+    )
+
+
+def _joined(ranges: Iterable[Covered]) -> list[Covered]:
+    latest: dict[tuple[str, int], Covered] = {}
+    before: list[Covered] = []
+    for each in ranges:
+        partition = (each.topic, each.partition)
+        known = latest.get(partition)
+        both = known.joined(each) if known else None
+        if known and both is None:
+            # The shard refuses it: here it must only not be lost.
+            before.append(known)
+        latest[partition] = both or each
+    return [*before, *latest.values()]
+
+
+class PassedGaps(msgspec.Struct, frozen=True, array_like=True):
+    """What one shard answers to the gaps of one partition in one bundle.
+
+    present: offsets of the gaps that hold a row of the shard all the same, which Kafka delivered
+    before it dropped them; rising.
+    """
+
+    topic: str
+    partition: int
+    gaps: list[EmptyOffsets]
+    present: list[int]
+
+
+class GapAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """What one shard answers to the gaps of one bundle. A bundle without gaps has no answer."""
+
+    shard: int
+    passed: list[PassedGaps]
 
 
 @dataclass(frozen=True)

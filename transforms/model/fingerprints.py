@@ -12,11 +12,12 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.model.elements import DecodedBlock, ShardBatch
+from transforms.model.elements import Covered, DecodedBlock, ShardBatch, StreamBatch
 
 FINGERPRINT_BYTES: Final = 10
 """First bytes of SHA-256(UTF-8 of transaction_id).
@@ -64,6 +65,26 @@ def shards_of(fingerprints: Fingerprints, shards: int) -> NDArray[np.int64]:
 
 def split_by_shard(block: DecodedBlock, shards: int) -> Iterator[tuple[int, ShardBatch]]:
     """The block's rows by shard, in offset order within each; shards without a row are absent."""
+    for shard, batch in _split(block, shards):
+        if batch.payments.num_rows or batch.rejected.num_rows:
+            yield shard, batch
+
+
+def split_for_stream(
+    block: DecodedBlock, covered: Covered, shards: int
+) -> Iterator[tuple[int, StreamBatch]]:
+    """The block's rows for every shard, with the read that they come from.
+
+    covered: of that read, with the payloads of all shards; each shard gets those of its payments.
+    """
+    for shard, batch in _split(block, shards):
+        offsets = batch.payments.column("kafka_offset").to_pylist() if covered.payloads else ()
+        payloads = {at: covered.payloads[at] for at in offsets if at in covered.payloads}
+        its_own = msgspec.structs.replace(covered, payloads=payloads)
+        yield shard, StreamBatch(batch.payments, batch.rejected, [its_own])
+
+
+def _split(block: DecodedBlock, shards: int) -> Iterator[tuple[int, ShardBatch]]:
     fingerprints = fingerprints_of(block.payments.column("transaction_id"))
     payments = _with_fingerprints(block.payments, fingerprints)
     payment_parts = _parts(payments, shards_of(fingerprints, shards), shards)
@@ -73,8 +94,7 @@ def split_by_shard(block: DecodedBlock, shards: int) -> Iterator[tuple[int, Shar
     for shard, (some_payments, some_rejected) in enumerate(
         zip(payment_parts, rejected_parts, strict=True)
     ):
-        if some_payments.num_rows or some_rejected.num_rows:
-            yield shard, ShardBatch(some_payments, some_rejected)
+        yield shard, ShardBatch(some_payments, some_rejected)
 
 
 def batch_fingerprints(rows: pa.RecordBatch) -> Fingerprints:
