@@ -1,4 +1,4 @@
-"""The graph of a bounded run, on one page.
+"""The graphs of a bounded run and of streaming, on one page.
 
 Step labels are part of the state's format: tests/unit/test_frozen_formats.py freezes them.
 """
@@ -12,13 +12,24 @@ import apache_beam as beam
 
 from transforms.decode.decode_records import DecodeRecords, PartitionRules
 from transforms.decode.decoder import Decoder
+from transforms.decode.judge_arrivals import JudgeArrivals
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.model.coordinates import TopicPartition
+from transforms.model.elements import GapAnswer
+from transforms.read.feed import DiscoverPartitions, Feed
+from transforms.read.new_partitions import NewPartitions
+from transforms.read.partition_loop import ReadSettings
 from transforms.read.partition_reader import PartitionRange
+from transforms.read.position import PartitionPosition
+from transforms.read.read_loop import ReadLoop
 from transforms.read.read_records import ReadRecords
+from transforms.stream.bundle import StreamSettings
+from transforms.stream.deduplicate_and_write import GAPS, TOTALS, DeduplicateAndWrite
+from transforms.stream.write_gaps import WriteGaps
+from transforms.stream.write_totals import WriteTotals
 from transforms.write.collect_reports import CollectReports
 from transforms.write.write_rows import WriteRows
 
@@ -57,3 +68,42 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
         | "WriteRows" >> beam.ParDo(WriteRows(run.destination)).with_output_types(bytes)
     )
     _ = (read, written) | "CollectReports" >> CollectReports(run.run_id, run.destination)
+
+
+@dataclass(frozen=True)
+class StreamingJob:
+    """The settings of every step. begins: of every partition that is known when the job begins."""
+
+    begins: Sequence[PartitionPosition]
+    new: NewPartitions
+    read: ReadSettings
+    judge: JudgeArrivals
+    stream: StreamSettings
+    destination: Destination
+
+
+def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
+    """Adds the steps of streaming to the pipeline.
+
+    Feed, DiscoverPartitions and ReadLoop never end; each partition is read by a timer of its own.
+    Dedup and write are one step per shard; totals and gaps of all shards come together behind it.
+    """
+    shards, ledger_job, polling = job.stream.state.shards, job.stream.job, job.stream.polling
+    arrivals = (
+        pipeline
+        | "Once" >> beam.Create([0], reshuffle=False)
+        | "Feed" >> beam.ParDo(Feed())
+        | "DiscoverPartitions" >> beam.ParDo(DiscoverPartitions(job.begins, job.new))
+        | "ReadLoop" >> beam.ParDo(ReadLoop(job.read, job.judge))
+    )
+    written = arrivals | "DeduplicateAndWrite" >> beam.ParDo(
+        DeduplicateAndWrite(job.destination, job.stream)
+    ).with_outputs(TOTALS, GAPS)
+    written[TOTALS].element_type = tuple[int, bytes]
+    written[GAPS].element_type = tuple[int, GapAnswer]
+    _ = written[TOTALS] | "WriteTotals" >> beam.ParDo(
+        WriteTotals(job.destination, ledger_job, polling)
+    )
+    _ = written[GAPS] | "WriteGaps" >> beam.ParDo(
+        WriteGaps(job.destination, ledger_job, shards, polling)
+    )

@@ -148,6 +148,18 @@ def _joined(ranges: Iterable[Covered]) -> list[Covered]:
     return [*before, *latest.values()]
 
 
+@dataclass(frozen=True)
+class JudgedArrivals:
+    """One read of a partition in streaming, decoded and judged.
+
+    elements: (shard, its rows), for every shard. newest_us: highest event time of the payments that
+    are neither late nor in the future, microseconds; None where there are none.
+    """
+
+    elements: Sequence[tuple[int, StreamBatch]]
+    newest_us: int | None
+
+
 class PassedGaps(msgspec.Struct, frozen=True, array_like=True):
     """What one shard answers to the gaps of one partition in one bundle.
 

@@ -53,7 +53,9 @@ class NewPartitions:
             if identity is None:
                 continue
             positions += [
-                PartitionPosition(topic, number, identity.topic_id, identity.cluster_id, 0, None)
+                PartitionPosition(
+                    topic, number, identity.topic_id, identity.cluster_id, 0, None, is_new=True
+                )
                 for number in new
             ]
         return positions

@@ -8,13 +8,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 
 from transforms.model.coordinates import TopicPartition
-from transforms.model.elements import RawBlock
+from transforms.model.elements import (
+    Covered,
+    EmptyOffsets,
+    JudgedArrivals,
+    RawBlock,
+    StreamBatch,
+)
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DELETED, NO_RECORD
 from transforms.read.idle_watch import IdleWatch
@@ -37,36 +43,16 @@ nothing, so after such a pause the ids are compared before a record goes on.
 """
 
 
-@dataclass(frozen=True)
-class Covered:
-    """Consecutive offsets, first to last, that one poll accounts for.
-
-    gaps: (first, last, cause) of those within that hold no record, rising.
-    """
-
-    topic: str
-    partition: int
-    first: int
-    last: int
-    gaps: tuple[tuple[int, int, str], ...]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """elements: what goes on to the shards. newest_us: highest event time of the payments that are
-    neither late nor in the future, microseconds; None: there are none.
-    """
-
-    elements: Sequence[tuple[int, Any]]
-    newest_us: int | None
-
-
 class Judge(Protocol):
-    """Decodes a block, judges its event times, and splits it by shard. Picklable."""
+    """Decodes a block, judges it by the watermark of `position`, and splits it by shard.
+
+    Picklable.
+    """
 
     def __call__(
-        self, block: RawBlock, covered: Covered, watermark_us: int | None, now_us: int
-    ) -> Judged: ...
+        self, block: RawBlock, covered: Covered, position: PartitionPosition, now_us: int
+    ) -> JudgedArrivals:
+        """covered: the offsets of the block, and those that hold no record. now_us: the clock."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +68,7 @@ class ReadSettings:
     consumer_config: Mapping[str, str]
     job_id: str
     dedup_horizon_us: int
+    max_future_skew_us: int
     idle_timeout_us: int | None
     accept_data_loss: bool
     first_missing: Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]]
@@ -92,7 +79,7 @@ class Step:
     """position: after the poll. elements: for the shards. pause_us: until the next poll."""
 
     position: PartitionPosition
-    elements: Sequence[tuple[int, Any]]
+    elements: Sequence[tuple[int, StreamBatch]]
     pause_us: int
 
 
@@ -135,11 +122,11 @@ class PartitionLoop:
             self._poller.next_offset = None
             return waiting
         epoch = _leader_epoch(position, polled)
-        judged = Judged((), None)
+        judged = JudgedArrivals((), None)
         if after > position.offset:
             self._read_at_us = now_us
             covered = _covered(position, read_from, after, block)
-            judged = judge(block, covered, position.watermark_us, now_us)
+            judged = judge(block, covered, position, now_us)
         watermark = self._watermark(position.watermark_us, judged.newest_us, after)
         moved = msgspec.structs.replace(
             position, offset=after, watermark_us=watermark, leader_epoch=epoch
@@ -202,11 +189,9 @@ class PartitionLoop:
 
     def _watermark(self, before: int | None, newest_us: int | None, offset: int) -> int | None:
         """The highest event time minus the horizon, or what silence allows; never goes back."""
-        mark = before
         if newest_us is not None:
             self._idle.payment_came()
-            mark = _later(mark, newest_us - self._settings.dedup_horizon_us)
-            return mark
+            return _later(before, newest_us - self._settings.dedup_horizon_us)
         asked_at_us = self._now_us()
         if self._idle.wants_answer(asked_at_us):
             ends = self._poller.ends()
@@ -215,9 +200,9 @@ class PartitionLoop:
             else:
                 self._idle.answered(ends[1], asked_at_us)
         moment_us = self._idle.no_payment_until(offset)
-        if moment_us is not None:
-            mark = _later(mark, moment_us - self._settings.dedup_horizon_us)
-        return mark
+        if moment_us is None:
+            return before
+        return _later(before, moment_us - self._settings.dedup_horizon_us)
 
 
 def _later(mark: int | None, micros: int) -> int:
@@ -254,11 +239,14 @@ def _covered(position: PartitionPosition, read_from: int, after: int, block: Raw
             f"{position.topic}:{position.partition}: the consumer delivered offsets that do not"
             f" rise, from {read_from} to {after}"
         )
-    gaps = [(position.offset, read_from - 1, DELETED)] if read_from > position.offset else []
-    for index in np.flatnonzero(following - before > 1):
-        gaps.append((int(before[index]) + 1, int(following[index]) - 1, NO_RECORD))
-    where = position.topic, position.partition
-    return Covered(*where, position.offset, after - 1, tuple(gaps))
+    gaps = [
+        EmptyOffsets(int(before[index]) + 1, int(following[index]) - 1, NO_RECORD)
+        for index in np.flatnonzero(following - before > 1)
+    ]
+    if read_from > position.offset:
+        gaps.insert(0, EmptyOffsets(position.offset, read_from - 1, DELETED))
+    where = position.topic, position.topic_id, position.partition
+    return Covered(*where, position.offset, after - 1, gaps)
 
 
 _LOOPS: Final[dict[tuple[str, str, int], PartitionLoop]] = {}

@@ -88,9 +88,7 @@ class PartitionPoller:
         if self.next_offset is not None:
             where = TopicPartition(self._topic, self._partition)
             position = self._consumer.position([where])[0].offset
-            self.next_offset = max(
-                position, offsets[-1] + 1 if offsets else self.next_offset
-            )
+            self.next_offset = max(position, offsets[-1] + 1 if offsets else self.next_offset)
         epochs = [message.leader_epoch() for message in (messages[:1] + messages[-1:])]
         return Polled(block, tuple(epoch for epoch in epochs if epoch is not None))
 

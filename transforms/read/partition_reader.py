@@ -200,9 +200,7 @@ def _block(messages: list[Message], wanted: PartitionRange) -> RawBlock:
     return block_of(messages, offsets, wanted.topic, wanted.partition)
 
 
-def block_of(
-    messages: list[Message], offsets: list[int], topic: str, partition: int
-) -> RawBlock:
+def block_of(messages: list[Message], offsets: list[int], topic: str, partition: int) -> RawBlock:
     """The messages of one partition, none of them an error, and their offsets."""
     stamps = list(map(Message.timestamp, messages))
     types, timestamps = bytearray(map(_TYPE, stamps)), list(map(_MILLISECONDS, stamps))

@@ -14,6 +14,8 @@ class PartitionPosition(msgspec.Struct, frozen=True, array_like=True):
     topic_id, cluster_id: Kafka's own ids, None where the broker has none (librdkafka's mock
     cluster). watermark_us: microseconds, whole milliseconds; None: nothing is late yet.
     leader_epoch: of the last record read; None before the first.
+    is_new: found while the job runs, so it did not hold the watermark back before. payloads_below:
+    event times, in microseconds, that the shards may have expired when it began to; None: none.
     """
 
     topic: str
@@ -23,6 +25,8 @@ class PartitionPosition(msgspec.Struct, frozen=True, array_like=True):
     offset: int
     watermark_us: int | None
     leader_epoch: int | None = None
+    is_new: bool = False
+    payloads_below: int | None = None
 
 
 def encode_position(position: PartitionPosition) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
+import msgspec
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
@@ -63,9 +64,15 @@ class ReadLoop(beam.DoFn):
     ) -> None:
         if at.read():
             return
-        _, encoded = element
-        at.write(encoded)
-        self._poll_again(poll, 0, decode_position(encoded).watermark_us)
+        position = decode_position(element[1])
+        if position.is_new:
+            # No watermark of the runner is later than the clock allows: events from the future are
+            # rejected.
+            below = self._now_us() + self._settings.max_future_skew_us
+            below -= self._settings.dedup_horizon_us
+            position = msgspec.structs.replace(position, payloads_below=below)
+        at.write(encode_position(position))
+        self._poll_again(poll, 0, position.watermark_us)
 
     @on_timer(POLL)  # type: ignore[untyped-decorator]
     def read(

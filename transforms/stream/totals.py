@@ -127,6 +127,11 @@ class TotalsShard:
             for key, _ in due:
                 del self._unwritten[key]
 
+    def next_close(self) -> int | None:
+        """The watermark, in microseconds, that closes the oldest unwritten window."""
+        starts = [key[0] for key, unwritten in self._unwritten.items() if unwritten.records > 0]
+        return min(starts) + BUCKET_US if starts else None
+
     def finish(self) -> None:
         """Waits for every append and writes the state."""
         assert self._head is not None
