@@ -34,6 +34,7 @@ commands:
   produce   send generated payments to a topic
   preflight find out whether run could start, without writing a payment
   demo      all of it on this machine, with kills on the way
+  flink     a Flink cluster on this machine: up, down, status
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
 exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped and a person must decide,
@@ -147,10 +148,17 @@ def _demo(arguments: list[str]) -> int:
     return demo_command(arguments)
 
 
+def _flink(arguments: list[str]) -> int:
+    from pipeline.flink.command import flink_command
+
+    return flink_command(arguments)
+
+
 _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "run": _run,
     "check": _check,
     "produce": _produce,
     "preflight": _preflight,
     "demo": _demo,
+    "flink": _flink,
 }
