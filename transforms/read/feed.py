@@ -17,6 +17,7 @@ import msgspec
 from apache_beam.coders import BytesCoder
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.runners.worker.bundle_processor import OutputTimer
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
@@ -139,3 +140,9 @@ def set_timer(timer: Any, at_seconds: float, hold: Timestamp) -> None:
     """
     timer._input_timestamp = hold
     timer.set(Timestamp(micros=int(at_seconds * 1_000_000)))
+
+
+def timer_holds_watermark() -> bool:
+    """Whether this SDK's timers have what `set_timer` sets."""
+    names = OutputTimer.__init__.__code__.co_names
+    return "_input_timestamp" in names

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from transforms.read.broker_errors import BrokerErrors
@@ -20,9 +20,18 @@ _ANSWER_SECONDS: Final = 2.0
 class NewPartitions:
     """Asks the broker. Picklable: its clients are made at the first question of a process."""
 
-    def __init__(self, consumer_config: Mapping[str, str], pattern: str | None = None) -> None:
-        """pattern: a regular expression; topics whose whole name matches are read as well."""
+    def __init__(
+        self,
+        consumer_config: Mapping[str, str],
+        record: Callable[[Sequence[PartitionPosition]], Sequence[PartitionPosition]],
+        pattern: str | None = None,
+    ) -> None:
+        """record: writes down where new partitions begin, and returns where they do; picklable.
+
+        pattern: a regular expression; topics whose whole name matches are read as well.
+        """
         self._config = dict(consumer_config)
+        self._record = record
         self._pattern = pattern
         self._clients: tuple[Consumer, AdminClient] | None = None
 
@@ -32,18 +41,19 @@ class NewPartitions:
     def beyond(self, known: Mapping[str, int]) -> list[PartitionPosition]:
         """The partitions that are not known. known: topic -> number of its known partitions.
 
-        A new partition begins at offset 0, and judges nothing late before it has a watermark of its
+        A new partition of a known topic begins at offset 0, what is deleted of it is a loss; a new
+        topic begins with what it has. Neither judges a record late before it has a watermark of its
         own. Empty where the broker does not answer. Raises GuaranteeError for a topic that does not
-        exist any more.
+        exist any more, and what `record` raises.
         """
         consumer, admin = self._connected()
         try:
-            found = consumer.list_topics(timeout=_ANSWER_SECONDS).topics
+            topics = consumer.list_topics(timeout=_ANSWER_SECONDS).topics
         except KafkaException:
             return []
         pattern = re.compile(self._pattern) if self._pattern is not None else None
         positions = []
-        for topic, metadata in sorted(found.items()):
+        for topic, metadata in sorted(topics.items()):
             if topic not in known and not (pattern and pattern.fullmatch(topic)):
                 continue
             new = range(known.get(topic, 0), len(metadata.partitions))
@@ -52,13 +62,23 @@ class NewPartitions:
             identity = ask_identity(consumer, admin, topic, _ANSWER_SECONDS)
             if identity is None:
                 continue
-            positions += [
-                PartitionPosition(
-                    topic, number, identity.topic_id, identity.cluster_id, 0, None, is_new=True
-                )
-                for number in new
-            ]
-        return positions
+            ids = identity.topic_id, identity.cluster_id
+            for number in new:
+                begin = 0 if topic in known else self._first(consumer, topic, number)
+                if begin is None:
+                    break
+                found = PartitionPosition(topic, number, *ids, begin, None, is_new=True)
+                positions.append(found)
+        return list(self._record(positions)) if positions else []
+
+    def _first(self, consumer: Consumer, topic: str, partition: int) -> int | None:
+        """The first offset that the log holds; None without an answer."""
+        try:
+            where = TopicPartition(topic, partition)
+            low, _ = consumer.get_watermark_offsets(where, timeout=_ANSWER_SECONDS)
+        except KafkaException:
+            return None
+        return int(low)
 
     def close(self) -> None:
         """Closes the clients of this process."""
