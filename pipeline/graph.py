@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+from apache_beam import typehints
 
 from transforms.decode.decode_records import DecodeRecords, PartitionRules
 from transforms.decode.decoder import Decoder
@@ -99,8 +100,8 @@ def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
     written = arrivals | "DeduplicateAndWrite" >> beam.ParDo(
         DeduplicateAndWrite(job.destination, job.stream)
     ).with_outputs(TOTALS, GAPS)
-    written[TOTALS].element_type = tuple[int, bytes]
-    written[GAPS].element_type = tuple[int, GapAnswer]
+    written[TOTALS].element_type = typehints.Tuple[int, bytes]
+    written[GAPS].element_type = typehints.Tuple[int, GapAnswer]
     _ = written[TOTALS] | "WriteTotals" >> beam.ParDo(
         WriteTotals(job.destination, ledger_job, polling)
     )
