@@ -76,11 +76,18 @@ class ReadSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """position: after the poll. elements: for the shards. pause_us: until the next poll."""
+    """position: after the poll. elements: for the shards. pause_us: until the next poll.
+
+    records, size: read by it, in bytes. lag: records between the position and the end of the log,
+    as the last answer of the broker had it; None where it is not known.
+    """
 
     position: PartitionPosition
     elements: Sequence[tuple[int, StreamBatch]]
     pause_us: int
+    records: int = 0
+    size: int = 0
+    lag: int | None = None
 
 
 class PartitionLoop:
@@ -132,7 +139,10 @@ class PartitionLoop:
             position, offset=after, watermark_us=watermark, leader_epoch=epoch
         )
         busy = len(block.offsets) >= _BUSY_RECORDS
-        return Step(moved, judged.elements, 0 if busy else _PAUSE_US)
+        pause_us = 0 if busy else _PAUSE_US
+        end = self._poller.known_end()
+        lag = None if end is None else max(0, end - after)
+        return Step(moved, judged.elements, pause_us, len(block.offsets), polled.size, lag)
 
     def close(self) -> None:
         """Closes the consumer."""

@@ -24,7 +24,7 @@ _LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 @dataclass(frozen=True)
 class Polled:
-    """What one poll has read.
+    """What one poll has read. size: of the values, in bytes.
 
     leader_epochs: of the first and the last record, where the broker tells them. They never fall
     within one log (https://cwiki.apache.org/confluence/display/KAFKA/KIP-101+-+Alter+Replication+Protocol+to+use+Leader+Epoch+rather+than+High+Watermark+for+Truncation).
@@ -32,6 +32,7 @@ class Polled:
 
     block: RawBlock
     leader_epochs: tuple[int, ...]
+    size: int = 0
 
 
 class PartitionPoller:
@@ -90,7 +91,7 @@ class PartitionPoller:
             position = self._consumer.position([where])[0].offset
             self.next_offset = max(position, offsets[-1] + 1 if offsets else self.next_offset)
         epochs = [message.leader_epoch() for message in (messages[:1] + messages[-1:])]
-        return Polled(block, tuple(epoch for epoch in epochs if epoch is not None))
+        return Polled(block, tuple(epoch for epoch in epochs if epoch is not None), taken)
 
     def ends(self) -> tuple[int, int] | None:
         """The first offset of the log and its end, asked for now; None without an answer.
@@ -108,6 +109,12 @@ class PartitionPoller:
             return None
         self._waiting.reset()
         return low, high
+
+    def known_end(self) -> int | None:
+        """The end of the log as the last fetch has seen it, without a request."""
+        where = TopicPartition(self._topic, self._partition)
+        _, high = self._consumer.get_watermark_offsets(where, cached=True)
+        return int(high) if high >= 0 else None
 
     def identity(self) -> TopicIdentity | None:
         """The ids of topic and cluster, asked for now; None without an answer.

@@ -20,12 +20,14 @@ from apache_beam.typehints import with_output_types
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from confluent_kafka.admin import AdminClient
 
+from transforms import metrics
 from transforms.model.elements import StreamBatch
 from transforms.read.feed import set_timer
 from transforms.read.partition_loop import (
     Judge,
     PartitionLoop,
     ReadSettings,
+    Step,
     keep_loop,
     take_loop,
 )
@@ -90,9 +92,19 @@ class ReadLoop(beam.DoFn):
             loop.close()
             raise
         keep_loop(*where, loop)
+        self._count(step)
         yield from step.elements
         at.write(encode_position(step.position))
         self._poll_again(poll, step.pause_us, step.position.watermark_us)
+
+    def _count(self, step: Step) -> None:
+        at, where = step.position, f"{step.position.topic}:{step.position.partition}"
+        metrics.count(metrics.RECORDS_READ, step.records)
+        metrics.count(metrics.BYTES_READ, step.size)
+        if step.lag is not None:
+            metrics.show(metrics.KAFKA_LAG, where, step.lag)
+        if at.watermark_us is not None:
+            metrics.show(metrics.WATERMARK_MS, where, at.watermark_us // 1000)
 
     def _new_loop(self, position: PartitionPosition) -> PartitionLoop:
         assert self._admin is not None

@@ -79,6 +79,9 @@ class Log:
             return None
         return self.first, len(self.records) if self.end is None else self.end
 
+    def known_end(self) -> int | None:
+        return len(self.records)
+
     def identity(self) -> TopicIdentity | None:
         return self.ids
 
