@@ -16,18 +16,15 @@ from tests.support.streaming.log import HORIZON, Sent
 from tests.support.streaming.oracle import compare, compare_totals, gaps_of, rows_of
 from tests.support.streaming.runner import (
     FOR_EVER,
-    PATIENCE,
     Attempt,
     Cluster,
     DictCells,
     read_to_the_end,
 )
-from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
 from transforms.stream.errors import StreamGone, Superseded
-from transforms.stream.gaps import Gap, GapsShard
 
 GAP = Sent(None, 0, gap=True)
 
@@ -307,6 +304,36 @@ def test_a_record_at_or_below_the_highest_offset_seen_stops_the_job(destination:
         attempt.bundle([(0, 1)])
 
 
+def test_a_present_coordinate_that_belongs_to_another_shard_now_stops_the_job(
+    destination: Any,
+) -> None:
+    """The shard that holds its row gets no record for it, and the offset is in no gap."""
+    cluster = Cluster(destination, [[Sent("a", 0)]], shards=2)
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    cluster.log[0][0] = Sent("c", 0)
+    with pytest.raises(GuaranteeError, match="payments:0:0 is in the tables as a row of shard"):
+        cluster.start(cluster.nothing()).bundle([(0, 1)])
+
+
+def test_a_source_that_is_ahead_of_the_state_stops_the_job(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    attempt.now.source.positions[0] = 2
+    with pytest.raises(GuaranteeError, match="payments:0:2 comes although 1 did not"):
+        attempt.bundle([(0, 1)])
+
+
+def test_a_shard_without_a_record_passes_offsets_too(destination: Any) -> None:
+    """So its recovery asks for rows above them only."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)], [Sent("a", 2)]], shards=4)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 2), (1, 1)])
+    cluster.start(attempt.checkpoint()).bundle([(0, 1)])
+    latest = [row.latest.offsets for row in destination.shards.read(range(4))]
+    assert latest == [{"payments": {0: 1, 1: 0}}] * 4
+
+
 def test_a_record_that_is_late_in_the_replay_keeps_the_verdict_of_the_table(
     destination: Any,
 ) -> None:
@@ -426,13 +453,6 @@ def test_a_record_in_flight_at_a_dead_process_is_no_gap_even_when_kafka_has_drop
     cluster.network.deliver(9)
     assert gaps_of(destination) == [(0, 0)]
     compare(destination, cluster.log)
-
-
-def test_a_gap_that_not_every_shard_has_passed_is_refused(destination: Any) -> None:
-    cluster = Cluster(destination, [[]], shards=2)
-    shard = GapsShard(destination, cluster.job, 2, DictCells(), ProcessMemory(), PATIENCE)
-    with pytest.raises(GuaranteeError, match=r"only the shards \[0\] of 2 have passed it"):
-        shard.add(Gap("payments", 0, 0, 1, "no_record"), {0: []})  # type: ignore[dict-item]
 
 
 # Adopt.

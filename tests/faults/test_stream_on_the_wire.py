@@ -28,7 +28,7 @@ from tests.support.streaming.runner import (
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations import appends
 from transforms.model.elements import DecodedBlock
-from transforms.model.fingerprints import split_by_shard
+from transforms.model.fingerprints import split_for_stream
 from transforms.stream.bundle import StreamBundle
 from transforms.stream.errors import StreamGone, Superseded
 
@@ -217,11 +217,11 @@ def test_records_that_are_large_together_go_out_as_appends_that_fit_a_request(
         lambda call: sizes.append(len(call.request.arrow_rows.rows.serialized_record_batch)),
         times=99,
     )
-    (block,) = Source([[Sent("a", 0), Sent("b", 0), Sent("c", 0)]]).read(0, 3)
+    ((block, covered),) = Source([[Sent("a", 0), Sent("b", 0), Sent("c", 0)]]).read(0, 3)
     with cluster.real.apart() as one:
         bundle = StreamBundle(one, cluster.settings(), ProcessMemory())
         bundle.open({0: DictCells()})
-        ((shard, batch),) = split_by_shard(enlarged(block), 1)
+        ((shard, batch),) = split_for_stream(enlarged(block), covered, 1)
         bundle.process(shard, batch)
         bundle.finish()
     ((rows, content),) = stand_in.sql(

@@ -11,9 +11,11 @@ import pytest
 from tests.support.streaming.runner import state_settings
 from transforms.deduplicate.shard_state import ShardHead
 from transforms.destinations.contract.shard_ledger import Epoch, Progress, ShardRow
+from transforms.model.elements import EmptyOffsets
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS
 from transforms.stream.gaps import Gap, GapsHead
+from transforms.stream.pending_gaps import PendingGaps
 from transforms.stream.state import (
     StateSettings,
     StreamHead,
@@ -57,8 +59,13 @@ def test_the_heads_of_the_totals_and_gaps_shards() -> None:
         [[60, "rejected", None], [-1, None, 3]],
     ]
     assert msgspec.msgpack.decode(encoded, type=TotalsHead) == totals
-    gaps = GapsHead(b"\x01", PROGRESS, "s", [Gap("t", 0, 3, 4, "no_record")])
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(gaps))[3] == [["t", 0, 3, 4, "no_record"]]
+    pending = PendingGaps("t", 1, [EmptyOffsets(7, 8, "no_record")], [8, -1], [7])
+    gaps = GapsHead(b"\x01", PROGRESS, "s", [Gap("t", 0, 3, 4, "no_record")], [pending])
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(gaps))[3:] == [
+        [["t", 0, 3, 4, "no_record"]],
+        [["t", 1, [[7, 8, "no_record"]], [8, -1], [7]]],
+    ]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(gaps), type=GapsHead) == gaps
 
 
 def test_a_row_of_the_ledger() -> None:
