@@ -52,6 +52,7 @@ LOG = [
 def destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Every row is an append of its own, so that several are in flight."""
     monkeypatch.setattr(appends, "APPEND_BYTES", 1)
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", 1)
     with bigquery_destination(tmp_path) as one:
         yield one
 
@@ -143,8 +144,8 @@ def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_pr
 @pytest.mark.parametrize("arrives", [False, True], ids=["before it arrives", "when it is written"])
 @pytest.mark.parametrize(
     "most_bytes,nth",
-    [(appends.MAX_APPEND_BYTES, 2), (1, 1), (1, 2), (1, 3)],
-    ids=["an append a batch", "first piece", "second piece", "third piece"],
+    [(appends.MAX_APPEND_BYTES, 1), (1, 1), (1, 2), (1, 3)],
+    ids=["an append a table", "first piece", "second piece", "third piece"],
 )
 def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_has_it_refused(
     cluster: Cluster,
