@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.payments import MINUTE
@@ -21,9 +22,12 @@ from tests.support.streaming.runner import (
     DictCells,
     read_to_the_end,
 )
+from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.errors import GuaranteeError
+from transforms.model.fingerprints import split_for_stream
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
+from transforms.stream.bundle import StreamBundle
 from transforms.stream.errors import StreamGone, Superseded
 
 GAP = Sent(None, 0, gap=True)
@@ -356,6 +360,28 @@ def test_a_present_record_that_kafka_delivers_no_more_still_counts(destination: 
     read_to_the_end(cluster.start(cluster.nothing()))
     assert gaps_of(destination) == []
     compare_totals(destination, cluster.log)
+
+
+def test_a_payment_behind_what_its_shard_has_expired_is_rejected_with_its_bytes(
+    destination: Any,
+) -> None:
+    """A partition found while the job runs: the others' watermark has gone past its records."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 9 * MINUTE)]], shards=2)
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    ((block, covered),) = cluster.nothing().source.read(0, 3)
+    covered = msgspec.structs.replace(covered, payloads={0: b"a ", 1: b"b "})
+    bundle = StreamBundle(destination, cluster.settings(), ProcessMemory())
+    bundle.open({0: DictCells(), 1: DictCells()})
+    for shard, batch in split_for_stream(block, covered, 2):
+        bundle.expire(shard, 2 * MINUTE)
+        bundle.process(shard, batch)
+    assert bundle.finish().late_behind_expiry == 1
+    assert rows_of(destination) == {
+        PAYMENTS: [((0, 0), "a"), ((0, 2), "c")],
+        DUPLICATES: [],
+        REJECTED: [((0, 1), "b")],
+    }
+    assert look(destination, f"SELECT reason, payload FROM {REJECTED}") == [("late", b"b ")]
 
 
 # 3: appends. tests/unit/stream/test_append.py has every answer.

@@ -155,7 +155,7 @@ class OpenShard:
                 _where(rows.payments, tables == ABSENT),
                 _where(rows.rejected, bad_tables == ABSENT),
             )
-        rows, behind = reject_behind_expiry(rows, head.dedup.expired_through)
+        rows, behind = reject_behind_expiry(rows, head.dedup.expired_through, batch.covered)
         self.late_behind_expiry += behind
         if rows.payments.num_rows or rows.rejected.num_rows:
             self._judge(rows, appends, totals.shape)
