@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support.streaming.runner import (
     Cluster,
     DictCells,
     read_to_the_end,
+    state_settings,
 )
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
@@ -196,6 +198,29 @@ def test_a_checkpoint_of_another_destination_is_refused(destination: Any, tmp_pa
         elsewhere = Cluster(other, cluster.log, shards=1)
         with pytest.raises(GuaranteeError, match="belongs to another destination"):
             elsewhere.start(attempt.checkpoint()).bundle([(0, 1)])
+
+
+def test_a_checkpoint_is_refused_for_a_topic_that_was_recreated_and_for_another_cluster(
+    destination: Any,
+) -> None:
+    """Neither writes a row, and a restore of the topic and the cluster of before goes on."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 0)]], shards=2)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    kept = attempt.checkpoint()
+    recreated = cluster.start(kept)
+    recreated.now.source.topic_id = "another"
+    with pytest.raises(GuaranteeError, match="was deleted and created again"):
+        recreated.bundle([(0, 2)])
+    elsewhere = cluster.start(kept)
+    elsewhere.settings = replace(
+        elsewhere.settings, state=state_settings(2, cluster_id="elsewhere")
+    )
+    with pytest.raises(GuaranteeError, match="leads to the Kafka cluster elsewhere"):
+        elsewhere.bundle([(0, 2)])
+    assert [len(rows) for rows in rows_of(destination).values()] == [1, 0, 0]
+    read_to_the_end(cluster.start(kept))
+    whole(cluster)
 
 
 def test_a_shard_without_state_in_an_older_checkpoint_begins_where_the_job_began(

@@ -102,7 +102,11 @@ class OpenShard:
         """
         if self._head is None:
             self._head = StreamHead(
-                new_head(self._retention_us), self._settings, recovered.progress, recovered.streams
+                new_head(self._retention_us),
+                self._settings,
+                recovered.progress,
+                recovered.streams,
+                {},
             )
             index = fill_new_shard(
                 self._head.dedup,
@@ -133,10 +137,11 @@ class OpenShard:
         """2: a present record keeps the verdict of its table; the others are judged and appended.
 
         What the shard says of the batch's gaps is in `gap_answer`. Raises GuaranteeError when the
-        batch does not begin where the one before it has ended (covered_offsets.py), or when a
-        present coordinate comes with another id.
+        batch does not begin where the one before it has ended (covered_offsets.py), when a
+        present coordinate comes with another id, or a topic was deleted and created again.
         """
         head, memory = self._open()
+        head.require_topics(batch.covered)
         passed = pass_ranges(self.shard, batch, head.progress.offsets, memory.present)
         self._gaps += [each.answer() for each in passed if each.covered.gaps]
         # Those were delivered before Kafka dropped them: they count with the verdict of the table.

@@ -48,9 +48,10 @@ class Source:
     log: list[list[Sent]]
     positions: dict[int, int] = field(default_factory=dict)
     watermarks: dict[int, int | None] = field(default_factory=dict)
+    topic_id: str = TOPIC_ID
 
     def copy(self) -> Source:
-        return Source(self.log, dict(self.positions), dict(self.watermarks))
+        return Source(self.log, dict(self.positions), dict(self.watermarks), self.topic_id)
 
     def left(self, partition: int) -> int:
         return len(self.log[partition]) - self.positions.get(partition, 0)
@@ -71,7 +72,7 @@ class Source:
         ]
         gaps = [EmptyOffsets(run[0], run[-1], "no_record") for run in runs]
         block = self._judge(partition, [entry for entry in chunk if not entry[1].gap])
-        yield block, Covered(TOPIC, TOPIC_ID, partition, start, last - 1, gaps)
+        yield block, Covered(TOPIC, self.topic_id, partition, start, last - 1, gaps)
 
     def _judge(self, partition: int, entries: list[tuple[int, Sent]]) -> DecodedBlock:
         good = [(offset, sent) for offset, sent in entries if sent.key is not None]

@@ -69,7 +69,8 @@ def state_settings(shards: int, **changes: Any) -> StateSettings:
     values = {
         "shards": shards, "layout": "sharded", "dedup_horizon_us": HORIZON,
         "extra_retention_us": 0, "max_future_skew_us": 0, "decoder_version": 1,
-        "dedup_key": "transaction_id", "event_time_field": "event_time",
+        "dedup_key": "transaction_id", "event_time_field": "event_time", "epoch_units": {},
+        "max_record_bytes": 1 << 20, "cluster_id": "cluster",
     }  # fmt: skip
     return StateSettings(**{**values, **changes})
 
