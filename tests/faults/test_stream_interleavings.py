@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.payments import MINUTE
@@ -16,18 +18,19 @@ from tests.support.streaming.log import HORIZON, Sent
 from tests.support.streaming.oracle import compare, compare_totals, gaps_of, rows_of
 from tests.support.streaming.runner import (
     FOR_EVER,
-    PATIENCE,
     Attempt,
     Cluster,
     DictCells,
     read_to_the_end,
+    state_settings,
 )
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.errors import GuaranteeError
+from transforms.model.fingerprints import split_for_stream
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
+from transforms.stream.bundle import StreamBundle
 from transforms.stream.errors import StreamGone, Superseded
-from transforms.stream.gaps import Gap, GapsShard
 
 GAP = Sent(None, 0, gap=True)
 
@@ -197,6 +200,29 @@ def test_a_checkpoint_of_another_destination_is_refused(destination: Any, tmp_pa
             elsewhere.start(attempt.checkpoint()).bundle([(0, 1)])
 
 
+def test_a_checkpoint_is_refused_for_a_topic_that_was_recreated_and_for_another_cluster(
+    destination: Any,
+) -> None:
+    """Neither writes a row, and a restore of the topic and the cluster of before goes on."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 0)]], shards=2)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    kept = attempt.checkpoint()
+    recreated = cluster.start(kept)
+    recreated.now.source.topic_id = "another"
+    with pytest.raises(GuaranteeError, match="was deleted and created again"):
+        recreated.bundle([(0, 2)])
+    elsewhere = cluster.start(kept)
+    elsewhere.settings = replace(
+        elsewhere.settings, state=state_settings(2, cluster_id="elsewhere")
+    )
+    with pytest.raises(GuaranteeError, match="leads to the Kafka cluster elsewhere"):
+        elsewhere.bundle([(0, 2)])
+    assert [len(rows) for rows in rows_of(destination).values()] == [1, 0, 0]
+    read_to_the_end(cluster.start(kept))
+    whole(cluster)
+
+
 def test_a_shard_without_state_in_an_older_checkpoint_begins_where_the_job_began(
     destination: Any,
 ) -> None:
@@ -307,6 +333,36 @@ def test_a_record_at_or_below_the_highest_offset_seen_stops_the_job(destination:
         attempt.bundle([(0, 1)])
 
 
+def test_a_present_coordinate_that_belongs_to_another_shard_now_stops_the_job(
+    destination: Any,
+) -> None:
+    """The shard that holds its row gets no record for it, and the offset is in no gap."""
+    cluster = Cluster(destination, [[Sent("a", 0)]], shards=2)
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    cluster.log[0][0] = Sent("c", 0)
+    with pytest.raises(GuaranteeError, match="payments:0:0 is in the tables as a row of shard"):
+        cluster.start(cluster.nothing()).bundle([(0, 1)])
+
+
+def test_a_source_that_is_ahead_of_the_state_stops_the_job(destination: Any) -> None:
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1), Sent("a", 2)]], shards=1)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 1)])
+    attempt.now.source.positions[0] = 2
+    with pytest.raises(GuaranteeError, match="payments:0:2 comes although 1 did not"):
+        attempt.bundle([(0, 1)])
+
+
+def test_a_shard_without_a_record_passes_offsets_too(destination: Any) -> None:
+    """So its recovery asks for rows above them only."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("a", 1)], [Sent("a", 2)]], shards=4)
+    attempt = cluster.start(cluster.nothing())
+    attempt.bundle([(0, 2), (1, 1)])
+    cluster.start(attempt.checkpoint()).bundle([(0, 1)])
+    latest = [row.latest.offsets for row in destination.shards.read(range(4))]
+    assert latest == [{"payments": {0: 1, 1: 0}}] * 4
+
+
 def test_a_record_that_is_late_in_the_replay_keeps_the_verdict_of_the_table(
     destination: Any,
 ) -> None:
@@ -329,6 +385,28 @@ def test_a_present_record_that_kafka_delivers_no_more_still_counts(destination: 
     read_to_the_end(cluster.start(cluster.nothing()))
     assert gaps_of(destination) == []
     compare_totals(destination, cluster.log)
+
+
+def test_a_payment_behind_what_its_shard_has_expired_is_rejected_with_its_bytes(
+    destination: Any,
+) -> None:
+    """A partition found while the job runs: the others' watermark has gone past its records."""
+    cluster = Cluster(destination, [[Sent("a", 0), Sent("b", 0), Sent("c", 9 * MINUTE)]], shards=2)
+    cluster.start(cluster.nothing()).bundle([(0, 1)])
+    ((block, covered),) = cluster.nothing().source.read(0, 3)
+    covered = msgspec.structs.replace(covered, payloads={0: b"a ", 1: b"b "})
+    bundle = StreamBundle(destination, cluster.settings(), ProcessMemory())
+    bundle.open({0: DictCells(), 1: DictCells()})
+    for shard, batch in split_for_stream(block, covered, 2):
+        bundle.expire(shard, 2 * MINUTE)
+        bundle.process(shard, batch)
+    assert bundle.finish().late_behind_expiry == 1
+    assert rows_of(destination) == {
+        PAYMENTS: [((0, 0), "a"), ((0, 2), "c")],
+        DUPLICATES: [],
+        REJECTED: [((0, 1), "b")],
+    }
+    assert look(destination, f"SELECT reason, payload FROM {REJECTED}") == [("late", b"b ")]
 
 
 # 3: appends. tests/unit/stream/test_append.py has every answer.
@@ -426,13 +504,6 @@ def test_a_record_in_flight_at_a_dead_process_is_no_gap_even_when_kafka_has_drop
     cluster.network.deliver(9)
     assert gaps_of(destination) == [(0, 0)]
     compare(destination, cluster.log)
-
-
-def test_a_gap_that_not_every_shard_has_passed_is_refused(destination: Any) -> None:
-    cluster = Cluster(destination, [[]], shards=2)
-    shard = GapsShard(destination, cluster.job, 2, DictCells(), ProcessMemory(), PATIENCE)
-    with pytest.raises(GuaranteeError, match=r"only the shards \[0\] of 2 have passed it"):
-        shard.add(Gap("payments", 0, 0, 1, "no_record"), {0: []})  # type: ignore[dict-item]
 
 
 # Adopt.

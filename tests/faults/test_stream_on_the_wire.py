@@ -28,7 +28,7 @@ from tests.support.streaming.runner import (
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations import appends
 from transforms.model.elements import DecodedBlock
-from transforms.model.fingerprints import split_by_shard
+from transforms.model.fingerprints import split_for_stream
 from transforms.stream.bundle import StreamBundle
 from transforms.stream.errors import StreamGone, Superseded
 
@@ -52,6 +52,7 @@ LOG = [
 def destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Every row is an append of its own, so that several are in flight."""
     monkeypatch.setattr(appends, "APPEND_BYTES", 1)
+    monkeypatch.setattr(appends, "MAX_APPEND_BYTES", 1)
     with bigquery_destination(tmp_path) as one:
         yield one
 
@@ -143,8 +144,8 @@ def test_an_append_at_a_known_offset_of_a_stream_that_a_closed_object_made_is_pr
 @pytest.mark.parametrize("arrives", [False, True], ids=["before it arrives", "when it is written"])
 @pytest.mark.parametrize(
     "most_bytes,nth",
-    [(appends.MAX_APPEND_BYTES, 2), (1, 1), (1, 2), (1, 3)],
-    ids=["an append a batch", "first piece", "second piece", "third piece"],
+    [(appends.MAX_APPEND_BYTES, 1), (1, 1), (1, 2), (1, 3)],
+    ids=["an append a table", "first piece", "second piece", "third piece"],
 )
 def test_a_shard_that_is_taken_over_while_an_append_is_on_the_wire_counts_it_or_has_it_refused(
     cluster: Cluster,
@@ -217,11 +218,11 @@ def test_records_that_are_large_together_go_out_as_appends_that_fit_a_request(
         lambda call: sizes.append(len(call.request.arrow_rows.rows.serialized_record_batch)),
         times=99,
     )
-    (block,) = Source([[Sent("a", 0), Sent("b", 0), Sent("c", 0)]]).read(0, 3)
+    ((block, covered),) = Source([[Sent("a", 0), Sent("b", 0), Sent("c", 0)]]).read(0, 3)
     with cluster.real.apart() as one:
         bundle = StreamBundle(one, cluster.settings(), ProcessMemory())
         bundle.open({0: DictCells()})
-        ((shard, batch),) = split_by_shard(enlarged(block), 1)
+        ((shard, batch),) = split_for_stream(enlarged(block), covered, 1)
         bundle.process(shard, batch)
         bundle.finish()
     ((rows, content),) = stand_in.sql(

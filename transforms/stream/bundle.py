@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from transforms.deduplicate.known_ids import ColdStart
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
-from transforms.model.elements import ShardBatch
+from transforms.model.elements import GapAnswer, StreamBatch
 from transforms.stream.append import ShardAppends
 from transforms.stream.polling import Polling
 from transforms.stream.present_totals import PresentTotals
@@ -45,11 +43,24 @@ class StreamSettings:
     now_us: Callable[[], int]
 
 
+@dataclass(frozen=True)
+class FinishedBundle:
+    """What goes on to the next steps, once it is in the tables and in the states.
+
+    totals: shard -> rows of control_totals. answers: for GapsShard. late_behind_expiry: payments
+    that the backstop has rejected; expected 0.
+    """
+
+    totals: dict[int, pa.RecordBatch]
+    answers: list[GapAnswer]
+    late_behind_expiry: int
+
+
 class StreamBundle:
     """The shards of one bundle.
 
-    Called in this order: `open` once with every shard of the bundle; `process`, `pass_gap` and
-    `expire` in any order; `finish` once. Each may raise Superseded, StreamGone or GuaranteeError;
+    Called in this order: `open` once with every shard of the bundle; `process` and `expire` in any
+    order; `finish` once. Each may raise Superseded, StreamGone or GuaranteeError;
     then the bundle has failed.
     """
 
@@ -82,26 +93,17 @@ class StreamBundle:
             ):
                 self._shards[recovered.shard].take_over(recovered)
 
-    def process(self, shard: int, batch: ShardBatch) -> None:
-        """Steps 2 and 3 for one batch of a shard."""
+    def process(self, shard: int, batch: StreamBatch) -> None:
+        """Steps 2 and 3 for what a shard gets in this bundle: best in one call, see `merge`."""
         self._shards[shard].process(batch, self._appends, self._totals())
-
-    def pass_gap(
-        self, shard: int, topic: str, partition: int, first: int, last: int
-    ) -> NDArray[np.int64]:
-        """Offsets of the gap, first to last, that are present in this shard.
-
-        The gap without those of all shards may be written: see gaps.py.
-        """
-        return self._shards[shard].pass_gap(topic, partition, first, last, self._totals())
 
     def expire(self, shard: int, watermark_us: int) -> None:
         """A timer of the shard. It needs the shard to be open, like a batch: docs/streaming.md."""
         self._shards[shard].expire(watermark_us)
 
-    def finish(self) -> dict[int, pa.RecordBatch]:
-        """Shard -> rows of control_totals, once all appends are acknowledged and states written."""
-        totals = {}
+    def finish(self) -> FinishedBundle:
+        """Waits until all appends are acknowledged, and writes the states."""
+        totals, answers = {}, []
         # The last appends of all shards are in flight together.
         for shard in self._shards.values():
             shard.send_rest()
@@ -110,7 +112,14 @@ class StreamBundle:
             self._memory.keep(number, token, memory)
             if its_totals is not None:
                 totals[number] = its_totals
-        return totals
+            if shard.gap_answer is not None:
+                answers.append(shard.gap_answer)
+        behind = sum(shard.late_behind_expiry for shard in self._shards.values())
+        return FinishedBundle(totals, answers, behind)
+
+    def next_expiry(self, shard: int) -> int | None:
+        """The watermark, in microseconds, at which the shard's oldest ids expire; None: never."""
+        return self._shards[shard].next_expiry()
 
     def _totals(self) -> PresentTotals:
         shape = RowShape(

@@ -6,9 +6,8 @@ the bundle that holds it ends only then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +21,12 @@ from transforms.deduplicate.process_memory import fresh_token
 from transforms.deduplicate.rule import copies_in, group_copies
 from transforms.deduplicate.shard_state import build_index, encode_groups, new_head
 from transforms.model.buckets import BUCKET_US, highest_expired_bucket
-from transforms.model.elements import ShardBatch
-from transforms.model.errors import GuaranteeError
+from transforms.model.elements import GapAnswer, PassedGaps, ShardBatch, StreamBatch
 from transforms.model.fingerprints import Fingerprints, batch_fingerprints
-from transforms.model.partitions import by_partition
 from transforms.model.tables import DUPLICATES, PAYMENTS
 from transforms.model.totals import add_up
 from transforms.stream.append import ShardAppends
+from transforms.stream.covered_offsets import pass_ranges
 from transforms.stream.present_rows import ABSENT, NO_ROWS, PresentRows
 from transforms.stream.present_totals import PresentTotals
 from transforms.stream.recover import Recovered, ShardStart
@@ -69,6 +67,7 @@ class OpenShard:
         self._memory: ShardMemory | None = None
         self._appends: ShardAppends | None = None
         self._totals: list[pa.RecordBatch] = []
+        self._gaps: list[PassedGaps] = []
         self.late_behind_expiry = 0
         """Payments of this bundle that the backstop has rejected; expected 0, and a metric of its
         own where a runner drives this.
@@ -103,7 +102,11 @@ class OpenShard:
         """
         if self._head is None:
             self._head = StreamHead(
-                new_head(self._retention_us), self._settings, recovered.progress, recovered.streams
+                new_head(self._retention_us),
+                self._settings,
+                recovered.progress,
+                recovered.streams,
+                {},
             )
             index = fill_new_shard(
                 self._head.dedup,
@@ -127,66 +130,40 @@ class OpenShard:
 
     def process(
         self,
-        batch: ShardBatch,
+        batch: StreamBatch,
         appends: Callable[[StreamHead], ShardAppends],
         totals: PresentTotals,
     ) -> None:
         """2: a present record keeps the verdict of its table; the others are judged and appended.
 
-        Raises GuaranteeError for a record at or below the highest offset seen of its partition: the
-        shard has dealt with it already.
+        What the shard says of the batch's gaps is in `gap_answer`. Raises GuaranteeError when the
+        batch does not begin where the one before it has ended (covered_offsets.py), when a
+        present coordinate comes with another id, or a topic was deleted and created again.
         """
         head, memory = self._open()
-        both = pa.concat_tables(
-            [
-                pa.Table.from_batches([rows.select(_COORDINATE)])
-                for rows in (batch.payments, batch.rejected)
-            ]
-        )
-        offsets = both.column("kafka_offset").to_numpy()
+        head.require_topics(batch.covered)
+        passed = pass_ranges(self.shard, batch, head.progress.offsets, memory.present)
+        self._gaps += [each.answer() for each in passed if each.covered.gaps]
+        # Those were delivered before Kafka dropped them: they count with the verdict of the table.
         self._totals += totals.of_offsets(
-            (
-                topic,
-                partition,
-                self._pass(
-                    topic,
-                    partition,
-                    int(offsets[mine].min()),
-                    int(offsets[mine].max()),
-                    offsets[mine],
-                ),
-            )
-            for topic, partition, mine in by_partition(both)
+            (each.covered.topic, each.covered.partition, each.not_delivered) for each in passed
         )
-        prints, bad_prints = batch_fingerprints(batch.payments), batch_fingerprints(batch.rejected)
+        rows: ShardBatch = batch
+        prints, bad_prints = batch_fingerprints(rows.payments), batch_fingerprints(rows.rejected)
         tables, bad_tables = (
-            memory.present.tables_of(batch.payments, prints),
-            memory.present.tables_of(batch.rejected, bad_prints),
+            memory.present.tables_of(rows.payments, prints),
+            memory.present.tables_of(rows.rejected, bad_prints),
         )
         if (tables != ABSENT).any() or (bad_tables != ABSENT).any():
-            self._totals += totals.of(batch, tables, bad_tables)
-            batch = ShardBatch(
-                _where(batch.payments, tables == ABSENT),
-                _where(batch.rejected, bad_tables == ABSENT),
+            self._totals += totals.of(rows, tables, bad_tables)
+            rows = ShardBatch(
+                _where(rows.payments, tables == ABSENT),
+                _where(rows.rejected, bad_tables == ABSENT),
             )
-        batch, behind = reject_behind_expiry(batch, head.dedup.expired_through)
+        rows, behind = reject_behind_expiry(rows, head.dedup.expired_through, batch.covered)
         self.late_behind_expiry += behind
-        self._judge(batch, appends, totals.shape)
-
-    def pass_gap(
-        self, topic: str, partition: int, first: int, last: int, totals: PresentTotals
-    ) -> NDArray[np.int64]:
-        """Passes offsets at which the source found no record, and returns the present ones.
-
-        Those were delivered before Kafka dropped them. They count with the verdict of the table,
-        and are no part of the gap.
-        """
-        _, memory = self._open()
-        found = memory.present.between(topic, partition, first - 1, last)
-        self._totals += totals.of_offsets(
-            [(topic, partition, self._pass(topic, partition, first, last, _NONE))]
-        )
-        return found
+        if rows.payments.num_rows or rows.rejected.num_rows:
+            self._judge(rows, appends, totals.shape)
 
     def _judge(
         self, batch: ShardBatch, appends: Callable[[StreamHead], ShardAppends], shape: RowShape
@@ -232,6 +209,11 @@ class OpenShard:
         self._cells.write_head(encode_stream_head(head))
         return head.dedup.token, memory, add_up(self._totals) if self._totals else None
 
+    @property
+    def gap_answer(self) -> GapAnswer | None:
+        """What the shard says of the gaps of this bundle; None: there were none."""
+        return GapAnswer(self.shard, self._gaps) if self._gaps else None
+
     def next_expiry(self) -> int | None:
         """The watermark, in microseconds, at which the oldest ids expire; None: there are none."""
         return self._open()[0].dedup.next_expiry(self._settings.extra_retention_us)
@@ -267,30 +249,6 @@ class OpenShard:
             for slot, blob in encode_groups(head.dedup, fingerprints, buckets).items():
                 self._cells.add_blob(slot, blob)
             memory.index.add(fingerprints, buckets)
-
-    def _pass(
-        self, topic: str, partition: int, first: int, last: int, delivered: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Moves the highest offset seen to `last`.
-
-        Returns the present offsets that the source went past without delivering them.
-        """
-        head, memory = self._open()
-        seen = head.progress.offsets.setdefault(topic, {})
-        before = seen.get(partition, -1)
-        if first <= before or len(np.unique(delivered)) != len(delivered):
-            raise GuaranteeError(
-                f"shard {self.shard}: {topic}:{partition}:{first} comes although {before} was seen"
-                " before. Records of a partition must reach"
-                " a shard once and in order; the source and the state are not of one checkpoint."
-                " Start from a complete checkpoint, or without one."
-            )
-        seen[partition] = last
-        return np.setdiff1d(memory.present.between(topic, partition, before, last), delivered)
-
-
-_NONE: Final = np.empty(0, dtype=np.int64)
-_COORDINATE: Final[Sequence[str]] = ("kafka_topic", "kafka_partition", "kafka_offset")
 
 
 def _where(rows: pa.RecordBatch, mask: NDArray[np.bool_]) -> pa.RecordBatch:

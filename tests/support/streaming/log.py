@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from pipeline.options.schema_file import load_schema
 from tests.support.payments import MINUTE
-from transforms.model.elements import DecodedBlock
+from transforms.model.elements import Covered, DecodedBlock, EmptyOffsets
 from transforms.model.rejected import LATE, rejected_rows
 from transforms.model.tables import REJECTED_SCHEMA, payment_columns
-from transforms.stream.gaps import Gap
 
 TOPIC = "payments"
+TOPIC_ID = "id of the topic"
 HORIZON = 5 * MINUTE
 SCHEMA = load_schema(None)
 _PAYMENTS = pa.schema(
@@ -48,26 +48,31 @@ class Source:
     log: list[list[Sent]]
     positions: dict[int, int] = field(default_factory=dict)
     watermarks: dict[int, int | None] = field(default_factory=dict)
+    topic_id: str = TOPIC_ID
 
     def copy(self) -> Source:
-        return Source(self.log, dict(self.positions), dict(self.watermarks))
+        return Source(self.log, dict(self.positions), dict(self.watermarks), self.topic_id)
 
     def left(self, partition: int) -> int:
         return len(self.log[partition]) - self.positions.get(partition, 0)
 
-    def read(self, partition: int, records: int) -> Iterator[DecodedBlock | Gap]:
-        """The next offsets, in order: blocks of records, each judged by the watermark before it,
-        and the gaps between them.
+    def read(self, partition: int, records: int) -> Iterator[tuple[DecodedBlock, Covered]]:
+        """The next offsets as one read: its records, judged by the watermark before it, and its
+        gaps; nothing at the end of the log.
         """
         start = self.positions.get(partition, 0)
-        chunk = self.log[partition][start : start + records]
-        self.positions[partition] = start + len(chunk)
-        for is_gap, run in groupby(enumerate(chunk, start), key=lambda entry: entry[1].gap):
-            entries = list(run)
-            if is_gap:
-                yield Gap(TOPIC, partition, entries[0][0], entries[-1][0], "no_record")
-            else:
-                yield self._judge(partition, entries)
+        chunk = list(enumerate(self.log[partition][start : start + records], start))
+        if not chunk:
+            return
+        last = self.positions[partition] = start + len(chunk)
+        runs = [
+            [offset for offset, _ in run]
+            for is_gap, run in groupby(chunk, key=lambda entry: entry[1].gap)
+            if is_gap
+        ]
+        gaps = [EmptyOffsets(run[0], run[-1], "no_record") for run in runs]
+        block = self._judge(partition, [entry for entry in chunk if not entry[1].gap])
+        yield block, Covered(TOPIC, self.topic_id, partition, start, last - 1, gaps)
 
     def _judge(self, partition: int, entries: list[tuple[int, Sent]]) -> DecodedBlock:
         good = [(offset, sent) for offset, sent in entries if sent.key is not None]

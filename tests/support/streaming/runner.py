@@ -17,11 +17,11 @@ from tests.support.streaming.log import HORIZON, TOPIC, Sent, Source
 from transforms.deduplicate.known_ids import ColdStart
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.shard_ledger import GAPS_SHARD, TOTALS_SHARD, Job
-from transforms.model.elements import DecodedBlock
-from transforms.model.fingerprints import split_by_shard
+from transforms.model.elements import Covered, DecodedBlock, GapAnswer, StreamBatch, merge
+from transforms.model.fingerprints import split_for_stream
 from transforms.stream.adopt import adopt
-from transforms.stream.bundle import StreamBundle, StreamSettings
-from transforms.stream.gaps import Gap, GapsShard
+from transforms.stream.bundle import FinishedBundle, StreamBundle, StreamSettings
+from transforms.stream.gaps import GapsShard
 from transforms.stream.polling import Polling
 from transforms.stream.state import StateSettings
 from transforms.stream.totals import TotalsShard
@@ -69,7 +69,8 @@ def state_settings(shards: int, **changes: Any) -> StateSettings:
     values = {
         "shards": shards, "layout": "sharded", "dedup_horizon_us": HORIZON,
         "extra_retention_us": 0, "max_future_skew_us": 0, "decoder_version": 1,
-        "dedup_key": "transaction_id", "event_time_field": "event_time",
+        "dedup_key": "transaction_id", "event_time_field": "event_time", "epoch_units": {},
+        "max_record_bytes": 1 << 20, "cluster_id": "cluster",
     }  # fmt: skip
     return StateSettings(**{**values, **changes})
 
@@ -96,31 +97,31 @@ class Attempt:
         nothing of the bundle counts.
         """
         after = self.now.copy()
-        items = [
-            item for partition, records in reads for item in after.source.read(partition, records)
+        blocks = [
+            block for partition, records in reads for block in after.source.read(partition, records)
         ]
-        self._run(after, items)
+        self._run(after, blocks)
         self.now = after
 
-    def _run(self, after: Checkpoint, items: list[DecodedBlock | Gap]) -> None:
+    def _run(self, after: Checkpoint, blocks: list[tuple[DecodedBlock, Covered]]) -> None:
+        """Each process has a bundle of its own, and so have the steps behind it for what it says:
+        totals and gaps come in different bundles.
+        """
         shards = self.settings.state.shards
-        elements = [
-            item if isinstance(item, Gap) else list(split_by_shard(item, shards)) for item in items
-        ]
-        gaps = [(item, dict[int, Any]()) for item in elements if isinstance(item, Gap)]
-        met = {shard for item in elements if not isinstance(item, Gap) for shard, _ in item}
+        batches: dict[int, list[StreamBatch]] = {}
+        for block, covered in blocks:
+            for shard, batch in split_for_stream(block, covered, shards):
+                batches.setdefault(shard, []).append(batch)
         watermark = after.source.minimum()
-        timers = (
-            {shard for shard in range(shards) if shard in after.cells}
-            if watermark is not None
-            else set()
-        )
-        needed = set(range(shards)) if gaps else met | timers
+        timers = {shard for shard in range(shards) if shard in after.cells}
+        needed = set(batches) | (timers if watermark is not None else set())
         totals: list[pa.RecordBatch] = []
         for number, memory in enumerate(self._memories):
             mine = sorted(shard for shard in needed if shard % len(self._memories) == number)
             if mine:
-                totals += self._row_shards(after, memory, mine, elements, gaps, watermark)
+                finished = self._row_shards(after, memory, mine, batches, watermark)
+                totals += finished.totals.values()
+                self._gaps(after, finished.answers)
         if totals or watermark is not None:
             shard = TotalsShard(
                 self.destination,
@@ -129,51 +130,42 @@ class Attempt:
                 self._memories[0],
                 self.settings.polling,
             )
-            for batch in totals:
-                shard.add(batch)
+            for each in totals:
+                shard.add(each)
             if watermark is not None:
                 shard.close(watermark)
             shard.finish()
-        if gaps:
-            cells = _cells(after, GAPS_SHARD)
-            last = GapsShard(
+
+    def _gaps(self, after: Checkpoint, answers: list[GapAnswer]) -> None:
+        if answers:
+            gaps = GapsShard(
                 self.destination,
                 self.settings.job,
-                shards,
-                cells,
+                self.settings.state.shards,
+                _cells(after, GAPS_SHARD),
                 self._memories[-1],
                 self.settings.polling,
             )
-            for gap, present in gaps:
-                last.add(gap, present)
-            last.finish()
+            for answer in answers:
+                gaps.add(answer)
+            gaps.finish()
 
     def _row_shards(
         self,
         after: Checkpoint,
         memory: ProcessMemory[Any],
         mine: list[int],
-        elements: list[Any],
-        gaps: list[Any],
+        batches: dict[int, list[StreamBatch]],
         watermark: int | None,
-    ) -> list[pa.RecordBatch]:
+    ) -> FinishedBundle:
         bundle = StreamBundle(self.destination, self.settings, memory)
         bundle.open({shard: _cells(after, shard) for shard in mine})
-        for item in elements:
-            if isinstance(item, Gap):
-                found = next(present for gap, present in gaps if gap is item)
-                for shard in mine:
-                    found[shard] = bundle.pass_gap(
-                        shard, item.topic, item.partition, item.first, item.last
-                    )
-            else:
-                for shard, batch in item:
-                    if shard in mine:
-                        bundle.process(shard, batch)
-        if watermark is not None:
-            for shard in mine:
+        for shard in mine:
+            if shard in batches:
+                bundle.process(shard, merge(batches[shard]))
+            if watermark is not None:
                 bundle.expire(shard, watermark)
-        return list(bundle.finish().values())
+        return bundle.finish()
 
     def checkpoint(self) -> Checkpoint:
         return self.now.copy()

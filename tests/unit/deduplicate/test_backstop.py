@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.payments import MINUTE, Payment, decoded
 from transforms.deduplicate.backstop import reject_behind_expiry
-from transforms.model.elements import ShardBatch
+from transforms.model.elements import Covered, ShardBatch
 from transforms.model.fingerprints import split_by_shard
 from transforms.model.rejected import LATE
 
@@ -35,3 +35,16 @@ def test_payments_of_expired_buckets_become_late() -> None:
     (detail, _) = after.rejected.column("detail").to_pylist()
     assert detail.startswith("behind the expired state of its shard; decoded: {")
     assert '"transaction_id": "id 0"' in detail
+
+
+def test_a_payment_that_came_with_its_bytes_keeps_them() -> None:
+    """The others keep the decoded row in the detail."""
+    reads = [
+        Covered("payments", "id", 1, 0, 3, [], {0: b"of another partition"}),
+        Covered("payments", "id", 0, 0, 3, [], {1: b"{ }", 2: b"not moved"}),
+    ]
+    after, _ = reject_behind_expiry(batch(), 0, reads)
+    assert after.rejected.column("payload").to_pylist() == [None, b"{ }"]
+    without, with_bytes = after.rejected.column("detail").to_pylist()
+    assert "decoded" in without
+    assert with_bytes == "behind the expired state of its shard"

@@ -11,7 +11,9 @@ from tests.support.payments import MINUTE, SHAPE, Payment, decoded
 from tests.support.streaming.runner import DictCells, state_settings
 from transforms.destinations.contract.present_rows import PRESENT_SCHEMA
 from transforms.destinations.contract.shard_ledger import Progress
+from transforms.model.elements import Covered, ShardBatch, StreamBatch
 from transforms.model.fingerprints import batch_fingerprints, split_by_shard
+from transforms.model.partitions import by_partition
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES
 from transforms.stream.present_rows import PresentRows
 from transforms.stream.present_totals import PresentTotals
@@ -75,8 +77,18 @@ def verdicts(shard: OpenShard, *payments: Payment) -> list[tuple[str, int]]:
     written: Any = shard._appends or Written()
     before = len(written.tables)
     ((_, batch),) = split_by_shard(decoded(payments), 1)
-    shard.process(batch, written, PresentTotals(SHAPE, NoTotals()))
+    shard.process(stream_batch(batch), written, PresentTotals(SHAPE, NoTotals()))
     return list(written.tables[before:])
+
+
+def stream_batch(batch: ShardBatch) -> StreamBatch:
+    """With the ranges from the first to the last offset of each partition."""
+    offsets = batch.payments.column("kafka_offset").to_numpy()
+    covered = [
+        Covered(topic, None, partition, int(offsets[mine].min()), int(offsets[mine].max()))
+        for topic, partition, mine in by_partition(batch.payments)
+    ]
+    return StreamBatch(batch.payments, batch.rejected, covered)
 
 
 def test_a_present_payment_makes_its_id_known_before_the_first_verdict() -> None:
