@@ -86,7 +86,7 @@ def test_a_claim_whose_answer_was_lost_is_read_back_by_its_nonce(destination: An
     attempt = Attempt(LosingTheAnswer(destination), cluster.settings(), cluster.nothing())
     read_to_the_end(attempt)
     whole(cluster)
-    assert {len(row.epochs) for row in destination.shards.read([0, 1])} <= {0, 1}, (
+    assert {row.epoch for row in destination.shards.read([0, 1])} <= {0, 1}, (
         "no shard was claimed twice"
     )
 
@@ -306,7 +306,7 @@ def test_a_timer_of_a_shard_that_nobody_holds_recovers_it_first(destination: Any
     restored = cluster.start(kept)
     restored.now.source.idle(0, 0)
     restored.bundle([])
-    assert len(destination.shards.read([0])[0].epochs) == 2
+    assert destination.shards.read([0])[0].epoch == 2
     read_to_the_end(restored)
     whole(cluster)
 
@@ -556,7 +556,10 @@ def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(
     attempt = cluster.start(cluster.nothing())
     attempt.bundle([(0, 3)])
     tamper(destination, f"DELETE FROM {PAYMENTS} WHERE transaction_id = 'c'")
-    tamper(destination, "UPDATE shard_ledger SET epochs = '[]', nonce = '', latest = base")
+    tamper(
+        destination,
+        "UPDATE shard_ledger SET open_epochs = '[]', closed_rows = '{}', nonce = '', latest = base",
+    )
     cluster.begin_job()
     start, _ = cluster.adopt()
     assert start.source.positions == {0: 2, 1: 0}

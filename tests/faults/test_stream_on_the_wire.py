@@ -245,6 +245,6 @@ def enlarged(block: Any) -> DecodedBlock:
 
 def forget_streams(cluster: Cluster, stand_in: BigQueryStandIn) -> None:
     for row in cluster.real.shards.read([0]):
-        for epoch in row.epochs:
+        for epoch in row.open_epochs:
             for stream in epoch.streams.values():
                 stand_in.forget_stream(stream)

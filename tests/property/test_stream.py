@@ -21,6 +21,7 @@ from tests.support.streaming.oracle import compare, compare_totals
 from tests.support.streaming.runner import Attempt, Checkpoint, Cluster, read_to_the_end
 from transforms.destinations import appends
 from transforms.destinations.appends import MAX_APPEND_BYTES
+from transforms.destinations.contract.shard_ledger_rows import all_shards
 from transforms.model.errors import GuaranteeError
 from transforms.stream.errors import StreamGone, Superseded
 
@@ -60,6 +61,8 @@ what = st.one_of(
     st.tuples(st.just("idle"), st.tuples(partition, time)),
     st.tuples(st.just("compact"), st.tuples(partition, st.integers(0, 8))),
     st.tuples(st.just("new job"), back),
+    # Days later: the write streams of all claims so far are gone.
+    st.tuples(st.just("expire"), st.none()),
     # After a last bundle that dies on the way; the first of its appends still arrive, which leaves
     # holes between the shards.
     st.tuples(
@@ -114,6 +117,11 @@ class World:
                 self.zombies.append(zombie)
         elif step == "arrive":
             self.cluster.network.deliver(argument)
+        elif step == "expire":
+            for row in self.cluster.real.shards.read(all_shards(self.cluster.shards)):
+                for epoch in row.open_epochs:
+                    for stream in epoch.streams.values():
+                        self.cluster.real.forget_stream(stream)
         elif step == "new job":
             self.cluster.begin_job()
             self.restart(argument, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.present_rows import ShardOffsets
@@ -23,11 +24,14 @@ from transforms.destinations.contract.shard_ledger import (
 )
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
-from transforms.model.tables import GAPS, ROW_TABLES
+from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 from transforms.stream.claim import claim, close, finalize_older
 from transforms.stream.claimed_shard import ClaimedShard
 from transforms.stream.polling import Polling
 from transforms.stream.unobserved import mark_unobserved
+
+_TABLES: Final[Mapping[int, Sequence[str]]] = {TOTALS_SHARD: (TOTALS,), GAPS_SHARD: (GAPS,)}
+"""Shard -> what it writes; a shard that is not here writes ROW_TABLES."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,11 @@ def adopt(
     """
     every_shard = [*range(shards), TOTALS_SHARD, GAPS_SHARD]
     everyone = [
-        finalize_older(destination, row, row.latest, ROW_TABLES if row.shard >= 0 else ())
+        finalize_older(destination, row, row.latest, _TABLES.get(row.shard, ROW_TABLES))
         for row in claim(destination, job, every_shard, ())
     ]
+    visible = _wait_until_visible(destination, shards, everyone, polling)
     claimed = everyone[:shards]
-    _wait_until_visible(destination, shards, claimed, polling)
     rows = [shard.row for shard in claimed]
     positions = destination.rows.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
@@ -86,16 +90,21 @@ def adopt(
     for (topic, partition), position in positions.items():
         below.setdefault(topic, {})[partition] = position - 1
     # Rows above the positions stay where they are: a replay finds them present.
-    found = destination.rows.count_above(
-        shards, [ShardOffsets(shard.number, below) for shard in claimed]
-    )
-    present = {shard.number: _of_shard(found, shard.number) for shard in claimed}
+    above = [ShardOffsets(shard.number, below) for shard in claimed]
+    present = _count_above(destination, shards, above)
     present[GAPS_SHARD] = {GAPS: destination.rows.gaps_above(below).num_rows}
     based = []
     for shard in everyone:
-        epoch = shard.row.epochs[-1]
-        begin = Progress(epoch.number, epoch.nonce, below, {}, present.get(shard.number, {}))
-        based.append(shard.row.close(shard.counted, base=begin, latest=begin))
+        counted = shard.closed_rows(visible[shard.number])
+        begin = Progress(
+            shard.row.epoch,
+            shard.row.ledger_id,
+            below,
+            {},
+            present.get(shard.number, {}),
+            counted,
+        )
+        based.append(shard.row.close(counted, base=begin, latest=begin))
     watermarks = _watermarks(
         destination.rows.highest_event_times(positions), positions, dedup_horizon_us
     )
@@ -108,28 +117,36 @@ def adopt(
 def _wait_until_visible(
     destination: Destination,
     shards: int,
-    claimed: Sequence[ClaimedShard],
+    everyone: Sequence[ClaimedShard],
     polling: Polling,
-) -> None:
+) -> dict[int, dict[str, int]]:
     """Waits until the tables hold all rows that the streams took; raises GuaranteeError otherwise.
 
-    More rows are fine here: bounded runs and earlier jobs may have written them, and the tables are
-    the truth.
+    Returns shard -> table -> its rows since its latest recovery. More rows are fine here: bounded
+    runs and earlier jobs may have written them, and the tables are the truth.
     """
+    begins = {shard.number: shard.begin for shard in everyone}
 
-    def count() -> tuple[None, list[str]]:
-        found = destination.rows.count_above(shards, [shard.offsets for shard in claimed])
-        missing = [
-            text for shard in claimed for text in shard.missing(_of_shard(found, shard.number))
-        ]
-        return None, missing
+    def count() -> tuple[dict[int, dict[str, int]], list[str]]:
+        found = _count_above(destination, shards, [shard.offsets for shard in everyone[:shards]])
+        totals, gaps = begins[TOTALS_SHARD], begins[GAPS_SHARD]
+        since = destination.rows.totals_since(totals.epoch, totals.next_offsets.get(TOTALS, 0))
+        found[TOTALS_SHARD] = {TOTALS: since.num_rows}
+        found[GAPS_SHARD] = {GAPS: destination.rows.gaps_above(gaps.offsets).num_rows}
+        return found, [text for shard in everyone for text in shard.missing(found[shard.number])]
 
-    polling.until_complete(count)
+    return polling.until_complete(count)
 
 
-def _of_shard(counts: Mapping[tuple[int, str], int], shard: int) -> dict[str, int]:
-    """Table -> rows of one shard, from (shard, table) -> rows."""
-    return {table: counts.get((shard, table), 0) for table in ROW_TABLES}
+def _count_above(
+    destination: Destination, shards: int, offsets: Sequence[ShardOffsets]
+) -> dict[int, dict[str, int]]:
+    """Shard -> table -> its rows above the offsets."""
+    counts = destination.rows.count_above(shards, offsets)
+    return {
+        one.shard: {table: counts.get((one.shard, table), 0) for table in ROW_TABLES}
+        for one in offsets
+    }
 
 
 def _known_begins(

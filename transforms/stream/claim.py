@@ -18,7 +18,7 @@ from transforms.destinations.contract.write_streams import (
     StreamNotFound,
 )
 from transforms.model.errors import GuaranteeError
-from transforms.stream.claimed_shard import ClaimedShard, expected_rows
+from transforms.stream.claimed_shard import ClaimedShard, taken_rows
 from transforms.stream.errors import Superseded
 
 _CLAIM_TRIES: Final = 5
@@ -55,11 +55,11 @@ def claim(
 def finalize_older(
     destination: Destination, row: ShardRow, begin: Progress, tables: Sequence[str]
 ) -> ClaimedShard:
-    """(b) Finalizes every older epoch that is still open, and adds up what must be in `tables`.
+    """(b) Finalizes every older epoch that is still open, and adds up what their streams took.
 
     From here on no other process adds a row to the shard. begin: from which progress the rows
-    count. Raises GuaranteeError when the ledger does not know the epoch of `begin`, or a stream
-    has lost rows.
+    count. tables: those that the shard writes. Raises GuaranteeError when the ledger does not know
+    `begin`, or rows are lost.
     """
     counted = {
         epoch.number: {
@@ -67,7 +67,7 @@ def finalize_older(
         }
         for epoch in row.older_open_epochs()
     }
-    return ClaimedShard(row, begin, counted, expected_rows(row, begin, counted, tables))
+    return ClaimedShard(row, begin, taken_rows(row, begin, counted, tables))
 
 
 def close(
@@ -76,7 +76,7 @@ def close(
     claimed: Sequence[ClaimedShard],
     closed: Sequence[ShardRow],
 ) -> None:
-    """Ends the older epochs in the ledger, so that they are not finalized and counted again.
+    """Ends the older epochs in the ledger and raises the count, so that they are not counted again.
 
     closed: the row of each of the `claimed` with its older epochs closed. Raises Superseded when
     another process has claimed one of them meanwhile.

@@ -1,7 +1,7 @@
 """Step 1 of streaming, (c): how many rows of a claimed shard the tables must hold.
 
-The rows above the offsets of its state are *present*. There must be as many as those still left
-from earlier recoveries, plus what the epoch of the state and later ones have added.
+Rows are counted cumulatively: the ledger counts what all streams of the shard have taken, its state
+what it has passed. The difference lies above the offsets of the state: those rows are *present*.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ Counted = Mapping[int, Mapping[str, int | None]]
 
 
 @dataclass(frozen=True)
-class Expected:
-    """Rows of one table above the offsets of a progress.
+class Taken:
+    """Rows that all older streams of a shard have taken in one table.
 
-    exact: False when a stream had expired: then `rows` is the least that must be there.
+    exact: False when a stream had expired, so that its rows are not in `rows`: only the tables tell
+    their number.
     """
 
     rows: int
@@ -34,14 +35,12 @@ class ClaimedShard:
     """A shard that this process has claimed, with its older epochs finalized.
 
     row: of the ledger, with the new epoch as its last. begin: the progress from which its rows
-    count: of its state, or the base in the ledger. counted: of the older epochs that were open.
-    expected: table -> rows that it must hold above the offsets of `begin`.
+    count: of its state, or the base in the ledger. taken: by table that the shard writes.
     """
 
     row: ShardRow
     begin: Progress
-    counted: Counted
-    expected: Mapping[str, Expected]
+    taken: Mapping[str, Taken]
 
     @property
     def number(self) -> int:
@@ -51,31 +50,39 @@ class ClaimedShard:
     @property
     def streams(self) -> dict[str, str]:
         """Table -> stream of the new epoch."""
-        return self.row.epochs[-1].streams
+        return self.row.open_epochs[-1].streams
 
     @property
     def offsets(self) -> ShardOffsets:
         """Above which its rows are present."""
         return ShardOffsets(self.row.shard, self.begin.offsets)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the number of present rows is known; else only the least that must be there."""
+        return all(taken.exact for taken in self.taken.values())
+
     def missing(self, found: Mapping[str, int]) -> list[str]:
-        """What must still become visible, as text. found: table -> visible rows."""
+        """What must still become visible, as text.
+
+        found: table -> visible rows above the offsets of `begin`, as in all methods here.
+        """
         return [
-            f"shard {self.number}, {table}: {found.get(table, 0)} rows of {expected.rows}"
-            for table, expected in self.expected.items()
-            if found.get(table, 0) < expected.rows
+            f"shard {self.number}, {table}: {found.get(table, 0)} rows of {expected}"
+            for table in self.taken
+            if found.get(table, 0) < (expected := self._expected(table))
         ]
 
     def require_no_surplus(self, ledger: ShardLedger, found: Mapping[str, int]) -> None:
-        """No table holds more rows than all streams have taken. found: table -> visible rows.
+        """No table holds more rows than all streams have taken.
 
         Raises Superseded when a newer owner wrote them, GuaranteeError when they do not come from
         streaming at all.
         """
         surplus = {
-            table: (found[table], expected.rows)
-            for table, expected in self.expected.items()
-            if expected.exact and found[table] > expected.rows
+            table: (found[table], expected)
+            for table, taken in self.taken.items()
+            if taken.exact and found[table] > (expected := self._expected(table))
         }
         if not surplus:
             return
@@ -87,48 +94,61 @@ class ClaimedShard:
             " a bounded run for instance. Stop it, and start without a checkpoint."
         )
 
-    def new_progress(self, present: Mapping[str, int]) -> Progress:
-        """Under the new epoch, nothing appended yet. present: table -> rows above the offsets."""
-        offsets = {topic: dict(partitions) for topic, partitions in self.begin.offsets.items()}
-        next_offsets = dict.fromkeys(self.expected, 0)
-        epoch = self.row.epochs[-1]
-        return Progress(epoch.number, epoch.nonce, offsets, next_offsets, dict(present))
+    def closed_rows(self, found: Mapping[str, int]) -> dict[str, int]:
+        """What the ledger counts per table once the older streams are closed.
 
+        What an expired stream has taken is known from the tables alone: all of it lies above the
+        offsets of `begin`, or was counted as passed. Counted as nothing, its rows would be a
+        surplus for the next recovery; not counted at all, a lower bound for ever.
+        """
+        counts = {
+            table: taken.rows if taken.exact else found.get(table, 0) + self.begin.passed(table)
+            for table, taken in self.taken.items()
+        }
+        return {**self.row.closed_rows, **counts}
 
-def expected_rows(
-    row: ShardRow, begin: Progress, counted: Counted, tables: Sequence[str]
-) -> dict[str, Expected]:
-    """(c) Table -> its rows above the offsets of `begin`.
-
-    Raises GuaranteeError when the state belongs to another ledger, or a stream holds less than the
-    state knows to be written.
-    """
-    if begin.epoch and (
-        begin.epoch >= len(row.epochs) or row.epochs[begin.epoch - 1].nonce != begin.nonce
-    ):
-        raise GuaranteeError(
-            f"shard {row.shard}: the checkpoint was made in epoch {begin.epoch} ({begin.nonce}),"
-            " which the ledger of this destination does"
-            " not know. It belongs to another destination or table prefix: restore it there."
+    def new_progress(self, found: Mapping[str, int], present: Mapping[str, int]) -> Progress:
+        """Under the new epoch, nothing appended yet. present: rows not passed, by table."""
+        return Progress(
+            self.row.epoch,
+            self.row.ledger_id,
+            {topic: dict(partitions) for topic, partitions in self.begin.offsets.items()},
+            dict.fromkeys(self.taken, 0),
+            dict(present),
+            self.closed_rows(found),
         )
-    return {table: _expected(row, begin, counted, table) for table in tables}
+
+    def _expected(self, table: str) -> int:
+        return self.taken[table].rows - self.begin.passed(table)
 
 
-def _expected(row: ShardRow, begin: Progress, counted: Counted, table: str) -> Expected:
-    rows, exact = begin.present.get(table, 0), True
-    for epoch in row.epochs[max(begin.epoch - 1, 0) : -1]:
-        # An epoch that was closed earlier has its counts in the ledger.
-        taken = counted.get(epoch.number, epoch.rows).get(table, 0)
-        # The state knows what its own epoch had appended by then: those rows are not above it.
-        before = begin.next_offsets.get(table, 0) if epoch.number == begin.epoch else 0
-        if taken is None:
-            exact = False
-        elif taken < before:
-            raise GuaranteeError(
-                f"shard {row.shard}, {table}: the stream of epoch {epoch.number} holds {taken}"
-                f" rows, but {before} were acknowledged. The destination has lost rows; `check`"
-                " says which."
-            )
-        else:
-            rows += taken - before
-    return Expected(rows, exact)
+def taken_rows(
+    row: ShardRow, begin: Progress, counted: Counted, tables: Sequence[str]
+) -> dict[str, Taken]:
+    """Table -> what all streams older than the claim have taken. counted: of the open ones.
+
+    Raises GuaranteeError when the state belongs to another ledger, or has passed more rows than the
+    streams hold.
+    """
+    if begin.epoch and (begin.ledger_id != row.ledger_id or begin.epoch >= row.epoch):
+        raise GuaranteeError(
+            f"shard {row.shard}: the checkpoint was made in epoch {begin.epoch} of the ledger"
+            f" {begin.ledger_id}, which the ledger of this destination, {row.ledger_id} in epoch"
+            f" {row.epoch - 1}, does not know. It belongs to another destination or table prefix:"
+            " restore it there."
+        )
+    return {table: _taken(row, begin, counted, table) for table in tables}
+
+
+def _taken(row: ShardRow, begin: Progress, counted: Counted, table: str) -> Taken:
+    streams = {number: rows[table] for number, rows in counted.items() if table in rows}
+    known = [rows for rows in streams.values() if rows is not None]
+    taken = Taken(row.closed_rows.get(table, 0) + sum(known), len(known) == len(streams))
+    if taken.exact and taken.rows < begin.passed(table):
+        raise GuaranteeError(
+            f"shard {row.shard}, {table}: the write streams hold {taken.rows} rows, but"
+            f" {begin.passed(table)} were acknowledged by epoch {begin.epoch}. The destination has"
+            " lost rows, or its ledger was restored from a copy that is older than the checkpoint;"
+            " `check` says which rows."
+        )
+    return taken

@@ -3,8 +3,8 @@
 (a) and (b) stand in claim.py: claim a new epoch, finalize the streams of the older ones.
 (c) Ask the tables for the rows above the offsets of each shard's state: they are present. Their
     number is known from (b).
-Then the older epochs are closed in the ledger with their counts. (d), the ids of present payments,
-is up to the caller: shard.py.
+Then the older epochs are closed in the ledger, which raises its count of rows. (d), the ids of
+present payments, is up to the caller: shard.py.
 
 A crash anywhere leaves an epoch with empty streams, which the next recovery finalizes and counts as
 0 rows.
@@ -77,9 +77,9 @@ def recover(
         found = present[shard.number]
         left = found.left(shard.begin.offsets)
         shard.require_no_surplus(destination.shards, left)
-        progress = shard.new_progress(left)
+        progress = shard.new_progress(left, left)
         recovered.append(Recovered(shard.number, progress, shard.streams, found))
-        closed.append(shard.row.close(shard.counted, latest=progress))
+        closed.append(shard.row.close(progress.counted, latest=progress))
     # Only now: a shard with missing rows or a surplus keeps its epochs open, and is counted again.
     close(destination, job, claimed, closed)
     return recovered
@@ -117,8 +117,7 @@ def _look_until_complete(
     # Only the first look is bounded by event time: the watermark of an idle partition says nothing
     # about its records, so a row that another process wrote before it may lie below the bound. It
     # is enough where nothing is missing; where a stream has expired, the number of rows is unknown.
-    counted = all(expected.exact for shard in claimed for expected in shard.expected.values())
-    if oldest_event_time_us is not None and counted:
+    if oldest_event_time_us is not None and all(shard.is_exact for shard in claimed):
         found, missing = look(oldest_event_time_us)
         if not missing:
             return found

@@ -20,9 +20,8 @@ from transforms.stream.polling import Polling
 class TakenOver:
     """A shard of one table that this process may write to.
 
-    progress: under the new epoch, nothing appended yet; its `present` is empty, since what the
-    present rows mean is up to the caller. present: the rows that the state does not know, or has
-    not passed.
+    progress: under the new epoch, nothing appended yet. present: the rows that the state does not
+    know, or has not passed.
     """
 
     progress: Progress
@@ -38,11 +37,15 @@ def recover_single(
     progress: Progress | None,
     look: Callable[[Progress], pa.Table],
     polling: Polling,
+    *,
+    passed_at_once: bool = False,
 ) -> TakenOver:
     """Claims the shard, finalizes its older streams and looks for its present rows.
 
-    progress: of the state, None without one. look: the rows of `table` behind a progress. Raises
-    Superseded or GuaranteeError.
+    progress: of the state, None without one. look: the rows of `table` behind a progress.
+    passed_at_once: whether the new state accounts for the present rows from its beginning; else
+    they lie above its offsets, and the caller counts them as they are passed. Raises Superseded or
+    GuaranteeError.
     """
     (row,) = claim(destination, job, [shard], (table,))
     claimed = finalize_older(destination, row, progress or row.base, (table,))
@@ -52,6 +55,8 @@ def recover_single(
         return rows, claimed.missing({table: rows.num_rows})
 
     present = polling.until_complete(find)
-    claimed.require_no_surplus(destination.shards, {table: present.num_rows})
-    close(destination, job, [claimed], [row.close(claimed.counted)])
-    return TakenOver(claimed.new_progress({}), claimed.streams[table], present)
+    found = {table: present.num_rows}
+    claimed.require_no_surplus(destination.shards, found)
+    begin = claimed.new_progress(found, {} if passed_at_once else found)
+    close(destination, job, [claimed], [row.close(begin.counted, latest=begin)])
+    return TakenOver(begin, claimed.streams[table], present)

@@ -149,7 +149,14 @@ class TotalsShard:
             return destination.rows.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
 
         taken = recover_single(
-            destination, job, TOTALS_SHARD, TOTALS, head.progress if head else None, look, polling
+            destination,
+            job,
+            TOTALS_SHARD,
+            TOTALS,
+            head.progress if head else None,
+            look,
+            polling,
+            passed_at_once=True,
         )
         for batch in taken.present.to_batches():
             for key, written in _entries(batch):

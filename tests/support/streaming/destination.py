@@ -19,6 +19,7 @@ from transforms.destinations.bigquery.clients import close_clients
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.destinations.duckdb.tables import STREAMS
 
 
 class _DuckDB(DuckDBDestination):
@@ -28,6 +29,10 @@ class _DuckDB(DuckDBDestination):
         cursor = self.session.cursor()
         cursor.execute(sql)
         return cursor.fetchall()
+
+    def forget_stream(self, stream: str) -> None:
+        """Days later: the stream has expired."""
+        self.behind_the_back(f"DELETE FROM {STREAMS} WHERE stream = '{stream}'")
 
     def of_another_process(self) -> _DuckDB:
         """The same object: it knows nothing of the streams that it has made."""
@@ -44,6 +49,9 @@ class _BigQuery(BigQueryDestination):
 
     def behind_the_back(self, sql: str) -> list[tuple[Any, ...]]:
         return self.stand_in.sql(sql)
+
+    def forget_stream(self, stream: str) -> None:
+        self.stand_in.forget_stream(stream)
 
     def apart(self) -> BigQueryDestination:
         """To be opened: it has connections of its own, and has created none of the streams that

@@ -68,7 +68,7 @@ def present(*rows: tuple[str, Payment]) -> PresentRows:
 
 def recovered(found: PresentRows, cells: DictCells | None = None) -> OpenShard:
     shard = OpenShard(0, state_settings(1), cells or DictCells(), None)
-    progress = Progress(1, "n", {}, dict.fromkeys(ROW_TABLES, 0), found.left({}))
+    progress = Progress(1, "n", {}, dict.fromkeys(ROW_TABLES, 0), found.left({}), {})
     shard.take_over(Recovered(0, progress, {table: table for table in ROW_TABLES}, found))
     return shard
 
@@ -148,7 +148,7 @@ def test_the_live_ids_of_the_state_are_those_of_the_tables_and_the_bundle() -> N
     again.take_over(
         Recovered(
             0,
-            Progress(2, "m", {"payments": {0: 8}}, {}, {}),
+            Progress(2, "m", {"payments": {0: 8}}, {}, {}, {}),
             {table: table for table in ROW_TABLES},
             nothing,
         )

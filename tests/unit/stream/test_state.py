@@ -13,7 +13,7 @@ from transforms.deduplicate.shard_state import ShardHead
 from transforms.destinations.contract.shard_ledger import Epoch, Progress, ShardRow
 from transforms.model.elements import Covered, EmptyOffsets
 from transforms.model.errors import GuaranteeError
-from transforms.model.tables import PAYMENTS
+from transforms.model.tables import DUPLICATES, PAYMENTS
 from transforms.stream.gaps import Gap, GapsHead
 from transforms.stream.pending_gaps import PendingGaps
 from transforms.stream.state import (
@@ -24,7 +24,7 @@ from transforms.stream.state import (
 )
 from transforms.stream.totals import TotalsHead, Unwritten
 
-PROGRESS = Progress(3, "ab", {"t": {0: 7}}, {PAYMENTS: 5}, {PAYMENTS: 2})
+PROGRESS = Progress(3, "ab", {"t": {0: 7}}, {PAYMENTS: 5}, {PAYMENTS: 2}, {PAYMENTS: 9})
 
 
 def head(settings: StateSettings) -> StreamHead:
@@ -41,7 +41,7 @@ def test_the_head_of_a_row_shard() -> None:
             *(4, "sharded", 300_000_000, 0, 0, 1, "transaction_id", "event_time"),
             *({}, 1 << 20, "cluster"),
         ],
-        [3, "ab", {"t": {0: 7}}, {PAYMENTS: 5}, {PAYMENTS: 2}],
+        [3, "ab", {"t": {0: 7}}, {PAYMENTS: 5}, {PAYMENTS: 2}, {PAYMENTS: 9}],
         {PAYMENTS: "s"},
         {"t": "i"},
     ]
@@ -79,19 +79,26 @@ def test_a_row_of_the_ledger() -> None:
         "shard",
         "job_id",
         "generation",
+        "ledger_id",
         "nonce",
-        "epochs",
+        "epoch",
+        "open_epochs",
+        "closed_rows",
         "base",
         "latest",
     )
-    assert (
-        msgspec.json.encode([Epoch(1, "n", {PAYMENTS: "s"}, {})])
-        == b'[[1,"n",{"payment_transactions":"s"},{}]]'
-    )
+    assert msgspec.json.encode([Epoch(1, {PAYMENTS: "s"})]) == b'[[1,{"payment_transactions":"s"}]]'
     assert (
         msgspec.json.encode(PROGRESS)
-        == b'[3,"ab",{"t":{"0":7}},{"payment_transactions":5},{"payment_transactions":2}]'
+        == b'[3,"ab",{"t":{"0":7}},{"payment_transactions":5},{"payment_transactions":2},'
+        b'{"payment_transactions":9}]'
     )
+
+
+def test_a_state_has_passed_what_was_counted_and_appended_but_for_what_is_present_above_it() -> (
+    None
+):
+    assert (PROGRESS.passed(PAYMENTS), PROGRESS.passed(DUPLICATES)) == (9 + 5 - 2, 0)
 
 
 @pytest.mark.parametrize(

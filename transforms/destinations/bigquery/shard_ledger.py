@@ -31,22 +31,17 @@ _COLUMNS: Final = {
     "generation": "INT64 NOT NULL",
     "nonce": "STRING NOT NULL",
     "epoch": "INT64 NOT NULL",
-    "epochs": "STRING NOT NULL",
-    "base": "STRING NOT NULL",
-    "latest": "STRING NOT NULL",
+    "ledger_id": "STRING NOT NULL",
+    **dict.fromkeys(shard_ledger_rows.JSON_COLUMNS, "STRING NOT NULL"),
 }
 _CHANGE: Final = {
     "shard": "INT64",
     "seen": "STRING",
     "nonce": "STRING",
     "epoch": "INT64",
-    "epochs": "STRING",
-    "base": "STRING",
-    "latest": "STRING",
+    **dict.fromkeys(shard_ledger_rows.JSON_COLUMNS, "STRING"),
 }
-_CHANGED: Final = ", ".join(
-    f"{name} = c.{name}" for name in ("nonce", "epoch", "epochs", "base", "latest")
-)
+_CHANGED: Final = ", ".join(f"{name} = c.{name}" for name in shard_ledger_rows.CHANGED)
 
 
 def create_statement(table: str, shards: int) -> str:
@@ -95,7 +90,7 @@ class BigQueryShardLedger:
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
         sql = (
-            f"SELECT shard, job_id, generation, nonce, epochs, base, latest FROM {self._table}"
+            f"SELECT {', '.join(ShardRow.__struct_fields__)} FROM {self._table}"
             " WHERE shard IN UNNEST(@shards)"
         )
         found = self._queries.query(sql, [ArrayQueryParameter("shards", "INT64", list(shards))])

@@ -14,6 +14,11 @@ and workers carry the stamp that their job was submitted with and cannot ask for
 Processes of one job (restarts, a worker believed dead) share the stamp; among them the epochs
 decide.
 
+A row does not grow with the recoveries of its shard, although any checkpoint that was ever taken
+may be restored: rows are counted *cumulatively*. The ledger holds how many rows the closed streams
+have taken, per table, and a state how many rows of the shard it has passed; the difference is what
+the tables must hold above the state's offsets.
+
 What BigQuery makes atomic: one UPDATE ... FROM over literal rows, with its affected rows; two
 mutating DML statements on one table conflict under snapshot isolation, and one of them is refused.
 Plain INSERTs never conflict, so nothing here relies on one after `create`.
@@ -50,84 +55,104 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True):
-    """One claim of one shard.
+    """One claim of one shard whose streams are not closed yet.
 
-    streams: table -> stream while the epoch is open, empty once it is closed. rows: table -> rows
-    that finalize counted; a table is absent before the epoch is closed, and None when its stream
-    had expired: no process can write to it any more, but the number of its rows is unknown.
+    number: of the claim, from 1. streams: table -> stream.
     """
 
     number: int
-    nonce: str
     streams: dict[str, str]
-    rows: dict[str, int | None]
 
 
 class Progress(msgspec.Struct, array_like=True):
     """How far a shard has come, in numbers that can be compared with the tables.
 
-    The state of the shard and the ledger both hold it. epoch, nonce: the claim under which it came
-    so far; 0 and "" before the first. offsets: highest Kafka offset seen; every record of the shard
-    at or below it is in the tables. next_offsets: table -> next stream offset in the streams of the
-    epoch. present: table -> rows above `offsets` that recovery found and the replay has not yet
-    passed.
+    The state of the shard and the ledger both hold it. epoch: the claim under which it came so far;
+    0 before the first. ledger_id: of the ledger that was claimed, "" before the first claim.
+    offsets: highest Kafka offset seen; every record of the shard at or below it is in the tables.
+    next_offsets: table -> next stream offset in the streams of the epoch. present: table -> rows
+    above `offsets` that recovery found and the replay has not yet passed. counted: table -> rows
+    that the streams of all earlier epochs have taken, when the epoch was recovered.
     """
 
     epoch: int
-    nonce: str
+    ledger_id: str
     offsets: Offsets
     next_offsets: dict[str, int]
     present: dict[str, int]
+    counted: dict[str, int]
+
+    def passed(self, table: str) -> int:
+        """Rows of the shard at or below `offsets`, present ones included, whatever epoch wrote
+        them.
+
+        Below 0 where an adopt found more rows above its positions than streams have taken: a
+        bounded run wrote them.
+        """
+        counted, appended, present = (
+            numbers.get(table, 0) for numbers in (self.counted, self.next_offsets, self.present)
+        )
+        return counted + appended - present
 
 
 class ShardRow(msgspec.Struct, frozen=True):
     """One row of the ledger.
 
-    epochs: all that were ever claimed, oldest first; open ones have streams. An older checkpoint
-    may need the counts of any of them. base: what a shard without state starts from; set when a job
-    begins without a checkpoint, and by nothing else: an older checkpoint may hold no state of a
-    shard that a newer one has. latest: the progress of the latest recovery, from which the next
-    adopt counts; rows below it may have been deleted since.
+    ledger_id: random, the same in all rows from their creation on: a checkpoint that names another
+    one belongs to another destination. nonce: of the last change by a claim. epoch: number of the
+    last claim. open_epochs: the claims whose streams are not closed, oldest first; the last one is
+    that of the owner. closed_rows: table -> rows that the streams of all closed epochs have taken.
+    base: what a shard without state starts from; set when a job begins without a checkpoint, and by
+    nothing else: an older checkpoint may hold no state of a shard that a newer one has. latest: the
+    progress of the latest recovery, from which the next adopt counts; rows below it may have been
+    deleted since.
     """
 
     shard: int
     job_id: str
     generation: int
+    ledger_id: str
     nonce: str
-    epochs: list[Epoch]
+    epoch: int
+    open_epochs: list[Epoch]
+    closed_rows: dict[str, int]
     base: Progress
     latest: Progress
 
     def claim(self, nonce: str, streams: Mapping[str, str]) -> ShardRow:
         """The row with the next epoch."""
-        epoch = Epoch(len(self.epochs) + 1, nonce, dict(streams), {})
-        return msgspec.structs.replace(self, nonce=nonce, epochs=[*self.epochs, epoch])
+        epoch = Epoch(self.epoch + 1, dict(streams))
+        return msgspec.structs.replace(
+            self, nonce=nonce, epoch=epoch.number, open_epochs=[*self.open_epochs, epoch]
+        )
 
     def close(
         self,
-        rows: Mapping[int, Mapping[str, int | None]],
+        closed_rows: Mapping[str, int],
         *,
         base: Progress | None = None,
         latest: Progress | None = None,
     ) -> ShardRow:
-        """The row with these epochs closed.
+        """The row with all epochs but the last closed.
 
-        rows: epoch -> table -> what finalize counted. base, latest: None leaves what is there.
+        closed_rows: table -> rows of all their streams, and of those closed before. One change sets
+        both: a count raised before the streams are closed would be raised again by the next
+        recovery. base, latest: None leaves what is there.
         """
-        epochs = [
-            Epoch(one.number, one.nonce, {}, dict(rows[one.number])) if one.number in rows else one
-            for one in self.epochs
-        ]
         return msgspec.structs.replace(
-            self, epochs=epochs, base=base or self.base, latest=latest or self.latest
+            self,
+            open_epochs=self.open_epochs[-1:],
+            closed_rows=dict(closed_rows),
+            base=base or self.base,
+            latest=latest or self.latest,
         )
 
     def older_open_epochs(self) -> list[Epoch]:
-        """Epochs before the last that still have streams."""
-        return [epoch for epoch in self.epochs[:-1] if epoch.streams]
+        """Epochs before the last whose streams are not closed."""
+        return self.open_epochs[:-1]
 
 
-NOTHING: Final = Progress(0, "", {}, {}, {})
+NOTHING: Final = Progress(0, "", {}, {}, {}, {})
 
 
 class ShardLedger(Protocol):
@@ -136,8 +161,9 @@ class ShardLedger(Protocol):
     def create(self, shards: int) -> None:
         """One row with epoch 0 for each of 0..shards-1, TOTALS_SHARD and GAPS_SHARD.
 
-        Does nothing if the rows are there. Called before the first job only, by one process. Raises
-        GuaranteeError for another number of shards: an id would meet a shard that does not know it.
+        They get a new ledger id. Does nothing if the rows are there. Called before the first job
+        only, by one process. Raises GuaranteeError for another number of shards: an id would meet a
+        shard that does not know it.
         """
 
     def begin_job(self, job_id: str, follows: int) -> Job:

@@ -5,8 +5,9 @@ Every destination whose shard ledger is an SQL table uses them; the SQL is each 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +22,19 @@ from transforms.destinations.contract.shard_ledger import (
     ShardRow,
 )
 from transforms.model.errors import GuaranteeError
+
+JSON_COLUMNS: Final = {
+    "open_epochs": list[Epoch],
+    "closed_rows": dict[str, int],
+    "base": Progress,
+    "latest": Progress,
+}
+"""Columns of JSON text -> their type: only the pipeline reads them, and two rows are compared as
+texts.
+"""
+
+CHANGED: Final = ("nonce", "epoch", *JSON_COLUMNS)
+"""Columns that `swap` sets."""
 
 
 def all_shards(shards: int) -> list[int]:
@@ -64,45 +78,39 @@ def in_order_of(shards: Sequence[int], rows: Iterable[ShardRow]) -> list[ShardRo
 
 
 def changes(seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> list[dict[str, Any]]:
-    """What `swap` writes: per row its columns, and `seen`, the nonce that it must have had.
-
-    epoch: the number of the last one. Lists and progress are JSON text: only the pipeline reads
-    them, and two ledgers are compared as texts.
-    """
+    """What `swap` writes: per row its columns, and `seen`, the nonce that it must have had."""
     return [
         {
             "shard": row.shard,
             "seen": before.nonce,
             "nonce": row.nonce,
-            "epoch": len(row.epochs),
-            "epochs": _text(row.epochs),
-            "base": _text(row.base),
-            "latest": _text(row.latest),
+            "epoch": row.epoch,
+            **{name: _text(getattr(row, name)) for name in JSON_COLUMNS},
         }
         for before, row in zip(seen, rows, strict=True)
     ]
 
 
 def first_values() -> dict[str, str]:
-    """The columns of JSON text in a row before its first epoch."""
-    return {"epochs": _text([]), "base": _text(NOTHING), "latest": _text(NOTHING)}
+    """The columns of text in the rows of a new ledger; the nonce is empty."""
+    first = {"open_epochs": [], "closed_rows": {}, "base": NOTHING, "latest": NOTHING}
+    return {
+        "ledger_id": secrets.token_hex(16),
+        **{name: _text(first[name]) for name in JSON_COLUMNS},
+    }
 
 
 def row_of(columns: Mapping[str, Any]) -> ShardRow:
     """A row of the table by its columns' names; others than those of ShardRow are left out."""
-    base, latest = (
-        msgspec.json.decode(columns[name], type=Progress) for name in ("base", "latest")
-    )
     return ShardRow(
-        shard=columns["shard"],
-        job_id=columns["job_id"],
-        generation=columns["generation"],
-        nonce=columns["nonce"],
-        epochs=msgspec.json.decode(columns["epochs"], type=list[Epoch]),
-        base=base,
-        latest=latest,
+        **{
+            name: msgspec.json.decode(columns[name], type=JSON_COLUMNS[name])
+            if name in JSON_COLUMNS
+            else columns[name]
+            for name in ShardRow.__struct_fields__
+        }
     )
 
 
-def _text(value: list[Epoch] | Progress) -> str:
+def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()

@@ -13,22 +13,22 @@ import pyarrow as pa
 
 from transforms.destinations.contract import shard_ledger_rows
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, ShardRow
+from transforms.destinations.contract.shard_ledger_rows import CHANGED
 from transforms.destinations.duckdb.session import DuckDBSession
 
 _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
     shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL,
-    nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL,
-    epochs JSON NOT NULL, base JSON NOT NULL, latest JSON NOT NULL)"""
+    nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL, ledger_id VARCHAR NOT NULL,
+    {", ".join(f"{name} JSON NOT NULL" for name in shard_ledger_rows.JSON_COLUMNS)})"""
 
-_COLUMNS: Final = ("shard", "job_id", "generation", "nonce", "epochs", "base", "latest")
+_COLUMNS: Final = ShardRow.__struct_fields__
 
 _CLAIMED: Final = (
     "l.shard = c.shard AND l.nonce = c.seen AND l.job_id = $job_id AND l.generation = $generation"
 )
 
 _SWAP: Final = f"""
-UPDATE {SHARD_LEDGER} AS l SET nonce = c.nonce, epoch = c.epoch, epochs = c.epochs,
-    base = c.base, latest = c.latest
+UPDATE {SHARD_LEDGER} AS l SET {", ".join(f"{name} = c.{name}" for name in CHANGED)}
 FROM _changes AS c
 WHERE {_CLAIMED}
     AND (SELECT COUNT(*) FROM {SHARD_LEDGER} AS l, _changes AS c WHERE {_CLAIMED}) = $wanted
@@ -77,12 +77,10 @@ def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
     if found:
         shard_ledger_rows.require_shards([shard for (shard,) in found], shards)
         return
+    first = shard_ledger_rows.first_values()
     cursor.executemany(
-        f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, ?, ?, ?)",
-        [
-            (shard, *shard_ledger_rows.first_values().values())
-            for shard in shard_ledger_rows.all_shards(shards)
-        ],
+        f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, {', '.join('?' * len(first))})",
+        [(shard, *first.values()) for shard in shard_ledger_rows.all_shards(shards)],
     )
 
 

@@ -43,8 +43,12 @@ class ShardLedgerContract:
 
     def test_every_shard_has_its_row_from_the_beginning(self, ledger: Any) -> None:
         ledger.shards.create(4)
-        assert ledger.shards.read(EVERYTHING) == [
-            ShardRow(shard, "", 0, "", [], NOTHING, NOTHING) for shard in EVERYTHING
+        rows = ledger.shards.read(EVERYTHING)
+        ledger_id = rows[0].ledger_id
+        assert len(ledger_id) == 32
+        assert rows == [
+            ShardRow(shard, "", 0, ledger_id, "", 0, [], {}, NOTHING, NOTHING)
+            for shard in EVERYTHING
         ]
         with pytest.raises(GuaranteeError, match="no row for shard"):
             ledger.shards.read([4])
@@ -61,7 +65,10 @@ class ShardLedgerContract:
         assert ledger.shards.swap(job, seen, [claimed(row, "n1") for row in seen])
         after = ledger.shards.read([TOTALS_SHARD, 2, 0])
         assert [row.nonce for row in after] == ["n1", "n1", ""]
-        assert after[0].epochs == [Epoch(1, "n1", {"payment_transactions": "stream of n1"}, {})]
+        assert (after[0].epoch, after[0].open_epochs) == (
+            1,
+            [Epoch(1, {"payment_transactions": "stream of n1"})],
+        )
 
     def test_a_claim_of_several_shards_is_one_change_or_none(self, ledger: Any) -> None:
         job = ledger.shards.begin_job("job", 0)
@@ -98,20 +105,26 @@ class ShardLedgerContract:
         assert not ledger.shards.swap(job, seen, rows)
         assert ledger.shards.read([0]) == rows
 
-    def test_closed_epochs_keep_their_counts_and_lose_their_streams(self, ledger: Any) -> None:
+    def test_closing_the_older_epochs_removes_them_and_raises_the_count_in_one_change(
+        self, ledger: Any
+    ) -> None:
         job = ledger.shards.begin_job("job", 0)
         for nonce in ("n1", "n2"):
             seen = ledger.shards.read([0])
             assert ledger.shards.swap(job, seen, [claimed(seen[0], nonce)])
         (row,) = ledger.shards.read([0])
         assert [epoch.number for epoch in row.older_open_epochs()] == [1]
-        base = Progress(2, "n2", {"payments": {0: 1 << 40}}, {}, {"payment_transactions": 3})
-        closed = row.close({1: {"payment_transactions": None}}, base=base)
+        counts = {"payment_transactions": 1 << 40}
+        base = Progress(
+            2, "id", {"payments": {0: 1 << 40}}, {}, {"payment_transactions": 3}, counts
+        )
+        closed = row.close(counts, base=base)
         assert ledger.shards.swap(job, [row], [closed])
         (found,) = ledger.shards.read([0])
         assert found == closed
         assert (found.older_open_epochs(), found.base, found.latest) == ([], base, NOTHING)
-        assert found.epochs[0] == Epoch(1, "n1", {}, {"payment_transactions": None})
+        assert (found.epoch, found.closed_rows) == (2, counts)
+        assert found.open_epochs == [Epoch(2, {"payment_transactions": "stream of n2"})]
 
     def test_a_superseded_job_is_refused_for_good(self, ledger: Any) -> None:
         old = ledger.shards.begin_job("old", 0)
