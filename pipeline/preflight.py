@@ -20,18 +20,18 @@ from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.begin import needs_tables_anew
-from pipeline.run.command import run_settings
 from pipeline.run.look_ahead import Outlook, ask_topics, look_ahead
 from pipeline.run.plan import PlannedPartition
 from pipeline.run.preconditions import check_clock
 from pipeline.run.recover import leave_alone_what_makes_tables
 from pipeline.run.rejected_rate import DETAILS, judge_topic
-from pipeline.run.settings import check_settings, settings_in_force
+from pipeline.run.settings import check_settings, run_settings, settings_in_force
 from pipeline.run.summary import describe_forgotten
 from transforms.decode.decode_records import PartitionRules, judge_block
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
@@ -140,6 +140,7 @@ def _read_ledger(
     runs += destination.runs.read()
     if not runs:
         return "empty: the first run begins it"
+    refuse_owned(runs)
     if runs[-1].status == PREPARED:
         leave_alone_what_makes_tables(runs[-1], now_us)
     check_settings(settings_in_force(runs), config)

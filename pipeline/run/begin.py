@@ -13,6 +13,7 @@ from pipeline.run.commit import Moment, mark
 from pipeline.run.make_plan import new_run_id
 from pipeline.run.settings import RunSettings, settings_in_force
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     GENESIS,
@@ -71,6 +72,7 @@ def genesis_record(
 def begin(destination: Destination, genesis: RunRecord) -> None:
     """Claims the genesis record. Raises TryAgainLater where another process was first."""
     if not destination.runs.claim(genesis):
+        refuse_owned(destination.runs.read())
         raise lost_race(GENESIS)
 
 
@@ -116,6 +118,7 @@ def make_tables_anew(
     )
     since = Moment.now()
     if not destination.runs.claim(record):
+        refuse_owned(destination.runs.read())
         raise lost_race(record.predecessor)
     destination.tables.make_anew(
         schema, lambda: since.must_be_recent(record.run_id, MAKE_TABLES_WITHIN_SECONDS)

@@ -15,25 +15,26 @@ from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.logs import of_run
 from pipeline.options.config import RunConfig
-from pipeline.run.begin import begin, make_tables_anew, needs_tables_anew
 from pipeline.run.commit import Moment, commit
-from pipeline.run.look_ahead import Outlook, ask_topics, look_ahead, next_plan
+from pipeline.run.look_ahead import ask_topics, look_ahead, next_plan
 from pipeline.run.make_plan import backlog
+from pipeline.run.make_ready import make_ready
 from pipeline.run.notes import Notes
 from pipeline.run.outcome import Outcome
-from pipeline.run.plan import Plan, PlanLimits
+from pipeline.run.plan import Plan
 from pipeline.run.preconditions import check_clock, check_goes_on
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove_source import prove_source
 from pipeline.run.read_and_write import read_and_write
-from pipeline.run.recover import recover, remove_leftovers
-from pipeline.run.settings import RunSettings, check_settings, settings_in_force, settings_of
+from pipeline.run.recover import recover
+from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
 from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.open import open_destination
 
@@ -96,13 +97,14 @@ def run_until_caught_up(
     settings = run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
     outcome.runs = known = recover(destination, now_us(), notes)
+    refuse_owned(known)
     check_settings(settings_in_force(known), config)
     with KafkaAdmin(config.consumer_config) as admin:
         outcome.states = states = ask_topics(config, admin, now_us)
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
         notes.forgotten = ahead.forgotten
         # The first changes, after everything that may refuse the run.
-        plan, runs = _make_ready(config, destination, admin, ahead, settings, now_us)
+        plan, runs = make_ready(config, destination, admin, ahead, settings, now_us)
         outcome.runs = runs
         stop_if_interrupted()
         transactions = 0
@@ -124,27 +126,6 @@ def run_until_caught_up(
             plan = next_plan(
                 destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us
             )
-
-
-def _make_ready(
-    config: RunConfig,
-    destination: Destination,
-    admin: KafkaAdmin,
-    ahead: Outlook,
-    settings: RunSettings,
-    now_us: Callable[[], int],
-) -> tuple[Plan, list[RunRecord]]:
-    """Creates what is missing; returns the first plan, and the chain that it follows."""
-    plan, runs = ahead.plan, list(ahead.runs)
-    if ahead.genesis is None:
-        remove_leftovers(destination)
-    if needs_tables_anew(destination, runs if ahead.genesis is None else (), config.schema):
-        runs = make_tables_anew(destination, runs, config.schema, settings, now_us())
-        plan = next_plan(destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us)
-    destination.tables.create(config.schema)
-    if ahead.genesis is not None:
-        begin(destination, ahead.genesis)
-    return plan, runs
 
 
 def run_once(
@@ -185,20 +166,3 @@ def run_once(
         forget_known_ids()
     # The record as the ledger has it now: its status has changed.
     return next(run for run in reversed(destination.runs.read()) if run.run_id == record.run_id)
-
-
-def run_settings(config: RunConfig) -> RunSettings:
-    """What the steps need of the configuration, and what a run record keeps of it."""
-    limits = PlanLimits(
-        config.dedup_horizon_us,
-        config.idle_timeout_us,
-        config.max_records_per_run,
-        config.on_data_loss == "accept",
-    )
-    return RunSettings(
-        limits,
-        config.extra_retention_us,
-        config.shards,
-        settings_of(config),
-        config.max_rejected_rate,
-    )

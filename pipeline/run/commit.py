@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.run import repair
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import last_stop
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -69,7 +70,8 @@ def commit(destination: Destination, record: RunRecord, since: Moment | None = N
             since.must_be_recent(record.run_id)
             commit_table(destination, table)
     except StreamNotFound:
-        status = repair.status_without_streams(destination.rows, record)
+        stop = last_stop(destination.runs.read())
+        status = repair.status_without_streams(destination.rows, record, stop and stop[1])
     if status != PREPARED:
         mark(destination, record, status)
     return status

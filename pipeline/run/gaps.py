@@ -28,7 +28,7 @@ def gap_rows(
     rows = []
     for part, done in zip(plan.partitions, progress, strict=True):
         position = (part.topic, part.partition)
-        known = plan.repair.known(position) if plan.repair else plan.present(position)
+        known = plan.in_tables.known(position)
         lost = plan.repair is not None and plan.repair.before(position).records != done.records
         rows += [
             {

@@ -21,6 +21,7 @@ from pipeline.run.preconditions import (
     check_stream_quota,
 )
 from pipeline.run.settings import RunSettings
+from pipeline.run.written_above import passed_over, written_above
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     PREPARED,
@@ -145,6 +146,8 @@ def next_plan(
     """
     if runs[-1].status == PREPARED:
         return plan_repair(
-            destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings
+            destination, runs, lambda topic: admin.topic_state(topic, now_us()), settings
         )
-    return plan_next(runs, states, cluster_id, settings, now_us())
+    written = written_above(destination, runs)
+    plan = plan_next(runs, states, cluster_id, settings, now_us(), written)
+    return passed_over(destination, plan, written)

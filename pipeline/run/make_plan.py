@@ -11,19 +11,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run import repair
 from pipeline.run.plan import (
+    NOTHING_PRESENT,
     Plan,
     PlanLimits,
     PlannedPartition,
+    Present,
     counting_watermarks,
     lowest,
 )
 from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
 from pipeline.run.settings import RunSettings
+from pipeline.run.written_above import behind_gap, first_absent
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import last_stop
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PartitionProgress,
@@ -40,11 +46,12 @@ def make_plan(
     cluster_id: str | None,
     limits: PlanLimits,
     now_us: int,
+    written: Present = NOTHING_PRESENT,
 ) -> Plan:
     """Plans the next run after the chain `runs`, which begins with the genesis record.
 
     states: fresh answers of the broker, one per topic. now_us: the plan's time, microseconds.
-    Raises GuaranteeError on lost data.
+    written: what is in the tables above the positions. Raises GuaranteeError on lost data.
     """
     known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
     known_topics = {topic for topic, _ in known}
@@ -65,11 +72,22 @@ def make_plan(
             loaded = load.get((state.topic, partition), load_minimum)
             planned.append(
                 _plan_partition(
-                    state, partition, position, before, carried_minimum, loaded, limits, now_us
+                    state,
+                    partition,
+                    position,
+                    before,
+                    carried_minimum,
+                    loaded,
+                    limits,
+                    now_us,
+                    written.known((state.topic, partition)),
                 )
             )
     none_vanished(states, known)
-    ends = _share(planned, limits.max_records_per_run)
+    ends = [
+        behind_gap(end, written.gaps.get((part.topic, part.partition), ()))
+        for part, end in zip(planned, _share(planned, limits.max_records_per_run), strict=True)
+    ]
     parts = tuple(
         replace(
             part,
@@ -117,9 +135,14 @@ def _plan_partition(
     load_watermark: int | None,
     limits: PlanLimits,
     now_us: int,
+    known: NDArray[np.int64],
 ) -> PlannedPartition:
     low, high = state.partitions[partition]
-    check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
+    # What is in the tables is not lost; and what Kafka has lost behind it would repeat.
+    wanted = first_absent(position, known)
+    check_position(state.topic, partition, wanted, low, high, limits.accept_data_loss)
+    if len(known):
+        check_position(state.topic, partition, int(known[-1]) + 1, 0, high, True)
     watermark = before.watermark if before and before.watermark is not None else carried_minimum
     since = before.position_since if before else now_us
     # The idle rule: what has arrived before the broker was asked for the end offset lies below it.
@@ -199,27 +222,29 @@ def plan_next(
     cluster_id: str | None,
     settings: RunSettings,
     now_us: int,
+    written: Present = NOTHING_PRESENT,
 ) -> Plan:
     """Step 2: ranges, start watermarks, idle advances and the plan's time.
 
-    They come from the last COMMITTED run and fresh answers of the broker.
+    They come from the last COMMITTED run and fresh answers of the broker. written: see make_plan.
     """
-    return make_plan(new_run_id(), runs, states, cluster_id, settings.limits, now_us)
+    return make_plan(new_run_id(), runs, states, cluster_id, settings.limits, now_us, written)
 
 
 def plan_repair(
     destination: Destination,
-    expired: RunRecord,
+    runs: Sequence[RunRecord],
     ask: Callable[[str], TopicState],
     settings: RunSettings,
 ) -> Plan:
     """Step 2 after a PREPARED run that can be committed only in part: its ranges once more.
 
-    ask: the broker's answer for one topic.
+    runs: the chain, which ends with that run. ask: the broker's answer for one topic.
     """
     columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
+    stop = last_stop(runs)
     visible = repair.visible_of(
-        destination.rows, expired, columns, settings.limits.accept_data_loss
+        destination.rows, runs[-1], columns, settings.limits.accept_data_loss, stop and stop[1]
     )
     return repair.plan_repair(
         new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]

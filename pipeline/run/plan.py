@@ -6,7 +6,8 @@ Pure: answers of ledger and broker in, numbers out.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -45,25 +46,15 @@ class PlannedPartition:
 
 
 @dataclass(frozen=True)
-class Repair:
-    """What is visible of a run whose other streams have expired, so that it is read again.
+class Present:
+    """What is in the tables already of what a run reads.
 
-    expired: what that run recorded. offsets: per (topic, partition) and table the offsets that have
-    a row, sorted. gaps: the rows of `offset_gaps` as (first, last). totals: rows of
-    `control_totals` for exactly the visible rows.
+    offsets: per (topic, partition) and table the offsets that have a row, sorted. gaps: the rows of
+    `offset_gaps` as (first, last).
     """
 
-    expired: RunRecord
     offsets: Mapping[TopicPartition, Mapping[str, NDArray[np.int64]]]
     gaps: Mapping[TopicPartition, Sequence[tuple[int, int]]]
-    totals: pa.RecordBatch
-    accept_data_loss: bool
-
-    def before(self, position: TopicPartition) -> PartitionProgress:
-        """What the expired run did in one partition."""
-        return next(
-            part for part in self.expired.partitions if (part.topic, part.partition) == position
-        )
 
     def known(self, position: TopicPartition) -> NDArray[np.int64]:
         """Sorted offsets of one partition that have a row or lie in a gap that has one."""
@@ -81,12 +72,34 @@ class Repair:
         return sum(len(tables[table]) for tables in self.offsets.values() if table in tables)
 
 
+NOTHING_PRESENT: Final = Present({}, {})
+
+
+@dataclass(frozen=True)
+class Repair(Present):
+    """What is visible of a run whose other streams have expired, so that it is read again.
+
+    expired: what that run recorded. totals: rows of `control_totals` for exactly the visible rows.
+    """
+
+    expired: RunRecord
+    totals: pa.RecordBatch
+    accept_data_loss: bool
+
+    def before(self, position: TopicPartition) -> PartitionProgress:
+        """What the expired run did in one partition."""
+        return next(
+            part for part in self.expired.partitions if (part.topic, part.partition) == position
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one run reads.
 
     carried: partitions that it does not read, as the ledger has them. repair: None for all but the
-    second try of an expired run.
+    second try of an expired run. written: what a streaming job has written of its ranges, which is
+    passed over. highest_us: of partitions with such rows, the highest event time below their end.
     """
 
     run_id: str
@@ -96,10 +109,17 @@ class Plan:
     partitions: tuple[PlannedPartition, ...]
     carried: tuple[PartitionProgress, ...]
     repair: Repair | None = None
+    written: Present = NOTHING_PRESENT
+    highest_us: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+    @property
+    def in_tables(self) -> Present:
+        """What is not judged and not written again."""
+        return self.repair or self.written
 
     def present(self, position: TopicPartition) -> NDArray[np.int64]:
-        """Sorted offsets that have a row already: not judged and not written again."""
-        return self.repair.present(position) if self.repair else _NONE
+        """Sorted offsets that have a row already."""
+        return self.in_tables.present(position)
 
     @property
     def records_at_most(self) -> int:

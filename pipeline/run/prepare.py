@@ -21,6 +21,7 @@ from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.shard_state import packed_bytes
 from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import (
     PREPARED,
     PREPARED_AT,
@@ -103,7 +104,7 @@ def make_record(
     for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
         if rows.num_rows:
             streams[table] = [(_write_stream(destination, table, rows), rows.num_rows)]
-    visible = {table: planned.repair.rows(table) if planned.repair else 0 for table in COMMIT_ORDER}
+    visible = {table: planned.in_tables.rows(table) for table in COMMIT_ORDER}
     tables = [
         TableProgress(
             table=table,
@@ -146,9 +147,11 @@ def _settings_of(planned: Plan, settings: RunSettings) -> dict[str, Any]:
 def prepare(destination: Destination, record: RunRecord) -> None:
     """Step 4, second half: of two runs from one predecessor exactly one succeeds.
 
-    From here on the run will become visible. Raises TryAgainLater for the one that lost.
+    From here on the run will become visible. Raises TryAgainLater for the one that lost, or
+    GuaranteeError where it lost to a streaming job that has begun.
     """
     if not destination.runs.claim(record):
+        refuse_owned(destination.runs.read())
         raise lost_race(record.predecessor)
 
 

@@ -127,8 +127,8 @@ def _progress(
     if (report and (report.from_offset, report.to_offset)) != planned:
         raise _broken(f"{where}: planned offsets {planned}, reported {report}")
     records, coordinate_hash = (report.records, report.coordinate_hash) if report else (0, 0)
-    # Of a repaired run, some rows are visible already; Kafka may have compacted or deleted their
-    # records meanwhile.
+    # Of a repaired run, some rows are visible already, and of what a streaming job has written
+    # above its position; Kafka may have compacted or deleted their records meanwhile.
     present = plan.present(position)
     delivered_again = _delivered(present, report)
     expected = (
@@ -154,11 +154,8 @@ def _progress(
             f" {part.to_offset}"
         )
     # Only payments and duplicates count: a rejected record's event time is not to be trusted.
-    highest = (
-        None
-        if rows.highest_event_time_us is None
-        else rows.highest_event_time_us - dedup_horizon_us
-    )
+    times = [rows.highest_event_time_us, plan.highest_us.get(position)]
+    highest = max((time - dedup_horizon_us for time in times if time is not None), default=None)
     before = plan.repair.before(position).watermark if plan.repair else None
     # Rejected records alone must not hold back expiry for ever.
     idle = part.idle_watermark_us if highest is None else None

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.kafka_admin import TopicState
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from pipeline.run.preconditions import check_position, check_same_topic
+from transforms.destinations.contract.ownership import Ownership
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -25,15 +26,20 @@ from transforms.destinations.contract.visible_rows import VisibleRows
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
+from transforms.model.totals import as_unobserved
 
 
-def status_without_streams(rows: VisibleRows, record: RunRecord) -> str:
+def status_without_streams(
+    rows: VisibleRows, record: RunRecord, stop: Ownership | None = None
+) -> str:
     """The status of a PREPARED run with a stream that no longer exists.
 
     COMMITTED if all its rows are visible, ABORTED if none is, PREPARED if it needs a repair. A
     stream may have expired before or after its commit, so the tables are asked. Totals have no
     coordinates: they count the rows of all runs, so they are short by this run's rows exactly if
-    its totals are missing. Raises GuaranteeError where the totals miss any other number of rows.
+    its totals are missing. stop: of the streaming job before it: what that has written of the run's
+    ranges counts as visible, and its totals may be there. Raises GuaranteeError where the totals
+    miss any other number of rows.
     """
     present = rows.present_offsets(_ranges(record)).values()
     found = {table: sum(len(tables[table]) for tables in present) for table in ROW_TABLES}
@@ -43,8 +49,9 @@ def status_without_streams(rows: VisibleRows, record: RunRecord) -> str:
     wanted = {table.table: table.rows for table in record.tables}
     if any(wanted.get(table, 0) != count for table, count in found.items()):
         return PREPARED
-    missing = rows.count_rows() - rows.count_in_totals()
-    if missing not in (0, sum(found[table] for table in ROW_TABLES)):
+    missing = rows.count_rows() - rows.count_in_totals() - (stop.not_in_totals if stop else 0)
+    visible = sum(found[table] for table in ROW_TABLES)
+    if missing not in (0, visible) and not (holds_streamed(record, stop) and 0 < missing < visible):
         raise GuaranteeError(
             f"run {record.run_id}: its streams have expired, and control_totals miss {missing}"
             " rows, which is neither none nor those of this run: the tables were altered by hand."
@@ -58,18 +65,29 @@ def visible_of(
     expired: RunRecord,
     columns: tuple[str | None, str | None],
     accept_data_loss: bool,
+    stop: Ownership | None = None,
 ) -> Repair:
     """What is visible of the expired run. columns: of amount and currency, None where there is
-    none.
+    none. stop: of the streaming job before it.
+
+    Which of the visible rows the job has written, and counted in totals, is not known any more, so
+    their windows are marked as unobserved.
     """
     ranges = _ranges(expired)
+    totals = rows.present_totals(ranges, *columns)
     return Repair(
         expired=expired,
         offsets=rows.present_offsets(ranges),
         gaps=rows.present_gaps(ranges),
-        totals=rows.present_totals(ranges, *columns),
+        totals=as_unobserved(totals) if holds_streamed(expired, stop) else totals,
         accept_data_loss=accept_data_loss,
     )
+
+
+def holds_streamed(record: RunRecord, stop: Ownership | None) -> bool:
+    """Whether the run passes over what the streaming job before it has written."""
+    ends = stop.ends_above() if stop else {}
+    return any(first < ends.get((topic, at), 0) for topic, at, first, _ in _ranges(record))
 
 
 def topics_to_read(repair: Repair) -> list[str]:

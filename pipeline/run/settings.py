@@ -11,6 +11,7 @@ from pipeline.options.quantities import format_duration
 from pipeline.run.plan import PlanLimits
 from pipeline.run.schema_evolution import check_evolution
 from transforms.decode.decoder import DECODER_VERSION
+from transforms.destinations.contract.ownership import OWNERSHIP
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.errors import GuaranteeError
 
@@ -38,10 +39,16 @@ def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any] | None:
     """The settings of the last run of which anything is, or may become, visible.
 
     None where there is no such run yet: genesis and the records of tables that were made anew bind
-    positions, topic ids and the cluster alone.
+    positions, topic ids and the cluster alone. Of a streaming job rows are visible from its BEGIN
+    on.
     """
     return next(
-        (run.settings for run in reversed(runs) if run.status != ABORTED and run.tables), None
+        (
+            run.settings
+            for run in reversed(runs)
+            if run.status != ABORTED and (run.tables or OWNERSHIP in run.settings)
+        ),
+        None,
     )
 
 
@@ -98,3 +105,20 @@ class RunSettings:
     shards: int
     recorded: dict[str, Any]
     max_rejected_rate: float
+
+
+def run_settings(config: RunConfig) -> RunSettings:
+    """What the steps need of the configuration, and what a run record keeps of it."""
+    limits = PlanLimits(
+        config.dedup_horizon_us,
+        config.idle_timeout_us,
+        config.max_records_per_run,
+        config.on_data_loss == "accept",
+    )
+    return RunSettings(
+        limits,
+        config.extra_retention_us,
+        config.shards,
+        settings_of(config),
+        config.max_rejected_rate,
+    )

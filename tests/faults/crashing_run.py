@@ -25,7 +25,7 @@ ANY_CALL = "any call"
 # The numbers are those of pipeline/run/__init__.py and docs/guarantees.md.
 STEPS = {
     "1 recover": ("pipeline.run.command", "recover"),
-    "2 genesis": ("pipeline.run.command", "begin"),
+    "2 genesis": ("pipeline.run.make_ready", "begin"),
     "2 plan": ("pipeline.run.look_ahead", "plan_next"),
     "3 read and write": ("pipeline.run.command", "read_and_write"),
     "3 one append": ("transforms.destinations.duckdb.streams", "DuckDBStreams.send"),

@@ -83,6 +83,15 @@ def add_up(totals: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return _as_totals(grouped)
 
 
+def as_unobserved(totals: pa.RecordBatch) -> pa.RecordBatch:
+    """A mark for each window of `totals`: a row that adds nothing."""
+    marks = [
+        {"window_start": start, "outcome": UNOBSERVED, "records": 0, "checksum": 0}
+        for start in sorted(set(totals.column("window_start").to_pylist()))
+    ]
+    return pa.RecordBatch.from_pylist(marks, schema=TOTALS_SCHEMA)
+
+
 def _totals(
     table: str, time: pa.Array, fingerprints: Fingerprints, amount: pa.Array, currency: pa.Array
 ) -> pa.RecordBatch:

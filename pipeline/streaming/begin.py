@@ -1,0 +1,292 @@
+"""A streaming job begins: it becomes the owner of the tables, and learns where to start.
+
+1. Everything that refuses a bounded run refuses a job (pipeline/run/preconditions.py), and a
+   PREPARED run is finished first.
+2. The generation of the shard ledger is read, then one statement claims the chain with a BEGIN.
+   From there on no bounded run becomes visible, and a run or a stop that is half way loses.
+3. `begin_job` follows the generation that was read before the claim: a job that begins while
+   another one is being stopped is refused, or ends the stop; both never go on.
+4. Without a checkpoint, `adopt` closes all streams and finds positions in the tables.
+
+A crash between two steps leaves a BEGIN without a living job: `stop --lost` ends it, and
+`--from_tables` or a restore follows it with a BEGIN of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pipeline.kafka_admin import KafkaAdmin
+from pipeline.options.config import RunConfig
+from pipeline.run.look_ahead import ask_topics, look_ahead
+from pipeline.run.make_ready import make_ready
+from pipeline.run.notes import Notes
+from pipeline.run.plan import Plan, counting_watermarks, lowest
+from pipeline.run.preconditions import check_clock
+from pipeline.run.recover import recover
+from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
+from pipeline.streaming.records import (
+    begun_at,
+    carried_on,
+    fresh_id,
+    generation_of,
+    nothing_read,
+    ownership_record,
+    partitions_of,
+)
+from pipeline.streaming.tables_end import where_tables_end
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import (
+    BEGIN,
+    Ownership,
+    owner_of,
+    ownership_of,
+)
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.destinations.contract.shard_ledger import Job
+from transforms.model.coordinates import TopicPartition
+from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.moments import moment_in_words
+from transforms.stream.adopt import adopt
+from transforms.stream.polling import Polling
+
+_NO_TRANSACTIONS: Final = 1 << 62
+"""Records per run: a job is not cut into transactions."""
+
+
+@dataclass(frozen=True)
+class StartPartition:
+    """Where a job begins to read one partition, and what it judges lateness by, in microseconds.
+
+    watermark_us None: nothing is late.
+    """
+
+    topic: str
+    partition: int
+    topic_id: str | None
+    position: int
+    watermark_us: int | None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the pipeline needs to be submitted.
+
+    partitions: of the topics of the configuration; after a restore positions and watermarks are
+    those of the ledger, and the checkpoint has its own. lowest_watermark_us: of the cold start: ids
+    that it has expired are not loaded; None: all are.
+    """
+
+    job: Job
+    shards: int
+    cluster_id: str | None
+    partitions: tuple[StartPartition, ...]
+    lowest_watermark_us: int | None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What step 1 has found. runs: the chain; plan: partitions and watermarks."""
+
+    runs: Sequence[RunRecord]
+    plan: Plan
+    settings: RunSettings
+
+
+def begin_streaming(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    now_us: Callable[[], int],
+    *,
+    take_over: bool = False,
+    polling: Polling = Polling(),
+    notes: Notes | None = None,
+) -> Begun:
+    """A job without a checkpoint begins. now_us: the clock, in microseconds.
+
+    take_over: also where another job owns the tables; its workers are refused from here on. notes:
+    learns of a run that was finished first. Raises GuaranteeError or TryAgainLater where the job
+    must not begin.
+    """
+
+    def check_owner(runs: Sequence[RunRecord]) -> None:
+        owner = owner_of(runs)
+        if owner is not None and not take_over:
+            raise GuaranteeError(
+                f"the streaming job {owner.job_id} owns the tables of this destination since"
+                f" {moment_in_words(owner.since_us)}. Go on with its newest checkpoint by"
+                " --restore=latest, without a checkpoint by --from_tables, or end it by"
+                " `payment-pipeline stop`."
+            )
+
+    ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
+    job, positions = _take_tables(destination, ready, now_us(), restores=None)
+    begins = {where: at for where, at in positions.items() if where[0] in config.topics}
+    columns = config.schema.amount_column, config.schema.currency_column
+    found = adopt(
+        destination, job, config.shards, begins, config.dedup_horizon_us, columns, polling
+    )
+    highest = destination.rows.highest_event_times(found.positions)
+    reached = {where: time - config.dedup_horizon_us for where, time in highest.items()}
+    return _begun(config, job, ready.plan, found.positions, reached)
+
+
+def restore_streaming(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    now_us: Callable[[], int],
+    *,
+    checkpoint_of: str | None = None,
+    notes: Notes | None = None,
+) -> Begun:
+    """A job goes on from a checkpoint, under a new id and generation.
+
+    checkpoint_of: the id of the job that has made it, where it is known. Raises GuaranteeError
+    where that job does not own the tables any more: what bounded runs have written since would stop
+    the restored one on surplus rows, after it has claimed the tables.
+    """
+
+    def check_owner(runs: Sequence[RunRecord]) -> None:
+        jobs = _jobs_without_stop(runs)
+        if not jobs or checkpoint_of not in (None, *jobs):
+            of = f" of job {checkpoint_of}" if checkpoint_of else ""
+            since = f"; job {jobs[0]} owns the tables" if jobs else ""
+            raise GuaranteeError(
+                f"--restore: the checkpoint{of} is older than the last hand-over of the tables"
+                f"{since}: bounded runs may have written records that it would read again. Start"
+                " without a checkpoint, by --from_tables."
+            )
+
+    ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
+    job, positions = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
+    return _begun(config, job, ready.plan, positions, {})
+
+
+def _make_ready(
+    config: RunConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    now_us: Callable[[], int],
+    check_owner: Callable[[Sequence[RunRecord]], None],
+    notes: Notes | None,
+) -> _Ready:
+    """Step 1: refuses, or finishes a PREPARED run and creates what is missing."""
+    notes = Notes() if notes is None else notes
+    config = replace(config, max_records_per_run=_NO_TRANSACTIONS)
+    settings = run_settings(config)
+    check_clock(destination, config.max_future_skew_us, now_us)
+    known = recover(destination, now_us(), notes)
+    if known and known[-1].status == PREPARED:
+        raise GuaranteeError(
+            f"{known[-1].run_id} died while it became visible, and its write streams have expired,"
+            " so a part of it must be read again. `payment-pipeline run` without --streaming"
+            " repairs it; start the job after it."
+        )
+    check_owner(known)
+    check_settings(settings_in_force(known), config)
+    states = ask_topics(config, admin, now_us)
+    judged = where_tables_end(destination, known, now_us())
+    ahead = look_ahead(config, destination, admin, states, judged, settings, now_us)
+    notes.forgotten = ahead.forgotten
+    plan, runs = make_ready(config, destination, admin, ahead, settings, now_us)
+    # The positions of the chain, not those of the tables, are carried on.
+    runs = [*runs[:-1], known[-1]] if known and runs[-1].run_id == known[-1].run_id else runs
+    destination.shards.create(config.shards)
+    return _Ready(runs, plan, settings)
+
+
+def _take_tables(
+    destination: Destination, ready: _Ready, now_us: int, restores: str | None
+) -> tuple[Job, dict[TopicPartition, int]]:
+    """Steps 2 and 3: the job, and the positions of its record.
+
+    Raises TryAgainLater where a run, a stop or another job was faster.
+    """
+    runs, plan = ready.runs, ready.plan
+    follows = generation_of(destination)
+    job_id = fresh_id("job")
+    known = partitions_of(runs[-1])
+    read = [
+        carried_on(before)
+        if (before := known.pop((part.topic, part.partition), None)) is not None
+        and before.watermark == part.start_watermark_us
+        else nothing_read(
+            part.topic,
+            part.partition,
+            part.topic_id,
+            part.from_offset if before is None else before.to_offset,
+            part.start_watermark_us,
+            part.position_since_us if before is None else before.position_since,
+        )
+        for part in plan.partitions
+    ]
+    record = ownership_record(
+        BEGIN,
+        runs[-1],
+        [*read, *(carried_on(part) for part in known.values())],
+        plan.cluster_id,
+        ready.settings.recorded,
+        Ownership(
+            kind=BEGIN,
+            job_id=job_id,
+            generation=follows + 1,
+            since_us=now_us,
+            begun_us=begun_at(runs, now_us),
+            restores=restores,
+        ),
+    )
+    if not destination.runs.claim(record):
+        raise TryAgainLater(
+            f"a run, a stop or another streaming job has followed {runs[-1].run_id} meanwhile, so"
+            " this job does not begin. Nothing of it was written; look who owns the tables, and"
+            " start again."
+        )
+    positions = {where: part.to_offset for where, part in partitions_of(record).items()}
+    return destination.shards.begin_job(job_id, follows), positions
+
+
+def _jobs_without_stop(runs: Sequence[RunRecord]) -> list[str]:
+    """The ids of the jobs that follow each other at the end of the chain, the newest first."""
+    jobs = []
+    for record in reversed(runs):
+        found = ownership_of(record)
+        if found is None or found.kind != BEGIN:
+            break
+        jobs.append(found.job_id)
+    return list(dict.fromkeys(jobs))
+
+
+def _begun(
+    config: RunConfig,
+    job: Job,
+    plan: Plan,
+    positions: Mapping[TopicPartition, int],
+    reached: Mapping[TopicPartition, int],
+) -> Begun:
+    """reached: per partition the watermark that the rows below its position make."""
+    names = [(part.topic, part.partition) for part in plan.partitions]
+    marks = _highest([part.start_watermark_us for part in plan.partitions], names, reached)
+    loads = _highest([part.load_watermark_us for part in plan.partitions], names, reached)
+    partitions = tuple(
+        StartPartition(part.topic, part.partition, part.topic_id, positions[name], marks[name])
+        for name, part in zip(names, plan.partitions, strict=True)
+    )
+    return Begun(job, config.shards, plan.cluster_id, partitions, lowest(loads.values()))
+
+
+def _highest(
+    planned: Sequence[int | None],
+    names: Sequence[TopicPartition],
+    reached: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, int | None]:
+    """Per partition the higher of the two; the minimum of the others where there is none."""
+    marks = {
+        name: max((mark for mark in (plan, reached.get(name)) if mark is not None), default=None)
+        for name, plan in zip(names, planned, strict=True)
+    }
+    minimum = lowest(counting_watermarks(marks, {topic for topic, _ in names}))
+    return {name: minimum if mark is None else mark for name, mark in marks.items()}

@@ -1,0 +1,92 @@
+"""Who owns the tables: bounded runs, a streaming job, or no one.
+
+It changes by records of the chain `pipeline_runs`, claimed by the statement that claims a run: a
+BEGIN, from which on one streaming job writes, and a STOP, from which on bounded runs go on. So a
+bounded run that is half way loses its claim to a job that begins, and the other way round; looking
+before writing would race.
+
+Such a record is a RunRecord with an entry of its own in its settings. Ledgers of versions that
+could not stream have none, and are read as chains of bounded runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.model.coordinates import TopicPartition
+from transforms.model.errors import GuaranteeError
+from transforms.model.moments import moment_in_words
+
+OWNERSHIP: Final = "ownership"
+"""Key of a record's settings, with the fields of Ownership."""
+
+BEGIN: Final = "begin"
+STOP: Final = "stop"
+
+
+class Ownership(msgspec.Struct, frozen=True, kw_only=True):
+    """What a record of ownership says beside positions, topic ids, watermarks and settings.
+
+    kind: BEGIN or STOP. job_id: of the streaming job that begins, or has been stopped. generation:
+    in the shard ledger, of that job or of the stop itself. since_us: of this record, microseconds
+    since 1970; begun_us: of the first BEGIN since bounded runs owned the tables.
+    restores: BEGIN from a checkpoint: the job that made the checkpoint, "" where that is unknown;
+    None: from the tables. above: STOP: (topic, partition, end) where the tables held rows or gaps
+    above the record's position: all of them lie below `end`. not_in_totals: STOP: rows of the
+    tables that control_totals lack, all of them in windows that are marked as unobserved.
+    """
+
+    kind: str
+    job_id: str
+    generation: int
+    since_us: int
+    begun_us: int
+    restores: str | None = None
+    above: tuple[tuple[str, int, int], ...] = ()
+    not_in_totals: int = 0
+
+    def ends_above(self) -> dict[TopicPartition, int]:
+        """Partition -> the offset below which all lies that was written above its position."""
+        return {(topic, partition): end for topic, partition, end in self.above}
+
+
+def with_ownership(settings: Mapping[str, object], ownership: Ownership) -> dict[str, object]:
+    """The settings of a record of ownership."""
+    return {**settings, OWNERSHIP: msgspec.to_builtins(ownership)}
+
+
+def ownership_of(record: RunRecord) -> Ownership | None:
+    """None where the record is not one of ownership."""
+    found = record.settings.get(OWNERSHIP)
+    return None if found is None else msgspec.convert(found, Ownership)
+
+
+def owner_of(runs: Sequence[RunRecord]) -> Ownership | None:
+    """The BEGIN of the streaming job that owns the tables; None: none does. runs: the chain."""
+    newest = ownership_of(runs[-1]) if runs else None
+    return newest if newest is not None and newest.kind == BEGIN else None
+
+
+def last_stop(runs: Sequence[RunRecord]) -> tuple[RunRecord, Ownership] | None:
+    """The newest STOP that no BEGIN has followed; None where there is none. runs: the chain."""
+    for record in reversed(runs):
+        found = ownership_of(record)
+        if found is not None:
+            return (record, found) if found.kind == STOP else None
+    return None
+
+
+def refuse_owned(runs: Sequence[RunRecord]) -> None:
+    """Raises GuaranteeError where a streaming job owns the tables. runs: the chain."""
+    owner = owner_of(runs)
+    if owner is not None:
+        raise GuaranteeError(
+            f"the streaming job {owner.job_id} owns the tables of this destination since"
+            f" {moment_in_words(owner.since_us)}: what else wrote to them would write its records"
+            " twice. Nothing of this run is visible. `payment-pipeline stop` ends the job and hands"
+            " the tables over; `payment-pipeline stop --lost` does it where its cluster is gone."
+        )
