@@ -71,6 +71,9 @@ def _stream_settings(config: RunConfig, destination: Destination, begun: Begun) 
             decoder_version=DECODER_VERSION,
             dedup_key=config.schema.dedup_key,
             event_time_field=config.schema.event_time_field,
+            epoch_units=config.schema.epoch_units(),
+            max_record_bytes=config.max_record_bytes,
+            cluster_id=begun.cluster_id,
         ),
         amount_column=config.schema.amount_column,
         currency_column=config.schema.currency_column,
@@ -123,7 +126,7 @@ class RecordNewPartitions:
         ]
         clusters = {(part.topic, part.partition): part.cluster_id for part in found}
         with self.destination as destination:
-            begins = record_partitions(destination, self.job, wanted, clock_us())
+            begins = record_partitions(destination, self.job, wanted)
         return [
             PartitionPosition(
                 part.topic,

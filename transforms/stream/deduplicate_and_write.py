@@ -10,11 +10,10 @@ tests/cluster/test_flink_state.py pins it on a real runner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
@@ -27,7 +26,7 @@ from transforms.deduplicate.ring import with_ring
 from transforms.destinations.contract.destination import Destination
 from transforms.model.coders import encode_rows
 from transforms.model.elements import StreamBatch, merge
-from transforms.stream.bundle import StreamBundle, StreamSettings
+from transforms.stream.bundle import FinishedBundle, StreamBundle, StreamSettings
 from transforms.stream.process_memories import memory_of
 
 GAPS: Final = "gaps"
@@ -121,18 +120,18 @@ class DeduplicateAndWrite(beam.DoFn):
             expires_us = bundle.next_expiry(shard)
             if expires_us is not None:
                 cells.timer.set(Timestamp(micros=-(-expires_us // 1000) * 1000))
-        self._count(finished.totals.values(), bundle.late_behind_expiry)
+        self._count(finished)
         self.start_bundle()
         for rows in finished.totals.values():
             yield _tagged(TOTALS, encode_rows(rows))
         for answer in finished.answers:
             yield _tagged(GAPS, answer)
 
-    def _count(self, totals: Iterable[pa.RecordBatch], behind_expiry: int) -> None:
+    def _count(self, finished: FinishedBundle) -> None:
         batches = [batch for mine in self._batches.values() for batch in mine]
         metrics.count(metrics.BUNDLES, 1)
-        metrics.count(metrics.LATE_BEHIND_EXPIRY, behind_expiry)
-        for rows in totals:
+        metrics.count(metrics.LATE_BEHIND_EXPIRY, finished.late_behind_expiry)
+        for rows in finished.totals.values():
             for row in rows.select(["outcome", "records"]).to_pylist():
                 metrics.count(row["outcome"], row["records"])
         metrics.count_reasons(batch.rejected for batch in batches if batch.rejected.num_rows)
