@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from runners.flink import version
+from runners.flink.class_path import unsent_class_path
 from runners.flink.configuration import ClusterPorts, ClusterSettings
 from runners.java import java_command
 
@@ -23,7 +24,9 @@ def java_server(
     Unavailable without Java.
     """
     configuration = folder / "conf"
+    class_path = ["-cp", f"{jars}/*"]
     if role == JOB_SERVER:
+        class_path = unsent_class_path(jars, folder / "conf" / "class-path.jar")
         heap, main = settings.job_server_heap_mib, version.JOB_SERVER
         arguments = [
             "--job-host=127.0.0.1",
@@ -47,8 +50,7 @@ def java_server(
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-        "-cp",
-        f"{jars}/*",
+        *class_path,
         main,
         *arguments,
     ]
