@@ -14,6 +14,7 @@ from pipeline.failures import WRONG_USAGE, failure_of
 from pipeline.interrupt import (
     interrupting_signal,
     interrupts_remembered,
+    meaning_of_interrupt,
     only_record_signals,
 )
 from pipeline.logs import TEXT, logged, say_end
@@ -29,7 +30,9 @@ _HELP: Final = """usage: payment-pipeline COMMAND [options]
 Payments from Kafka, each exactly once, to a table.
 
 commands:
-  run       read to the end of the topics and write every payment once
+  run       read to the end of the topics and write every payment once; --streaming: for ever
+  status    what a streaming job does, and who owns the tables
+  stop      end a streaming job and hand the tables over
   check     find out whether a row was lost, doubled or altered
   produce   send generated payments to a topic
   preflight find out whether run could start, without writing a payment
@@ -69,7 +72,8 @@ def _main(arguments: list[str]) -> int:
 
 def _interrupted(arguments: Sequence[str]) -> int:
     only_record_signals()
-    state = _INTERRUPTED_IN.get("".join(arguments[:1]), "nothing was changed")
+    usual = _INTERRUPTED_IN.get("".join(arguments[:1]), "nothing was changed")
+    state = meaning_of_interrupt(usual)
     terminated = interrupting_signal() == signal.SIGTERM
     status = TERMINATED if terminated else INTERRUPTED
     return _ended(arguments, f"{'terminated' if terminated else 'interrupted'}: {state}", status)
@@ -118,9 +122,14 @@ def _run(arguments: list[str]) -> int:
     from pipeline.run.command import run_command
     from pipeline.run.outcome import Outcome
 
+    config = run_config(arguments)
+    if config.streaming is not None:
+        from pipeline.streaming.command import streaming_command
+
+        return streaming_command(config)
     outcome = Outcome()
     _figures.append(outcome.figures)
-    return run_command(run_config(arguments), outcome=outcome)
+    return run_command(config, outcome=outcome)
 
 
 def _check(arguments: list[str]) -> int:
@@ -142,6 +151,18 @@ def _preflight(arguments: list[str]) -> int:
     return preflight_command(run_config(arguments))
 
 
+def _status(arguments: list[str]) -> int:
+    from pipeline.streaming.status_command import status_command
+
+    return status_command(arguments)
+
+
+def _stop(arguments: list[str]) -> int:
+    from pipeline.streaming.stop_command import stop_command
+
+    return stop_command(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     from pipeline.demo.command import demo_command
 
@@ -156,6 +177,8 @@ def _flink(arguments: list[str]) -> int:
 
 _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "run": _run,
+    "status": _status,
+    "stop": _stop,
     "check": _check,
     "produce": _produce,
     "preflight": _preflight,

@@ -19,6 +19,7 @@ from typing import Any, Final
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _came: list[int] = []
+_meaning: list[str] = []
 
 
 @contextmanager
@@ -36,6 +37,7 @@ def interrupts_remembered() -> Iterator[None]:
     finally:
         logging.disable(logging.NOTSET)
         _came.clear()
+        _meaning.clear()
 
 
 def interrupting_signal() -> int | None:
@@ -44,6 +46,16 @@ def interrupting_signal() -> int | None:
     SIGTERM outranks SIGINT: of two that come at one moment, Python runs the lower one first.
     """
     return max(_came, default=None)
+
+
+def interrupt_means(text: str) -> None:
+    """What the command's last line says of an interrupt from here on, in place of its usual text."""
+    _meaning.append(text)
+
+
+def meaning_of_interrupt(usual: str) -> str:
+    """The newest text of `interrupt_means`, else the usual one."""
+    return _meaning[-1] if _meaning else usual
 
 
 def stop_if_interrupted() -> None:

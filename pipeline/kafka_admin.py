@@ -123,6 +123,11 @@ class KafkaAdmin:
         )
         return found
 
+    def topics(self) -> list[str]:
+        """The names of all topics that this user may see, sorted."""
+        found = self._ask("the topics", lambda seconds: self._consumer.list_topics(timeout=seconds))
+        return sorted(found.topics)
+
     def topic_id(self, topic: str) -> str | None:
         """Kafka's own id of the topic; None where the broker cannot tell.
 

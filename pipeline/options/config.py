@@ -31,11 +31,31 @@ class Start:
 
 
 @dataclass(frozen=True)
+class StreamingConfig:
+    """What only a streaming job has.
+
+    topic_pattern: topics whose whole name matches are read too. restore: path of a checkpoint, or
+    LATEST; None: none. from_tables: without a checkpoint, also where another job owns the tables.
+    flink_master: HOST:PORT of Flink's REST interface. in_this_process: this process is the worker.
+    parallelism: subtasks of each step. shards_given: whether --shards was.
+    """
+
+    topic_pattern: str | None
+    restore: str | None
+    from_tables: bool
+    detach: bool
+    flink_master: str
+    in_this_process: bool
+    parallelism: int
+    shards_given: bool
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Every setting of a run, checked. Durations in microseconds.
 
     idle_timeout_us: None means never. destination_options: the further arguments of
-    open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
+    open_destination. streaming: None for a bounded run. reject_records: offsets per (topic, partition). consumer_config: prints
     without its secrets.
     """
 
@@ -61,3 +81,4 @@ class RunConfig:
     json: bool
     log_format: str
     beam_options: PipelineOptions = field(repr=False)
+    streaming: StreamingConfig | None = None

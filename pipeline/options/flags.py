@@ -142,7 +142,38 @@ class DeduplicationOptions(PipelineOptions):
             default="sharded",
             help="sharded (fast) or per_key (one state cell per id, the textbook form)",
         )
-        parser.add_argument("--shards", default="16", metavar="N", help="hash ranges of ids")
+        parser.add_argument(
+            "--shards",
+            metavar="N",
+            help="hash ranges of ids (16; with --streaming 4 for each worker process)",
+        )
+
+
+class StreamingOptions(PipelineOptions):
+    """Streaming: a job that never ends. Beam itself declares --streaming."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        parser.add_argument(
+            "--topic_pattern",
+            metavar="REGEX",
+            help="read every topic whose whole name matches, also those that are created later",
+        )
+        parser.add_argument(
+            "--restore",
+            metavar="PATH",
+            help="go on from a checkpoint or savepoint: its path, or latest",
+        )
+        parser.add_argument(
+            "--from_tables",
+            action="store_true",
+            help="go on without a checkpoint, also where another job owns the tables",
+        )
+        parser.add_argument(
+            "--detach",
+            action="store_true",
+            help="end once the job runs; needs workers outside of this process",
+        )
 
 
 class OutputOptions(PipelineOptions):
@@ -159,4 +190,4 @@ class OutputOptions(PipelineOptions):
         add_output_arguments(parser, "print the summary as JSON")
 
 
-OURS = (KafkaOptions, PaymentOptions, DeduplicationOptions, OutputOptions)
+OURS = (KafkaOptions, PaymentOptions, DeduplicationOptions, StreamingOptions, OutputOptions)

@@ -15,13 +15,13 @@ from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.destination import destination_of, destination_options
 from pipeline.options.flags import OURS
 from pipeline.options.quantities import parse_duration, parse_share, parse_size, parse_whole
+from pipeline.options.runner import RunnerOptions, runner_of
 from pipeline.options.schema_file import load_schema
-from runners.profile import RunnerRefused, UnknownRunner
-from runners.registry import resolve
+from pipeline.options.streaming import shards_of, streaming_of
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import UsageError
 from transforms.model.schema import EPOCH_UNITS
 
 _MINUTE_US = 60_000_000
@@ -45,7 +45,7 @@ def run_parser() -> Arguments:
         allow_abbrev=False,
         formatter_class=HelpFormatter,
     )
-    for options in OURS:
+    for options in (*OURS, RunnerOptions):
         options._add_argparse_args(
             _Group(parser, str(options.__doc__).partition("\n")[0].rstrip("."))
         )
@@ -60,16 +60,12 @@ def run_parser() -> Arguments:
 def run_config(argv: Sequence[str]) -> RunConfig:
     """Raises UsageError or GuaranteeError: the flag, its value, what is allowed, and the fix."""
     given = run_parser().parse_strictly(argv)
-    try:
-        profile = resolve(given.runner)
-        profile.check(vars(given))
-    except UnknownRunner as error:
-        raise UsageError(str(error)) from error
-    except RunnerRefused as refused:
-        raise GuaranteeError(str(refused)) from refused
+    profile = runner_of(given)
     servers = required(given, "bootstrap_servers", "localhost:9092")
-    required(given, "topic", "payments")
-    for topic in given.topic:
+    streaming = streaming_of(given, profile)
+    if streaming is None or streaming.topic_pattern is None:
+        required(given, "topic", "payments")
+    for topic in given.topic or ():
         if not _TOPIC.fullmatch(topic):
             hint = " Give --topic once for each topic." if "," in topic else ""
             raise UsageError(
@@ -81,7 +77,7 @@ def run_config(argv: Sequence[str]) -> RunConfig:
     destination = destination_of(given)
     return RunConfig(
         bootstrap_servers=servers,
-        topics=tuple(dict.fromkeys(given.topic)),
+        topics=tuple(dict.fromkeys(given.topic or ())),
         destination=destination.name,
         destination_options=destination_options(given),
         schema=load_schema(
@@ -101,7 +97,7 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         if given.idle_timeout == "never"
         else parse_duration("idle_timeout", given.idle_timeout),
         dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
-        shards=parse_whole("shards", given.shards, 1, 4096),
+        shards=shards_of(given, streaming),
         start=parse_start(given.start),
         max_records_per_run=parse_whole(
             "max_records_per_run", given.max_records_per_run, 1, 10**12
@@ -114,7 +110,10 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
         json=given.json,
         log_format=one_of("log_format", given.log_format, FORMATS),
-        beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
+        beam_options=PipelineOptions(
+            [*argv, *profile.arguments(vars(given))], runner=profile.beam_runner
+        ),
+        streaming=streaming,
     )
 
 

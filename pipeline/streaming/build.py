@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pipeline.streaming.begin import Begun, StartPartition
-from pipeline.streaming.found import FoundPartition, record_partitions
 
 from pipeline.graph import StreamingJob
 from pipeline.options.config import RunConfig
+from pipeline.streaming.begin import Begun, StartPartition
+from pipeline.streaming.found import FoundPartition, record_partitions
 from transforms.decode.decoder import DECODER_VERSION, Decoder
 from transforms.decode.judge_arrivals import JudgeArrivals
 from transforms.deduplicate.known_ids import ColdStart
@@ -33,7 +33,7 @@ def streaming_job(config: RunConfig, destination: Destination, begun: Begun) -> 
         new=NewPartitions(
             config.consumer_config,
             RecordNewPartitions(destination, begun.job),
-            config.topic_pattern,
+            config.streaming.topic_pattern if config.streaming else None,
         ),
         read=ReadSettings(
             consumer_config=dict(config.consumer_config),

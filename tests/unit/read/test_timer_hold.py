@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN
 
-from transforms.read.feed import set_timer, timer_holds_watermark
+from transforms.read.feed import set_timer
 
 
 class _Stream:
@@ -42,13 +42,3 @@ def test_the_timer_that_is_sent_to_the_runner_holds_the_output_at_the_watermark(
     (sent,) = encoded.timers
     assert sent.hold_timestamp == hold
     assert sent.fire_timestamp == Timestamp(1_790_000_000.5)
-
-
-def test_a_start_can_find_out_whether_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert timer_holds_watermark()
-
-    def other(self: OutputTimer, *arguments: Any) -> None:
-        self._timestamp = arguments[2]
-
-    monkeypatch.setattr(OutputTimer, "__init__", other)
-    assert not timer_holds_watermark()

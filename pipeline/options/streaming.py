@@ -1,0 +1,71 @@
+"""The options of a streaming job, checked together."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from typing import Final
+
+from pipeline.options.config import StreamingConfig
+from pipeline.options.quantities import parse_whole
+from runners.profile import RunnerProfile
+from transforms.model.errors import UsageError
+
+_ONLY_STREAMING: Final = ("topic_pattern", "restore", "from_tables", "detach")
+
+SHARDS_OF_A_RUN: Final = "16"
+SHARDS_OF_A_PROCESS: Final = 4
+"""In streaming each shard costs an append of each table in every bundle, however small."""
+
+
+def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | None:
+    """None for a bounded run.
+
+    given: the parsed arguments of `run`, which the profile has accepted. Raises UsageError naming
+    the flag and the fix.
+    """
+    if not given.streaming:
+        for name in _ONLY_STREAMING:
+            if value := getattr(given, name):
+                text = f"--{name}" if value is True else f"--{name}={value}"
+                raise UsageError(f"{text} without --streaming: only a streaming job has it.")
+        return None
+    if given.restore is not None and given.from_tables:
+        raise UsageError(
+            f"--restore={given.restore} with --from_tables: a job begins with a checkpoint or"
+            " without one. Leave one of them out."
+        )
+    if given.restore == "":
+        raise UsageError("--restore=: must be a path, or latest.")
+    in_this_process = profile.in_one_process(vars(given))
+    if given.detach and in_this_process:
+        raise UsageError(
+            "--detach with --environment_type=LOOPBACK: this process is the worker, so the job"
+            " ends with it. Leave --detach out, or use --environment_type=EXTERNAL."
+        )
+    if given.topic_pattern is not None:
+        try:
+            re.compile(given.topic_pattern)
+        except re.error as error:
+            raise UsageError(
+                f"--topic_pattern={given.topic_pattern}: no regular expression ({error})."
+            ) from error
+    return StreamingConfig(
+        topic_pattern=given.topic_pattern,
+        restore=given.restore,
+        from_tables=given.from_tables,
+        detach=given.detach,
+        flink_master=given.flink_master.removeprefix("http://"),
+        in_this_process=in_this_process,
+        parallelism=max(1, int(given.parallelism or 1)),
+        shards_given=given.shards is not None,
+    )
+
+
+def shards_of(given: Namespace, streaming: StreamingConfig | None) -> int:
+    """The number of hash ranges. given: the parsed arguments. Raises UsageError."""
+    default = SHARDS_OF_A_RUN
+    if streaming is not None:
+        processes = 1 if streaming.in_this_process else streaming.parallelism
+        default = str(SHARDS_OF_A_PROCESS * processes)
+    return parse_whole("shards", given.shards or default, 1, 4096)

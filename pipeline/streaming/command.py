@@ -1,0 +1,172 @@
+"""`run --streaming`: begins a job, submits it to Flink, and shows what it does."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+from pipeline.graph import build_streaming
+from pipeline.interrupt import interrupt_means, only_record_signals
+from pipeline.kafka_admin import KafkaAdmin
+from pipeline.options.config import RunConfig, StreamingConfig
+from pipeline.options.runner import RunnerOptions
+from pipeline.run.notes import Notes
+from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
+from pipeline.streaming.build import streaming_job
+from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
+from pipeline.streaming.follow import Follower
+from pipeline.streaming.restore import checkpoint_to_restore
+from pipeline.streaming.shards import shards_of_ledger
+from runners.flink.preconditions import check_cluster
+from runners.flink.rest import FlinkRest, FlinkUnreachable
+from runners.profile import RunnerMisused, RunnerRefused
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.open import open_destination
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+
+_LOG = logging.getLogger(__name__)
+
+_SUBMITTED_SECONDS: Final = 120.0
+
+_ENDS_HERE: Final = (
+    "the job has ended, since this process is its worker. `run --streaming --restore=latest` goes"
+    " on; `stop` hands the tables over"
+)
+_GOES_ON: Final = (
+    "the job goes on in Flink. `payment-pipeline status --flink_master={master}` shows it, `stop`"
+    " ends it"
+)
+_LOOK_SECONDS: Final = 0.2
+
+
+def streaming_command(
+    config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> int:
+    """Runs until the job ends, or the command is interrupted; returns the exit status.
+
+    Raises GuaranteeError when the job is refused, or has met an error that a person must decide.
+    """
+    streaming = config.streaming
+    assert streaming is not None
+    rest = FlinkRest(streaming.flink_master)
+    _check(rest, streaming)
+    checkpoint = (
+        None if streaming.restore is None else checkpoint_to_restore(rest, streaming.restore)
+    )
+    with open_destination(config.destination, **config.destination_options) as destination:
+        with KafkaAdmin(config.consumer_config) as admin:
+            config = replace(
+                config,
+                topics=_topics(config, streaming, admin),
+                shards=shards_of_ledger(destination, config.shards, streaming.shards_given),
+            )
+            begun = _begin(config, streaming, destination, admin, checkpoint, now_us)
+        job = _submit(config, rest, destination, begun, checkpoint)
+        _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
+        if streaming.detach:
+            return 0
+        return _follow(job, streaming, now_us)
+
+
+def _check(rest: FlinkRest, streaming: StreamingConfig) -> None:
+    try:
+        check_cluster(rest, streaming.parallelism)
+    except RunnerMisused as error:
+        raise UsageError(str(error)) from error
+    except RunnerRefused as refused:
+        raise GuaranteeError(str(refused)) from refused
+    except FlinkUnreachable as error:
+        raise TryAgainLater(
+            f"--flink_master={rest.address}: Flink does not answer ({error}). Start the cluster, or"
+            " correct the address. Nothing was changed."
+        ) from error
+
+
+def _topics(config: RunConfig, streaming: StreamingConfig, admin: KafkaAdmin) -> tuple[str, ...]:
+    """The topics of --topic, and those of the broker that --topic_pattern matches."""
+    if streaming.topic_pattern is None:
+        return config.topics
+    pattern = re.compile(streaming.topic_pattern)
+    matching = [topic for topic in admin.topics() if pattern.fullmatch(topic)]
+    if not (config.topics or matching):
+        raise UsageError(
+            f"--topic_pattern={streaming.topic_pattern}: no topic of the broker has such a name."
+            " Correct it, or create the first topic."
+        )
+    return tuple(dict.fromkeys((*config.topics, *matching)))
+
+
+def _begin(
+    config: RunConfig,
+    streaming: StreamingConfig,
+    destination: Destination,
+    admin: KafkaAdmin,
+    checkpoint: str | None,
+    now_us: Callable[[], int],
+) -> Begun:
+    notes = Notes()
+    if checkpoint is not None:
+        _LOG.info("restoring %s", checkpoint)
+        return restore_streaming(config, destination, admin, now_us, notes=notes)
+    return begin_streaming(
+        config, destination, admin, now_us, take_over=streaming.from_tables, notes=notes
+    )
+
+
+def _submit(
+    config: RunConfig,
+    rest: FlinkRest,
+    destination: Destination,
+    begun: Begun,
+    checkpoint: str | None,
+) -> FlinkJob:
+    options = config.beam_options
+    options.view_as(GoogleCloudOptions).job_name = flink_name(begun.job.job_id)
+    options.view_as(RunnerOptions).savepoint_path = checkpoint
+    pipeline = beam.Pipeline(options=options)
+    build_streaming(pipeline, streaming_job(config, destination, begun))
+    result = pipeline.run()
+    deadline = time.monotonic() + _SUBMITTED_SECONDS
+    while (job := find_job(rest, begun.job.job_id)) is None:
+        if result.state == "FAILED" or time.monotonic() > deadline:
+            raise TryAgainLater(
+                f"job {begun.job.job_id} was submitted, but Flink does not run it (the job server"
+                f" says {result.state}; its log says why). Nothing was read. Start again with"
+                " --from_tables."
+            )
+        time.sleep(_LOOK_SECONDS)
+    return job
+
+
+def _follow(job: FlinkJob, streaming: StreamingConfig, now_us: Callable[[], int]) -> int:
+    """Until the job ends. An interrupt leaves it running, unless this process is its worker."""
+    here = streaming.in_this_process
+    interrupt_means(_ENDS_HERE if here else _GOES_ON.format(master=streaming.flink_master))
+    try:
+        state = Follower(job, lambda line: _LOG.info("%s", line), now_us).until_end()
+    except KeyboardInterrupt:
+        if here:
+            _end_with_savepoint(job)
+        raise
+    _LOG.info("the job has ended: %s", state)
+    return 0
+
+
+def _end_with_savepoint(job: FlinkJob) -> None:
+    """What is processed between the savepoint and the end is found in the tables by a restore."""
+    only_record_signals()
+    logging.disable(logging.NOTSET)
+    folder = job.rest.configuration().get("state.savepoints.dir")
+    try:
+        if folder:
+            _LOG.info("savepoint: %s", job.rest.savepoint(job.jid, folder))
+        job.rest.cancel(job.jid)
+    except (FlinkUnreachable, TimeoutError) as error:
+        _LOG.warning("no savepoint (%s); the last checkpoint will do", error)

@@ -1,0 +1,102 @@
+"""The counters of a job as a person reads them, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transforms import metrics
+from transforms.model.moments import span_in_words
+
+
+@dataclass(frozen=True)
+class JobFigures:
+    """At one moment. values: name of transforms/metrics.py, as Flink writes it -> value."""
+
+    values: Mapping[str, float]
+    at_us: int
+
+    def of(self, name: str) -> int:
+        """A counter; 0 where nothing was counted."""
+        return int(self.values.get(name, 0))
+
+    def gauges(self, name: str) -> dict[str, int]:
+        """Shard or partition -> the gauge's value, as Flink writes their names."""
+        prefix = f"{name}_"
+        return {
+            each.removeprefix(prefix): int(value)
+            for each, value in sorted(self.values.items())
+            if each.startswith(prefix)
+        }
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Reason -> rejected records."""
+        return self.gauges(metrics.REJECTED)
+
+    @property
+    def lag(self) -> int:
+        """Records that wait in Kafka, over all partitions."""
+        return sum(self.gauges(metrics.KAFKA_LAG).values())
+
+    @property
+    def live_ids(self) -> int:
+        """Ids in the state of all shards."""
+        return sum(self.gauges(metrics.LIVE_IDS).values())
+
+    @property
+    def watermark_us(self) -> int | None:
+        """The lowest watermark of the partitions that have one, in microseconds."""
+        marks = self.gauges(metrics.WATERMARK_MS).values()
+        return min(marks) * 1000 if marks else None
+
+    def latency_ms(self, share: float) -> int | None:
+        """The bound that this share of the payments since the start lies under; None: no payment,
+        or more than the highest bound.
+        """
+        counts = [self.of(f"{metrics.LATENCY}_{bound}") for bound in metrics.LATENCY_BOUNDS_MS]
+        total, below = sum(counts) + self.of(f"{metrics.LATENCY}_more"), 0
+        for bound, number in zip(metrics.LATENCY_BOUNDS_MS, counts, strict=True):
+            below += number
+            if below and below >= share * total:
+                return bound
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        """What `status --json` prints of the counters."""
+        return {
+            "records_read": self.of(metrics.RECORDS_READ),
+            "accepted": self.of(metrics.ACCEPTED),
+            "duplicates": self.of(metrics.DUPLICATE),
+            "rejected": self.of(metrics.REJECTED),
+            "rejected_by_reason": self.rejected,
+            "late_behind_expiry": self.of(metrics.LATE_BEHIND_EXPIRY),
+            "live_ids": self.live_ids,
+            "kafka_lag": self.gauges(metrics.KAFKA_LAG),
+            "watermark_us": self.watermark_us,
+            "latency_ms_p50": self.latency_ms(0.5),
+            "latency_ms_p99": self.latency_ms(0.99),
+        }
+
+
+def rate(before: JobFigures, now: JobFigures) -> float:
+    """Records read a second between two moments; 0 after a restart, where the counters begin."""
+    seconds = (now.at_us - before.at_us) / 1_000_000
+    read = now.of(metrics.RECORDS_READ) - before.of(metrics.RECORDS_READ)
+    return max(0, read) / seconds if seconds > 0 else 0.0
+
+
+def one_line(state: str, before: JobFigures, now: JobFigures) -> str:
+    """Such as "RUNNING: 12,000/s, 0 waiting in Kafka, 10 accepted, ..."."""
+    mark = now.watermark_us
+    behind = (
+        "no watermark"
+        if mark is None
+        else f"watermark {span_in_words(max(0, now.at_us - mark))} back"
+    )
+    return (
+        f"{state}: {rate(before, now):,.0f}/s, {now.lag:,} waiting in Kafka,"
+        f" {now.of(metrics.ACCEPTED):,} accepted, {now.of(metrics.DUPLICATE):,} duplicates,"
+        f" {now.of(metrics.REJECTED):,} rejected, {now.live_ids:,} live ids, {behind}"
+    )

@@ -1,0 +1,82 @@
+"""The job in Flink: found by its name, and asked for its state, its errors and its figures.
+
+Beam's job server has no figures of a job while it runs, so they come from Flink's REST interface:
+https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/rest_api/
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from runners.flink.rest import FlinkRest
+from transforms.metrics import NAMESPACE
+from transforms.model.errors import GuaranteeError
+
+_PREFIX: Final = f".{NAMESPACE}_"
+_NAMES_PER_QUESTION: Final = 50
+_PYTHON_ERROR: Final = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$", re.MULTILINE)
+
+
+def flink_name(job_id: str) -> str:
+    """The name of a job in Flink."""
+    return f"payment-pipeline-{job_id}"
+
+
+@dataclass(frozen=True)
+class FlinkJob:
+    """One job. jid: Flink's own id of it. Every question raises FlinkUnreachable."""
+
+    rest: FlinkRest
+    jid: str
+
+    def state(self) -> str:
+        """RUNNING, RESTARTING, FAILED ..."""
+        return self.rest.job_state(self.jid)
+
+    def failures(self) -> list[str]:
+        """The stack traces that have restarted or ended it, newest first."""
+        return self.rest.exceptions(self.jid)
+
+    def figures(self) -> dict[str, float]:
+        """Name of transforms/metrics.py -> its value, added up over the subtasks.
+
+        In names, Flink writes an underscore for what is no letter or digit.
+        """
+        found: dict[str, float] = {}
+        for vertex in self.rest.get(f"/jobs/{self.jid}")["vertices"]:
+            path = f"/jobs/{self.jid}/vertices/{vertex['id']}/subtasks/metrics"
+            names = [each["id"] for each in self.rest.get(path) if _PREFIX in each["id"]]
+            for first in range(0, len(names), _NAMES_PER_QUESTION):
+                wanted = quote(",".join(names[first : first + _NAMES_PER_QUESTION]))
+                for each in self.rest.get(f"{path}?get={wanted}&agg=sum"):
+                    name = each["id"].partition(_PREFIX)[2]
+                    found[name] = found.get(name, 0.0) + float(each["sum"])
+        return found
+
+
+def find_job(rest: FlinkRest, job_id: str) -> FlinkJob | None:
+    """The job that Flink runs under this id of ours; None: it runs none.
+
+    Raises FlinkUnreachable.
+    """
+    name = flink_name(job_id)
+    return next((FlinkJob(rest, job["jid"]) for job in rest.jobs() if job["name"] == name), None)
+
+
+def cause_of(failure: str) -> str:
+    """One line that says why: Python's own error where there is one, else Java's deepest cause.
+
+    failure: a stack trace as Flink has it.
+    """
+    if found := GuaranteeError.find_in(RuntimeError(failure)):
+        return found.message
+    python = failure.rpartition("Traceback (most recent call last):")[2]
+    if python != failure and (lines := _PYTHON_ERROR.findall(python)):
+        kind, text = lines[0]
+        return f"{kind}: {text.partition(' [while running')[0]}"
+    causes = [line for line in failure.splitlines() if line.startswith("Caused by: ")]
+    first = failure.strip().partition("\n")[0]
+    return (causes or [first])[-1].removeprefix("Caused by: ").strip()

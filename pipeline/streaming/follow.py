@@ -1,0 +1,104 @@
+"""Looks after a submitted job until it ends or the command is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.interrupt import interrupting_signal
+from pipeline.streaming.figures import JobFigures, one_line
+from pipeline.streaming.flink_job import FlinkJob, cause_of
+from runners.flink.rest import ENDED, FlinkUnreachable
+from transforms.model.errors import GuaranteeError
+
+_LOG = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+LINE_SECONDS: Final = 10.0
+
+
+class JobFailed(RuntimeError):
+    """The job has ended by an error that is no question of the guarantee: exit status 4."""
+
+
+class Follower:
+    """Shows what a job does.
+
+    show: takes the line of figures. now_us: the clock, microseconds since 1970. sleep: seconds.
+    """
+
+    def __init__(
+        self,
+        job: FlinkJob,
+        show: Callable[[str], None],
+        now_us: Callable[[], int],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._job = job
+        self._show = show
+        self._now_us = now_us
+        self._sleep = sleep
+        self._failures = 0
+        self._silent = 0.0
+        self._figures: JobFigures | None = None
+
+    def until_end(self) -> str:
+        """Returns the state in which the job has ended: CANCELED or FINISHED.
+
+        Returns RUNNING where the command is interrupted. Raises GuaranteeError where the job has
+        met an error that a person must decide, after cancelling it; JobFailed where it has failed.
+        """
+        waited = LINE_SECONDS
+        while interrupting_signal() is None:
+            state = self._look()
+            if state in ENDED:
+                return self._ended(state)
+            if waited >= LINE_SECONDS and state:
+                waited = 0.0
+                self._figure_line(state)
+            self._sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
+        return "RUNNING"
+
+    def _look(self) -> str:
+        """The state of the job; "" where Flink does not answer."""
+        try:
+            state = self._job.state()
+            failures = self._job.failures()
+        except FlinkUnreachable as error:
+            self._silent += LOOK_SECONDS
+            if self._silent in (5.0, 60.0) or not self._silent % 300.0:
+                _LOG.warning("Flink does not answer for %.0f s (%s)", self._silent, error)
+            return ""
+        self._silent = 0.0
+        for failure in reversed(failures[: len(failures) - self._failures]):
+            self._stop_if_a_person_must_decide(failure)
+            _LOG.warning("the job begins again from its last checkpoint: %s", cause_of(failure))
+        self._failures = len(failures)
+        return state
+
+    def _stop_if_a_person_must_decide(self, failure: str) -> None:
+        """A restart would meet the same error again, up to Flink's bound of restarts."""
+        found = GuaranteeError.find_in(RuntimeError(failure))
+        if found is not None:
+            self._job.rest.cancel(self._job.jid)
+            raise found
+
+    def _ended(self, state: str) -> str:
+        if state != "FAILED":
+            return state
+        failures = self._job.failures()
+        raise JobFailed(
+            f"the job has failed: {cause_of(failures[0]) if failures else 'Flink knows no cause'}."
+            " --restore=latest goes on from its last checkpoint."
+        )
+
+    def _figure_line(self, state: str) -> None:
+        try:
+            now = JobFigures(self._job.figures(), self._now_us())
+        except FlinkUnreachable:
+            return
+        self._show(one_line(state, self._figures or now, now))
+        self._figures = now

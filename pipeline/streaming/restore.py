@@ -1,0 +1,55 @@
+"""From the value of --restore to the checkpoint or savepoint that a job begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from runners.flink.checkpoints import complete_checkpoints
+from runners.flink.rest import FlinkRest
+from transforms.model.errors import GuaranteeError
+
+LATEST: Final = "latest"
+
+_METADATA: Final = "_metadata"
+"""Flink writes this file last: a folder without it is an unfinished checkpoint."""
+
+
+def checkpoint_to_restore(rest: FlinkRest, wanted: str) -> str:
+    """The address of the checkpoint, file:///... or of another file system.
+
+    wanted: a path or address, or LATEST, the newest complete one of the cluster. Raises
+    GuaranteeError where there is none, FlinkUnreachable.
+    """
+    if wanted != LATEST:
+        folder = _local(wanted)
+        if folder is not None and not (folder / _METADATA).is_file():
+            raise GuaranteeError(
+                f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
+                f" {_METADATA} is missing). Give the path of one, or --restore=latest."
+            )
+        return wanted if folder is None else folder.absolute().as_uri()
+    keys = rest.configuration()
+    found = []
+    for key in ("state.checkpoints.dir", "state.savepoints.dir"):
+        folder = _local(keys.get(key, ""))
+        if folder is not None:
+            found += complete_checkpoints(folder)
+            found += [path.parent for path in folder.glob(f"savepoint-*/{_METADATA}")]
+    if not found:
+        raise GuaranteeError(
+            "--restore=latest: no complete checkpoint or savepoint lies in"
+            f" {keys.get('state.checkpoints.dir')}, as far as this machine can see. Give the path"
+            " of one, or use --from_tables."
+        )
+    newest = max(found, key=lambda folder: (folder / _METADATA).stat().st_mtime_ns)
+    return newest.absolute().as_uri()
+
+
+def _local(address: str) -> Path | None:
+    """The folder of a path or of file:///...; None for another file system, and for ""."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("", "file") or not address:
+        return None
+    return Path(unquote(parts.path) if parts.scheme else address)

@@ -1,0 +1,108 @@
+"""`status`: who owns the tables, and what the streaming job does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.logs import FORMATS
+from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
+from pipeline.options.destination import (
+    add_destination_arguments,
+    add_impersonation,
+    destination_of,
+)
+from pipeline.streaming.figures import JobFigures, one_line
+from pipeline.streaming.flink_job import FlinkJob, cause_of, find_job
+from runners.flink.rest import FlinkRest, FlinkUnreachable
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.ownership import Ownership, owner_of
+from transforms.model.errors import TryAgainLater
+from transforms.model.moments import moment_in_words
+
+
+def status_parser() -> Arguments:
+    """The options of `status`. Values stay text; status_command checks them."""
+    parser = plain_parser(
+        "payment-pipeline status",
+        "Shows who owns the tables, and what the streaming job does. A DuckDB file can be looked at"
+        " only while no process has it open.",
+    )
+    add_destination_arguments(parser)
+    add_impersonation(parser)
+    add_flink_master(parser, "shows the job's counters too")
+    add_output_arguments(parser, "print one JSON object")
+    return parser
+
+
+def add_flink_master(parser: Arguments, what_for: str) -> None:
+    """Declares --flink_master as Beam does for `run`."""
+    parser.add_argument(
+        "--flink_master", metavar="HOST:PORT", help=f"Flink's REST address: {what_for}"
+    )
+
+
+def status_command(
+    argv: Sequence[str], now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> int:
+    """Prints the state. Raises UsageError, GuaranteeError or TryAgainLater."""
+    given = status_parser().parse_strictly(argv)
+    one_of("log_format", given.log_format, FORMATS)
+    with destination_of(given) as destination:
+        owner = _owner(destination)
+    found: dict[str, Any] = {"owner": _as_json(owner)}
+    lines = [_in_words(owner)]
+    if owner is not None and given.flink_master:
+        job = _job(given.flink_master, owner)
+        found["job"], line = _job_figures(job, now_us)
+        lines.append(line)
+    print(json.dumps(found) if given.json else "\n".join(lines))
+    return 0
+
+
+def _owner(destination: Destination) -> Ownership | None:
+    return owner_of(destination.runs.read()) if destination.tables.exist() else None
+
+
+def _in_words(owner: Ownership | None) -> str:
+    if owner is None:
+        return "no streaming job owns the tables: bounded runs may write to them"
+    return (
+        f"the streaming job {owner.job_id} owns the tables since {moment_in_words(owner.since_us)}"
+    )
+
+
+def _as_json(owner: Ownership | None) -> dict[str, Any] | None:
+    if owner is None:
+        return None
+    return {
+        "job_id": owner.job_id, "generation": owner.generation, "since_us": owner.since_us,
+    }  # fmt: skip
+
+
+def _job(flink_master: str, owner: Ownership) -> FlinkJob | None:
+    try:
+        return find_job(FlinkRest(flink_master), owner.job_id)
+    except FlinkUnreachable as error:
+        raise TryAgainLater(
+            f"--flink_master={flink_master}: Flink does not answer ({error}). Start the cluster,"
+            " correct the address, or leave it out."
+        ) from error
+
+
+def _job_figures(
+    job: FlinkJob | None, now_us: Callable[[], int]
+) -> tuple[dict[str, Any] | None, str]:
+    if job is None:
+        return None, (
+            "Flink does not run it. `run --streaming --restore=latest` goes on, `stop --lost` hands"
+            " the tables over"
+        )
+    state, failures = job.state(), job.failures()
+    figures = JobFigures(job.figures(), now_us())
+    last = cause_of(failures[0]) if failures else None
+    found = {"flink_id": job.jid, "state": state, "failures": len(failures), "last_failure": last}
+    line = one_line(state, figures, figures)
+    return {**found, **figures.as_json()}, f"{line}; last failure: {last}" if last else line
