@@ -49,7 +49,7 @@ def interrupting_signal() -> int | None:
 
 
 def interrupt_means(text: str) -> None:
-    """What the command's last line says of an interrupt from here on, in place of its usual text."""
+    """What the command's last line says of an interrupt from here on, not its usual text."""
     _meaning.append(text)
 
 

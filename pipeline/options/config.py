@@ -55,8 +55,8 @@ class RunConfig:
     """Every setting of a run, checked. Durations in microseconds.
 
     idle_timeout_us: None means never. destination_options: the further arguments of
-    open_destination. streaming: None for a bounded run. reject_records: offsets per (topic, partition). consumer_config: prints
-    without its secrets.
+    open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
+    without its secrets. streaming: None for a bounded run.
     """
 
     bootstrap_servers: str
