@@ -18,6 +18,7 @@ from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import GapAnswer, StreamBatch
+from transforms.model.tables import ROW_TABLES
 from transforms.stream.append import ShardAppends
 from transforms.stream.polling import Polling
 from transforms.stream.present_totals import PresentTotals
@@ -78,6 +79,8 @@ class StreamBundle:
     def open(self, cells: Mapping[int, StateCells]) -> None:
         """Step 1 for every shard whose state is not the one that this process wrote last."""
         settings = self._settings
+        # Any process may come to hold all shards, and the two that write totals and gaps.
+        self._destination.streams.make_room(len(ROW_TABLES) * settings.state.shards + 2)
         to_recover = []
         for number, its_cells in cells.items():
             shard = OpenShard(number, settings.state, its_cells)
