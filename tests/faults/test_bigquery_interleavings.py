@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -245,6 +246,45 @@ def test_more_streams_than_a_connection_carries_are_written_all_the_same(
         assert len(open_now) <= 3
         assert [append.wait() for append in in_flight] == [1] * 8 + [2] * 8 + [3] * 8
         assert [destination.streams.finalize(stream) for stream in streams] == [3] * 8
+
+
+@pytest.mark.parametrize("most", [6, 7, 8])
+def test_no_connection_is_closed_while_there_is_room(
+    stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(bigquery_streams, "MAX_CONNECTIONS", most)
+    connected = stand_in.faults.hook("AppendRows.connect", lambda _call: None, times=99)
+    with opened(stand_in) as destination:
+        destination.tables.create(load_schema(None))
+        streams = [destination.streams.create(GAPS) for _ in range(6)]
+        for offset in range(2):
+            for stream in streams:
+                assert destination.streams.send(stream, offset, rows(offset)).wait() == offset + 1
+    assert connected.hits == 6
+
+
+def test_where_room_was_made_every_stream_keeps_its_connection(
+    stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight streams in turn, three connections a channel: three channels, none of them too full."""
+    monkeypatch.setattr(bigquery_streams, "MAX_CONNECTIONS", 3)
+    opened_calls = stand_in.faults.hook("AppendRows.connect", lambda _call: None, times=99)
+    with opened(stand_in) as destination:
+        destination.tables.create(load_schema(None))
+        destination.streams.make_room(8)
+        streams = [destination.streams.create(GAPS) for _ in range(8)]
+        for offset in range(3):
+            in_flight = [
+                destination.streams.send(stream, offset, rows(offset)) for stream in streams
+            ]
+            assert [append.wait() for append in in_flight] == [offset + 1] * 8
+        assert opened_calls.hits == 8
+        channels = destination.streams._channels
+        assert Counter(channels._channel_of.values()) == {0: 3, 1: 3, 2: 2}
+        assert destination.streams.finalize(streams[0]) == 3
+        more = destination.streams.create(GAPS)
+        assert destination.streams.send(more, 0, rows(0)).wait() == 1
+        assert Counter(channels._channel_of.values()) == {0: 3, 1: 3, 2: 2}
 
 
 def test_time_to_try_again_counts_from_the_first_failure_and_not_from_when_the_connection_was_made(

@@ -24,11 +24,13 @@ from tests.support.streaming.runner import (
     read_to_the_end,
     state_settings,
 )
+from transforms.deduplicate import known_ids
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.model.errors import GuaranteeError
 from transforms.model.fingerprints import split_for_stream
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
+from transforms.stream import bundle
 from transforms.stream.bundle import StreamBundle
 from transforms.stream.errors import StreamGone, Superseded
 
@@ -395,12 +397,12 @@ def test_a_payment_behind_what_its_shard_has_expired_is_rejected_with_its_bytes(
     cluster.start(cluster.nothing()).bundle([(0, 1)])
     ((block, covered),) = cluster.nothing().source.read(0, 3)
     covered = msgspec.structs.replace(covered, payloads={0: b"a ", 1: b"b "})
-    bundle = StreamBundle(destination, cluster.settings(), ProcessMemory())
-    bundle.open({0: DictCells(), 1: DictCells()})
+    opened = StreamBundle(destination, cluster.settings(), ProcessMemory())
+    opened.open({0: DictCells(), 1: DictCells()})
     for shard, batch in split_for_stream(block, covered, 2):
-        bundle.expire(shard, 2 * MINUTE)
-        bundle.process(shard, batch)
-    assert bundle.finish().late_behind_expiry == 1
+        opened.expire(shard, 2 * MINUTE)
+        opened.process(shard, batch)
+    assert opened.finish().late_behind_expiry == 1
     assert rows_of(destination) == {
         PAYMENTS: [((0, 0), "a"), ((0, 2), "c")],
         DUPLICATES: [],
@@ -566,6 +568,38 @@ def test_adopt_begins_at_the_first_hole_and_takes_watermarks_from_below_it(
     assert start.source.watermarks == {0: MINUTE, 1: MINUTE}, (
         "a partition without rows begins at the minimum of the others"
     )
+
+
+def test_a_process_loads_the_ids_of_its_own_new_shards_with_one_query_and_keeps_none(
+    destination: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(
+        destination,
+        [[Sent(letter, 0) for letter in "abcdefgh"], [Sent(letter, 1) for letter in "abcdefgh"]],
+        shards=6,
+        processes=2,
+    )
+    cluster.start(cluster.nothing()).bundle([(0, 8)])
+    cluster.begin_job()
+    start, cold_start = cluster.adopt()
+    asked: list[tuple[tuple[int, ...], int]] = []
+    load = known_ids.load_ids_of_shards
+
+    def noted(where: Any, start: Any, numbers: Any, shards: int) -> Any:
+        found = load(where, start, numbers, shards)
+        asked.append((tuple(numbers), len(found.buckets)))
+        return found
+
+    monkeypatch.setattr(bundle, "load_ids_of_shards", noted)
+    attempt = cluster.start(start, cold_start=cold_start)
+    attempt.bundle([(1, 4)])
+    kept = attempt.checkpoint()
+    attempt.bundle([(1, 4)])
+    read_to_the_end(cluster.start(kept, cold_start=cold_start))
+    assert [numbers for numbers, _ in asked] == [(0, 2, 4), (1, 3, 5)]
+    assert sum(found for _, found in asked) == 8
+    assert known_ids._LOADED == {}
+    compare(destination, cluster.log)
 
 
 def test_adopt_does_not_read_what_was_deleted_below_what_every_shard_has_passed(

@@ -27,6 +27,7 @@ from tests.support.streaming.runner import (
 )
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations import appends
+from transforms.destinations.bigquery import streams
 from transforms.model.elements import DecodedBlock
 from transforms.model.fingerprints import split_for_stream
 from transforms.stream.bundle import StreamBundle
@@ -230,6 +231,19 @@ def test_records_that_are_large_together_go_out_as_appends_that_fit_a_request(
     )
     assert (rows, content) == (3, 3 * LARGE)
     assert len(sizes) == 3 and max(sizes) < LARGE + 10_000
+
+
+def test_more_shards_than_a_channel_carries_keep_their_connections(
+    cluster: Cluster, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three streams of the shard and the one of totals, two connections a channel."""
+    monkeypatch.setattr(streams, "MAX_CONNECTIONS", 2)
+    connected = stand_in.faults.hook("AppendRows.connect", lambda _call: None, times=99)
+    with cluster.real.apart() as one:
+        attempt = Attempt(one, cluster.settings(), cluster.nothing())
+        read_to_the_end(attempt, at_once=2)
+    whole(cluster)
+    assert connected.hits == 4
 
 
 def enlarged(block: Any) -> DecodedBlock:

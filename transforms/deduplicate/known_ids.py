@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.shard_state import ShardHead, encode_groups
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.live_ids import SomeShards
 from transforms.model.buckets import highest_expired_bucket
 from transforms.model.fingerprints import Fingerprints, fingerprints_in, shards_of
 
@@ -57,23 +58,27 @@ def fill_new_shard(
     shards: int,
     start: ColdStart | None,
     add_blob: Callable[[int, bytes], None],
+    known: KnownIds | None = None,
 ) -> FingerprintIndex:
     """Loads the ids of a shard without state, and returns the index over them.
 
     Changes `head`: what the start watermark has expired, and the number of live ids per bucket.
     add_blob: takes a slot of the ring and the encoded ids to add to it. start: None where there
-    is nothing to load.
+    is nothing to load. known: ids that are loaded already, at least those of the shard; None: all
+    ids of the run, which stay in memory for the process's other shards.
     """
     index = FingerprintIndex()
     if start is None:
         return index
     if start.watermark_us is not None:
         head.expired_through = highest_expired_bucket(start.watermark_us, start.extra_retention_us)
-    known = load_known_ids(start).of_shard(shard, shards, head.expired_through)
-    for slot, blob in encode_groups(head, known.fingerprints, known.buckets).items():
+    if known is None:
+        known = load_known_ids(start)
+    mine = known.of_shard(shard, shards, head.expired_through)
+    for slot, blob in encode_groups(head, mine.fingerprints, mine.buckets).items():
         add_blob(slot, blob)
-    head.change_live(known.per_bucket())
-    index.add(known.fingerprints, known.buckets)
+    head.change_live(mine.per_bucket())
+    index.add(mine.fingerprints, mine.buckets)
     return index
 
 
@@ -94,6 +99,19 @@ def load_known_ids(start: ColdStart) -> KnownIds:
                     destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
                 )
         return _LOADED[start.job]
+
+
+def load_ids_of_shards(
+    destination: Destination, start: ColdStart, numbers: Collection[int], shards: int
+) -> KnownIds:
+    """The ids of some of all `shards`, with one query; this module keeps none of them.
+
+    destination: that of `start`, open in this process.
+    """
+    only = SomeShards(tuple(sorted(numbers)), shards)
+    return _from_table(
+        destination.rows.live_ids(start.watermark_us, start.extra_retention_us, only)
+    )
 
 
 def forget_known_ids() -> None:

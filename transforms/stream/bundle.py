@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms.deduplicate.known_ids import ColdStart
+from transforms.deduplicate.known_ids import ColdStart, load_ids_of_shards
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.process_memory import ProcessMemory
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import GapAnswer, StreamBatch
+from transforms.model.tables import ROW_TABLES
 from transforms.stream.append import ShardAppends
 from transforms.stream.polling import Polling
 from transforms.stream.present_totals import PresentTotals
-from transforms.stream.recover import recover
+from transforms.stream.recover import ShardStart, recover
 from transforms.stream.shard import OpenShard, ShardMemory
 from transforms.stream.state import StateCells, StateSettings, StreamHead
 
@@ -78,9 +79,11 @@ class StreamBundle:
     def open(self, cells: Mapping[int, StateCells]) -> None:
         """Step 1 for every shard whose state is not the one that this process wrote last."""
         settings = self._settings
+        # Any process may come to hold all shards, and the two that write totals and gaps.
+        self._destination.streams.make_room(len(ROW_TABLES) * settings.state.shards + 2)
         to_recover = []
         for number, its_cells in cells.items():
-            shard = OpenShard(number, settings.state, its_cells, settings.cold_start)
+            shard = OpenShard(number, settings.state, its_cells)
             self._shards[number] = shard
             memory = self._memory.take(number, shard.token)
             if memory is not None:
@@ -88,10 +91,21 @@ class StreamBundle:
             else:
                 to_recover.append(shard.start())
         if to_recover:
-            for recovered in recover(
-                self._destination, settings.job, settings.state.shards, to_recover, settings.polling
-            ):
-                self._shards[recovered.shard].take_over(recovered)
+            self._recover(to_recover)
+
+    def _recover(self, starts: list[ShardStart]) -> None:
+        settings, shards = self._settings, self._settings.state.shards
+        taken = recover(self._destination, settings.job, shards, starts, settings.polling)
+        cold_start = settings.cold_start
+        new = [start.shard for start in starts if start.progress is None]
+        # All of them with one query, and in memory until the shards have their indexes.
+        known = (
+            load_ids_of_shards(self._destination, cold_start, new, shards)
+            if cold_start is not None and new
+            else None
+        )
+        for recovered in taken:
+            self._shards[recovered.shard].take_over(recovered, cold_start, known)
 
     def process(self, shard: int, batch: StreamBatch) -> None:
         """Steps 2 and 3 for what a shard gets in this bundle: best in one call, see `merge`."""

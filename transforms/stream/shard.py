@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from transforms.deduplicate.backstop import reject_behind_expiry
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
-from transforms.deduplicate.known_ids import ColdStart, fill_new_shard
+from transforms.deduplicate.known_ids import ColdStart, KnownIds, fill_new_shard
 from transforms.deduplicate.outcome import RowShape, outcome_of
 from transforms.deduplicate.process_memory import fresh_token
 from transforms.deduplicate.rule import copies_in, group_copies
@@ -55,13 +55,10 @@ class OpenShard:
     An error fails the bundle, and the cells stay as they were before it.
     """
 
-    def __init__(
-        self, shard: int, settings: StateSettings, cells: StateCells, cold_start: ColdStart | None
-    ) -> None:
+    def __init__(self, shard: int, settings: StateSettings, cells: StateCells) -> None:
         self.shard = shard
         self._settings = settings
         self._cells = cells
-        self._cold_start = cold_start
         encoded = cells.read_head()
         self._head = decode_stream_head(encoded, settings) if encoded is not None else None
         self._memory: ShardMemory | None = None
@@ -93,9 +90,15 @@ class OpenShard:
         """Opens the shard with the memory of this process, which wrote the state last."""
         self._memory = memory
 
-    def take_over(self, recovered: Recovered) -> None:
+    def take_over(
+        self,
+        recovered: Recovered,
+        cold_start: ColdStart | None = None,
+        known: KnownIds | None = None,
+    ) -> None:
         """1 (d): the ids of present payments become known before the first verdict.
 
+        cold_start, known: what a shard without state begins with; None: with nothing.
         Present duplicates only raise the latest event time of ids that are known. A replay may
         bring the partitions in another order: a copy may come before the record whose payment is in
         the table.
@@ -112,8 +115,9 @@ class OpenShard:
                 self._head.dedup,
                 self.shard,
                 self._settings.shards,
-                self._cold_start,
+                cold_start,
                 self._cells.add_blob,
+                known,
             )
         else:
             index = build_index(self._head.dedup.expired_through, self._cells.read_blobs())

@@ -24,12 +24,14 @@ from tests.unit.check.test_check import TAMPERING
 from tests.unit.check.test_silent_faults import twin_of
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.contract.checks import OFFSETS_PER_BLOCK, ingest_times
+from transforms.destinations.contract.live_ids import SomeShards
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.dialect import DUCKDB
 from transforms.destinations.sql import hashing
 from transforms.destinations.sql.checks import check_queries
 from transforms.model.buckets import BUCKET_US
 from transforms.model.coordinates import TopicPartition, expand_runs
+from transforms.model.fingerprints import fingerprints_in, shards_of
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, ROW_TABLES, RUNS, TOTALS
 
 RANGES = [("payments", 0, 1, 9), ("payments", 1, 0, 6), ("refunds", 0, 0, 10)]
@@ -253,6 +255,24 @@ def test_a_cold_start_loads_the_same_ids(
         assert live(google_sql, watermark, extra_retention_us) == as_set(
             duckdb.rows.live_ids(watermark, extra_retention_us)
         )
+
+
+def test_a_cold_start_loads_the_ids_of_some_shards_alone(path: Path, google_sql: GoogleSql) -> None:
+    """b has an old payment, which is looked up only where its shard is asked for."""
+    tamper(
+        path,
+        f"UPDATE {PAYMENTS} SET event_time = event_time - INTERVAL 9 DAY WHERE transaction_id ="
+        " 'b'",
+    )
+    google_sql.load(path)
+    with DuckDBDestination(str(path)) as duckdb:
+        everything = duckdb.rows.live_ids(NOW_US, 0)
+        shards = shards_of(fingerprints_in(everything.column(0).combine_chunks()), 3)
+        assert set(shards.tolist()) == {0, 2}, "shard 1 has no id"
+        for numbers in ((0,), (1,), (1, 2), (0, 1, 2)):
+            wanted = as_set(everything.filter(pa.array(np.isin(shards, numbers))))
+            for rows in (duckdb.rows, google_sql.rows):
+                assert as_set(rows.live_ids(NOW_US, 0, SomeShards(numbers, 3))) == wanted
 
 
 def test_older_payments_are_looked_up_only_when_a_duplicate_asks_for_them(

@@ -67,7 +67,7 @@ def present(*rows: tuple[str, Payment]) -> PresentRows:
 
 
 def recovered(found: PresentRows, cells: DictCells | None = None) -> OpenShard:
-    shard = OpenShard(0, state_settings(1), cells or DictCells(), None)
+    shard = OpenShard(0, state_settings(1), cells or DictCells())
     progress = Progress(1, "n", {}, dict.fromkeys(ROW_TABLES, 0), found.left({}), {})
     shard.take_over(Recovered(0, progress, {table: table for table in ROW_TABLES}, found))
     return shard
@@ -127,7 +127,7 @@ def test_present_records_are_not_written_again_and_the_state_counts_what_is_left
         (PAYMENTS, 6)
     ]
     shard.finish()
-    progress = OpenShard(0, state_settings(1), cells, None).start().progress
+    progress = OpenShard(0, state_settings(1), cells).start().progress
     assert progress is not None
     assert (progress.offsets, progress.present) == (
         {"payments": {0: 7}},
@@ -143,7 +143,7 @@ def test_the_live_ids_of_the_state_are_those_of_the_tables_and_the_bundle() -> N
     verdicts(shard, Payment("b", 2 * MINUTE, 7, partition=1), Payment("a", 0, 8, partition=1))
     assert shard.next_expiry() == 2 * MINUTE
     shard.finish()
-    again = OpenShard(0, state_settings(1), cells, None)
+    again = OpenShard(0, state_settings(1), cells)
     nothing = present()
     again.take_over(
         Recovered(

@@ -30,7 +30,7 @@ Each is in memory twice, as columns and as a message.
 """
 
 MAX_CONNECTIONS: Final = 64
-"""AppendRows connections at one moment over one channel.
+"""AppendRows connections at one moment over one channel, and in a bounded run at all.
 
 An HTTP/2 connection of the service carries about 100 streams, and the next one waits for ever
 (https://github.com/googleapis/nodejs-bigquery-storage/issues/423).

@@ -38,11 +38,19 @@ A request may have 10 MB (https://cloud.google.com/bigquery/quotas#query_jobs).
 
 
 def live_ids(
-    query: Query, name: Name, watermark_us: int | None, extra_retention_us: int
+    query: Query,
+    name: Name,
+    watermark_us: int | None,
+    extra_retention_us: int,
+    shards: tuple[str, dict[str, Any]],
 ) -> pa.Table:
-    """The answer of StoredRows.live_ids; times in microseconds."""
+    """The answer of StoredRows.live_ids; times in microseconds.
+
+    shards: the condition of `of_shards` for the column `digest`, and its parameters.
+    """
+    condition, values = shards
     oldest = oldest_event_time(watermark_us, extra_retention_us)
-    found = query(_packed_ids(name), {"oldest": oldest})
+    found = query(_packed_ids(name, condition), {"oldest": oldest, **values})
     packed = [blob or b"" for blob in found.column("fingerprints").to_pylist()]
     ids_in_row = np.array([len(blob) // FINGERPRINT_BYTES for blob in packed], dtype=np.int64)
     buckets = np.repeat(found.column("bucket").to_numpy(), ids_in_row)
@@ -67,7 +75,7 @@ def live_ids(
     return pa.table({"fingerprint": fingerprints, "bucket": buckets})
 
 
-def _packed_ids(name: Name) -> str:
+def _packed_ids(name: Name, condition: str) -> str:
     """The query for ids by `bucket` and `head`, the first 4 bits of their hash.
 
     `fingerprints`: 10 bytes for each id with a payment in sight; `unpaid`: the ids without one. An
@@ -93,7 +101,7 @@ WITH recent AS (
         SUBSTR(TO_HEX(digest), 1, 1) AS head,
         IF(paid, SUBSTR(digest, 1, {FINGERPRINT_BYTES}), NULL) AS fingerprint,
         IF(paid, NULL, transaction_id) AS unpaid_id
-    FROM recent
+    FROM recent WHERE {condition}
 )
 SELECT bucket, head, STRING_AGG(fingerprint, b'') AS fingerprints,
     ARRAY_AGG(unpaid_id IGNORE NULLS) AS unpaid

@@ -10,6 +10,8 @@ import pyarrow as pa
 from transforms.destinations.bigquery.dialect import google_sql
 from transforms.destinations.bigquery.live_ids import live_ids
 from transforms.destinations.bigquery.parameters import Parameter, array_of_rows, parameter
+from transforms.destinations.contract.live_ids import SomeShards
+from transforms.destinations.sql.cold_start import of_shards
 from transforms.destinations.sql.stored_rows import StoredRows
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TOTALS
 
@@ -40,8 +42,11 @@ class BigQueryStoredRows(StoredRows):
         self._query = query
         self._table = table
 
-    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
-        return live_ids(self._ask, self._table, watermark_us, extra_retention_us)
+    def live_ids(
+        self, watermark_us: int | None, extra_retention_us: int, only: SomeShards | None = None
+    ) -> pa.Table:
+        shards = of_shards(self._dialect, "TO_HEX(digest)", only)
+        return live_ids(self._ask, self._table, watermark_us, extra_retention_us, shards)
 
     def _ask(
         self, sql: str, values: Mapping[str, Any], rows: Mapping[str, pa.Table] | None = None

@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Collection
 from functools import partial
 
-import grpc
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_commit
+from transforms.destinations.bigquery.append_channels import AppendChannels
 from transforms.destinations.bigquery.append_connection import (
     Append,
     AppendConnection,
-    append_rows_of,
 )
 from transforms.destinations.bigquery.clients import Clients
 from transforms.destinations.bigquery.limits import (
@@ -45,7 +44,8 @@ class BigQueryStreams:
         self._table_path = settings.table_path
         self._created: set[str] = set()
         self._connections: dict[str, AppendConnection] = {}
-        self._channel: grpc.Channel | None = None
+        self._most_open = MAX_CONNECTIONS
+        self._channels = AppendChannels(lambda: self._clients.new_channel(), MAX_CONNECTIONS)
         self._in_flight: deque[Append] = deque()
         self._bytes_in_flight = 0
 
@@ -81,6 +81,9 @@ class BigQueryStreams:
             self._bytes_in_flight -= oldest.nbytes
             oldest.settle()
         return append
+
+    def make_room(self, streams: int) -> None:
+        self._most_open = max(self._most_open, streams)
 
     def finalize(self, stream: str) -> int:
         if stream in self._connections:
@@ -169,21 +172,15 @@ class BigQueryStreams:
         return None
 
     def _connection(self, stream: str) -> AppendConnection:
-        """The stream's connection, opened again if it was closed to make room.
-
-        A channel carries about 100 of them.
-        """
-        if self._channel is None:
-            self._channel = self._clients.new_channel()
-            self._append_rows = append_rows_of(self._channel)
+        """The stream's connection, opened again if it was closed to make room."""
         if stream not in self._connections:
             self._connections[stream] = AppendConnection(
-                self._append_rows, stream, stream in self._created
+                self._channels.open, stream, stream in self._created
             )
         connection = self._connections[stream]
         if not connection.is_open:
             open_ones = [other for other in self._connections.values() if other.is_open]
-            for oldest in open_ones[: len(open_ones) - MAX_CONNECTIONS + 1]:
+            for oldest in open_ones[: max(0, len(open_ones) - self._most_open + 1)]:
                 oldest.settle()
                 oldest.close()
         self._connections[stream] = self._connections.pop(
@@ -196,8 +193,6 @@ class BigQueryStreams:
         for connection in self._connections.values():
             connection.close()
         self._connections = {}
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._channels.close()
         self._in_flight.clear()
         self._bytes_in_flight = 0

@@ -116,6 +116,13 @@ class WriteStreams(Protocol):
         nothing was written by this append.
         """
 
+    def make_room(self, streams: int) -> None:
+        """So many streams are appended to in turn, by every bundle, for a long time.
+
+        Without it a destination may close what it holds open for one stream in favour of another,
+        which costs a new connection with each turn.
+        """
+
     def finalize(self, stream: str) -> int:
         """Closes the stream for appends and returns its number of rows.
 

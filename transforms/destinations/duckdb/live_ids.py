@@ -16,9 +16,17 @@ from transforms.destinations.duckdb.minutes import bucket
 from transforms.destinations.sql.hashing import fingerprint
 from transforms.model.tables import DUPLICATES, PAYMENTS
 
+DIGEST: Final = DUCKDB.digest("transaction_id")
+
 _RECENT: Final = f"WHERE event_time >= {DUCKDB.moment(DUCKDB.parameter('oldest'))}"
 
-LIVE_IDS: Final = f"""
+
+def live_ids(condition: str) -> str:
+    """The query: `fingerprint` and `bucket`; parameter `oldest`, in microseconds.
+
+    condition: which of the ids are wanted, by their DIGEST.
+    """
+    return f"""
 WITH recent AS (
     SELECT transaction_id, max(event_time) AS event_time FROM (
         SELECT transaction_id, event_time FROM {PAYMENTS} {_RECENT}
@@ -26,8 +34,6 @@ WITH recent AS (
         SELECT transaction_id, event_time FROM {DUPLICATES} {_RECENT}
     ) GROUP BY transaction_id
 )
-SELECT {fingerprint(DUCKDB, DUCKDB.digest("transaction_id"))} AS fingerprint,
-    {bucket("event_time")} AS bucket
-FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS})
+SELECT {fingerprint(DUCKDB, DIGEST)} AS fingerprint, {bucket("event_time")} AS bucket
+FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS}) AND {condition}
 """
-"""Columns `fingerprint` and `bucket`; parameter `oldest`, in microseconds."""

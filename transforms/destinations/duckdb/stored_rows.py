@@ -7,10 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from transforms.destinations.contract.live_ids import SomeShards
 from transforms.destinations.duckdb.dialect import DUCKDB
-from transforms.destinations.duckdb.live_ids import LIVE_IDS
+from transforms.destinations.duckdb.live_ids import DIGEST, live_ids
 from transforms.destinations.duckdb.session import DuckDBSession
-from transforms.destinations.sql.cold_start import oldest_event_time
+from transforms.destinations.sql.cold_start import of_shards, oldest_event_time
 from transforms.destinations.sql.stored_rows import StoredRows
 from transforms.model.fingerprints import FINGERPRINT
 
@@ -25,9 +26,12 @@ class DuckDBStoredRows(StoredRows):
         super().__init__(DUCKDB, partitioned_by={})
         self._session = session
 
-    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
+    def live_ids(
+        self, watermark_us: int | None, extra_retention_us: int, only: SomeShards | None = None
+    ) -> pa.Table:
+        condition, values = of_shards(DUCKDB, DIGEST, only)
         oldest = oldest_event_time(watermark_us, extra_retention_us)
-        table = self._ask(LIVE_IDS, {"oldest": oldest})
+        table = self._ask(live_ids(condition), {"oldest": oldest, **values})
         return table.set_column(0, "fingerprint", table.column("fingerprint").cast(FINGERPRINT))
 
     def _ask(

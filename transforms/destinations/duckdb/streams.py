@@ -59,6 +59,9 @@ class DuckDBStreams:
     def finalize(self, stream: str) -> int:
         return self._session.atomically(lambda cursor: finalize(cursor, stream))
 
+    def make_room(self, streams: int) -> None:
+        """Does nothing: a stream holds nothing open."""
+
     def commit(self, table: str, streams: list[str]) -> None:
         self._session.atomically(lambda cursor: commit(cursor, table, streams))
 

@@ -19,6 +19,11 @@ def first_digits(digest: str, digits: int) -> str:
     return f"CAST(CONCAT('0x', SUBSTR({digest}, 1, {digits})) AS INT64)"
 
 
+def shard_number(dialect: Dialect, digest: str) -> str:
+    """The shard of a digest: its first 16 bits, scaled to the parameter `shards`."""
+    return f"({first_digits(digest, 4)} * {dialect.parameter('shards')}) >> 16"
+
+
 def fingerprint(dialect: Dialect, digest: str) -> str:
     """The first bytes of a digest."""
     return dialect.unhex(f"SUBSTR({digest}, 1, {2 * FINGERPRINT_BYTES})")

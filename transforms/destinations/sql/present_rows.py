@@ -18,7 +18,7 @@ from transforms.destinations.sql.coordinates import (
     union,
 )
 from transforms.destinations.sql.dialect import Dialect
-from transforms.destinations.sql.hashing import COORDINATE_TEXT, fingerprint, first_digits
+from transforms.destinations.sql.hashing import COORDINATE_TEXT, fingerprint, shard_number
 from transforms.model.tables import (
     DUPLICATES,
     GAPS,
@@ -49,7 +49,6 @@ def rows_above(dialect: Dialect) -> str:
     (microseconds). The offsets' lowest bound per partition comes first: hashing is what costs.
     """
     given = dialect.given_rows(SHARD_OFFSETS)
-    number = f"({first_digits('r.digest', 4)} * {dialect.parameter('shards')}) >> 16"
     return f"""
 WITH recent AS (
     SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset, r.event_time_us,
@@ -62,7 +61,7 @@ WITH recent AS (
     WHERE low.above IS NULL OR r.kafka_offset > low.above
 ), sharded AS (
     SELECT r.table_name, r.kafka_topic, r.kafka_partition, r.kafka_offset, r.event_time_us,
-        r.digest, {number} AS shard
+        r.digest, {shard_number(dialect, "r.digest")} AS shard
     FROM recent AS r
 )
 SELECT s.shard, s.table_name, s.kafka_topic, s.kafka_partition, s.kafka_offset,

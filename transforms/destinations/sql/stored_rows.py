@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.destinations.contract.live_ids import SomeShards
 from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardOffsets
 from transforms.destinations.contract.shard_ledger import Offsets
 from transforms.destinations.contract.visible_rows import (
@@ -50,7 +51,9 @@ class StoredRows(ABC):
         """
 
     @abstractmethod
-    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table: ...
+    def live_ids(
+        self, watermark_us: int | None, extra_retention_us: int, only: SomeShards | None = None
+    ) -> pa.Table: ...
 
     # What a repair asks.
 
