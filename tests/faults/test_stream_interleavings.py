@@ -626,6 +626,24 @@ def test_adopt_stops_when_rows_that_a_stream_took_are_not_there(destination: Any
         cluster.adopt()
 
 
+def test_adopt_marks_windows_whose_rows_a_replay_counts_again(destination: Any) -> None:
+    """A gap was not written yet, so the job begins below rows of a window with whole totals."""
+    log = [[Sent("a", 0), GAP, Sent("b", 0), Sent("c", HORIZON + MINUTE)]]
+    cluster = Cluster(destination, log, shards=1)
+    # After payments and totals, the gap is sent.
+    died = cluster.start(cluster.nothing(), kill=Kill("send", 2, after=False))
+    with pytest.raises(Killed):
+        died.bundle([(0, 4)])
+    assert destination.rows.count_in_totals() == 2 and gaps_of(destination) == []
+    cluster.begin_job()
+    start, cold_start = cluster.adopt()
+    assert start.source.positions == {0: 1}
+    read_to_the_end(cluster.start(start, cold_start=cold_start))
+    whole(cluster)
+    marked = destination.query(destination.checks.unobserved_windows).column("window_start")
+    assert [window[11:16] for window in marked.to_pylist()] == ["00:00", "00:06"]
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     "step", ["finalize_stream", "swap_shards", "read_shards", "create_stream", "send"]

@@ -3,35 +3,41 @@
 Their unwritten totals were in the state that is lost. Their rows are in the tables, but the way
 from the dedup step to the tables cannot be checked for them any more. So they are marked, by a row
 of `control_totals` that adds nothing, and `check` says so.
+
+A window with rows above the positions is marked too, although its totals may be complete: a replay
+passes those rows, and they are counted again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 
 import pyarrow as pa
 
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.write_streams import COMMITTED_STREAM
+from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import TOTALS, TOTALS_SCHEMA
 from transforms.model.totals import UNOBSERVED
 
 
 def mark_unobserved(
-    destination: Destination, amount_column: str | None, currency_column: str | None
+    destination: Destination,
+    positions: Mapping[TopicPartition, int],
+    amount_column: str | None,
+    currency_column: str | None,
 ) -> list[str]:
-    """Marks every window whose totals differ from the tables; returns the newly marked, as text.
+    """Marks every window that the job cannot observe; returns the newly marked, as text.
 
-    No other process may write meanwhile. Called again after a crash it may mark a window twice,
-    which means the same.
+    positions: where the job begins to read. No other process may write meanwhile. Called again
+    after a crash it may mark a window twice, which means the same.
     """
-    differences = destination.query(
-        destination.checks.totals_differences(amount_column, currency_column, True)
-    )
+    unfinished = destination.rows.unfinished_windows(positions, amount_column, currency_column)
     known = set(
         destination.query(destination.checks.unobserved_windows).column("window_start").to_pylist()
     )
-    windows = sorted(set(differences.column("window_start").to_pylist()) - known)
+    windows = [window for window in unfinished if window not in known]
     if windows:
         rows = [
             {"window_start": _moment(window), "outcome": UNOBSERVED, "records": 0, "checksum": 0}

@@ -83,6 +83,21 @@ class RowsAbove(Protocol):
         In microseconds; absent where there are none.
         """
 
+    def unfinished_windows(
+        self,
+        positions: Mapping[TopicPartition, int],
+        amount_column: str | None,
+        currency_column: str | None,
+    ) -> list[str]:
+        """Windows whose totals are not those of exactly the rows below `positions`, sorted.
+
+        A window is unfinished when the number or the amounts of its rows are not what its totals
+        say, or when it has a row at or above the position of its partition: a job that begins there
+        counts that row again. Partitions that are not in `positions` are not read, so their rows
+        are not counted again. Windows as `CheckQueries.unobserved_windows` writes them. The columns
+        are None where the schema has none.
+        """
+
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
         """Rows of `control_totals` that streaming wrote from this position on.
 

@@ -25,6 +25,7 @@ from transforms.destinations.sql import present_rows, visible_rows
 from transforms.destinations.sql.dialect import Dialect
 from transforms.destinations.sql.given_rows import bounds_table, shard_offsets_table, shards_table
 from transforms.destinations.sql.present_rows import BOUNDS, SHARD_OFFSETS, SHARDS, WANTED
+from transforms.destinations.sql.unfinished_windows import LOWEST, unfinished_windows
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.tables import EARLIEST_US, GAPS_SCHEMA, TOTALS_TABLE_SCHEMA
 
@@ -117,6 +118,18 @@ class StoredRows(ABC):
 
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return self._ask_partitions(present_rows.highest_event_times(self._dialect), ends)
+
+    def unfinished_windows(
+        self,
+        positions: Mapping[TopicPartition, int],
+        amount_column: str | None,
+        currency_column: str | None,
+    ) -> list[str]:
+        sql = unfinished_windows(self._dialect, amount_column, currency_column)
+        lowest = {LOWEST: min(positions.values(), default=0)}
+        found = self._ask(sql, lowest, {BOUNDS: bounds_table(positions)})
+        windows: list[str] = found.column("window_start").to_pylist()
+        return windows
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:
         sql = present_rows.totals_since(self._dialect)

@@ -21,11 +21,13 @@ def totals_of_rows(
     source: Callable[[str], str],
     amount_column: str | None,
     currency_column: str | None,
+    *,
+    with_checksum: bool = True,
 ) -> str:
     """Query with the columns of `control_totals`; `amount` has the dialect's `sum_type`.
 
     source: name of a table -> what follows FROM, where the table has the alias r. The columns are
-    None where the schema has none.
+    None where the schema has none. with_checksum: else `checksum` is left out, and no id is hashed.
     """
     amount = f"r.{dialect.quoted(amount_column)}" if amount_column else "NULL"
     currency = f"r.{dialect.quoted(currency_column)}" if currency_column else "NULL"
@@ -42,9 +44,10 @@ def totals_of_rows(
         '{OUTCOME_OF_TABLE[REJECTED]}', CAST(NULL AS STRING), CAST(NULL AS {dialect.sum_type}),
         COALESCE(r.transaction_id, {COORDINATE_TEXT})
     FROM {source(REJECTED)}"""
+    ids = checksum(dialect, first_digits(dialect.digest("hashed"), 15))
+    last = f",\n    {ids} AS checksum" if with_checksum else ""
     return f"""
 SELECT {dialect.minute("moment")} AS window_start, outcome, currency, COUNT(*) AS records,
-    SUM(amount) AS amount,
-    {checksum(dialect, first_digits(dialect.digest("hashed"), 15))} AS checksum
+    SUM(amount) AS amount{last}
 FROM ({union([*payments, rejected])})
 GROUP BY window_start, outcome, currency"""
