@@ -57,8 +57,8 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_ownership(settings: Mapping[str, object], ownership: Ownership) -> dict[str, object]:
-    """The settings of a record of ownership."""
-    return {**settings, OWNERSHIP: msgspec.to_builtins(ownership)}
+    """The settings of a record of ownership, as they are read back."""
+    return {**settings, OWNERSHIP: msgspec.json.decode(msgspec.json.encode(ownership))}
 
 
 def ownership_of(record: RunRecord) -> Ownership | None:
