@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.stored_coordinates import StoredCoordinates
+from pipeline.check.streamed import written_above
+from transforms.destinations.contract.ownership import ownership_of
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -64,7 +66,8 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
     """Five results: repeated, missing, overlapping, unread and undelivered coordinates.
 
     The ranges of COMMITTED runs are checked. Those of a PREPARED run are in flight, so they may be
-    visible or not. A row or gap outside of both is a failure.
+    visible or not. A row or gap outside of both is a failure, unless a streaming job has written it
+    above its positions.
     """
     repeated = Findings("coordinates with more than one row")
     missing = Findings("coordinates without a row and without a gap")
@@ -73,6 +76,8 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
     unlike = Findings("ranges that are not what the reader delivered")
     rows_seen = 0
     tables = StoredCoordinates(snapshot)
+    streamed = [run for run in runs if ownership_of(run) is not None]
+    above = written_above(runs)
     for topic_partition in sorted(
         tables.partitions()
         | {(part.topic, part.partition) for run in runs for part in run.partitions}
@@ -82,7 +87,9 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
         first, last = tables.gaps(topic_partition)
         committed = _ranges(runs, topic_partition, COMMITTED)
         in_flight = _ranges(runs, topic_partition, PREPARED)
-        known = _bounds([*committed, *in_flight])
+        unreported = _ranges(streamed, topic_partition, COMMITTED)
+        more = [above[topic_partition]] if topic_partition in above else []
+        known = _bounds([*committed, *in_flight, *more])
         rows_seen += len(offsets)
         repeated.add(*topic_partition, twice, tables=holders)
         both.add(*topic_partition, _in_gap_twice(offsets, first, last))
@@ -95,7 +102,7 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
         for part in committed:
             begin, end = np.searchsorted(offsets, [part.from_offset, part.to_offset])
             missing.add(*topic_partition, _absent(offsets[begin:end], first, last, part))
-            if (part.records, part.coordinate_hash) != (
+            if part not in unreported and (part.records, part.coordinate_hash) != (
                 end - begin,
                 coordinate_sum(*topic_partition, offsets[begin:end]),
             ):

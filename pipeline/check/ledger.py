@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.run.plan import counting_watermarks, lowest
+from transforms.destinations.contract.ownership import OWNERSHIP, ownership_of
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -60,7 +61,7 @@ def _problems(
         if None not in (run.cluster_id, cluster_id) and run.cluster_id != cluster_id:
             yield {**where, "problem": f"cluster {run.cluster_id}, others {cluster_id}"}
         rows = sum(table.rows for table in run.tables if table.table in ROW_TABLES)
-        if rows != sum(part.records for part in run.partitions):
+        if ownership_of(run) is None and rows != sum(part.records for part in run.partitions):
             yield {**where, "problem": "its tables' rows are not its partitions' records"}
         if run.status == COMMITTED and _horizon(run) < horizon_before:
             yield {
@@ -89,7 +90,8 @@ def _problems(
         if run.status == COMMITTED:
             before = now
             # Before anything is read, no horizon is promised.
-            horizon_before = _horizon(run) if run.tables else horizon_before
+            binding = run.tables or OWNERSHIP in run.settings
+            horizon_before = _horizon(run) if binding else horizon_before
 
 
 def _partition_problems(

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.check.result import PROOF_ROWS, CheckResult, limit_result
 from pipeline.run.rejected_rate import NEWEST_RECORDS, NOT_JUDGED
 from transforms.destinations.contract.checks import ingest_times
+from transforms.destinations.contract.ownership import written_at
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.visible_rows import range_parameters
@@ -51,7 +52,7 @@ def newest_records(runs: Sequence[RunRecord]) -> dict[str, NewestRecords]:
             newest.known += records
             if wanted > 0:
                 newest.ranges += [_tail(part, min(wanted, records), records) for part in of_topic]
-                newest.plan_times.append(run.plan_time)
+                newest.plan_times += written_at(run)
     return topics
 
 

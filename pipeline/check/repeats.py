@@ -9,7 +9,7 @@ ever made.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from pipeline.check.streamed import accepted_too_early, streamed_ranges
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 from transforms.model.coordinates import TopicPartition
@@ -61,23 +62,24 @@ def repeated_payments(
         for transaction_id, is_payment, event_time_us, *coordinate in zip(*columns, strict=True)
     ]
     found.sort(key=lambda copy: (copy.transaction_id, copy.run, copy.coordinate))
-    rows = []
+    rows, streamed = [], streamed_ranges(runs)
     for _, of_one_id in groupby(found, key=lambda copy: copy.transaction_id):
-        rows += [row for time, row in _judge(of_one_id, runs) if first_time <= time <= last_time]
+        judged = _judge(of_one_id, runs, streamed)
+        rows += [row for time, row in judged if first_time <= time <= last_time]
     return rows
 
 
 class _ChainIndex:
-    """Which run has read a coordinate: the one whose range starts last at or before it."""
+    """Which run has read a coordinate."""
 
     def __init__(self, runs: Sequence[RunRecord]) -> None:
         self._unread = len(runs)
-        starts: dict[TopicPartition, list[tuple[int, int]]] = {}
+        starts: dict[TopicPartition, list[tuple[int, int, int]]] = {}
         for index, run in enumerate(runs):
             for part in run.partitions:
                 if run.status != ABORTED and part.to_offset > part.from_offset:
                     starts.setdefault((part.topic, part.partition), []).append(
-                        (part.from_offset, index)
+                        (part.from_offset, index, part.to_offset)
                     )
         self._starts = {key: sorted(of_partition) for key, of_partition in starts.items()}
 
@@ -87,30 +89,49 @@ class _ChainIndex:
         Another check reports such a coordinate.
         """
         starts = self._starts.get((topic, partition), [])
-        before = bisect_right(starts, (offset, self._unread)) - 1
-        return starts[before][1] if before >= 0 else self._unread
+        before = bisect_right(starts, (offset, self._unread, 0)) - 1
+        if before < 0 or offset >= starts[before][2]:
+            return self._unread
+        return starts[before][1]
 
 
 def _judge(
-    copies: Iterator[_Copy], runs: Sequence[RunRecord]
+    copies: Iterator[_Copy], runs: Sequence[RunRecord], streamed: Sequence[bool]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(event time in microseconds, row of the proof) of each repeated payment of one id.
 
-    copies: of that id, in the order of the chain.
+    copies: of that id, in the order of the chain. streamed: see streamed_ranges.
     """
     payments_before = 0
     latest_before: int | None = None
     for index, of_one_run in groupby(copies, key=lambda copy: copy.run):
         together = list(of_one_run)
         payments = [copy for copy in together if copy.is_payment]
-        if payments_before or len(payments) > 1:
-            run = runs[index] if index < len(runs) else None
+        run = runs[index] if index < len(runs) else None
+        if streamed[index]:
+            yield from _judge_streamed(payments, latest_before, (run or runs[-1]).settings)
+        elif payments_before or len(payments) > 1:
             beyond = len(payments) == 1 and _had_expired(latest_before, run)
             for copy in payments:
                 yield copy.event_time_us, _proof(copy, latest_before, beyond)
         payments_before += len(payments)
         seen = [copy.event_time_us for copy in together]
         latest_before = max(seen) if latest_before is None else max(latest_before, *seen)
+
+
+def _judge_streamed(
+    payments: Sequence[_Copy], latest_before: int | None, settings: Mapping[str, object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As _judge, of payments that a job has accepted, in an order that only their times tell."""
+    by_time = sorted(payments, key=lambda copy: copy.event_time_us)
+    extra_retention = int(str(settings["extra_retention_us"]))
+    times = [copy.event_time_us for copy in by_time]
+    repeated = accepted_too_early(times, latest_before, extra_retention)
+    # The first payment of an id repeats none.
+    for copy, (time, before, expired) in zip(
+        by_time[len(by_time) - len(repeated) :], repeated, strict=True
+    ):
+        yield time, _proof(copy, before, expired)
 
 
 def _had_expired(latest_before: int | None, run: RunRecord | None) -> bool:

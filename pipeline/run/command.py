@@ -27,7 +27,7 @@ from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove_source import prove_source
 from pipeline.run.read_and_write import read_and_write
-from pipeline.run.recover import recover
+from pipeline.run.recover import recover, remove_leftovers
 from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
 from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
@@ -104,6 +104,8 @@ def run_until_caught_up(
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
         notes.forgotten = ahead.forgotten
         # The first changes, after everything that may refuse the run.
+        if ahead.genesis is None:
+            remove_leftovers(destination)
         plan, runs = make_ready(config, destination, admin, ahead, settings, now_us)
         outcome.runs = runs
         stop_if_interrupted()

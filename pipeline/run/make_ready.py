@@ -9,7 +9,6 @@ from pipeline.options.config import RunConfig
 from pipeline.run.begin import begin, make_tables_anew, needs_tables_anew
 from pipeline.run.look_ahead import Outlook, next_plan
 from pipeline.run.plan import Plan
-from pipeline.run.recover import remove_leftovers
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import RunRecord
@@ -25,8 +24,6 @@ def make_ready(
 ) -> tuple[Plan, list[RunRecord]]:
     """Creates what is missing; returns the first plan, and the chain that it follows."""
     plan, runs = ahead.plan, list(ahead.runs)
-    if ahead.genesis is None:
-        remove_leftovers(destination)
     if needs_tables_anew(destination, runs if ahead.genesis is None else (), config.schema):
         runs = make_tables_anew(destination, runs, config.schema, settings, now_us())
         plan = next_plan(destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us)

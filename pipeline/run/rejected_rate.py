@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.run.plan import Plan
+from transforms.destinations.contract.ownership import written_at
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
@@ -167,7 +168,7 @@ def newest_records(topic: str, runs: Sequence[RunRecord]) -> History:
         there = sum(part.records for part in parts)
         if run.status != COMMITTED or not there:
             continue
-        times.append(run.plan_time)
+        times += written_at(run)
         for part in parts:
             span = part.to_offset - part.from_offset
             # Rounded up, so that every partition has a share.

@@ -23,7 +23,7 @@ from pipeline.options.config import RunConfig
 from pipeline.run.look_ahead import ask_topics, look_ahead
 from pipeline.run.make_ready import make_ready
 from pipeline.run.notes import Notes
-from pipeline.run.plan import Plan, counting_watermarks, lowest
+from pipeline.run.plan import Plan, lowest
 from pipeline.run.preconditions import check_clock
 from pipeline.run.recover import recover
 from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
@@ -288,5 +288,5 @@ def _highest(
         name: max((mark for mark in (plan, reached.get(name)) if mark is not None), default=None)
         for name, plan in zip(names, planned, strict=True)
     }
-    minimum = lowest(counting_watermarks(marks, {topic for topic, _ in names}))
+    minimum = lowest([mark for mark in marks.values() if mark is not None])
     return {name: minimum if mark is None else mark for name, mark in marks.items()}

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.run.plan import counting_watermarks, lowest
+import msgspec
+
+from pipeline.run.plan import lowest
 from pipeline.streaming.begin import StartPartition
 from pipeline.streaming.records import (
     carried_on,
@@ -102,9 +104,12 @@ def _require_same_topics(record: RunRecord, found: Sequence[FoundPartition]) -> 
 
 def _with(record: RunRecord, owner: Ownership, found: Sequence[FoundPartition]) -> RunRecord:
     """The record of the same owner with more partitions."""
-    topics = {part.topic for part in record.partitions}
-    marks = {where: part.watermark for where, part in partitions_of(record).items()}
-    minimum = lowest(counting_watermarks(marks, topics))
+    settings = settings_without_ownership(record)
+    topics = msgspec.convert(settings["topics"], list[str])
+    # What is no longer read counts only where nothing else has a watermark, as in bounded runs.
+    known = [part for part in record.partitions if part.watermark is not None]
+    mine = [part for part in known if part.topic in topics]
+    minimum = lowest(part.watermark for part in mine or known)
     more = [
         nothing_read(
             part.topic, part.partition, part.topic_id, part.beginning, minimum, record.plan_time
@@ -116,6 +121,6 @@ def _with(record: RunRecord, owner: Ownership, found: Sequence[FoundPartition]) 
         record,
         [*map(carried_on, record.partitions), *more],
         record.cluster_id,
-        settings_without_ownership(record),
+        {**settings, "topics": sorted({*topics, *(part.topic for part in found)})},
         owner,
     )

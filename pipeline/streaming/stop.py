@@ -38,7 +38,7 @@ from transforms.destinations.contract.ownership import (
     owner_of,
 )
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
-from transforms.destinations.contract.shard_ledger import Job
+from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.stream.adopt import adopt
@@ -105,8 +105,8 @@ def stop_streaming(
         if seen is not None and (owner.job_id, generation) != (seen.job_id, seen.generation):
             raise GuaranteeError(
                 f"job {seen.job_id} was to be stopped, but by now job {owner.job_id} owns the"
-                f" tables, generation {generation}. Nothing was changed; stop it again if that is"
-                " still wanted."
+                f" tables, generation {generation} of {SHARD_LEDGER}. It goes on; stop it if that"
+                " is still wanted."
             )
         job = destination.shards.begin_job(fresh_id("stop"), generation)
         before = _unobserved(destination)

@@ -1,4 +1,4 @@
-"""One log, read by bounded runs and by streaming jobs in turns: Kafka and a driver of both.
+"""One log, read by bounded runs and by streaming jobs in turns.
 
 Times in microseconds.
 """

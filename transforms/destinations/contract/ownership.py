@@ -27,6 +27,8 @@ OWNERSHIP: Final = "ownership"
 BEGIN: Final = "begin"
 STOP: Final = "stop"
 
+_CLOCKS_DIFFER_US: Final = 3_600_000_000
+
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     """What a record of ownership says beside positions, topic ids, watermarks and settings.
@@ -55,8 +57,8 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_ownership(settings: Mapping[str, object], ownership: Ownership) -> dict[str, object]:
-    """The settings of a record of ownership."""
-    return {**settings, OWNERSHIP: msgspec.to_builtins(ownership)}
+    """The settings of a record of ownership, as they are read back."""
+    return {**settings, OWNERSHIP: msgspec.json.decode(msgspec.json.encode(ownership))}
 
 
 def ownership_of(record: RunRecord) -> Ownership | None:
@@ -78,6 +80,18 @@ def last_stop(runs: Sequence[RunRecord]) -> tuple[RunRecord, Ownership] | None:
         if found is not None:
             return (record, found) if found.kind == STOP else None
     return None
+
+
+def written_at(record: RunRecord) -> tuple[int, int]:
+    """Bounds of the `ingest_time` of its rows, microseconds since 1970, both included.
+
+    Rows of a run have its plan's time, those of a job the clocks of its workers, which may differ
+    from the one that the record was written by.
+    """
+    found = ownership_of(record)
+    if found is None:
+        return record.plan_time, record.plan_time
+    return found.begun_us - _CLOCKS_DIFFER_US, found.since_us + _CLOCKS_DIFFER_US
 
 
 def refuse_owned(runs: Sequence[RunRecord]) -> None:
