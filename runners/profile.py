@@ -1,12 +1,12 @@
-"""The profile of a runner: its name, and the options that it must refuse.
+"""The profile of a runner: its name, the options that it sets, and those that it must refuse.
 
 A combination of runner and options that cannot keep the guarantee is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -17,8 +17,12 @@ class RunnerRefused(RuntimeError):
     """
 
 
-class UnknownRunner(ValueError):
-    """There is no such runner: wrong usage, exit status 2."""
+class RunnerMisused(ValueError):
+    """An option that the runner needs is missing or malformed: wrong usage, exit status 2."""
+
+
+class UnknownRunner(RunnerMisused):
+    """There is no such runner."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,42 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class RunnerFlag:
+    """An option of the runner itself, which Beam's Python SDK does not declare.
+
+    set_to: the value that is sent when the user gives none; None sends nothing. allowed: whether a
+    value that the user gives can keep the guarantee; reason: why not, and what to do. The bare
+    flag means "true".
+    """
+
+    name: str
+    help: str
+    set_to: str | None = None
+    allowed: Callable[[str], bool] = lambda value: True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class RunnerProfile:
     """One runner.
 
     name: the value of --runner. beam_runner: the runner's name in Beam. refusals: values of options
-    that are refused with this runner.
+    that are refused with this runner. flags: options of the runner that Beam does not declare.
+    defaults: values of Beam's options, by name, where the user gives none. misused: what is
+    missing, in one line, or None. in_one_process: whether all Python code of a run is in the
+    process that starts it.
     """
 
     name: str
     beam_runner: str
     refusals: tuple[Refusal, ...]
+    flags: tuple[RunnerFlag, ...] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    misused: Callable[[Mapping[str, Any]], str | None] = lambda options: None
+    in_one_process: Callable[[Mapping[str, Any]], bool] = lambda options: True
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Raises RunnerRefused for a value that cannot keep the guarantee.
+        """Raises RunnerRefused for a value that cannot keep the guarantee, or RunnerMisused.
 
         options: name -> value, defaults included.
         """
@@ -58,3 +85,23 @@ class RunnerProfile:
                     f"--{refusal.option}={options[refusal.option]} with --runner={self.name}:"
                     f" {refusal.reason}"
                 )
+        for flag in self.flags:
+            given = options.get(flag.name)
+            if given is not None and not flag.allowed(given):
+                raise RunnerRefused(
+                    f"--{flag.name}={given} with --runner={self.name}: {flag.reason}"
+                )
+        if said := self.misused(options):
+            raise RunnerMisused(said)
+
+    def arguments(self, options: Mapping[str, Any]) -> list[str]:
+        """What is sent to Beam beside the user's own arguments.
+
+        options: name -> value as the user gave them; None where there is none.
+        """
+        ours = {**{flag.name: flag.set_to for flag in self.flags}, **self.defaults}
+        return [
+            f"--{name}={value}"
+            for name, value in ours.items()
+            if value is not None and options.get(name) is None
+        ]

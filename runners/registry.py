@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from runners.direct import DIRECT
+from runners.flink.profile import FLINK
 from runners.profile import RunnerProfile, RunnerRefused, UnknownRunner
+
+PROFILES: Final = (DIRECT, FLINK)
 
 _REFUSED: Final = {
     "prismrunner": "a stateful bundle that takes longer than about 100 ms is split, and the rest of"
     " the same key runs beside it on a stale copy of the state, so copies of a payment pass as"
     " payments. Use --runner=DirectRunner.",
-    "flinkrunner": "this version has no Flink profile yet, so nothing has shown that the guarantee"
-    " holds there. Use --runner=DirectRunner.",
     "portablerunner": "what runs behind a portable endpoint cannot be known, so no guarantee can be"
-    " given. Use --runner=DirectRunner.",
+    " given. Use --runner=FlinkRunner for a job server of Flink.",
     "sparkrunner": "this version has no Spark profile yet, so nothing has shown that the guarantee"
     " holds there. Use --runner=DirectRunner.",
 }
@@ -26,8 +27,10 @@ def resolve(name: str) -> RunnerProfile:
     Raises RunnerRefused with the reason, or UnknownRunner.
     """
     wanted = name.rpartition(".")[2].lower()
-    if wanted in (DIRECT.name.lower(), DIRECT.beam_runner.lower()):
-        return DIRECT
+    for profile in PROFILES:
+        if wanted in (profile.name.lower(), profile.beam_runner.lower()):
+            return profile
     if wanted in _REFUSED:
         raise RunnerRefused(f"--runner={name}: {_REFUSED[wanted]}")
-    raise UnknownRunner(f"--runner={name}: no such runner. Allowed is DirectRunner.")
+    allowed = " and ".join(profile.name for profile in PROFILES)
+    raise UnknownRunner(f"--runner={name}: no such runner. Allowed are {allowed}.")

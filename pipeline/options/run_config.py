@@ -15,13 +15,12 @@ from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.destination import destination_of, destination_options
 from pipeline.options.flags import OURS
 from pipeline.options.quantities import parse_duration, parse_share, parse_size, parse_whole
+from pipeline.options.runner import RunnerOptions, runner_of
 from pipeline.options.schema_file import load_schema
-from runners.profile import RunnerRefused, UnknownRunner
-from runners.registry import resolve
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import UsageError
 from transforms.model.schema import EPOCH_UNITS
 
 _MINUTE_US = 60_000_000
@@ -45,7 +44,7 @@ def run_parser() -> Arguments:
         allow_abbrev=False,
         formatter_class=HelpFormatter,
     )
-    for options in OURS:
+    for options in (*OURS, RunnerOptions):
         options._add_argparse_args(
             _Group(parser, str(options.__doc__).partition("\n")[0].rstrip("."))
         )
@@ -60,13 +59,7 @@ def run_parser() -> Arguments:
 def run_config(argv: Sequence[str]) -> RunConfig:
     """Raises UsageError or GuaranteeError: the flag, its value, what is allowed, and the fix."""
     given = run_parser().parse_strictly(argv)
-    try:
-        profile = resolve(given.runner)
-        profile.check(vars(given))
-    except UnknownRunner as error:
-        raise UsageError(str(error)) from error
-    except RunnerRefused as refused:
-        raise GuaranteeError(str(refused)) from refused
+    profile = runner_of(given)
     servers = required(given, "bootstrap_servers", "localhost:9092")
     required(given, "topic", "payments")
     for topic in given.topic:
@@ -114,7 +107,9 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
         json=given.json,
         log_format=one_of("log_format", given.log_format, FORMATS),
-        beam_options=PipelineOptions(list(argv), runner=profile.beam_runner),
+        beam_options=PipelineOptions(
+            [*argv, *profile.arguments(vars(given))], runner=profile.beam_runner
+        ),
     )
 
 

@@ -1,0 +1,215 @@
+"""FlinkRunner: streaming, exactly once, on a Flink cluster.
+
+Options: https://beam.apache.org/documentation/runners/flink/#pipeline-options-for-the-flink-runner
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from runners.profile import Refusal, RunnerFlag, RunnerProfile
+
+LOOPBACK: Final = "LOOPBACK"
+EXTERNAL: Final = "EXTERNAL"
+
+_NEEDS_CHECKPOINTS: Final = (
+    "a restart goes back to a checkpoint, and without complete ones in a place that outlives the"
+    " job nothing can be restored. Leave the option out."
+)
+_WITHOUT_JOB_SERVER: Final = (
+    "Beam would fetch and start a job server at run time, so the guarantee would depend on the"
+    " network. Use --job_endpoint=HOST:PORT; `payment-pipeline flink up` starts a job server."
+)
+
+
+def _whole(value: str, least: int) -> bool:
+    return value.isascii() and value.isdigit() and int(value) >= least
+
+
+def _is_true(value: str) -> bool:
+    return value.lower() == "true"
+
+
+def _not_set(value: str) -> bool:
+    return value.lower() == "false"
+
+
+_FLAGS: Final = (
+    RunnerFlag(
+        "checkpointing_interval",
+        "milliseconds from one checkpoint to the next (2000)",
+        "2000",
+        lambda value: _whole(value, 10),
+        "must be a whole number of milliseconds from 10 on: " + _NEEDS_CHECKPOINTS,
+    ),
+    RunnerFlag(
+        "min_pause_between_checkpoints",
+        "milliseconds from the end of a checkpoint to the next (500)",
+        "500",
+        lambda value: _whole(value, 0),
+        "must be a whole number of milliseconds. Correct it, or leave the option out.",
+    ),
+    RunnerFlag(
+        "checkpoint_timeout_millis",
+        "milliseconds after which a checkpoint is given up (Flink's own default: 10 minutes)",
+        None,
+        lambda value: _whole(value, 1_000),
+        "must be a whole number of milliseconds from 1000 on. Correct it, or leave it out.",
+    ),
+    RunnerFlag(
+        "max_bundle_time_mills",
+        "milliseconds that a bundle collects: more costs latency, less costs speed (50)",
+        "50",
+        lambda value: _whole(value, 1),
+        "must be a whole number of milliseconds from 1 on. Correct it, or leave the option out.",
+    ),
+    RunnerFlag(
+        "max_bundle_size",
+        "elements that a bundle collects at most (100000)",
+        "100000",
+        lambda value: _whole(value, 1),
+        "must be a whole number from 1 on. Correct it, or leave the option out.",
+    ),
+    RunnerFlag(
+        "finish_bundle_before_checkpointing",
+        "always set: else one start in four waits for ever",
+        "true",
+        _is_true,
+        "without it the output of a bundle that is open at a checkpoint stays where it is until"
+        " the next bundle, and a step that has no next one waits for ever. Leave the option out.",
+    ),
+    RunnerFlag(
+        "externalized_checkpoints_enabled",
+        "always set: checkpoints outlive the job",
+        "true",
+        _is_true,
+        _NEEDS_CHECKPOINTS,
+    ),
+    RunnerFlag(
+        "retain_externalized_checkpoints_on_cancellation",
+        "always set: else Flink deletes all checkpoints of a job that is cancelled",
+        "true",
+        _is_true,
+        _NEEDS_CHECKPOINTS,
+    ),
+    RunnerFlag(
+        "num_concurrent_checkpoints",
+        "always 1",
+        "1",
+        lambda value: value == "1",
+        "with more than one at a time a checkpoint begins before the last one is complete, and no"
+        " test has shown the guarantee then. Use --checkpointing_interval for more of them.",
+    ),
+    RunnerFlag(
+        "checkpointing_mode",
+        "always EXACTLY_ONCE",
+        "EXACTLY_ONCE",
+        lambda value: value == "EXACTLY_ONCE",
+        "a record could be in the state and be read again. Leave the option out.",
+    ),
+    *(
+        RunnerFlag(
+            name,
+            "never set",
+            None,
+            _not_set,
+            "an unaligned checkpoint holds records between the steps, which are then processed"
+            " after a restore by a state that has seen later ones. Leave the option out.",
+        )
+        for name in ("unaligned_checkpoint_enabled", "force_unaligned_checkpoint_enabled")
+    ),
+    RunnerFlag(
+        "number_of_execution_retries",
+        "restarts of a failed job, in place of the cluster's own strategy",
+        None,
+        lambda value: _whole(value, 1),
+        "a job that is not restarted stops at the first lost worker. Give a number from 1 on, or"
+        " leave the option out: the cluster's strategy holds then.",
+    ),
+    RunnerFlag(
+        "savepoint_path",
+        "never set: --restore does it",
+        None,
+        lambda value: False,
+        "a restore must first take the tables over from the job before. Use --restore=PATH, or"
+        " --restore=latest.",
+    ),
+    RunnerFlag(
+        "allow_non_restored_state",
+        "never set",
+        None,
+        _not_set,
+        "state that finds no step would be dropped, and ids with it: copies of a payment would"
+        " pass. Leave the option out; --from_tables goes on without a checkpoint.",
+    ),
+)
+
+_REFUSALS: Final = (
+    Refusal(
+        "flink_master",
+        "[local]",
+        "a Flink inside the job server cannot restore a checkpoint. Use"
+        " --flink_master=HOST:PORT; `payment-pipeline flink up` starts a cluster.",
+    ),
+    Refusal("flink_job_server_jar", None, _WITHOUT_JOB_SERVER),
+    Refusal("flink_submit_uber_jar", None, _WITHOUT_JOB_SERVER),
+    Refusal("output_executable_path", None, _WITHOUT_JOB_SERVER),
+    Refusal(
+        "max_cache_memory_usage_mb",
+        None,
+        "a state cache keeps cells that another worker may have changed, and no test has shown the"
+        " guarantee with it. Leave the option out.",
+    ),
+    *(
+        Refusal(
+            "environment_type",
+            kind,
+            "no test has shown the guarantee with it. Use LOOPBACK (this process is the worker) or"
+            " EXTERNAL (worker pools).",
+        )
+        for kind in ("DOCKER", "PROCESS")
+    ),
+)
+
+
+def _misused(options: Mapping[str, Any]) -> str | None:
+    if not options.get("streaming"):
+        return (
+            "--runner=FlinkRunner without --streaming: no test has shown that a bounded run ends"
+            " exact on Flink. Add --streaming, or use --runner=DirectRunner for a bounded run."
+        )
+    for name, what in (
+        ("flink_master", "Flink's REST address, which is asked where checkpoints go"),
+        ("job_endpoint", "Beam's job server, which hands the job to Flink"),
+    ):
+        value = str(options.get(name) or "")
+        port = value.removeprefix("http://").rpartition(":")[2]
+        if value in ("", "[auto]"):
+            return (
+                f"--{name} is missing: {what}. Give it as HOST:PORT; `payment-pipeline flink up`"
+                " starts both on this machine and prints them."
+            )
+        if not port.isdigit():
+            return f"--{name}={value}: must be HOST:PORT, such as localhost:8081."
+    environment = options.get("environment_type")
+    if environment not in (None, LOOPBACK, EXTERNAL):
+        return f"--environment_type={environment}: allowed are LOOPBACK and EXTERNAL."
+    if environment == EXTERNAL and not options.get("environment_config"):
+        return (
+            "--environment_config is missing: with --environment_type=EXTERNAL it is the HOST:PORT"
+            " of a worker pool. `payment-pipeline flink up --worker_pools=1` starts one."
+        )
+    return None
+
+
+FLINK: Final = RunnerProfile(
+    name="FlinkRunner",
+    beam_runner="FlinkRunner",
+    refusals=_REFUSALS,
+    flags=_FLAGS,
+    defaults={"environment_type": LOOPBACK},
+    misused=_misused,
+    # With LOOPBACK the worker pool is in the client, and its workers are threads of it.
+    in_one_process=lambda options: options.get("environment_type") in (None, LOOPBACK),
+)
