@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.support.examples",
     "tests.support.in_memory_kafka",
     "tests.support.shared_broker",
+    "tests.support.flink_cluster",
     "tests.support.whole_runs",
     "tests.support.checked_file",
     "tests.support.bigquery",

@@ -130,7 +130,8 @@ class FlinkCluster:
         with self._locked():
             if self.exists and self.running():
                 raise ClusterFailed(
-                    f"a cluster runs in {self.folder} already (REST {self.rest_address})"
+                    f"a cluster runs in {self.folder} already (REST {self.rest_address}). Use it,"
+                    " or end it first with `payment-pipeline flink down`."
                 )
             for name in ("conf", "logs", *_SCRATCH, CHECKPOINTS, SAVEPOINTS):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)

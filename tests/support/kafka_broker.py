@@ -2,70 +2,31 @@
 of its own.
 """
 
-import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runners.java import java_command
+from runners.maven import jars_of
 from tests.support.child_process import ending_with_this_process
 
 ROOT = Path(__file__).parents[2]
-
-CACHE = Path(os.environ.get("PIPELINE_CACHE", ROOT / ".cache"))
-JARS = CACHE / "kafka-4.3.1"
 
 USER, PASSWORD = "pipeline", "right"
 
 _START_SECONDS = 60
 
 
-class BrokerUnavailable(Exception):
-    """Java or Maven is missing."""
-
-
 def kafka_jars() -> Path:
-    """The folder with the broker's jars; resolved once, atomically, by one process at a time.
-    Raises BrokerUnavailable.
-    """
-    if shutil.which("java") is None:
-        raise BrokerUnavailable(
-            "Java 17 is missing, so there is no real Kafka broker; install a JRE to run these tests"
-        )
-    if JARS.is_dir():
-        return JARS
-    if shutil.which("mvn") is None:
-        raise BrokerUnavailable(
-            "Maven is missing, so the Kafka broker cannot be fetched; install it to run these tests"
-        )
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "kafka.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, also when this process dies
-        if not JARS.is_dir():
-            _resolve_jars()
-    return JARS
-
-
-def _resolve_jars() -> None:
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        target = Path(scratch, "jars")
-        pom = Path(__file__).with_name("kafka.pom.xml")
-        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
-        subprocess.run(
-            ending_with_this_process(
-                [*command, f"-DoutputDirectory={target}", f"-Dbasedir={scratch}"]
-            ),
-            check=True,
-            timeout=600,
-        )
-        target.rename(JARS)
+    """The folder with the broker's jars. Raises Unavailable without Java or Maven."""
+    java_command()
+    return jars_of(Path(__file__).with_name("kafka.pom.xml"), ending_with_this_process)
 
 
 class KafkaBroker:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.support.kafka_broker import BrokerUnavailable, KafkaBroker, running_broker
+from runners.java import Unavailable
+from tests.support.kafka_broker import KafkaBroker, running_broker
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,7 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
     try:
         with running_broker(tmp_path_factory.mktemp("kafka") / "broker") as broker:
             yield broker
-    except BrokerUnavailable as missing:
+    except Unavailable as missing:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(missing))

@@ -190,7 +190,7 @@ def test_beams_options_work_beside_ours() -> None:
         (["--amount_field=status"], ["--amount_field=status", "NUMERIC or INT64"]),
         (["--schema=/nowhere/schema.json"], ["--schema=/nowhere/schema.json", "cannot be read"]),
         (["--consumer_config=/nowhere"], ["--consumer_config=/nowhere", "cannot be read"]),
-        (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed is DirectRunner"]),
+        (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed are DirectRunner and FlinkRunner"]),
     ],
 )
 def test_wrong_usage_names_flag_value_and_what_is_allowed(
@@ -221,7 +221,6 @@ def test_an_unknown_destination_is_wrong_usage(capsys) -> None:
     "arguments,reason",
     [
         (["--runner=PrismRunner"], "not on a stale copy"),
-        (["--runner=FlinkRunner"], "no Flink profile yet"),
         (["--runner=SparkRunner"], "no Spark profile yet"),
         (["--runner=PortableRunner"], "no guarantee can be given"),
         (["--streaming"], "fires event-time timers before the watermark reaches them"),
@@ -252,7 +251,7 @@ def test_commands_help_and_version(capsys) -> None:
     assert capsys.readouterr().out == f"payment-pipeline {__version__}\n"
     assert main("runn") == 2
     assert (
-        "runn: there is no such command. Allowed are run, check, produce, preflight, demo."
+        "runn: there is no such command. Allowed are run, check, produce, preflight, demo, flink."
         in capsys.readouterr().err
     )
 
