@@ -49,12 +49,16 @@ class FinishedBundle:
     """What goes on to the next steps, once it is in the tables and in the states.
 
     totals: shard -> rows of control_totals. answers: for GapsShard. late_behind_expiry: payments
-    that the backstop has rejected; expected 0.
+    that the backstop has rejected; expected 0. recovered_shards: that this process did not hold;
+    present_rows: that their recovery has found. live_ids: shard -> ids in its state.
     """
 
     totals: dict[int, pa.RecordBatch]
     answers: list[GapAnswer]
     late_behind_expiry: int
+    recovered_shards: int
+    present_rows: int
+    live_ids: dict[int, int]
 
 
 class StreamBundle:
@@ -75,6 +79,7 @@ class StreamBundle:
         self._settings = settings
         self._memory = memory
         self._shards: dict[int, OpenShard] = {}
+        self._recovered = self._present = 0
 
     def open(self, cells: Mapping[int, StateCells]) -> None:
         """Step 1 for every shard whose state is not the one that this process wrote last."""
@@ -104,6 +109,8 @@ class StreamBundle:
             if cold_start is not None and new
             else None
         )
+        self._recovered = len(taken)
+        self._present = sum(sum(each.progress.present.values()) for each in taken)
         for recovered in taken:
             self._shards[recovered.shard].take_over(recovered, cold_start, known)
 
@@ -129,7 +136,8 @@ class StreamBundle:
             if shard.gap_answer is not None:
                 answers.append(shard.gap_answer)
         behind = sum(shard.late_behind_expiry for shard in self._shards.values())
-        return FinishedBundle(totals, answers, behind)
+        live = {number: shard.live_ids for number, shard in self._shards.items()}
+        return FinishedBundle(totals, answers, behind, self._recovered, self._present, live)
 
     def next_expiry(self, shard: int) -> int | None:
         """The watermark, in microseconds, at which the shard's oldest ids expire; None: never."""

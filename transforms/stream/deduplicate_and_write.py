@@ -131,6 +131,10 @@ class DeduplicateAndWrite(beam.DoFn):
         batches = [batch for mine in self._batches.values() for batch in mine]
         metrics.count(metrics.BUNDLES, 1)
         metrics.count(metrics.LATE_BEHIND_EXPIRY, finished.late_behind_expiry)
+        metrics.count(metrics.RECOVERED_SHARDS, finished.recovered_shards)
+        metrics.count(metrics.PRESENT_ROWS, finished.present_rows)
+        for shard, ids in finished.live_ids.items():
+            metrics.show(metrics.LIVE_IDS, shard, ids)
         for rows in finished.totals.values():
             for row in rows.select(["outcome", "records"]).to_pylist():
                 metrics.count(row["outcome"], row["records"])

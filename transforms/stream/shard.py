@@ -218,6 +218,11 @@ class OpenShard:
         """What the shard says of the gaps of this bundle; None: there were none."""
         return GapAnswer(self.shard, self._gaps) if self._gaps else None
 
+    @property
+    def live_ids(self) -> int:
+        """How many ids the state holds."""
+        return sum(self._open()[0].dedup.live.values())
+
     def next_expiry(self) -> int | None:
         """The watermark, in microseconds, at which the oldest ids expire; None: there are none."""
         return self._open()[0].dedup.next_expiry(self._settings.extra_retention_us)
