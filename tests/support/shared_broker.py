@@ -1,6 +1,7 @@
 """One real Kafka broker for all tests of a pytest process, and topics of their own on it."""
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -40,6 +41,7 @@ def fresh_topic(kafka_broker: KafkaBroker) -> Callable[..., str]:
         for _ in range(200):
             if admin.list_topics(topic, timeout=10).topics[topic].error is None:
                 return topic
+            time.sleep(0.05)
         raise AssertionError(f"the broker does not know {topic}")
 
     return create

@@ -1,0 +1,225 @@
+"""`run --streaming` as a child process, on a real broker and a real Flink cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from pipeline.check.command import check
+from pipeline.check.result import FAILED
+from pipeline.streaming.figures import JobFigures
+from pipeline.streaming.flink_job import FlinkJob
+from runners.flink.cluster import FlinkCluster
+from runners.flink.rest import FlinkUnreachable
+from tests.support.child_process import ending_with_this_process
+from transforms.destinations.open import open_destination
+from transforms.model.moments import moment_in_words
+
+ROOT = Path(__file__).parents[2]
+
+_LOOK_SECONDS = 0.2
+_SECOND_US = 1_000_000
+
+
+@dataclass
+class Sent:
+    """What a topic has got. ids: copies by transaction_id. broken: records that are no payment."""
+
+    ids: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+
+    @property
+    def records(self) -> int:
+        return self.ids.total() + self.broken
+
+
+class Sender:
+    """Sends payments to random partitions, with copies near and far, and broken records."""
+
+    def __init__(self, servers: str, topic: str, partitions: int, seed: int) -> None:
+        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+        self._topic, self._partitions = topic, partitions
+        self._random = random.Random(seed)
+        self.sent = Sent()
+
+    def send(self, records: int, event_time_us: int) -> None:
+        """Event times lie within a minute before `event_time_us`. Waits until all are there."""
+        for _ in range(records):
+            if self._random.random() < 0.01:
+                value = b"broken"
+                self.sent.broken += 1
+            else:
+                key = self._key()
+                self.sent.ids[key] += 1
+                value = _payment(key, event_time_us - self._random.randrange(60 * _SECOND_US))
+            partition = self._random.randrange(self._partitions)
+            self._producer.produce(self._topic, value, partition=partition)
+            self._producer.poll(0)
+        assert self._producer.flush(30) == 0
+
+    def _key(self) -> str:
+        known = len(self.sent.ids)
+        if known and self._random.random() < 0.05:
+            return f"t{self._random.randrange(known)}"
+        return f"t{known}"
+
+
+def _payment(key: str, event_time_us: int) -> bytes:
+    time_text = moment_in_words(event_time_us)
+    return json.dumps(
+        {"transaction_id": key, "event_time": time_text, "amount": "12.50", "currency": "EUR"}
+    ).encode()
+
+
+class StreamingCommand:
+    """A job in a folder: the command, its log, and the DuckDB file that it writes to."""
+
+    def __init__(self, cluster: FlinkCluster, servers: str, topic: str, folder: Path) -> None:
+        self.cluster = cluster
+        self.file = folder / "payments.duckdb"
+        self._servers, self._topic, self._folder = servers, topic, folder
+        self._child: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+
+    @property
+    def log(self) -> str:
+        """What all commands so far have written."""
+        return "".join(
+            path.read_text(errors="replace") for path in sorted(self._folder.glob("command-*.log"))
+        )
+
+    def start(self, *flags: str) -> None:
+        """Starts `run --streaming`, and waits until its job runs in Flink."""
+        before = {job["jid"] for job in self.cluster.rest.jobs()}
+        self.run("run", *self._flags(), *flags)
+        self.wait_for("the job runs", lambda: self._newest(before) is not None)
+        self.wait_for("every step runs", lambda: self._job().state() == "RUNNING")
+
+    def run(self, *arguments: str) -> None:
+        """Starts a command and does not wait for it."""
+        self._starts += 1
+        with (self._folder / f"command-{self._starts:02}.log").open("wb") as log:
+            self._child = subprocess.Popen(
+                ending_with_this_process([sys.executable, "-m", "pipeline", *arguments]),
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+
+    def ended(self, seconds: float = 60) -> int:
+        """Waits for the end of the command; its exit status."""
+        assert self._child is not None
+        status = self._child.wait(seconds)
+        self._child = None
+        return status
+
+    def interrupt(self) -> None:
+        """Ctrl-C: a savepoint, and the end of the job."""
+        assert self._child is not None
+        self._child.send_signal(signal.SIGINT)
+        assert self.ended() == 130, self.log[-3000:]
+
+    def kill(self) -> None:
+        """kill -9 of the command, which is the worker as well."""
+        if self._child is not None:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait(10)
+            self._child = None
+
+    def stop(self, *flags: str) -> int:
+        """`payment-pipeline stop`; its exit status."""
+        flags = flags or (f"--flink_master={self.cluster.rest_address}",)
+        self.run("stop", f"--destination=duckdb:{self.file}", *flags)
+        return self.ended()
+
+    def bounded_run(self) -> int:
+        """`payment-pipeline run` without --streaming; its exit status."""
+        self.run("run", *self._source_and_destination())
+        return self.ended(120)
+
+    def wait_until_read(self, partitions: int) -> None:
+        """Until nothing waits in Kafka, and what was read lies in the tables.
+
+        A checkpoint that begins after the last record was read is complete only once every step has
+        dealt with what came before it.
+        """
+        self.wait_for("nothing waits in Kafka", lambda: self._nothing_waits(partitions))
+        self.wait_for_checkpoints(2)
+
+    def wait_for_checkpoints(self, number: int) -> None:
+        """Until so many more are complete."""
+        wanted = self._completed() + number
+        self.wait_for(f"{number} checkpoints", lambda: self._completed() >= wanted)
+
+    def wait_for(self, what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
+        """Raises AssertionError with the command's log when it does not come true, or it ends."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if holds():
+                    return
+            except FlinkUnreachable:
+                pass  # a JobManager that was killed, or a job that begins again
+            ended = self._child is None or self._child.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"waited for: {what}\n{self.log[-6000:]}")
+            time.sleep(_LOOK_SECONDS)
+
+    def _flags(self) -> list[str]:
+        return [
+            "--streaming", "--runner=FlinkRunner", f"--flink_master={self.cluster.rest_address}",
+            f"--job_endpoint={self.cluster.job_server_address}", "--checkpointing_interval=500",
+            "--min_pause_between_checkpoints=200", *self._source_and_destination(),
+        ]  # fmt: skip
+
+    def _source_and_destination(self) -> list[str]:
+        return [
+            f"--bootstrap_servers={self._servers}", f"--topic={self._topic}",
+            f"--destination=duckdb:{self.file}", "--idle_timeout=never",
+        ]  # fmt: skip
+
+    def _newest(self, before: set[str]) -> FlinkJob | None:
+        new = [job["jid"] for job in self.cluster.rest.jobs() if job["jid"] not in before]
+        return FlinkJob(self.cluster.rest, new[0]) if new else None
+
+    def _job(self) -> FlinkJob:
+        return FlinkJob(self.cluster.rest, self.cluster.rest.jobs()[0]["jid"])
+
+    def _nothing_waits(self, partitions: int) -> bool:
+        figures = JobFigures(self._job().figures(), 0)
+        waiting = figures.gauges("kafka_lag")
+        return len(waiting) == partitions and not any(waiting.values())
+
+    def _completed(self) -> int:
+        job = self._job()
+        return int(self.cluster.rest.checkpoints(job.jid)["counts"]["completed"])
+
+
+def assert_each_payment_once(file: Path, sent: Sent) -> None:
+    """Each id is paid once, its further copies are duplicates, broken records are rejected."""
+    with open_destination(f"duckdb:{file}") as destination:
+        paid = _counted(destination, "payment_transactions")
+        copies = _counted(destination, "duplicate_transactions")
+        rejected = destination.query("SELECT reason, payload FROM rejected_records").to_pylist()
+        assert paid == Counter(dict.fromkeys(sent.ids, 1))
+        assert copies == sent.ids - paid
+        assert [row["payload"] for row in rejected] == [b"broken"] * sent.broken
+        results = check(destination, None, 100.0, 400)
+    assert [result for result in results if result.status == FAILED] == []
+
+
+def _counted(destination: object, table: str) -> Counter[str]:
+    found = destination.query(  # type: ignore[attr-defined]
+        f"SELECT transaction_id, COUNT(*) AS copies FROM {table} GROUP BY ALL"
+    )
+    return Counter({row["transaction_id"]: row["copies"] for row in found.to_pylist()})
