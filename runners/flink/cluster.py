@@ -173,6 +173,10 @@ class FlinkCluster:
         """SIGKILL to Beam's job server."""
         self._kill(JOB_SERVER)
 
+    def workers(self) -> list[int]:
+        """The pids of the Python workers that the worker pools have started, oldest first."""
+        return sorted(pid for pool in self.running(WORKER_POOL) for pid in pool.children())
+
     def signal_task_manager(self, number: int) -> None:
         """Sends a signal, such as SIGSTOP, to the TaskManager that was started last."""
         self._newest(TASK_MANAGER).send(number)

@@ -43,6 +43,15 @@ class ServerProcess:
             child.poll()
         return _start_time(self.pid) == self.started
 
+    def children(self) -> list[int]:
+        """The pids of the other processes in its group, oldest first."""
+        found = []
+        for line in _ps("-A", "-o", "pid=,pgid=,stat=").splitlines():
+            pid, group, state = line.split()
+            if int(group) == self.pid != int(pid) and not state.startswith("Z"):
+                found.append(int(pid))
+        return sorted(found)
+
     def send(self, number: int) -> None:
         """Sends a signal to its process group; nothing if the process is not there any more."""
         if self.runs():
@@ -99,7 +108,10 @@ def _start_time(pid: int) -> str | None:
             return None
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
-    command = [shutil.which("ps") or "/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    state, _, moment = shown.stdout.strip().partition(" ")
+    state, _, moment = _ps("-o", "stat=,lstart=", "-p", str(pid)).strip().partition(" ")
     return moment.strip() if state and not state.startswith("Z") else None
+
+
+def _ps(*arguments: str) -> str:
+    command = [shutil.which("ps") or "/bin/ps", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -1,6 +1,8 @@
 """A real Flink cluster on this machine: killed in every way, and nothing is left of it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +120,12 @@ def test_a_job_outlives_every_kill(flink_cluster: FlinkCluster, counter: Counter
     rest = flink_cluster.rest
     job = counter.submit(address(checkpoint), "--environment_type=EXTERNAL", pool)
     assert 1 not in counter.wait_for_more(), "it went on from the checkpoint"
+    victims = flink_cluster.workers()
+    assert victims
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: set(flink_cluster.workers()) - set(victims), "the pool has a new worker")
+    assert 1 not in counter.wait_for_more(), "it went on from a checkpoint"
     assert rest.savepoint(job, flink_cluster.savepoints_address).startswith("file:/")
     stopped = rest.stop_with_savepoint(job, flink_cluster.savepoints_address)
     assert rest.job_state(job) == "FINISHED"
