@@ -1,7 +1,7 @@
 """A Flink cluster on this machine: JobManager, TaskManagers, Beam's job server, worker pools.
 
-All servers listen on 127.0.0.1, apart from Beam's job server, which listens on all interfaces
-whatever its flags say.
+Flink's servers and the pools listen on 127.0.0.1. Beam's job server, and the services that it opens
+in each TaskManager, listen on all interfaces whatever their flags say.
 """
 
 from __future__ import annotations
