@@ -11,8 +11,9 @@ from typing import Any, Final
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.quantities import parse_size, parse_whole
-from runners.flink.cluster import ClusterFailed, FlinkCluster
+from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import STATE_BACKENDS, ClusterSettings
+from runners.flink.processes import ClusterFailed
 from runners.flink.rest import FlinkUnreachable
 from runners.flink.servers import JOB_MANAGER
 from runners.java import Unavailable

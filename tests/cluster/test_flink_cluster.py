@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from runners.flink.cluster import ClusterFailed, FlinkCluster
+from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
 from runners.flink.preconditions import check_cluster
+from runners.flink.processes import ClusterFailed
 from runners.flink.servers import JOB_SERVER, TASK_MANAGER
 from tests.support.child_process import ending_with_this_process
 from tests.support.flink_cluster import SETTINGS
