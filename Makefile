@@ -8,11 +8,12 @@ READY := $(VENV)/.ready
 # and other fixtures, and takes tests from another one when its own are done.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo test test-fast test-bigquery lint bench clean
+.PHONY: help demo flink-up flink-down test test-fast test-bigquery lint bench clean
 
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
-	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
+	@echo "make flink-up   a Flink cluster on this machine (Java 17, Maven); make flink-down ends it"
+	@echo "make test   all tests (those on a real Kafka broker or Flink cluster need Java 17 and Maven)"
 	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: about two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
@@ -21,6 +22,12 @@ help:
 
 demo: $(READY)
 	$(BIN)/python -m pipeline demo $(if $(DESTINATION),--destination=$(DESTINATION))
+
+flink-up: $(READY)
+	$(BIN)/python -m pipeline flink up
+
+flink-down: $(READY)
+	$(BIN)/python -m pipeline flink down
 
 test: $(READY)
 	$(PYTEST)
@@ -47,7 +54,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.direct_run
 
+# Without its folder a cluster that runs could not be ended any more.
 clean:
+	@test ! -e .cache/flink-cluster/cluster.json || $(BIN)/python -m pipeline flink down
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info \
 		demo.duckdb demo.duckdb.wal
 

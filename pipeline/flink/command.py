@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.quantities import parse_size, parse_whole
-from runners.flink.cluster import ClusterFailed, FlinkCluster
+from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import STATE_BACKENDS, ClusterSettings
+from runners.flink.processes import ClusterFailed
 from runners.flink.rest import FlinkUnreachable
+from runners.flink.servers import JOB_MANAGER
 from runners.java import Unavailable
 from runners.maven import cache_folder
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
@@ -104,7 +106,7 @@ def _mebibytes(flag: str, text: str, least: int) -> int:
 def _up(cluster: FlinkCluster, given: Namespace) -> None:
     cluster.start(cluster_settings(given))
     if given.json:
-        print(json.dumps(_addresses(cluster)))
+        _print_json(_addresses(cluster))
         return
     _print_addresses(cluster)
     print(f"end it with: payment-pipeline flink down --dir={cluster.folder}")
@@ -113,7 +115,7 @@ def _up(cluster: FlinkCluster, given: Namespace) -> None:
 def _down(cluster: FlinkCluster, given: Namespace) -> None:
     ended = cluster.stop()
     if given.json:
-        print(json.dumps({"dir": str(cluster.folder), "ended": [one.role for one in ended]}))
+        _print_json({"dir": str(cluster.folder), "ended": [one.role for one in ended]})
     elif ended:
         print(
             f"ended {len(ended)} servers of {cluster.folder}; its checkpoints and savepoints stay"
@@ -130,11 +132,11 @@ def _status(cluster: FlinkCluster, given: Namespace) -> None:
             {"role": one.role, "pid": one.pid, "runs": one.runs(), "log": one.log}
             for one in servers
         ],
-        "jobs": cluster.rest.running_jobs() if any(one.runs() for one in servers) else [],
+        "jobs": cluster.rest.running_jobs() if servers and cluster.running(JOB_MANAGER) else [],
         "checkpoints": [str(path) for path in cluster.checkpoints[:_CHECKPOINTS_SHOWN]],
     }
     if given.json:
-        print(json.dumps({**(_addresses(cluster) if servers else {}), **status}))
+        _print_json({**(_addresses(cluster) if servers else {}), **status})
         return
     if servers:
         _print_addresses(cluster)
@@ -155,6 +157,10 @@ def _addresses(cluster: FlinkCluster) -> dict[str, Any]:
         "job_endpoint": cluster.job_server_address,
         "worker_pools": cluster.worker_pool_addresses,
     }
+
+
+def _print_json(figures: Mapping[str, Any]) -> None:
+    print(json.dumps({"exit_status": 0, "error": None, **figures}))
 
 
 def _print_addresses(cluster: FlinkCluster) -> None:

@@ -53,9 +53,10 @@ def runner_of(given: Namespace) -> RunnerProfile:
         )
     if str(given.destination).startswith("duckdb:") and not profile.in_one_process(options):
         raise GuaranteeError(
-            f"--destination={given.destination} with --environment_type={given.environment_type}:"
-            " only one process can open a DuckDB file, and the workers would be others. Use"
-            " --environment_type=LOOPBACK, or a destination in BigQuery."
+            f"--destination={given.destination} with --environment_type={given.environment_type}"
+            f" and --experiments={given.experiments}: only one process can open a DuckDB file, and"
+            " the workers would be others. Use --environment_type=LOOPBACK without the experiment"
+            " use_loopback_process_worker, or a destination in BigQuery."
         )
     return profile
 

@@ -1,7 +1,7 @@
 """A Flink cluster on this machine: JobManager, TaskManagers, Beam's job server, worker pools.
 
-All servers listen on 127.0.0.1, apart from Beam's job server, which listens on all interfaces
-whatever its flags say.
+Flink's servers and the pools listen on 127.0.0.1. Beam's job server, and the services that it opens
+in each TaskManager, listen on all interfaces whatever their flags say.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from runners.flink.configuration import (
     flink_configuration,
 )
 from runners.flink.ports import free_ports, listens
-from runners.flink.processes import ServerProcess, start_process
+from runners.flink.processes import ClusterFailed, ServerProcess, start_process
 from runners.flink.record import ClusterRecord, read_record, write_record
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.servers import JOB_MANAGER, JOB_SERVER, TASK_MANAGER, java_server
@@ -45,10 +45,6 @@ _PAUSE_SECONDS: Final = 0.1
 _RELEVANT: Final = re.compile(r"ERROR|Exception|Caused by:|Error:|in use")
 
 
-class ClusterFailed(RuntimeError):
-    """The cluster did not come up, or is not in a state for the call; the message says why."""
-
-
 class FlinkCluster:
     """The cluster of one folder. Another process that opens the same folder means the same one.
 
@@ -59,6 +55,7 @@ class FlinkCluster:
     def __init__(self, folder: Path, launch: Launch = list) -> None:
         self.folder = folder.absolute()
         self._launch = launch
+        self._jars: Path | None = None
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -125,8 +122,8 @@ class FlinkCluster:
         Raises ClusterFailed, with the line of a log that says why, and Unavailable when Java or
         Maven is missing; no server is left then.
         """
-        jars = jars_of(version.POM, self._launch)
         java_command()
+        self._jars = jars = jars_of(version.POM, self._launch)
         with self._locked():
             if self.exists and self.running():
                 raise ClusterFailed(
@@ -173,14 +170,19 @@ class FlinkCluster:
         """SIGKILL to Beam's job server."""
         self._kill(JOB_SERVER)
 
+    def workers(self) -> list[int]:
+        """The pids of the Python workers that the worker pools have started, oldest first."""
+        return sorted(pid for pool in self.running(WORKER_POOL) for pid in pool.children())
+
     def signal_task_manager(self, number: int) -> None:
         """Sends a signal, such as SIGSTOP, to the TaskManager that was started last."""
         self._newest(TASK_MANAGER).send(number)
 
     def start_task_manager(self, wait: bool = True) -> None:
         """Starts one more, and waits until the JobManager knows it, for at most 90 seconds."""
+        self._jars = jars = self._jars or jars_of(version.POM, self._launch)
         with self._locked():
-            self._start_java(jars_of(version.POM, self._launch), TASK_MANAGER)
+            self._start_java(jars, TASK_MANAGER)
         if wait:
             self.wait_for_task_managers(len(self.running(TASK_MANAGER)))
 

@@ -20,6 +20,11 @@ from typing import Final
 _END_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.02
 
+
+class ClusterFailed(RuntimeError):
+    """A server, or the cluster, is not as it was asked to be; the message says why."""
+
+
 _children: Final[dict[int, subprocess.Popen[bytes]]] = {}
 """What this process has started: it must also wait for it, else the entry of the pid stays."""
 
@@ -43,6 +48,15 @@ class ServerProcess:
             child.poll()
         return _start_time(self.pid) == self.started
 
+    def children(self) -> list[int]:
+        """The pids of the other processes in its group, oldest first."""
+        found = []
+        for line in _ps("-A", "-o", "pid=,pgid=,stat=").splitlines():
+            pid, group, state = line.split()
+            if int(group) == self.pid != int(pid) and not state.startswith("Z"):
+                found.append(int(pid))
+        return sorted(found)
+
     def send(self, number: int) -> None:
         """Sends a signal to its process group; nothing if the process is not there any more."""
         if self.runs():
@@ -50,12 +64,12 @@ class ServerProcess:
                 os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL to its process group. Raises RuntimeError if it is there 10 seconds later."""
+        """SIGKILL to its process group. Raises ClusterFailed if it is there 10 seconds later."""
         self.send(signal.SIGKILL)
         deadline = time.monotonic() + _END_SECONDS
         while self.runs():
             if time.monotonic() > deadline:
-                raise RuntimeError(
+                raise ClusterFailed(
                     f"{self.role}, process {self.pid}, does not end {_END_SECONDS:.0f} s after"
                     " SIGKILL. Look at `ps`; a process that waits for a disk cannot end."
                 )
@@ -67,7 +81,7 @@ def start_process(
 ) -> ServerProcess:
     """Starts a command in a process group of its own, with the variables added to its environment.
 
-    Raises RuntimeError if it has ended at once.
+    Raises ClusterFailed if it has ended at once.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
@@ -81,7 +95,7 @@ def start_process(
     _children[child.pid] = child
     started = _start_time(child.pid)
     if started is None:
-        raise RuntimeError(f"{role} has ended at once with status {child.wait()}; see {log}")
+        raise ClusterFailed(f"{role} has ended at once with status {child.wait()}; see {log}")
     return ServerProcess(role, child.pid, started, str(log))
 
 
@@ -99,7 +113,10 @@ def _start_time(pid: int) -> str | None:
             return None
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
-    command = [shutil.which("ps") or "/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    state, _, moment = shown.stdout.strip().partition(" ")
+    state, _, moment = _ps("-o", "stat=,lstart=", "-p", str(pid)).strip().partition(" ")
     return moment.strip() if state and not state.startswith("Z") else None
+
+
+def _ps(*arguments: str) -> str:
+    command = [shutil.which("ps") or "/bin/ps", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -203,6 +203,15 @@ def _misused(options: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _in_one_process(options: Mapping[str, Any]) -> bool:
+    # With LOOPBACK the worker pool is in the client, and its workers are threads of it, unless this
+    # experiment makes processes of them.
+    return options.get("environment_type") in (
+        None,
+        LOOPBACK,
+    ) and "use_loopback_process_worker" not in str(options.get("experiments"))
+
+
 FLINK: Final = RunnerProfile(
     name="FlinkRunner",
     beam_runner="FlinkRunner",
@@ -210,6 +219,5 @@ FLINK: Final = RunnerProfile(
     flags=_FLAGS,
     defaults={"environment_type": LOOPBACK},
     misused=_misused,
-    # With LOOPBACK the worker pool is in the client, and its workers are threads of it.
-    in_one_process=lambda options: options.get("environment_type") in (None, LOOPBACK),
+    in_one_process=_in_one_process,
 )

@@ -1,6 +1,8 @@
 """A real Flink cluster on this machine: killed in every way, and nothing is left of it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from runners.flink.cluster import ClusterFailed, FlinkCluster
+from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
 from runners.flink.preconditions import check_cluster
+from runners.flink.processes import ClusterFailed
+from runners.flink.rest import ENDED
 from runners.flink.servers import JOB_SERVER, TASK_MANAGER
 from tests.support.child_process import ending_with_this_process
 from tests.support.flink_cluster import SETTINGS
@@ -25,8 +29,8 @@ SECONDS = 240
 class Counter:
     """The job of flink_counter.py, and what it has counted."""
 
-    def __init__(self, folder: Path, cluster: FlinkCluster) -> None:
-        self._file = folder / "counted"
+    def __init__(self, folder: Path, cluster: FlinkCluster, file: str = "counted") -> None:
+        self._file = folder / file
         self._log = folder / "client.log"
         self._cluster = cluster
         self.clients: list[subprocess.Popen[bytes]] = []
@@ -118,6 +122,12 @@ def test_a_job_outlives_every_kill(flink_cluster: FlinkCluster, counter: Counter
     rest = flink_cluster.rest
     job = counter.submit(address(checkpoint), "--environment_type=EXTERNAL", pool)
     assert 1 not in counter.wait_for_more(), "it went on from the checkpoint"
+    victims = flink_cluster.workers()
+    assert victims
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: set(flink_cluster.workers()) - set(victims), "the pool has a new worker")
+    assert 1 not in counter.wait_for_more(), "it went on from a checkpoint"
     assert rest.savepoint(job, flink_cluster.savepoints_address).startswith("file:/")
     stopped = rest.stop_with_savepoint(job, flink_cluster.savepoints_address)
     assert rest.job_state(job) == "FINISHED"
@@ -134,6 +144,7 @@ def test_up_status_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         return status, printed.out + printed.err
 
     sizes = ["--slots=3", "--state_backend=hashmap", "--task_manager_heap=512MiB"]
+    sizes.append("--restart_attempts=1")
     try:
         status, shown = flink("up", *sizes, "--worker_pools=1", "--json")
         assert status == 0, shown
@@ -149,6 +160,12 @@ def test_up_status_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"--environment_config={up['worker_pools'][0]}" in shown
         status, shown = flink("up")
         assert status == 3 and "flink down" in shown
+        failing = Counter(tmp_path, cluster, file=".")  # a folder: no line can be written to it
+        job = failing.submit()
+        assert cluster.rest.wait_for_state(job, ENDED, SECONDS) == "FAILED"
+        assert failing.clients[0].wait(60) == 1
+        causes = cluster.rest.exceptions(job)
+        assert len(causes) == 2 and all("IsADirectoryError" in cause for cause in causes)
         cluster.running(TASK_MANAGER)[0].kill()
         assert "HAS ENDED" in flink("status")[1]
     finally:

@@ -89,6 +89,7 @@ def test_an_option_that_only_costs_speed_is_respected(flag: str, value: str) -> 
         (["--environment_type=PROCESS"], "Use LOOPBACK"),
         (["--dedup_layout=per_key"], "--dedup_layout=sharded"),
         (POOL, "only one process can open a DuckDB file"),
+        (["--experiments=use_loopback_process_worker"], "only one process can open a DuckDB file"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -46,18 +46,47 @@ def test_its_children_end_with_it(tmp_path: Path) -> None:
     )
     server = start_process("parent", [sys.executable, "-c", starts_a_child], tmp_path / "log", {})
     try:
-        processes_seen = 0
-        while not (tmp_path / "pid").exists():
-            processes_seen += 1
-            assert server.runs() and processes_seen < 10**7
+        for _ in range(10**6):
+            if (tmp_path / "pid").exists():
+                break
+            assert server.runs()
         child = int((tmp_path / "pid").read_text())
-        os.kill(child, 0)
+        assert server.children() == [child]
     finally:
         server.kill()
     for _ in range(10**6):
         if processes._start_time(child) is None:
             break
     assert processes._start_time(child) is None
+    assert server.children() == []
+
+
+def test_a_server_of_a_test_ends_with_the_tests_process(tmp_path: Path) -> None:
+    starts_a_server = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from runners.flink.processes import start_process\n"
+        "from tests.support.child_process import ending_with_this_process\n"
+        f"log, command = Path({str(tmp_path / 'log')!r}), ending_with_this_process({SLEEPS!r})\n"
+        "print(start_process('x', command, log, {}).pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", starts_a_server],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert parent.stdout and parent.stdin
+    pid = int(parent.stdout.readline())
+    assert processes._start_time(pid)
+    parent.kill()
+    parent.communicate(timeout=30)
+    for _ in range(10**6):
+        if processes._start_time(pid) is None:
+            break
+    assert processes._start_time(pid) is None
 
 
 def test_a_process_that_has_ended_does_not_run(tmp_path: Path) -> None:
