@@ -26,6 +26,7 @@ from pipeline.streaming.restore import checkpoint_to_restore
 from pipeline.streaming.shards import shards_of_ledger
 from runners.flink.preconditions import check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
+from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.open import open_destination
@@ -77,6 +78,7 @@ def streaming_command(
 
 def _check(rest: FlinkRest, streaming: StreamingConfig) -> None:
     try:
+        check_timer_hold()
         check_cluster(rest, streaming.parallelism)
     except RunnerMisused as error:
         raise UsageError(str(error)) from error
