@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EARLIEST = "earliest"
 LATEST = "latest"
 TIMESTAMP = "timestamp"
+NEVER = "never"
 
 
 @dataclass(frozen=True)
