@@ -29,9 +29,8 @@ class KafkaOptions(PipelineOptions):
         )
         parser.add_argument(
             "--start",
-            default="earliest",
             metavar="earliest|latest|timestamp:TIME",
-            help="where the first run begins; TIME such as 2026-01-01T00:00:00Z",
+            help="where the first run begins; TIME such as 2026-01-01T00:00:00Z (earliest)",
         )
         parser.add_argument(
             "--consumer_config",

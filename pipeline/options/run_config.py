@@ -139,7 +139,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         else parse_duration("idle_timeout", given.idle_timeout, word=NEVER),
         dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
         shards=parse_whole("shards", given.shards, 1, 4096),
-        start=parse_start(given.start),
+        start=Start(EARLIEST) if given.start is None else parse_start(given.start),
         max_records_per_run=parse_whole(
             "max_records_per_run", given.max_records_per_run, 1, 10**12
         ),
@@ -171,7 +171,7 @@ def parse_start(text: str) -> Start:
     The time is rounded up to Kafka's milliseconds. Raises UsageError.
     """
     if text in (EARLIEST, LATEST):
-        return Start(text)
+        return Start(text, given=text)
     kind, _, time = text.partition(":")
     if kind == TIMESTAMP:
         try:
@@ -180,7 +180,7 @@ def parse_start(text: str) -> Start:
             moment = -1
         # Kafka reads negative timestamps as special values: -1 means latest.
         if moment >= 0:
-            return Start(TIMESTAMP, moment)
+            return Start(TIMESTAMP, moment, given=text)
     raise UsageError(
         f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC"
         " 3339, from 1970 on)."

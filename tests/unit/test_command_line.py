@@ -59,6 +59,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         MINUTE,
     )
     assert (config.dedup_layout, config.shards, config.start) == ("sharded", 16, Start(EARLIEST))
+    assert config.start.given is None
     assert (config.max_records_per_run, config.max_record_bytes) == (1_000_000, 8 << 20)
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("keep", "fail", False)
     assert (config.schema.dedup_key, config.schema.event_time_field) == (
@@ -133,7 +134,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         64 << 10,
     )
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
-    assert config.log_format == "json"
+    assert (config.log_format, config.start.given) == ("json", "latest")
     assert config.max_rejected_rate == 0.25
     assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == (
         "me",
