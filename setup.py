@@ -18,6 +18,7 @@ setup(
         "pyarrow==25.0.1",  # columns between the steps and to the destination
         "numpy==2.4.6",  # the index over fingerprints, offsets and buckets
         "msgspec==0.22.0",  # JSON, each value on its own; compact reports
+        "rich==15.0.0",  # the progress bar on a terminal
         "duckdb==2.0.0",  # the embedded destination, and the SQL of its checks
     ],
     extras_require={

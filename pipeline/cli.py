@@ -148,7 +148,7 @@ def _preflight(arguments: list[str]) -> int:
     from pipeline.options.run_config import run_config
     from pipeline.preflight import preflight_command
 
-    return preflight_command(run_config(arguments))
+    return preflight_command(run_config(arguments, "preflight"))
 
 
 def _status(arguments: list[str]) -> int:

@@ -255,7 +255,7 @@ class KafkaAdmin:
         if error.code() in _PASSING:
             return TryAgainLater(
                 f"--topic={topic}: Kafka at {self._servers} cannot serve it now ({error.str()})."
-                " Nothing was read; run again."
+                " Run again."
             )
         return GuaranteeError(
             f"--topic={topic}: Kafka at {self._servers} has no such topic that can be read"

@@ -1,18 +1,14 @@
-"""What a command writes to standard error: log lines as text or JSON, and the progress bar.
-
-Both go through one lock, so no line is written into the bar.
-"""
+"""What a command writes to standard error: log lines as text or JSON, above the progress bar."""
 
 from __future__ import annotations
 
 import json
 import logging
-import shutil
+import os
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -23,35 +19,29 @@ JSON: Final = "json"
 FORMATS: Final = (TEXT, JSON)
 
 _OURS: Final = ("pipeline", "transforms", "runners")
+_CANNOT_ERASE: Final = ("dumb", "unknown")
 
 
-class Screen:
-    """Standard error, whose last line may be a bar."""
-
-    def __init__(self) -> None:
-        self._guard = threading.RLock()
-        self._bar = ""
-
-    def line(self, text: str) -> None:
-        """Writes a line, above the bar if there is one."""
-        with self._guard:
-            bar = self._bar
-            self.draw("")
-            sys.stderr.write(text + "\n")
-            self.draw(bar)
-
-    def draw(self, bar: str) -> None:
-        """Puts the bar in the place of the last one, cut to the terminal's width; "" removes it."""
-        with self._guard:
-            if not bar and not self._bar:
-                return
-            bar = bar[: shutil.get_terminal_size().columns - 1]
-            sys.stderr.write(f"\r{bar:<{len(self._bar)}}" + ("" if bar else "\r"))
-            sys.stderr.flush()
-            self._bar = bar
+_ways_above_a_bar: Final[list[Callable[[str], None]]] = []
 
 
-SCREEN: Final = Screen()
+def write_line(text: str) -> None:
+    """Writes a line to standard error, above the progress bar if one is shown."""
+    if _ways_above_a_bar:
+        _ways_above_a_bar[-1](text)
+    else:
+        # One call, so that no other thread can write between the text and the end of the line.
+        sys.stderr.write(text + "\n")
+
+
+@contextmanager
+def lines_written_by(above_bar: Callable[[str], None]) -> Iterator[None]:
+    """Within the block a bar is shown, and above_bar writes each line above it."""
+    _ways_above_a_bar.append(above_bar)
+    try:
+        yield
+    finally:
+        _ways_above_a_bar.remove(above_bar)
 
 
 class _Handler(logging.Handler):
@@ -67,10 +57,10 @@ class _Handler(logging.Handler):
         raised = record.exc_info and "".join(traceback.format_exception(*record.exc_info)).rstrip()
         if self._as_json:
             more = {"traceback": raised} if raised else {}
-            SCREEN.line(self.as_json(record.levelname, message, record.created, **more))
+            write_line(self.as_json(record.levelname, message, record.created, **more))
             return
         run = f" {self.run_id}" if self.run_id else ""
-        SCREEN.line(
+        write_line(
             f"{_utc(record.created)} {record.levelname}{run}: {message}"
             + (f"\n{raised}" if raised else "")
         )
@@ -133,8 +123,8 @@ def logged(log_format: str) -> Iterator[None]:
 
 
 def shows_bar() -> bool:
-    """Whether standard error is a terminal, on which a bar can be drawn."""
-    return sys.stderr.isatty()
+    """Whether standard error is a terminal on which a bar can be drawn and removed again."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _CANNOT_ERASE
 
 
 def of_run(run_id: str) -> None:
@@ -151,6 +141,6 @@ def say_end(text: str, status: int, raised: str | None = None) -> None:
     handler = _handlers[-1] if _handlers else None
     if handler is not None and handler._as_json:
         more = {"traceback": raised} if raised else {}
-        SCREEN.line(handler.as_json("ERROR", text, time.time(), exit_status=status, **more))
+        write_line(handler.as_json("ERROR", text, time.time(), exit_status=status, **more))
         return
-    SCREEN.line((raised or "") + text)
+    write_line((raised or "") + text)

@@ -26,7 +26,7 @@ from pipeline.run.preconditions import check_clock
 from pipeline.run.recover import leave_alone_what_makes_tables
 from pipeline.run.rejected_rate import DETAILS, judge_topic
 from pipeline.run.settings import check_settings, run_settings, settings_in_force
-from pipeline.run.summary import describe_forgotten
+from pipeline.run.summary import describe_forgotten, describe_start_ignored
 from transforms.decode.decode_records import PartitionRules, judge_block
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
@@ -181,6 +181,8 @@ def _ahead(
     yield CheckResult(
         "the plan", PASSED, f"{ahead.waiting:,} offsets wait, in {transactions:,} transaction(s)"
     )
+    if ahead.genesis is None and config.start.given is not None:
+        yield CheckResult("--start", NOTED, describe_start_ignored(config.start.given))
     for topic in ahead.forgotten:
         yield CheckResult("not named by --topic", NOTED, describe_forgotten(asdict(topic)))
     for state in ahead.states:

@@ -76,7 +76,7 @@ def check_parser() -> Arguments:
         "Finds out whether a row was lost, doubled or altered. Exit status 1 when the proof is"
         " broken, 6 when only a limit is exceeded.",
     )
-    add_destination_arguments(parser)
+    add_destination_arguments(parser, writes=False)
     add_impersonation(parser)
     parser.add_argument(
         "--date",

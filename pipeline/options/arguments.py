@@ -43,7 +43,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return (
-            super()._get_help_string(action) if action.default not in (None, False) else action.help
+            action.help if action.default in (None, False, "") else super()._get_help_string(action)
         )
 
 
@@ -58,7 +58,10 @@ def add_output_arguments(parser: Any, json_help: str) -> None:
     """--json and --log_format, which the command line itself looks at too (pipeline/cli.py)."""
     parser.add_argument("--json", action="store_true", help=json_help)
     parser.add_argument(
-        "--log_format", default=TEXT, help="lines on standard error: text, or json, one object each"
+        "--log_format",
+        default=TEXT,
+        metavar="text|json",
+        help="lines on standard error: text, or json, one object each",
     )
 
 

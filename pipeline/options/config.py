@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EARLIEST = "earliest"
 LATEST = "latest"
 TIMESTAMP = "timestamp"
+NEVER = "never"
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,12 @@ class Start:
     """Where the first run begins.
 
     kind: earliest, latest or timestamp. timestamp_ms: Kafka's record timestamp, milliseconds since
-    1970.
+    1970. given: the value of --start, None where it was left out.
     """
 
     kind: str
     timestamp_ms: int = 0
+    given: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

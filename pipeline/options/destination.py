@@ -11,6 +11,8 @@ from transforms.destinations.contract.destination import Destination
 from transforms.destinations.open import open_destination
 from transforms.model.errors import UsageError
 
+IMPERSONATION_HELP: Final = "BigQuery: act as this service account"
+
 _DEFAULTS: Final[dict[str, Any]] = {
     "table_prefix": "",
     "location": None,
@@ -22,9 +24,10 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
-def add_destination_arguments(parser: Any) -> None:
+def add_destination_arguments(parser: Any, writes: bool = True) -> None:
     """Declares --destination and the options of BigQuery.
 
+    writes: whether the command writes; one that only looks changes no table.
     --impersonate_service_account is Beam's; a command without Beam calls add_impersonation.
     """
     add = parser.add_argument
@@ -44,12 +47,18 @@ def add_destination_arguments(parser: Any) -> None:
         metavar="NAME",
         help="BigQuery: where jobs run, such as EU; left out, BigQuery finds out",
     )
-    add("--create_tables", default=_DEFAULTS["create_tables"], help="BigQuery: if_needed or never")
-    add(
-        "--update_schema",
-        action="store_true",
-        help="BigQuery: add new nullable columns to existing tables",
-    )
+    if writes:
+        add(
+            "--create_tables",
+            default=_DEFAULTS["create_tables"],
+            metavar="if_needed|never",
+            help="BigQuery: create missing tables, or refuse to run without them",
+        )
+        add(
+            "--update_schema",
+            action="store_true",
+            help="BigQuery: add new nullable columns to existing tables",
+        )
     add(
         "--maximum_bytes_billed",
         default=_DEFAULTS["maximum_bytes_billed"],
@@ -70,11 +79,7 @@ def add_destination_arguments(parser: Any) -> None:
 
 def add_impersonation(parser: Any) -> None:
     """Declares --impersonate_service_account under the name that Beam gives it."""
-    parser.add_argument(
-        "--impersonate_service_account",
-        metavar="ACCOUNT",
-        help="BigQuery: act as this service account",
-    )
+    parser.add_argument("--impersonate_service_account", metavar="ACCOUNT", help=IMPERSONATION_HELP)
 
 
 def destination_options(given: Any) -> dict[str, Any]:
@@ -82,23 +87,24 @@ def destination_options(given: Any) -> dict[str, Any]:
 
     Raises UsageError for an option that this kind of destination does not have.
     """
+    values = {**_DEFAULTS, **vars(given)}
     if not required(given, "destination", "duckdb:payments.duckdb").startswith("bigquery:"):
         for flag, default in _DEFAULTS.items():
-            if getattr(given, flag) != default:
+            if values[flag] != default:
                 raise UsageError(
-                    f"--{flag}={getattr(given, flag)}: only for"
+                    f"--{flag}={values[flag]}: only for"
                     " --destination=bigquery:PROJECT.DATASET. Leave it out."
                 )
         return {}
     return {
-        "prefix": given.table_prefix,
-        "location": given.location,
-        "create_tables": given.create_tables,
-        "update_schema": given.update_schema,
-        "max_bytes_billed": parse_size("maximum_bytes_billed", given.maximum_bytes_billed),
-        "api_endpoint": given.bigquery_api_endpoint,
-        "storage_endpoint": given.bigquery_storage_endpoint,
-        "impersonate": given.impersonate_service_account,
+        "prefix": values["table_prefix"],
+        "location": values["location"],
+        "create_tables": values["create_tables"],
+        "update_schema": values["update_schema"],
+        "max_bytes_billed": parse_size("maximum_bytes_billed", values["maximum_bytes_billed"]),
+        "api_endpoint": values["bigquery_api_endpoint"],
+        "storage_endpoint": values["bigquery_storage_endpoint"],
+        "impersonate": values["impersonate_service_account"],
     }
 
 

@@ -14,7 +14,10 @@ from pipeline.options.destination import add_destination_arguments
 
 
 class KafkaOptions(PipelineOptions):
-    """Where payments come from. Beam itself declares --bootstrap_servers."""
+    """Source: where payments come from.
+
+    Beam itself declares --bootstrap_servers (run_config.py shows it here).
+    """
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
@@ -26,14 +29,8 @@ class KafkaOptions(PipelineOptions):
         )
         parser.add_argument(
             "--start",
-            default="earliest",
-            help="where the first run begins: earliest, latest, timestamp:2026-01-01T00:00:00Z",
-        )
-        parser.add_argument(
-            "--max_records_per_run",
-            default="1000000",
-            metavar="N",
-            help="records in one transaction, fair over the partitions",
+            metavar="earliest|latest|timestamp:TIME",
+            help="where the first run begins; TIME such as 2026-01-01T00:00:00Z (earliest)",
         )
         parser.add_argument(
             "--consumer_config",
@@ -45,21 +42,18 @@ class KafkaOptions(PipelineOptions):
             metavar="NAME",
             help="group that offsets are reported under, for lag monitors (payment-pipeline)",
         )
-        parser.add_argument(
-            "--on_data_loss",
-            default="fail",
-            help="offsets deleted before they were read: fail, or accept and record them",
-        )
-        parser.add_argument(
-            "--max_rejected_rate",
-            default="0.1",
-            metavar="SHARE",
-            help="of a topic's records; above it a transaction stops, nothing visible; 1: never",
-        )
+
+
+class DestinationOptions(PipelineOptions):
+    """Destination: where rows go."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        add_destination_arguments(parser)
 
 
 class PaymentOptions(PipelineOptions):
-    """What a payment looks like."""
+    """What is a payment."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
@@ -82,7 +76,7 @@ class PaymentOptions(PipelineOptions):
         )
         parser.add_argument(
             "--epoch_unit",
-            metavar="UNIT",
+            metavar="s|ms|us|ns",
             help="what numbers in TIMESTAMP fields count since 1970: s, ms, us or ns",
         )
         parser.add_argument(
@@ -98,6 +92,7 @@ class PaymentOptions(PipelineOptions):
         parser.add_argument(
             "--unknown_fields",
             default="keep",
+            metavar="keep|reject",
             help="fields that the schema does not name: keep (as JSON) or reject",
         )
         parser.add_argument(
@@ -109,7 +104,7 @@ class PaymentOptions(PipelineOptions):
 
 
 class DeduplicationOptions(PipelineOptions):
-    """How long a payment is known, and what is late."""
+    """Time and deduplication: how long a payment is known, and what is late."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
@@ -140,6 +135,7 @@ class DeduplicationOptions(PipelineOptions):
         parser.add_argument(
             "--dedup_layout",
             default="sharded",
+            metavar="sharded|per_key",
             help="sharded (fast) or per_key (one state cell per id, the textbook form)",
         )
         parser.add_argument(
@@ -176,18 +172,51 @@ class StreamingOptions(PipelineOptions):
         )
 
 
-class OutputOptions(PipelineOptions):
-    """Where rows go."""
+class RunOptions(PipelineOptions):
+    """Run: size of a transaction, and what stops it."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
-        add_destination_arguments(parser)
+        parser.add_argument(
+            "--max_records_per_run",
+            default="1000000",
+            metavar="N",
+            help="records in one transaction, fair over the partitions",
+        )
+        parser.add_argument(
+            "--on_data_loss",
+            default="fail",
+            metavar="fail|accept",
+            help="offsets deleted before they were read: fail, or accept and record them",
+        )
+        parser.add_argument(
+            "--max_rejected_rate",
+            default="0.1",
+            metavar="SHARE",
+            help="of a topic's records; above it a transaction stops, nothing visible; 1: never",
+        )
         parser.add_argument(
             "--reject_records",
             metavar="TOPIC:PARTITION:OFFSET,...",
             help="records whose rows the destination refused: they are rejected",
         )
+
+
+class LogOptions(PipelineOptions):
+    """Summary and logs."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
         add_output_arguments(parser, "print the summary as JSON")
 
 
-OURS = (KafkaOptions, PaymentOptions, DeduplicationOptions, StreamingOptions, OutputOptions)
+OURS = (
+    KafkaOptions,
+    DestinationOptions,
+    PaymentOptions,
+    DeduplicationOptions,
+    StreamingOptions,
+    RunOptions,
+    LogOptions,
+)
+"""In the order of `run --help`. The first line of each docstring is the title there."""

@@ -21,12 +21,12 @@ _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZES: Final = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
-def parse_duration(flag: str, text: str, least_us: int = 0) -> int:
-    """Microseconds. Raises UsageError naming the flag."""
+def parse_duration(flag: str, text: str, least_us: int = 0, word: str | None = None) -> int:
+    """Microseconds. word: what the flag takes beside durations. Raises UsageError naming both."""
     if not _DURATION.fullmatch(text):
         raise UsageError(
             f"--{flag}={text}: not a duration. Write a whole number and a unit of ms, s, m, h, d,"
-            " such as 90s or 1h30m."
+            f" such as 90s or 1h30m{f', or {word}' if word else ''}."
         )
     micros = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if micros < least_us:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, HelpFormatter, one_of, required
-from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, RunConfig, Start
+from pipeline.options.config import EARLIEST, LATEST, NEVER, TIMESTAMP, RunConfig, Start
 from pipeline.options.consumer_config import load_consumer_config
-from pipeline.options.destination import destination_of, destination_options
-from pipeline.options.flags import OURS
+from pipeline.options.destination import (
+    IMPERSONATION_HELP,
+    destination_of,
+    destination_options,
+)
+from pipeline.options.flags import OURS, DestinationOptions, KafkaOptions, RunOptions
 from pipeline.options.quantities import parse_duration, parse_share, parse_size, parse_whole
 from pipeline.options.runner import RunnerOptions, runner_of
 from pipeline.options.schema_file import load_schema
@@ -33,33 +38,65 @@ class _RunArguments(Arguments, _BeamArgumentParser):
     """Beam's options can be added to Beam's own kind of parser only."""
 
 
-def run_parser() -> Arguments:
-    """Our options first, then every option of Beam."""
+_DESCRIPTIONS = {
+    "run": "Reads payments from Kafka, from the last committed position to the end of the topics,"
+    " and writes each exactly once.",
+    "preflight": "Finds out whether `run` with the same options could start, and what it would do."
+    " Changes nothing. Exit status 3 when it would be refused, 5 when that is not known now.",
+}
+_SHOWN_WITH_OURS = {
+    "--bootstrap_servers": (
+        KafkaOptions,
+        {"metavar": "HOST:PORT,...", "help": "Kafka's brokers. Required."},
+    ),
+    "--impersonate_service_account": (
+        DestinationOptions,
+        {"metavar": "ACCOUNT", "help": IMPERSONATION_HELP},
+    ),
+    "--runner": (RunOptions, {"metavar": "NAME", "help": "Beam runner; DirectRunner is allowed"}),
+}
+"""Options that Beam declares, with the group and the words that `--help` shows them with."""
+
+
+def run_parser(command: str = "run", shows_beam: bool = False) -> Arguments:
+    """Our options first, then every option of Beam.
+
+    command: run, or preflight, which takes the same options. shows_beam: whether the help has all
+    of Beam's options.
+    """
+    prog = f"payment-pipeline {command}"
     parser = _RunArguments(
-        prog="payment-pipeline run",
-        usage="payment-pipeline run --bootstrap_servers=HOST:PORT --topic=NAME --destination=URL"
-        " [options]",
-        description="Reads payments from Kafka, from the last committed position to the end of the"
-        " topics, and writes each exactly once. --bootstrap_servers and --runner (DirectRunner) are"
-        " Beam's own options.",
+        prog=prog,
+        usage=f"{prog} --bootstrap_servers=HOST:PORT --topic=NAME --destination=URL [options]",
+        description=_DESCRIPTIONS[command],
+        epilog=None if shows_beam else f"Apache Beam's options work too: {prog} --help_beam.",
         allow_abbrev=False,
         formatter_class=HelpFormatter,
     )
+    parser.add_argument(
+        "--help_beam", action=_HelpWithBeam, nargs=0, help="these and Apache Beam's options"
+    )
+    groups = {}
     for options in (*OURS, RunnerOptions):
-        options._add_argparse_args(
-            _Group(parser, str(options.__doc__).partition("\n")[0].rstrip("."))
-        )
-    theirs = _Group(parser, "Apache Beam's options")
+        groups[options] = _Group(parser, str(options.__doc__).partition("\n")[0].rstrip("."))
+        if options is not KafkaOptions:
+            options._add_argparse_args(groups[options])
+    theirs = _BeamsGroup(parser, groups, shows_beam)
     for options in dict.fromkeys(PipelineOptions.__subclasses__()):
         if options.__module__.startswith("apache_beam."):
             options._add_argparse_args(theirs)
+    # The help shows options in this order: --bootstrap_servers, which is Beam's, is the first.
+    KafkaOptions._add_argparse_args(groups[KafkaOptions])
     parser.set_defaults(bootstrap_servers=None, runner="DirectRunner")
     return parser
 
 
-def run_config(argv: Sequence[str]) -> RunConfig:
-    """Raises UsageError or GuaranteeError: the flag, its value, what is allowed, and the fix."""
-    given = run_parser().parse_strictly(argv)
+def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
+    """Raises UsageError or GuaranteeError: the flag, its value, what is allowed, and the fix.
+
+    command: run, or preflight, which takes the same options.
+    """
+    given = run_parser(command).parse_strictly(argv)
     profile = runner_of(given)
     servers = required(given, "bootstrap_servers", "localhost:9092")
     streaming = streaming_of(given, profile)
@@ -94,11 +131,11 @@ def run_config(argv: Sequence[str]) -> RunConfig:
         extra_retention_us=parse_duration("extra_retention", given.extra_retention),
         max_future_skew_us=parse_duration("max_future_skew", given.max_future_skew),
         idle_timeout_us=None
-        if given.idle_timeout == "never"
-        else parse_duration("idle_timeout", given.idle_timeout),
+        if given.idle_timeout == NEVER
+        else parse_duration("idle_timeout", given.idle_timeout, word=NEVER),
         dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
         shards=shards_of(given, streaming),
-        start=parse_start(given.start),
+        start=Start(EARLIEST) if given.start is None else parse_start(given.start),
         max_records_per_run=parse_whole(
             "max_records_per_run", given.max_records_per_run, 1, 10**12
         ),
@@ -133,7 +170,7 @@ def parse_start(text: str) -> Start:
     The time is rounded up to Kafka's milliseconds. Raises UsageError.
     """
     if text in (EARLIEST, LATEST):
-        return Start(text)
+        return Start(text, given=text)
     kind, _, time = text.partition(":")
     if kind == TIMESTAMP:
         try:
@@ -142,7 +179,7 @@ def parse_start(text: str) -> Start:
             moment = -1
         # Kafka reads negative timestamps as special values: -1 means latest.
         if moment >= 0:
-            return Start(TIMESTAMP, moment)
+            return Start(TIMESTAMP, moment, given=text)
     raise UsageError(
         f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC"
         " 3339, from 1970 on)."
@@ -164,12 +201,46 @@ def parse_coordinates(text: str | None) -> dict[TopicPartition, tuple[int, ...]]
     return found
 
 
+class _HelpWithBeam(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        command = parser.prog.rpartition(" ")[2]
+        print(run_parser(command, shows_beam=True).format_help(), end="")
+        parser.exit()
+
+
 class _Group:
     """An argument group that also takes Beam's value providers, which argparse does not have."""
 
     def __init__(self, parser: _RunArguments, title: str) -> None:
+        self._parser = parser
         self._group = parser.add_argument_group(title)
-        self.add_value_provider_argument = parser.add_value_provider_argument
+
+    def add_argument(self, *names: str, **settings: Any) -> None:
+        self._group.add_argument(*names, **settings)
+
+    def add_value_provider_argument(self, *names: str, **settings: Any) -> None:
+        self._parser.add_value_provider_argument(*names, **settings)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._group, name)
+
+
+class _BeamsGroup(_Group):
+    """Beam's options: hidden or shown, some of them in groups of ours."""
+
+    def __init__(
+        self, parser: _RunArguments, ours: Mapping[type[PipelineOptions], _Group], shown: bool
+    ) -> None:
+        super().__init__(parser, "Apache Beam's options")
+        self._ours = ours
+        self._settings = {} if shown else {"help": argparse.SUPPRESS}
+
+    def add_argument(self, *names: str, **settings: Any) -> None:
+        if names[0] in _SHOWN_WITH_OURS:
+            options, words = _SHOWN_WITH_OURS[names[0]]
+            self._ours[options].add_argument(*names, **{**settings, **words})
+        else:
+            super().add_argument(*names, **{**settings, **self._settings})
+
+    def add_value_provider_argument(self, *names: str, **settings: Any) -> None:
+        super().add_value_provider_argument(*names, **{**settings, **self._settings})

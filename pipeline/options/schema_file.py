@@ -51,6 +51,9 @@ _RESERVED_PREFIXES: Final = (
 The last is refused because no msgspec struct can have a field that starts with two underscores.
 """
 
+_DEFAULT: Final = "the default schema"
+"""In messages, in the place of --schema=FILE."""
+
 _ALLOWED: Final = ", ".join([*ARROW_TYPES, "RECORD"])
 
 
@@ -69,8 +72,9 @@ def load_schema(
     totals; likewise `currency`. epoch_unit: of each TIMESTAMP without a key "epochUnit". Raises
     UsageError naming the file, the field, its value, what is allowed and the fix.
     """
-    source = path or str(Path(__file__).with_name("default_schema.json"))
-    fields = _with_unit(_parse_fields(source, _read_json(source), ""), epoch_unit)
+    file = Path(path) if path is not None else Path(__file__).with_name("default_schema.json")
+    source = f"--schema={path}" if path is not None else _DEFAULT
+    fields = _with_unit(_parse_fields(source, _read_json(source, file), ""), epoch_unit)
     fields = _name_column(source, fields, "dedup_key", dedup_key, DEDUP_COLUMN, "STRING")
     fields = _name_column(
         source, fields, "event_time_field", event_time_field, EVENT_TIME_COLUMN, "TIMESTAMP"
@@ -80,32 +84,31 @@ def load_schema(
     return PaymentSchema(fields, dedup_key, event_time_field, amount, currency)
 
 
-def _read_json(source: str) -> Any:
+def _read_json(source: str, file: Path) -> Any:
     try:
-        return json.loads(Path(source).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
-            f"--schema={source}: cannot be read ({error.strerror}). Give the path of a BigQuery"
+            f"{source}: cannot be read ({error.strerror}). Give the path of a BigQuery"
             " JSON schema file."
         ) from error
     except ValueError as error:
         raise UsageError(
-            f"--schema={source}: is not JSON ({error}). Give a list of fields with name, type and"
-            " mode."
+            f"{source}: is not JSON ({error}). Give a list of fields with name, type and mode."
         ) from error
 
 
 def _parse_fields(source: str, content: Any, parent: str) -> tuple[SchemaField, ...]:
     if not isinstance(content, list) or not content:
         raise UsageError(
-            f"--schema={source}: {parent.rstrip('.') or 'the file'} must hold a non-empty list of"
+            f"{source}: {parent.rstrip('.') or 'the file'} must hold a non-empty list of"
             " fields, each with name, type and mode."
         )
     fields = tuple(_parse_field(source, entry, parent) for entry in content)
     names = [field.name.lower() for field in fields]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(
-            f"--schema={source}: field {parent}{repeated[0]} comes twice (BigQuery ignores case)."
+            f"{source}: field {parent}{repeated[0]} comes twice (BigQuery ignores case)."
             " Name each field once."
         )
     return fields
@@ -118,7 +121,7 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
         or not isinstance(entry.get("type"), str)
     ):
         raise UsageError(
-            f"--schema={source}: {json.dumps(entry)} is not a field; each needs a name and a type."
+            f"{source}: {json.dumps(entry)} is not a field; each needs a name and a type."
         )
     name, kind, mode = (
         entry["name"],
@@ -126,7 +129,7 @@ def _parse_field(source: str, entry: Any, parent: str) -> SchemaField:
         str(entry.get("mode", "NULLABLE")).upper(),
     )
     kind = _SYNONYMS.get(kind, kind)
-    where = f"--schema={source}: field {parent}{name}"
+    where = f"{source}: field {parent}{name}"
     if not name.isidentifier() or not name.isascii() or len(name) > 300:
         raise UsageError(
             f"{where}: a name is letters, digits and underscores, not starting with a digit, up to"
@@ -200,19 +203,16 @@ def _name_column(
 ) -> tuple[SchemaField, ...]:
     field = next((field for field in fields if field.name == name), None)
     if field is None:
-        raise UsageError(
-            f"--{flag}={name}: --schema={source} has no such field; it has"
-            f" {', '.join(field.name for field in fields)}."
-        )
+        raise UsageError(f"--{flag}={name}: {_has_no(name, source, fields)}")
     if field.type != kind or field.mode != "REQUIRED":
         raise UsageError(
-            f"--{flag}={name}: must be {kind} REQUIRED, but --schema={source} says {field.type}"
-            f" {field.mode}. Change the schema."
+            f"--{flag}={name}: must be {kind} REQUIRED, but {source} says {field.type}"
+            f" {field.mode}. Name another field, or {_change(source)}."
         )
     if any(other is not field and other.name.lower() == column for other in fields):
         raise UsageError(
-            f"--{flag}={name} becomes the column {column}, but --schema={source} has another field"
-            f" {column}. Rename that one."
+            f"--{flag}={name} becomes the column {column}, but {source} has another field"
+            f" {column}. To rename that one, {_change(source)}."
         )
     return tuple(replace(other, column=column) if other is field else other for other in fields)
 
@@ -229,7 +229,20 @@ def _totals_column(
         return field.column
     if name is None:
         return None
-    found = "has no such field" if field is None else f"says {field.type} {field.mode}"
+    if field is None:
+        raise UsageError(f"--{default}_field={name}: {_has_no(name, source, fields)}")
     raise UsageError(
-        f"--{default}_field={name}: must be {' or '.join(kinds)}, but --schema={source} {found}."
+        f"--{default}_field={name}: must be {' or '.join(kinds)}, but {source} says"
+        f" {field.type} {field.mode}. Name another field, or {_change(source)}."
     )
+
+
+def _has_no(name: str, source: str, fields: tuple[SchemaField, ...]) -> str:
+    return (
+        f"{source} has no field {name} (it has: {', '.join(field.name for field in fields)});"
+        f" name one of them, or {_change(source)}."
+    )
+
+
+def _change(source: str) -> str:
+    return "give --schema=FILE" if source == _DEFAULT else "change that file"

@@ -13,6 +13,6 @@ The numbers are those of docs/guarantees.md; a test kills the process before and
 6 mark committed          commit.py; then Kafka gets the group's offsets
 
 command.py is the page that calls them. repair.py is for a run whose write streams have expired
-between 4 and 6; settings.py is what a run record remembers; summary.py and progress.py are what a
-person sees.
+between 4 and 6; settings.py is what a run record remembers; summary.py, progress.py and
+progress_bar.py are what a person sees.
 """

@@ -35,8 +35,9 @@ from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import refuse_owned
-from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
+from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord, last_committed
 from transforms.destinations.open import open_destination
+from transforms.read.read_records import records_read
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +104,11 @@ def run_until_caught_up(
         outcome.states = states = ask_topics(config, admin, now_us)
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
         notes.forgotten = ahead.forgotten
+        if ahead.genesis is None:
+            if config.start.given is not None:
+                notes.start_ignored = config.start.given
+            # A run that died, or that this one has just finished, may not have come to it.
+            _report_positions(admin, last_committed(ahead.runs))
         # The first changes, after everything that may refuse the run.
         if ahead.genesis is None:
             remove_leftovers(destination)
@@ -119,15 +125,20 @@ def run_until_caught_up(
             outcome.runs = runs = [*runs, record]
             transactions += 1
             if record.status == COMMITTED:
-                admin.commit_offsets(
-                    {(part.topic, part.partition): part.to_offset for part in record.partitions}
-                )
+                _report_positions(admin, record)
                 yield record
             stop_if_interrupted()
             check_goes_on(runs, config.max_future_skew_us, now_us())
             plan = next_plan(
                 destination, admin, runs, ahead.states, ahead.cluster_id, settings, now_us
             )
+
+
+def _report_positions(admin: KafkaAdmin, record: RunRecord) -> None:
+    """Tells lag monitors how far the ledger is; a failure is logged, and stops nothing."""
+    admin.commit_offsets(
+        {(part.topic, part.partition): part.to_offset for part in record.partitions}
+    )
 
 
 def run_once(
@@ -149,9 +160,10 @@ def run_once(
         of_run(plan.run_id)
         _LOG.info("%s begins: at most %d records", place, plan.records_at_most)
         with progress_shown(place, plan.records_at_most):
+            before = records_read()
             read_and_write(config, destination, plan, settings)
         with KafkaAdmin(config.consumer_config) as connected_anew:
-            prove_source(plan, connected_anew)
+            prove_source(plan, connected_anew, records_read() - before)
         with finish_before_interrupt():
             since = Moment.now()
             record = prove_and_prepare(destination, plan, settings, runs, notes, now_us())

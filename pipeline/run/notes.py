@@ -59,13 +59,14 @@ class Notes:
     """Filled while the run goes on.
 
     rejected: what the committed transactions have rejected, by cause. losses: accepted by what has
-    become visible in this run.
+    become visible in this run. start_ignored: the value of --start where it has no effect.
     """
 
     rejected: list[RejectedCount] = field(default_factory=list)
     forgotten: Sequence[ForgottenTopic] = ()
     recovered: list[Recovered] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    start_ignored: str | None = None
 
     def add_recovered(self, destination: Destination, record: RunRecord) -> None:
         """A run that was PREPARED when this process found it, as the ledger has it now.

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.logs import SCREEN, shows_bar
+from pipeline.logs import shows_bar
 from transforms.read.read_records import records_read
 
 _LOG = logging.getLogger(__name__)
 
-WIDTH: Final = 30
-BAR_SECONDS: Final = 0.1
 LINE_SECONDS: Final = 30.0
 
 
@@ -52,6 +49,10 @@ class Progress:
         self._before = read()
         self._started = clock()
 
+    def share(self) -> float:
+        """What has been read of what was expected, from 0 to 1."""
+        return min(1.0, (self._count() - self._before) / self._expected)
+
     def figures(self) -> str:
         """Such as "transaction 2 of 4: 25% of 1,000,000 records, 50,000/s, 15 s left"."""
         read = self._count() - self._before
@@ -63,29 +64,34 @@ class Progress:
             left = f"{_duration((self._expected - read) / rate)} left"
         else:
             left = f"none read for {_duration(seconds)}"
-        share = min(1.0, read / self._expected)
-        return f"{self._place}: {share:.0%} of {self._expected:,} records, {rate:,.0f}/s, {left}"
-
-    def bar(self, columns: int) -> str:
-        """The figures, and a bar where the terminal's columns leave room for one."""
-        share = min(1.0, (self._count() - self._before) / self._expected)
-        figures = self.figures()
-        width = min(WIDTH, columns - len(figures) - len(" []") - 1)
-        return f"{figures} [{'#' * int(share * width):<{width}}]" if width > 0 else figures
+        return (
+            f"{self._place}: {self.share():.0%} of {self._expected:,} records, {rate:,.0f}/s,"
+            f" {left}"
+        )
 
 
 @contextmanager
 def progress_shown(place: Place, expected: int) -> Iterator[None]:
     """Shows the progress while the block runs, and leaves no part of a bar behind."""
-    progress, on_terminal = Progress(place, expected), shows_bar()
+    progress = Progress(place, expected)
+    with _bar(progress) if shows_bar() else _lines(progress):
+        yield
+
+
+def _bar(progress: Progress) -> AbstractContextManager[None]:
+    # Without a terminal nothing needs rich, so it is imported here.
+    from pipeline.run.progress_bar import bar_shown
+
+    return bar_shown(progress.figures, progress.share)
+
+
+@contextmanager
+def _lines(progress: Progress) -> Iterator[None]:
     done = threading.Event()
 
     def show() -> None:
-        while not done.wait(BAR_SECONDS if on_terminal else LINE_SECONDS):
-            if on_terminal:
-                SCREEN.draw(progress.bar(shutil.get_terminal_size().columns))
-            else:
-                _LOG.info("%s", progress.figures())
+        while not done.wait(LINE_SECONDS):
+            _LOG.info("%s", progress.figures())
 
     thread = threading.Thread(target=show, name="progress", daemon=True)
     thread.start()
@@ -94,7 +100,6 @@ def progress_shown(place: Place, expected: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        SCREEN.draw("")
 
 
 def _duration(seconds: float) -> str:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.run.plan import Plan
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 
 
-def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
+def prove_source(plan: Plan, kafka: KafkaAdmin, records: int) -> None:
     """Asks the broker again, after everything was read, whose records they were.
 
-    kafka: connected after the readers, so that it is led where they were.
+    kafka: connected after the readers, so that it is led where they were. records: how many were
+    read, for the message where the broker does not answer.
 
     A topic that was deleted and created again delivers other records at the planned offsets, with
     no error. An id never comes back, so the planned one found now was there all the while. Raises
     GuaranteeError when the cluster, or a topic that was read, is another one by now, or cannot be
     looked up.
     """
-    cluster_id = kafka.cluster_id()
+    with _says_what_was_read(records):
+        cluster_id = kafka.cluster_id()
     if plan.cluster_id is not None and cluster_id != plan.cluster_id:
         raise GuaranteeError(
             "while it was read, --bootstrap_servers came to lead to the Kafka cluster"
@@ -29,7 +34,8 @@ def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
         part.topic: part.topic_id for part in plan.partitions if part.to_offset > part.read_from
     }
     for topic, planned in sorted(read.items()):
-        found = kafka.topic_id(topic)
+        with _says_what_was_read(records):
+            found = kafka.topic_id(topic)
         if planned is not None and found != planned:
             now = "no id that the broker tells" if found is None else f"the id {found}"
             raise GuaranteeError(
@@ -38,3 +44,15 @@ def prove_source(plan: Plan, kafka: KafkaAdmin) -> None:
                 " apart from those of the old one. Nothing of this run is visible, and what was not"
                 " read of the old topic is lost. Use a new topic name, or a new destination."
             )
+
+
+@contextmanager
+def _says_what_was_read(records: int) -> Iterator[None]:
+    try:
+        yield
+    except GuaranteeError as error:
+        again = " The next run reads them again." if isinstance(error, TryAgainLater) else ""
+        raise type(error)(
+            f"{error.message} {records:,} records were read in this transaction, and nothing of"
+            f" them is visible.{again}"
+        ) from error

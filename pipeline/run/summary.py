@@ -82,11 +82,14 @@ def note_figures(notes: Notes) -> dict[str, Any]:
         "losses": [asdict(loss) for loss in notes.losses],
         "offsets_lost": sum(loss.last - loss.first + 1 for loss in notes.losses),
         "topics_not_named": [asdict(topic) for topic in notes.forgotten],
+        "start_ignored": notes.start_ignored,
     }
 
 
 def print_notes(figures: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Prints the figures of `note_figures` as text, a line each. file: None for standard output."""
+    if figures["start_ignored"] is not None:
+        print(describe_start_ignored(figures["start_ignored"]), file=file)
     for run in figures["recovered"]:
         rows = ", ".join(f"{count:,} {table}" for table, count in run["rows"].items())
         print(f"{run['run_id']}, an earlier run: {_HOW[run['how']]}{rows}", file=file)
@@ -111,6 +114,14 @@ def describe_forgotten(topic: Mapping[str, Any]) -> str:
         return f"{topic['topic']}; {topic['problem']}"
     lost = f", {topic['lost']:,} deleted before they were read" if topic["lost"] else ""
     return f"{topic['topic']}, {topic['waiting']:,} offsets wait{lost}"
+
+
+def describe_start_ignored(start: str) -> str:
+    """Why --start has no effect, for a person. start: its value."""
+    return (
+        f"--start={start} is for the first run only: it has no effect, for this destination's"
+        " ledger has positions, and they count"
+    )
 
 
 def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:

@@ -20,6 +20,7 @@ from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import Start
 from pipeline.options.consumer_config import ConsumerConfig, load_consumer_config
 from pipeline.run import command as run_module
+from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import config as run_config
 from tests.support.in_memory_kafka import payment, run, table
 from tests.support.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
@@ -295,6 +296,19 @@ def test_group_offsets_are_told_for_lag_monitors(
     with KafkaAdmin(config) as admin:
         admin.commit_offsets({(topic, 0): 0})
         assert admin._consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset == 0
+
+
+def test_group_offsets_of_a_run_that_died_are_told_by_the_one_that_finishes_it(
+    kafka_broker, fresh_topic: FreshTopic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, path = fresh_topic(), tmp_path / "payments.duckdb"
+    send(kafka_broker, topic, [payment("a"), payment("b")])
+    config = load_consumer_config(None, kafka_broker.bootstrap_servers, f"group of {topic}")
+    options = {"topics": (topic,), "consumer_config": config}
+    die_after(1, path, monkeypatch, **options)
+    assert run(run_config(path, **options)) == []
+    with KafkaAdmin(config) as admin:
+        assert admin._consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset == 2
 
 
 class FirstLine(logging.Handler):

@@ -4,6 +4,7 @@ step. No row lost, none twice, nothing stuck.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -13,9 +14,12 @@ import grpc
 import pytest
 
 from pipeline.check.result import FAILED
+from pipeline.logs import TEXT, logged
 from pipeline.preflight import preflight
 from pipeline.run import prepare as prepare_step
+from pipeline.run.command import run_command
 from tests.bigquery_stand_in import BigQueryStandIn
+from tests.bigquery_stand_in.sql.statements import Outcome, Query, Statements
 from tests.faults.dying import die_while_committing
 from tests.support.bigquery import (
     bigquery,
@@ -323,6 +327,32 @@ def test_a_query_that_would_read_too_much_names_the_flag(
     run(bigquery(stand_in))
     with pytest.raises(GuaranteeError, match=r"--maximum_bytes_billed=1000 does not allow more"):
         run(bigquery(stand_in, destination_options={"max_bytes_billed": 1000}))
+
+
+def test_the_bytes_billed_are_those_of_all_queries_and_no_bundle_has_a_line_of_its_own(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch, capsys
+) -> None:
+    """The cold start of a second run is asked for by a bundle, not by the driver."""
+    fill(kafka)
+    run(bigquery(stand_in))
+    kafka.send("payments", 0, payment("new"))
+    billed, answer = [], Statements.run
+
+    def counted(statements: Statements, query: Query) -> Outcome:
+        outcome = answer(statements, query)
+        billed.append(outcome.bytes_billed)
+        return outcome
+
+    monkeypatch.setattr(Statements, "run", counted)
+    with logged(TEXT):
+        run_command(bigquery(stand_in, json=True), lambda: NOW_US)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["bytes_billed"] == sum(billed) > 0
+    lines = [line.partition(": ")[2] for line in printed.err.splitlines()]
+    assert [line.partition(":")[0] for line in lines] == [
+        "transaction 1 of 1 begins",
+        "transaction 1 of 1 is committed",
+    ]
 
 
 def test_tables_may_have_to_be_there_and_a_prefix_keeps_two_pipelines_apart(

@@ -59,6 +59,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         MINUTE,
     )
     assert (config.dedup_layout, config.shards, config.start) == ("sharded", 16, Start(EARLIEST))
+    assert config.start.given is None
     assert (config.max_records_per_run, config.max_record_bytes) == (1_000_000, 8 << 20)
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("keep", "fail", False)
     assert (config.schema.dedup_key, config.schema.event_time_field) == (
@@ -133,7 +134,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         64 << 10,
     )
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("reject", "accept", True)
-    assert config.log_format == "json"
+    assert (config.log_format, config.start.given) == ("json", "latest")
     assert config.max_rejected_rate == 0.25
     assert (config.consumer_config["client.id"], config.consumer_config["group.id"]) == (
         "me",
@@ -169,7 +170,7 @@ def test_beams_options_work_beside_ours() -> None:
         (["--dedup_horizon=1"], ["--dedup_horizon=1", "not a duration", "1h30m"]),
         (["--dedup_horizon=59s"], ["--dedup_horizon=59s", "at least 1m"]),
         (["--extra_retention=-1h"], ["--extra_retention=-1h"]),
-        (["--idle_timeout=sometimes"], ["--idle_timeout=sometimes"]),
+        (["--idle_timeout=nevr"], ["--idle_timeout=nevr", "such as 90s or 1h30m, or never."]),
         (["--max_record_bytes=8MB"], ["--max_record_bytes=8MB", "8MiB"]),
         (["--dedup_layout=keyed"], ["--dedup_layout=keyed", "sharded and per_key"]),
         (["--unknown_fields=drop"], ["--unknown_fields=drop", "keep and reject"]),
@@ -178,7 +179,15 @@ def test_beams_options_work_beside_ours() -> None:
         (["--start=timestamp:2026-13-01T00:00:00Z"], ["--start=timestamp:2026-13-01T00:00:00Z"]),
         (["--epoch_unit=minutes"], ["--epoch_unit=minutes", "s, ms, us and ns"]),
         (["--epoch_unit="], ["--epoch_unit=", "s, ms, us and ns"]),
-        (["--dedup_key=id"], ["--dedup_key=id", "no such field", "transaction_id"]),
+        (
+            ["--dedup_key=id"],
+            [
+                "--dedup_key=id: the default schema has no field id (it has: transaction_id, ",
+                "status, payment_method); name one of them, or give --schema=FILE.",
+            ],
+        ),
+        (["--event_time_field=at"], ["--event_time_field=at: the default schema has no field at"]),
+        (["--amount_field=cents"], ["the default schema has no field cents (it has: "]),
         (
             ["--dedup_key=payer_id"],
             ["--dedup_key=payer_id", "must be STRING REQUIRED", "STRING NULLABLE"],
@@ -187,7 +196,10 @@ def test_beams_options_work_beside_ours() -> None:
             ["--event_time_field=currency"],
             ["--event_time_field=currency", "must be TIMESTAMP REQUIRED"],
         ),
-        (["--amount_field=status"], ["--amount_field=status", "NUMERIC or INT64"]),
+        (
+            ["--amount_field=status"],
+            ["--amount_field=status", "NUMERIC or INT64", "or give --schema=FILE."],
+        ),
         (["--schema=/nowhere/schema.json"], ["--schema=/nowhere/schema.json", "cannot be read"]),
         (["--consumer_config=/nowhere"], ["--consumer_config=/nowhere", "cannot be read"]),
         (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed are DirectRunner and FlinkRunner"]),
@@ -256,22 +268,65 @@ def test_commands_help_and_version(capsys) -> None:
     )
 
 
-def test_help_shows_our_options_before_beams() -> None:
+def test_help_shows_our_options_in_groups_and_leaves_beams_out() -> None:
     text = run_parser().format_help()
-    ours = [
-        text.index(f"--{name} ")
-        for name in (
-            "topic",
-            "start",
-            "dedup_horizon",
-            "destination",
-            "shards",
-            "schema",
-            "max_record_bytes",
+    places = [
+        text.index(words)
+        for words in (
+            "Source: ",
+            "--bootstrap_servers HOST",
+            "--topic NAME",
+            "Destination: ",
+            "--destination URL",
+            "--impersonate_service_account",
+            "What is a payment:",
+            "--schema FILE",
+            "Time and deduplication: ",
+            "--dedup_horizon TIME",
+            "Run: ",
+            "--on_data_loss fail|accept",
+            "--runner NAME",
+            "Summary and logs:",
+            "--log_format text|json",
+            "payment-pipeline run --help_beam",
         )
     ]
-    assert max(ours) < text.index("Apache Beam's options")
-    assert "(default: 1h)" in text and "(default: None)" not in text
+    assert places == sorted(places)
+    assert "(default: 1h)" in text
+    assert "(default: None)" not in text and "(default: )" not in text
+    assert "--direct_num_workers" not in text
+
+
+@pytest.mark.parametrize("command", ["run", "preflight"])
+def test_help_beam_shows_beams_options_after_ours(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(command, "--help_beam")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: payment-pipeline {command} --bootstrap_servers=")
+    theirs = text.index("\nApache Beam's options:")
+    assert text.index("--log_format") < theirs < text.index("--direct_num_workers")
+
+
+def test_each_command_speaks_of_itself(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main("preflight", "--help")
+    text = capsys.readouterr().out
+    assert text.startswith("usage: payment-pipeline preflight ")
+    assert "Changes nothing." in text
+    assert main("preflight", *NEEDED, "--topik=x") == 2
+    assert "See `payment-pipeline preflight --help`" in capsys.readouterr().err
+
+
+def test_check_has_no_option_that_changes_tables(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main("check", "--help")
+    text = capsys.readouterr().out
+    assert "--table_prefix" in text
+    for flag in ("--create_tables", "--update_schema"):
+        assert flag not in text
+        assert main("check", "--destination=bigquery:my-project.payments", flag) == 2
+        assert f"{flag}: there is no such option" in capsys.readouterr().err
 
 
 def test_an_unexpected_error_is_status_4_with_its_traceback(monkeypatch, capsys) -> None:
@@ -425,8 +480,9 @@ def test_a_topic_that_no_broker_can_have_is_wrong_usage(topic: str, words: str) 
 def test_a_path_that_can_hold_no_duckdb_file_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database")
     for path, words in (
-        (tmp_path, "is a folder"),
-        (tmp_path / "none" / "a.duckdb", "its folder does not exist"),
+        (tmp_path, "is a folder. Give the path of a file in it."),
+        (tmp_path / "none" / "a.duckdb", rf"Create it \(mkdir -p {tmp_path / 'none'}\)"),
+        (tmp_path / "text" / "a.duckdb", "text is not a folder"),
     ):
         with pytest.raises(UsageError, match=words):
             open_destination(f"duckdb:{path}")

@@ -10,6 +10,7 @@ from pipeline import cli, failures
 from pipeline.check import result as check_result
 from pipeline.check.command import UNPROTECTED_COLUMNS
 from pipeline.options.flags import OURS
+from tests.support.in_memory_kafka import InMemoryKafka, table
 from transforms.model.rejected import REASONS
 from transforms.model.tables import GAPS, PAYMENTS, REJECTED, RUNS
 
@@ -66,6 +67,24 @@ def test_every_exit_status_is_documented(document: str) -> None:
 def test_the_readme_lists_every_reason_of_a_rejection_in_order() -> None:
     (listed,) = re.findall(r"one of these reasons, the first that applies:([^.]*)\.", README)
     assert re.findall(r"`(\w+)`", listed) == list(REASONS)
+
+
+def test_the_readmes_own_topic_is_read_as_it_says(
+    kafka: InMemoryKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message, with its schema file and its options: a payment, and no field left over."""
+    message, schema = re.findall(r"```json\n(.*?)\n```", README, re.DOTALL)
+    (function,) = re.findall(r"payment-pipeline \"\$@\" (.*?)\n}", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orders.json").write_text(schema)
+    kafka.create("orders", 1)
+    kafka.send("orders", 0, message.encode())
+    assert cli.main(["run", *function.replace("\\\n", " ").split()]) == 0
+    assert table(
+        "orders.duckdb",
+        "SELECT transaction_id, epoch_ms(event_time), cents, shop.city, unknown_fields"
+        " FROM payment_transactions",
+    ) == [("o-1", 1790000000123, 1299, "Bonn", None)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -58,6 +58,8 @@ def test_a_run_says_all_that_a_monitor_wants_to_know(
         for part in found["positions"]
     ] == [("payments", 0, 5, 5, 0), ("payments", 1, 2, 2, 0)]
     assert found["positions"][0]["watermark"].endswith("Z")
+    described = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    assert [key for key in found if f"`{key}`" not in described] == []
 
 
 def test_a_run_with_nothing_new_says_where_it_is(kafka: InMemoryKafka, path: Path, capsys) -> None:

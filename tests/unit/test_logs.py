@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import logging
 import os
 import re
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from pipeline import cli, logs
-from pipeline.logs import JSON, SCREEN, TEXT, logged, of_run
+from pipeline.logs import JSON, TEXT, logged, of_run
 from pipeline.run import progress as progress_module
 from pipeline.run.command import run_command
 from pipeline.run.progress import Place, Progress, progress_shown
@@ -170,8 +169,7 @@ def test_the_figures_of_progress() -> None:
     assert progress.figures().endswith(
         "100% of 1,000,000 records, 1,000/s, all read, being written"
     )
-    assert progress.bar(200) == f"{progress.figures()} [{'#' * progress_module.WIDTH}]"
-    assert progress.bar(40) == progress.figures()
+    assert progress.share() == 1.0
 
 
 def test_more_transactions_than_were_expected() -> None:
@@ -215,76 +213,6 @@ def test_without_a_terminal_a_line_comes_every_30_seconds(capsys, shown: Shown) 
     assert len(lines) == 2
     for line in lines:
         assert re.match(rf"{TIME} INFO: transaction 1 of 1: 0% of 10 records", line)
-
-
-class Terminal(io.StringIO):
-    """What a terminal shows of what is written: a carriage return goes back in its line."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def lines(self) -> list[str]:
-        found = []
-        for line in self.getvalue().split("\n"):
-            cells: list[str] = []
-            for part in line.split("\r"):
-                cells[: len(part)] = part
-            found.append("".join(cells).rstrip())
-        return found
-
-
-@pytest.fixture
-def shown_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Terminal]]:
-    """Called within a test: pytest sets standard error itself after the fixtures."""
-
-    def terminal() -> Terminal:
-        screen = Terminal()
-        monkeypatch.setattr(sys, "stderr", screen)
-        return screen
-
-    yield terminal
-    SCREEN.draw("")
-
-
-def test_on_a_terminal_no_message_sticks_to_the_bar(
-    shown_on: Callable[[], Terminal], shown: Shown
-) -> None:
-    terminal = shown_on()
-    with logged(TEXT):
-        with progress_shown(Place(2, 4), 10):
-            assert shown.enough.wait(60)
-            LOG.info("of progress: the bar shows it already")
-            LOG.warning("first")
-            assert "none read for 0 s [ " in terminal.lines()[-1]
-            LOG.warning("second")
-        LOG.warning("third")
-    assert shown.waits == [0.1] * 3
-    *messages, last = terminal.lines()
-    assert [line.partition(": ")[2] for line in messages] == ["first", "second", "third"]
-    assert last == ""
-    assert "transaction 2 of 4: 0% of 10 records, 0/s" in terminal.getvalue()
-
-
-def test_the_error_that_ends_a_run_starts_a_line_of_its_own(
-    shown_on: Callable[[], Terminal], shown: Shown, monkeypatch
-) -> None:
-    terminal = shown_on()
-
-    def stopped(_: list[str]) -> int:
-        with progress_shown(Place(1, 1), 10):
-            assert shown.enough.wait(60)
-            raise GuaranteeError("offset 7 is gone")
-
-    monkeypatch.setitem(cli._COMMANDS, "run", stopped)
-    assert cli.main(["run"]) == 3
-    assert terminal.lines() == ["stopped: offset 7 is gone", ""]
-
-
-def test_a_bar_never_wraps(shown_on: Callable[[], Terminal], monkeypatch) -> None:
-    terminal = shown_on()
-    monkeypatch.setenv("COLUMNS", "40")
-    SCREEN.draw("x" * 100)
-    assert len(terminal.lines()[-1]) == 39
 
 
 def test_a_run_says_which_transaction_it_is_at(kafka: InMemoryKafka, path: Path, capsys) -> None:
@@ -420,3 +348,18 @@ def test_a_query_of_each_destination_is_named(monkeypatch, caplog, tmp_path: Pat
 
 def test_only_a_terminal_gets_a_bar(capsys) -> None:
     assert not logs.shows_bar()
+
+
+def test_rich_is_imported_on_a_terminal_only(tmp_path: Path) -> None:
+    """Neither the help nor a run whose lines go to a file takes the time of its import."""
+    run = ["-m", "tests.support.run_on_terminal", "well", str(tmp_path / "a.duckdb")]
+    for arguments in (["-m", "pipeline", "--help"], ["-m", "pipeline", "run", "--help"], run):
+        ran = subprocess.run(
+            [sys.executable, "-X", "importtime", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        imported = [line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()]
+        assert "argparse" in imported
+        assert not [name for name in imported if name.split(".")[0] == "rich"]

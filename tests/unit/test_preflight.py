@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import preflight as preflight_module
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult
-from pipeline.options.config import RunConfig
+from pipeline.options.config import LATEST, RunConfig, Start
 from pipeline.options.schema_file import load_schema
 from pipeline.preflight import SAMPLE_RECORDS, preflight, preflight_command
 from tests.faults.dying import die_after
@@ -186,6 +186,15 @@ def test_topics_that_are_not_named_are_listed(kafka: InMemoryKafka, path: Path) 
     kafka.send("refunds", 0, payment("a"), payment("b"))
     result = asked(config(path))["not named by --topic"]
     assert (result.status, result.figure) == (NOTED, "refunds, 2 offsets wait")
+
+
+def test_a_start_that_has_no_effect_is_noted(kafka: InMemoryKafka, path: Path) -> None:
+    first = config(path, start=Start(LATEST, given="latest"))
+    assert "--start" not in asked(first)
+    run(first)
+    result = asked(first)["--start"]
+    assert (result.status, result.figure.partition(" ")[0]) == (NOTED, "--start=latest")
+    assert "--start" not in asked(config(path))
 
 
 def test_a_dead_run_is_noted_and_left_for_the_run_to_finish(

@@ -17,6 +17,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from pipeline import kafka_admin
 from pipeline.kafka_admin import PATIENCE_SECONDS, KafkaAdmin
+from pipeline.run import command as run_module
+from tests.support.in_memory_kafka import InMemoryKafka, config, payment, run
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.read.broker_errors import BrokerErrors
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
@@ -251,3 +253,27 @@ def test_a_bare_disconnect_does_not_hide_a_failed_handshake() -> None:
     assert "Connection refused" in str(errors.reason)
     errors.log.failed("Disconnected (after 0ms in state APIVERSION_QUERY)")
     assert "APIVERSION_QUERY" in str(errors.reason)
+
+
+@pytest.mark.parametrize("question", ["cluster_id", "topic_id"])
+def test_a_broker_that_is_away_after_reading_does_not_claim_that_nothing_was_read(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"), payment("b"), payment("c"))
+    original, away = run_module.read_and_write, unreachable("b:1", 60.0, None)
+
+    def read_then_away(*arguments: Any) -> None:
+        original(*arguments)
+        monkeypatch.setattr(kafka, question, lambda *_: (_ for _ in ()).throw(away))
+
+    with monkeypatch.context() as patch, pytest.raises(TryAgainLater) as found:
+        patch.setattr(run_module, "read_and_write", read_then_away)
+        run(config(path))
+    message = found.value.message
+    assert message.startswith("--bootstrap_servers=b:1: no answer within 60 s")
+    assert "Nothing was read" not in message
+    assert message.endswith(
+        " 3 records were read in this transaction, and nothing of them is visible."
+        " The next run reads them again."
+    )

@@ -37,10 +37,16 @@ def open_destination(url: str, must_exist: bool = False, **bigquery: Any) -> Des
             f"--destination={url}: there is no such file, so no run has written here. Give the path"
             " that run has written to."
         )
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"--destination={url}: is a folder. Give the path of a file in it.")
+    if folder.exists() and not folder.is_dir():
         raise UsageError(
-            f"--destination={url}:"
-            f" {'is a folder' if path.is_dir() else 'its folder does not exist'}. Give the path of"
-            " a file."
+            f"--destination={url}: {folder} is not a folder. Give the path of a file in a folder."
+        )
+    if not folder.is_dir():
+        raise UsageError(
+            f"--destination={url}: its folder does not exist. Create it (mkdir -p {folder}), or"
+            " correct the path."
         )
     return DuckDBDestination(rest)

@@ -82,8 +82,7 @@ class BrokerErrors:
         if code == KafkaError._AUTHENTICATION:
             raise GuaranteeError(
                 f"--bootstrap_servers={self._servers} refuses the credentials ({text}). Set the"
-                " right sasl.username and sasl.password in the --consumer_config file. Nothing was"
-                " read."
+                " right sasl.username and sasl.password in the --consumer_config file."
             )
         if code in _RIGHTS:
             raise denied(self._servers, code, text)

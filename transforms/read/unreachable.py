@@ -54,7 +54,6 @@ def unreachable(servers: str, waited: float, reason: str | None) -> GuaranteeErr
     return kind(
         f"--bootstrap_servers={servers}: no answer within {waited:.0f} s"
         f" ({reason or 'no connection is refused, and nothing is answered'}). {_hint(reason)}"
-        " Nothing was read."
     )
 
 

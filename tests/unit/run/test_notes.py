@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.options.config import LATEST, Start
 from pipeline.run import command as command_step
 from pipeline.run.command import run_command
 from pipeline.run.notes import ForgottenTopic, Loss, Notes
@@ -222,3 +223,23 @@ def test_a_run_that_was_interrupted_says_what_it_had_finished(
     with pytest.raises(KeyboardInterrupt):
         run_command(config(path), lambda: NOW_US)
     assert "finished now" in capsys.readouterr().err
+
+
+def test_a_start_that_has_no_effect_is_said(
+    kafka: InMemoryKafka, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first run resolves it, and writes the positions down; later runs go on from those."""
+    kafka.create("payments", 1)
+    kafka.send("payments", 0, payment("a"))
+    start = Start(LATEST, given="latest")
+    run_command(config(path, start=start), lambda: NOW_US)
+    assert json.loads(capsys.readouterr().out)["start_ignored"] is None
+    kafka.send("payments", 0, payment("b"), payment("c"))
+    run_command(config(path, start=start, json=False), lambda: NOW_US)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("--start=latest is for the first run only: it has no effect")
+    assert "accepted 2   duplicates 0   rejected 0" in printed
+    run_command(config(path, start=start), lambda: NOW_US)
+    assert json.loads(capsys.readouterr().out)["start_ignored"] == "latest"
+    run_command(config(path, json=False), lambda: NOW_US)
+    assert "--start" not in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +23,6 @@ from transforms.destinations.bigquery.table_shapes import REPORTS
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
 from transforms.model.tables import RUNS
-
-_LOG = logging.getLogger(__name__)
 
 
 class BigQueryDestination:
@@ -68,10 +65,6 @@ class BigQueryDestination:
         self._users -= 1
         if self._users == 0:
             self.streams.close()
-            if self.queries.jobs:
-                _LOG.info(
-                    "BigQuery: %d jobs read %d bytes", self.queries.jobs, self.queries.bytes_read
-                )
 
     @property
     def name(self) -> str:

@@ -59,8 +59,25 @@ def fresh_job_id(what: str) -> str:
     return f"payment-pipeline-{what}-{secrets.token_hex(16)}"
 
 
+class _Sum:
+    """What all queries of this process have read: its driver, and bundles of any thread."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self.bytes_read = 0
+        self.bytes_billed = 0
+
+    def add(self, job: Any) -> None:
+        with self._guard:
+            self.bytes_read += job.total_bytes_processed or 0
+            self.bytes_billed += job.total_bytes_billed or 0
+
+
+_SUM: Final = _Sum()
+
+
 class Queries:
-    """Runs jobs, and adds up what they read.
+    """Runs jobs, and knows what they have read.
 
     dataset: PROJECT.DATASET; jobs run where it is, unless the client has a location of its own.
     max_bytes_billed: of one query; one that would read more fails before it reads anything, and
@@ -72,10 +89,7 @@ class Queries:
         self._dataset = dataset
         self._location: str | None = client.location
         self._max_bytes_billed = max_bytes_billed
-        self._guard = threading.Lock()
-        self.jobs = 0
-        self.bytes_read = 0
-        self.bytes_billed = 0
+        self._before = _SUM.bytes_read, _SUM.bytes_billed
 
     def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Parameter] = ()) -> pa.Table:
         """The answer of a SELECT. parameters: values by name, or BigQuery's parameter objects.
@@ -89,7 +103,7 @@ class Queries:
             )
             rows = job.result(retry=_retry())
             found: pa.Table = rows.to_arrow(create_bqstorage_client=False)
-        self._count(job)
+        _SUM.add(job)
         return found
 
     def execute(
@@ -115,8 +129,18 @@ class Queries:
                 # Outside of the US and the EU a job is found by its id and location only.
                 job = self._client.get_job(job_id, location=where, retry=_retry())
             job.result(retry=_retry(), job_retry=None)
-        self._count(job)
+        _SUM.add(job)
         return int(job.num_dml_affected_rows or 0)
+
+    @property
+    def bytes_read(self) -> int:
+        """By all queries of this process since the object was made, those of its bundles too."""
+        return _SUM.bytes_read - self._before[0]
+
+    @property
+    def bytes_billed(self) -> int:
+        """As bytes_read: BigQuery rounds up what it bills for each query."""
+        return _SUM.bytes_billed - self._before[1]
 
     def _where(self) -> str:
         """The location of the jobs.
@@ -159,12 +183,6 @@ class Queries:
             maximum_bytes_billed=self._max_bytes_billed,
             use_legacy_sql=False,
         )
-
-    def _count(self, job: Any) -> None:
-        with self._guard:
-            self.jobs += 1
-            self.bytes_read += job.total_bytes_processed or 0
-            self.bytes_billed += job.total_bytes_billed or 0
 
 
 def _retry() -> Any:
