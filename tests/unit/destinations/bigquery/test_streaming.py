@@ -113,3 +113,13 @@ def test_a_recovery_and_a_proof_name_the_partition_column_of_the_payment_tables(
         "r.event_time >= TIMESTAMP_MICROS(@earliest) AND r.event_time <= TIMESTAMP_MICROS(@latest)"
         in asked[1]
     )
+
+
+def test_looking_for_unfinished_windows_reads_no_ids(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
+    """They are the largest column, and hashing them is what costs."""
+    asked: list[str] = []
+    stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
+    assert destination.rows.unfinished_windows({("payments", 0): 0}, "amount", "currency") == []
+    assert "transaction_id" not in asked[0] and "SHA256" not in asked[0]
