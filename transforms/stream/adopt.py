@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.present_rows import ShardOffsets
@@ -29,9 +28,6 @@ from transforms.stream.claim import claim, close, finalize_older
 from transforms.stream.claimed_shard import ClaimedShard
 from transforms.stream.polling import Polling
 from transforms.stream.unobserved import mark_unobserved
-
-_TABLES: Final[Mapping[int, Sequence[str]]] = {TOTALS_SHARD: (TOTALS,), GAPS_SHARD: (GAPS,)}
-"""Shard -> what it writes; a shard that is not here writes ROW_TABLES."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +73,14 @@ def adopt(
     streams took are not visible, or when rows are missing below what a shard has passed.
     """
     every_shard = [*range(shards), TOTALS_SHARD, GAPS_SHARD]
-    everyone = [
-        finalize_older(destination, row, row.latest, _TABLES.get(row.shard, ROW_TABLES))
-        for row in claim(destination, job, every_shard, ())
-    ]
+    taken = claim(destination, job, every_shard, with_streams=False)
+    everyone = finalize_older(destination, taken, [row.latest for row in taken])
     visible = _wait_until_visible(destination, shards, everyone, polling)
     claimed = everyone[:shards]
     rows = [shard.row for shard in claimed]
     positions = destination.rows.first_missing(_known_begins(begins, rows))
     _require_whole(positions, rows)
-    below: Offsets = {}
-    for (topic, partition), position in positions.items():
-        below.setdefault(topic, {})[partition] = position - 1
+    below = _offsets_below(positions, rows)
     # Rows above the positions stay where they are: a replay finds them present.
     above = [ShardOffsets(shard.number, below) for shard in claimed]
     present = _count_above(destination, shards, above)
@@ -125,15 +117,22 @@ def _wait_until_visible(
     Returns shard -> table -> its rows since its latest recovery. More rows are fine here: bounded
     runs and earlier jobs may have written them, and the tables are the truth.
     """
-    begins = {shard.number: shard.begin for shard in everyone}
+    # The others would be asked for every row since then, and nothing of theirs can be missing.
+    asked = [shard for shard in everyone if shard.may_have_present]
 
     def count() -> tuple[dict[int, dict[str, int]], list[str]]:
-        found = _count_above(destination, shards, [shard.offsets for shard in everyone[:shards]])
-        totals, gaps = begins[TOTALS_SHARD], begins[GAPS_SHARD]
-        since = destination.rows.totals_since(totals.epoch, totals.next_offsets.get(TOTALS, 0))
-        found[TOTALS_SHARD] = {TOTALS: since.num_rows}
-        found[GAPS_SHARD] = {GAPS: destination.rows.gaps_above(gaps.offsets).num_rows}
-        return found, [text for shard in everyone for text in shard.missing(found[shard.number])]
+        of_rows = [shard.offsets for shard in asked if shard.number >= 0]
+        found = {shard.number: dict[str, int]() for shard in everyone}
+        found |= _count_above(destination, shards, of_rows)
+        for shard in asked:
+            begin = shard.begin
+            if shard.number == TOTALS_SHARD:
+                offset = begin.next_offsets.get(TOTALS, 0)
+                since = destination.rows.totals_since(begin.epoch, offset)
+                found[TOTALS_SHARD] = {TOTALS: since.num_rows}
+            elif shard.number == GAPS_SHARD:
+                found[GAPS_SHARD] = {GAPS: destination.rows.gaps_above(begin.offsets).num_rows}
+        return found, [text for shard in asked for text in shard.missing(found[shard.number])]
 
     return polling.until_complete(count)
 
@@ -142,7 +141,7 @@ def _count_above(
     destination: Destination, shards: int, offsets: Sequence[ShardOffsets]
 ) -> dict[int, dict[str, int]]:
     """Shard -> table -> its rows above the offsets."""
-    counts = destination.rows.count_above(shards, offsets)
+    counts = destination.rows.count_above(shards, offsets) if offsets else {}
     return {
         one.shard: {table: counts.get((one.shard, table), 0) for table in ROW_TABLES}
         for one in offsets
@@ -156,12 +155,33 @@ def _known_begins(
 
     Nothing can be missing below it, and old rows may have been deleted there.
     """
-    return {
-        (topic, partition): max(
-            begin, min(row.latest.offsets.get(topic, {}).get(partition, -1) for row in rows) + 1
-        )
-        for (topic, partition), begin in begins.items()
+    return {where: max(begin, _passed(where, rows) + 1) for where, begin in begins.items()}
+
+
+def _offsets_below(positions: Mapping[TopicPartition, int], rows: Sequence[ShardRow]) -> Offsets:
+    """The offsets below the positions, and what every shard has passed where nothing is read now.
+
+    A partition without an offset counts from its beginning: all its rows would be present for ever.
+    """
+    known = {
+        (topic, partition)
+        for row in rows
+        for topic, partitions in row.latest.offsets.items()
+        for partition in partitions
     }
+    below: Offsets = {}
+    for topic, partition in sorted(known.union(positions)):
+        where = (topic, partition)
+        below.setdefault(topic, {})[partition] = (
+            positions[where] - 1 if where in positions else _passed(where, rows)
+        )
+    return below
+
+
+def _passed(where: TopicPartition, rows: Sequence[ShardRow]) -> int:
+    """The offset that every shard had passed at its last recovery; -1: none."""
+    topic, partition = where
+    return min(row.latest.offsets.get(topic, {}).get(partition, -1) for row in rows)
 
 
 def _require_whole(positions: Mapping[TopicPartition, int], rows: Sequence[ShardRow]) -> None:

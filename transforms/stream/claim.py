@@ -8,35 +8,60 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.shard_ledger import Job, Progress, ShardRow
+from transforms.destinations.contract.shard_ledger import (
+    GAPS_SHARD,
+    TOTALS_SHARD,
+    Job,
+    Progress,
+    ShardRow,
+)
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
     StreamNotFound,
 )
 from transforms.model.errors import GuaranteeError
+from transforms.model.tables import GAPS, ROW_TABLES, TOTALS
 from transforms.stream.claimed_shard import ClaimedShard, taken_rows
 from transforms.stream.errors import Superseded
+from transforms.stream.in_parallel import in_parallel
 
 _CLAIM_TRIES: Final = 5
 """Claims of several processes of one job may meet; each round at least one of them succeeds."""
 
+_SINGLE: Final[Mapping[int, Sequence[str]]] = {TOTALS_SHARD: (TOTALS,), GAPS_SHARD: (GAPS,)}
+"""Shards that write one table; every other shard writes ROW_TABLES."""
+
+
+def tables_of(shard: int) -> Sequence[str]:
+    """The tables that a shard writes; `shard` as in the ledger."""
+    return _SINGLE.get(shard, ROW_TABLES)
+
 
 def claim(
-    destination: Destination, job: Job, shards: Sequence[int], tables: Sequence[str]
+    destination: Destination, job: Job, shards: Sequence[int], *, with_streams: bool = True
 ) -> list[ShardRow]:
     """(a) The rows of the ledger with the new epoch as their last.
 
-    Raises GuaranteeError when another job has begun, Superseded when the claims of other processes
-    win every time.
+    with_streams: whether the claim registers streams into the tables of its shards. All of them are
+    created before the claim, several at a time. Raises GuaranteeError when another job has begun,
+    Superseded when the claims of other processes win every time.
     """
-    streams = [
-        {table: destination.streams.create(table, COMMITTED_STREAM) for table in tables}
-        for _ in shards
-    ]
+    tables = [tables_of(shard) if with_streams else () for shard in shards]
+    created = iter(
+        in_parallel(
+            [
+                partial(destination.streams.create, table, COMMITTED_STREAM)
+                for its_tables in tables
+                for table in its_tables
+            ]
+        )
+    )
+    streams = [{table: next(created) for table in its_tables} for its_tables in tables]
     nonce = secrets.token_hex(16)
     for _ in range(_CLAIM_TRIES):
         seen = destination.shards.read(shards)
@@ -53,21 +78,31 @@ def claim(
 
 
 def finalize_older(
-    destination: Destination, row: ShardRow, begin: Progress, tables: Sequence[str]
-) -> ClaimedShard:
-    """(b) Finalizes every older epoch that is still open, and adds up what their streams took.
+    destination: Destination, rows: Sequence[ShardRow], begins: Sequence[Progress]
+) -> list[ClaimedShard]:
+    """(b) Finalizes all older epochs that are still open, and adds up what their streams took.
 
-    From here on no other process adds a row to the shard. begin: from which progress the rows
-    count. tables: those that the shard writes. Raises GuaranteeError when the ledger does not know
-    `begin`, or rows are lost.
+    From here on no other process adds a row to the shards. Several streams are finalized at a time:
+    an append between two of them is one before both. begins: per row the progress from which its
+    rows of the tables count. Raises GuaranteeError when the ledger does not know one of them, or
+    rows are lost.
     """
-    counted = {
-        epoch.number: {
-            table: _finalize(destination, stream) for table, stream in epoch.streams.items()
-        }
+    open_streams = [
+        (row.shard, epoch.number, table, stream)
+        for row in rows
         for epoch in row.older_open_epochs()
-    }
-    return ClaimedShard(row, begin, taken_rows(row, begin, counted, tables))
+        for table, stream in epoch.streams.items()
+    ]
+    counts = in_parallel([partial(_finalize, destination, stream) for *_, stream in open_streams])
+    counted: dict[int, dict[int, dict[str, int | None]]] = {}
+    for (shard, number, table, _), count in zip(open_streams, counts, strict=True):
+        counted.setdefault(shard, {}).setdefault(number, {})[table] = count
+    return [
+        ClaimedShard(
+            row, begin, taken_rows(row, begin, counted.get(row.shard, {}), tables_of(row.shard))
+        )
+        for row, begin in zip(rows, begins, strict=True)
+    ]
 
 
 def close(

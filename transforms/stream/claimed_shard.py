@@ -62,6 +62,11 @@ class ClaimedShard:
         """Whether the number of present rows is known; else only the least that must be there."""
         return all(taken.exact for taken in self.taken.values())
 
+    @property
+    def may_have_present(self) -> bool:
+        """Whether its streams may have taken rows that lie above the offsets of `begin`."""
+        return not self.is_exact or any(self._expected(table) for table in self.taken)
+
     def missing(self, found: Mapping[str, int]) -> list[str]:
         """What must still become visible, as text.
 

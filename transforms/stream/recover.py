@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job, Progress
-from transforms.model.tables import ROW_TABLES
 from transforms.stream.claim import claim, close, finalize_older
 from transforms.stream.claimed_shard import ClaimedShard
 from transforms.stream.polling import Polling
@@ -63,15 +62,14 @@ def recover(
 ) -> list[Recovered]:
     """Takes over all shards of `starts`, in their order, with one claim and one query.
 
-    shards: their number in the whole job. Raises Superseded, or GuaranteeError when rows are
+    A second query is for shards whose rows no event time bounds. shards: their number in the whole
+    job. Raises Superseded, or GuaranteeError when rows are
     missing.
     """
-    rows = claim(destination, job, [start.shard for start in starts], ROW_TABLES)
-    claimed = [
-        finalize_older(destination, row, start.progress or row.base, ROW_TABLES)
-        for row, start in zip(rows, starts, strict=True)
-    ]
-    present = _look_until_complete(destination, shards, claimed, _oldest(starts), polling)
+    rows = claim(destination, job, [start.shard for start in starts])
+    begins = [start.progress or row.base for row, start in zip(rows, starts, strict=True)]
+    claimed = finalize_older(destination, rows, begins)
+    present = _look_until_complete(destination, shards, claimed, starts, polling)
     recovered, closed = [], []
     for shard in claimed:
         found = present[shard.number]
@@ -85,18 +83,11 @@ def recover(
     return recovered
 
 
-def _oldest(starts: Sequence[ShardStart]) -> int | None:
-    """The bound of all shards together; None when one of them has none."""
-    times = [start.oldest_event_time_us for start in starts]
-    known = [time for time in times if time is not None]
-    return min(known) if known and len(known) == len(times) else None
-
-
 def _look_until_complete(
     destination: Destination,
     shards: int,
     claimed: Sequence[ClaimedShard],
-    oldest_event_time_us: int | None,
+    starts: Sequence[ShardStart],
     polling: Polling,
 ) -> dict[int, PresentRows]:
     """(c) Shard -> its present rows. Waits while fewer are visible than expected.
@@ -104,24 +95,37 @@ def _look_until_complete(
     Raises GuaranteeError when they do not become visible.
     """
 
-    def look(oldest: int | None) -> tuple[dict[int, PresentRows], list[str]]:
-        rows = destination.rows.rows_above(shards, [shard.offsets for shard in claimed], oldest)
-        found = _by_shard(rows, claimed)
-        missing = [
-            text
-            for shard in claimed
-            for text in shard.missing(found[shard.number].left(shard.begin.offsets))
-        ]
-        return found, missing
+    def look(wanted: Sequence[ClaimedShard], oldest: int | None) -> dict[int, PresentRows]:
+        rows = destination.rows.rows_above(shards, [shard.offsets for shard in wanted], oldest)
+        return _by_shard(rows, wanted)
 
-    # Only the first look is bounded by event time: the watermark of an idle partition says nothing
+    # Only a first look is bounded by event time: the watermark of an idle partition says nothing
     # about its records, so a row that another process wrote before it may lie below the bound. It
     # is enough where nothing is missing; where a stream has expired, the number of rows is unknown.
-    if oldest_event_time_us is not None and all(shard.is_exact for shard in claimed):
-        found, missing = look(oldest_event_time_us)
-        if not missing:
-            return found
-    return polling.until_complete(lambda: look(None))
+    bounds = {
+        start.shard: start.oldest_event_time_us
+        for start, shard in zip(starts, claimed, strict=True)
+        if start.oldest_event_time_us is not None and shard.is_exact
+    }
+    bounded = [shard for shard in claimed if shard.number in bounds]
+    found = look(bounded, min(bounds.values())) if bounded else {}
+    complete = {
+        shard.number: found[shard.number]
+        for shard in bounded
+        if not _missing(shard, found[shard.number])
+    }
+    # Shards without a bound have a look of their own: they would drop the bound of all others.
+    others = [shard for shard in claimed if shard.number not in complete]
+
+    def look_at_all() -> tuple[dict[int, PresentRows], list[str]]:
+        found = look(others, None)
+        return found, [text for shard in others for text in _missing(shard, found[shard.number])]
+
+    return complete | (polling.until_complete(look_at_all) if others else {})
+
+
+def _missing(shard: ClaimedShard, found: PresentRows) -> list[str]:
+    return shard.missing(found.left(shard.begin.offsets))
 
 
 def _by_shard(rows: pa.Table, claimed: Sequence[ClaimedShard]) -> dict[int, PresentRows]:

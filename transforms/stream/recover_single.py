@@ -47,8 +47,8 @@ def recover_single(
     they lie above its offsets, and the caller counts them as they are passed. Raises Superseded or
     GuaranteeError.
     """
-    (row,) = claim(destination, job, [shard], (table,))
-    claimed = finalize_older(destination, row, progress or row.base, (table,))
+    (row,) = claim(destination, job, [shard])
+    (claimed,) = finalize_older(destination, [row], [progress or row.base])
 
     def find() -> tuple[pa.Table, list[str]]:
         rows = look(claimed.begin)

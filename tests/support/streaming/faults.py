@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -97,6 +98,7 @@ class UnreliableDestination:
     """Looks at the tables that do not show the newest row yet."""
     calls: dict[str, int] = field(default_factory=dict)
     dead: bool = False
+    _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -104,7 +106,8 @@ class UnreliableDestination:
     def _step(self, step: str, effect: Callable[[], Any]) -> Any:
         if self.dead:
             raise Killed("dead already")
-        number = self.calls[step] = self.calls.get(step, -1) + 1
+        with self._guard:
+            number = self.calls[step] = self.calls.get(step, -1) + 1
         here = self.kill is not None and (self.kill.step, self.kill.at) == (step, number)
         if here and self.kill is not None and not self.kill.after:
             self.dead = True

@@ -515,14 +515,14 @@ def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_a
     path: Path,
 ) -> None:
     with DuckDBDestination(str(path)) as destination:
-        assert mark_unobserved(destination, "amount", "currency") == []
+        assert mark_unobserved(destination, {}, "amount", "currency") == []
     tamper(
         path, f"DELETE FROM {TOTALS} WHERE outcome = 'accepted' AND {one_row(TOTALS, 'records')}"
     )
     assert failed(path) == {SUMS}
     with DuckDBDestination(str(path)) as destination:
-        (window,) = mark_unobserved(destination, "amount", "currency")
-        assert mark_unobserved(destination, "amount", "currency") == [], "marked once"
+        (window,) = mark_unobserved(destination, {}, "amount", "currency")
+        assert mark_unobserved(destination, {}, "amount", "currency") == [], "marked once"
     assert failed(path) == set()
     (noted,) = [
         result

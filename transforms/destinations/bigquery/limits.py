@@ -29,6 +29,13 @@ MAX_BYTES_IN_FLIGHT: Final = 64 << 20
 Each is in memory twice, as columns and as a message.
 """
 
+MAX_PARAMETER_BYTES: Final = 5_000_000
+"""Text in the parameters of one query.
+
+A request may have 10 MB, parameters included (https://cloud.google.com/bigquery/quotas#query_jobs),
+and every quote of JSON within JSON takes two bytes.
+"""
+
 MAX_CONNECTIONS: Final = 64
 """AppendRows connections at one moment over one channel, and in a bounded run at all.
 

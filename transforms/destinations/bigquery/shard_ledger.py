@@ -13,11 +13,12 @@ statements never conflict, so there is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
+from transforms.destinations.bigquery.limits import MAX_PARAMETER_BYTES
 from transforms.destinations.bigquery.parameters import array_of_structs
 from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.tables import BigQueryTables
@@ -103,13 +104,14 @@ class BigQueryShardLedger:
 
         A lost answer is read back by the job's id. False also when every try met a change by
         another process. Raises GuaranteeError when BigQuery does not answer: then the next recovery
-        learns from the nonces whether the change was made.
+        learns from the nonces whether the change was made; and when the change does not fit one
+        request.
         """
         if not rows:
             return True
-        changed = self._queries.change(
-            self._swap_sql(), _parameters(job, seen, rows), "swap-shards"
-        )
+        changes = shard_ledger_rows.changes(seen, rows)
+        _require_room(changes, rows)
+        changed = self._queries.change(self._swap_sql(), _parameters(job, changes), "swap-shards")
         if changed not in (None, 0, len(rows)):
             raise GuaranteeError(
                 f"{SHARD_LEDGER}: a change of {len(rows)} rows changed {changed}: a shard has two"
@@ -133,11 +135,28 @@ def _as_seen(row: str, change: str) -> str:
 
 
 def _parameters(
-    job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]
+    job: Job, changes: Sequence[Mapping[str, Any]]
 ) -> list[ScalarQueryParameter | ArrayQueryParameter]:
     return [
-        array_of_structs("changes", _CHANGE, shard_ledger_rows.changes(seen, rows)),
+        array_of_structs("changes", _CHANGE, changes),
         ScalarQueryParameter("job_id", "STRING", job.job_id),
         ScalarQueryParameter("generation", "INT64", job.generation),
-        ScalarQueryParameter("wanted", "INT64", len(rows)),
+        ScalarQueryParameter("wanted", "INT64", len(changes)),
     ]
+
+
+def _require_room(changes: Sequence[Mapping[str, Any]], rows: Sequence[ShardRow]) -> None:
+    size = sum(len(text) for change in changes for text in change.values() if isinstance(text, str))
+    if size > MAX_PARAMETER_BYTES:
+        raise GuaranteeError(
+            f"{SHARD_LEDGER}: a change of {len(rows)} shards takes {size} bytes; one request of"
+            f" BigQuery has room for {MAX_PARAMETER_BYTES}. A shard holds offsets of up to"
+            f" {max(map(_partitions, rows))} partitions and has up to"
+            f" {max(len(row.open_epochs) for row in rows)} claims that no recovery has closed."
+            " Many claims: end what makes recoveries fail. Many partitions: stop the job, and start"
+            " it again without a checkpoint and with fewer --shards."
+        )
+
+
+def _partitions(row: ShardRow) -> int:
+    return sum(map(len, row.latest.offsets.values()))

@@ -36,7 +36,8 @@ from transforms.model.errors import GuaranteeError
 class BigQueryStreams:
     """The write streams of one bundle or of the driver; see contract/write_streams.py.
 
-    Used by one thread. Names of streams are resource names.
+    Used by one thread, but that several may create and finalize streams at the same time. Names of
+    streams are resource names.
     """
 
     def __init__(self, clients: Clients, settings: BigQuerySettings) -> None:

@@ -27,22 +27,26 @@ def totals_of_rows(
     """Query with the columns of `control_totals`; `amount` has the dialect's `sum_type`.
 
     source: name of a table -> what follows FROM, where the table has the alias r. The columns are
-    None where the schema has none. with_checksum: else `checksum` is left out, and no id is hashed.
+    None where the schema has none. with_checksum: else `checksum` is left out, and no id is read.
     """
     amount = f"r.{dialect.quoted(amount_column)}" if amount_column else "NULL"
     currency = f"r.{dialect.quoted(currency_column)}" if currency_column else "NULL"
+    hashed = hashed_of_rejected = "NULL"
+    if with_checksum:
+        hashed = "r.transaction_id"
+        hashed_of_rejected = f"COALESCE({hashed}, {COORDINATE_TEXT})"
     payments = [
         f"""
     SELECT r.event_time AS moment, '{OUTCOME_OF_TABLE[table]}' AS outcome,
         CAST({currency} AS STRING) AS currency, CAST({amount} AS {dialect.sum_type}) AS amount,
-        r.transaction_id AS hashed
+        {hashed} AS hashed
     FROM {source(table)}"""
         for table in (PAYMENTS, DUPLICATES)
     ]
     rejected = f"""
     SELECT COALESCE(r.event_time, r.kafka_timestamp, {dialect.moment("0")}),
         '{OUTCOME_OF_TABLE[REJECTED]}', CAST(NULL AS STRING), CAST(NULL AS {dialect.sum_type}),
-        COALESCE(r.transaction_id, {COORDINATE_TEXT})
+        {hashed_of_rejected}
     FROM {source(REJECTED)}"""
     ids = checksum(dialect, first_digits(dialect.digest("hashed"), 15))
     last = f",\n    {ids} AS checksum" if with_checksum else ""

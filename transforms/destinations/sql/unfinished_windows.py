@@ -25,8 +25,8 @@ def unfinished_windows(
     """The query for the windows, each once: `window_start` as `totals_differences` writes it.
 
     Rows BOUNDS, a partition's position; parameter LOWEST. It compares numbers and amounts, but no
-    checksums: of what streaming writes, totals are part of the rows, and hashing every id is what
-    costs (16 of 17 seconds for 12 million rows in DuckDB).
+    checksums: what streaming has not written to the totals is missing in their numbers, and hashing
+    every id is what costs (16 of 17 seconds for 12 million rows in DuckDB).
     """
 
     def rows(table: str) -> str:

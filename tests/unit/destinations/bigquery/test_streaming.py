@@ -113,3 +113,27 @@ def test_a_recovery_and_a_proof_name_the_partition_column_of_the_payment_tables(
         "r.event_time >= TIMESTAMP_MICROS(@earliest) AND r.event_time <= TIMESTAMP_MICROS(@latest)"
         in asked[1]
     )
+
+
+def test_looking_for_unfinished_windows_reads_no_ids(
+    stand_in: BigQueryStandIn, destination: BigQueryDestination
+) -> None:
+    """They are the largest column, and hashing them is what costs."""
+    asked: list[str] = []
+    stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
+    assert destination.rows.unfinished_windows({("payments", 0): 0}, "amount", "currency") == []
+    assert "transaction_id" not in asked[0] and "SHA256" not in asked[0]
+
+
+def test_a_change_that_no_request_has_room_for_is_refused_in_words(
+    destination: BigQueryDestination,
+) -> None:
+    """Every claim was followed by a death, so that none is closed."""
+    destination.shards.create(2)
+    job = destination.shards.begin_job("job", 0)
+    seen = row = destination.shards.read([0])[0]
+    for _ in range(3_000):
+        row = row.claim("n", {PAYMENTS: "s" * 2_000})
+    with pytest.raises(GuaranteeError, match=r"up to 0 partitions and has up to 3000 claims"):
+        destination.shards.swap(job, [seen], [row])
+    assert destination.shards.read([0]) == [seen]
