@@ -50,6 +50,8 @@ back = st.integers(0, 2)
 what = st.one_of(
     st.tuples(st.just("read"), reads),
     st.tuples(st.just("read"), reads),
+    # One of two processes gets its part later, so that gaps are pending meanwhile.
+    st.tuples(st.just("read slowly"), st.tuples(st.integers(0, 1), reads)),
     st.tuples(st.just("checkpoint"), st.none()),
     # Which checkpoint (0 the latest), how many appends of the dead one arrive before, where the new
     # process dies.
@@ -89,6 +91,9 @@ class World:
     def play(self, step: str, argument: Any) -> None:
         if step == "read":
             self.read(argument)
+        elif step == "read slowly":
+            slow, argument = argument
+            self.read(argument, slow)
         elif step == "fail":
             self.fail(*argument)
         elif step == "roll back":
@@ -103,7 +108,10 @@ class World:
             if offset < len(self.cluster.log[where]):
                 self.cluster.log[where][offset] = replace(self.cluster.log[where][offset], gap=True)
         elif step == "checkpoint":
-            self.checkpoints.append(self.alive.checkpoint())
+            try:
+                self.checkpoints.append(self.alive.checkpoint())
+            except DIES:
+                self.restart(0, None)
         elif step == "restart":
             back, arriving, kill = argument
             self.cluster.network.deliver(arriving)
@@ -137,9 +145,9 @@ class World:
                 self.cluster.network.deliver(arriving)
             self.adopt()
 
-    def read(self, argument: Any) -> None:
+    def read(self, argument: Any, slow: int | None = None) -> None:
         try:
-            self.alive.bundle(argument)
+            self.alive.bundle(argument, slow)
         except DIES:
             self.restart(0, None)
 

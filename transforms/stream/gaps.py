@@ -105,12 +105,11 @@ class GapsShard:
         """Writes the gaps that all shards have passed, waits for the append, writes the state."""
         rows = [row for pending in self._pending.values() for row in self._take(pending)]
         if rows:
-            self._appends.add(
-                pa.RecordBatch.from_pylist(
-                    [dict(zip(GAPS_SCHEMA.names, row, strict=True)) for row in rows],
-                    schema=GAPS_SCHEMA,
-                )
-            )
+            columns = [
+                pa.array(values, field.type)
+                for values, field in zip(zip(*rows, strict=True), GAPS_SCHEMA, strict=True)
+            ]
+            self._appends.add(pa.RecordBatch.from_arrays(columns, schema=GAPS_SCHEMA))
             self._appends.send()
         self._appends.settle(self._appends.added)
         head = self._head

@@ -98,10 +98,9 @@ class OpenShard:
     ) -> None:
         """1 (d): the ids of present payments become known before the first verdict.
 
-        cold_start, known: what a shard without state begins with; None: with nothing.
         Present duplicates only raise the latest event time of ids that are known. A replay may
         bring the partitions in another order: a copy may come before the record whose payment is in
-        the table.
+        the table. cold_start, known: what a shard without state begins with; None: with nothing.
         """
         if self._head is None:
             self._head = StreamHead(

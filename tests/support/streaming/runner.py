@@ -56,13 +56,17 @@ class DictCells:
 
 @dataclass
 class Checkpoint:
-    """Positions, watermarks and state of one moment between two bundles."""
+    """Positions, watermarks and state of one moment between two bundles. on_the_way: what a shard
+    has not got yet; nothing in a checkpoint, which is aligned.
+    """
 
     source: Source
     cells: dict[int, DictCells] = field(default_factory=dict)
+    on_the_way: dict[int, list[StreamBatch]] = field(default_factory=dict)
 
     def copy(self) -> Checkpoint:
-        return Checkpoint(self.source.copy(), copy.deepcopy(self.cells))
+        on_the_way = {shard: list(batches) for shard, batches in self.on_the_way.items()}
+        return Checkpoint(self.source.copy(), copy.deepcopy(self.cells), on_the_way)
 
 
 def state_settings(shards: int, **changes: Any) -> StateSettings:
@@ -92,36 +96,40 @@ class Attempt:
         self.now = start.copy()
         self._memories: list[ProcessMemory[Any]] = [ProcessMemory() for _ in range(processes)]
 
-    def bundle(self, reads: Sequence[tuple[int, int]]) -> None:
-        """Reads (partition, records) one after the other. Raises what the protocol raises; then
-        nothing of the bundle counts.
+    def bundle(self, reads: Sequence[tuple[int, int]], slow: int | None = None) -> None:
+        """Reads (partition, records) one after the other. slow: the process that gets its part with
+        a later bundle. Raises what the protocol raises; then nothing of the bundle counts.
         """
         after = self.now.copy()
         blocks = [
             block for partition, records in reads for block in after.source.read(partition, records)
         ]
-        self._run(after, blocks)
+        self._run(after, blocks, slow)
         self.now = after
 
-    def _run(self, after: Checkpoint, blocks: list[tuple[DecodedBlock, Covered]]) -> None:
+    def _run(
+        self, after: Checkpoint, blocks: list[tuple[DecodedBlock, Covered]], slow: int | None
+    ) -> None:
         """Each process has a bundle of its own, and so have the steps behind it for what it says:
         totals and gaps come in different bundles.
         """
         shards = self.settings.state.shards
-        batches: dict[int, list[StreamBatch]] = {}
         for block, covered in blocks:
             for shard, batch in split_for_stream(block, covered, shards):
-                batches.setdefault(shard, []).append(batch)
+                after.on_the_way.setdefault(shard, []).append(batch)
         watermark = after.source.minimum()
         timers = {shard for shard in range(shards) if shard in after.cells}
-        needed = set(batches) | (timers if watermark is not None else set())
+        needed = set(after.on_the_way) | (timers if watermark is not None else set())
         totals: list[pa.RecordBatch] = []
         for number, memory in enumerate(self._memories):
             mine = sorted(shard for shard in needed if shard % len(self._memories) == number)
-            if mine:
-                finished = self._row_shards(after, memory, mine, batches, watermark)
+            if mine and number != slow:
+                finished = self._row_shards(after, memory, mine, watermark)
                 totals += finished.totals.values()
                 self._gaps(after, finished.answers)
+        if after.on_the_way:
+            # The watermark of a step is that of its slowest input.
+            watermark = None
         if totals or watermark is not None:
             shard = TotalsShard(
                 self.destination,
@@ -155,19 +163,21 @@ class Attempt:
         after: Checkpoint,
         memory: ProcessMemory[Any],
         mine: list[int],
-        batches: dict[int, list[StreamBatch]],
         watermark: int | None,
     ) -> FinishedBundle:
         bundle = StreamBundle(self.destination, self.settings, memory)
         bundle.open({shard: _cells(after, shard) for shard in mine})
         for shard in mine:
-            if shard in batches:
-                bundle.process(shard, merge(batches[shard]))
+            if shard in after.on_the_way:
+                bundle.process(shard, merge(after.on_the_way.pop(shard)))
             if watermark is not None:
                 bundle.expire(shard, watermark)
         return bundle.finish()
 
     def checkpoint(self) -> Checkpoint:
+        """Raises what the bundle raises that brings on what is on the way."""
+        if self.now.on_the_way:
+            self.bundle([])
         return self.now.copy()
 
 
