@@ -28,6 +28,7 @@ from tests.support.streaming.oracle import compare, rows_of
 from tests.support.streaming.runner import Attempt, read_to_the_end
 from transforms.destinations.contract.ownership import last_stop, owner_of
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED
+from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.tables import DUPLICATES, PAYMENTS
 from transforms.stream.errors import Superseded
@@ -400,6 +401,14 @@ def test_a_restore_goes_on_under_a_generation_of_its_own(tables: Tables) -> None
         old.bundle([(0, 1)])
     assert tables.stop().unobserved == []
     whole(tables)
+
+
+def test_a_restore_lifts_the_stop_mark_and_says_so(tables: Tables) -> None:
+    begun = tables.begin()
+    mark = StopMark(generation=1, shard=None, subject=TOPIC, reason="recreated", token="1")
+    assert tables.real.shards.write_mark(mark, begun.job.job_id, None)
+    assert tables.restore().lifted == (mark,)
+    assert tables.begin(take_over=True).lifted == ()
 
 
 def test_a_checkpoint_from_before_a_hand_over_is_refused_before_anything_is_claimed(
