@@ -46,6 +46,7 @@ from transforms.destinations.contract.ownership import (
 )
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.contract.shard_ledger import Job
+from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.moments import moment_in_words
@@ -76,7 +77,8 @@ class Begun:
 
     partitions: of the topics of the configuration; after a restore positions and watermarks are
     those of the ledger, and the checkpoint has its own. lowest_watermark_us: of the cold start: ids
-    that it has expired are not loaded; None: all are.
+    that it has expired are not loaded; None: all are. lifted: stop marks of the job before, which
+    end with its generation.
     """
 
     job: Job
@@ -84,6 +86,16 @@ class Begun:
     cluster_id: str | None
     partitions: tuple[StartPartition, ...]
     lowest_watermark_us: int | None
+    lifted: tuple[StopMark, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Steps 2 and 3. positions: of the record; lifted: see Begun."""
+
+    job: Job
+    positions: Mapping[TopicPartition, int]
+    lifted: tuple[StopMark, ...]
 
 
 @dataclass(frozen=True)
@@ -123,15 +135,15 @@ def begin_streaming(
             )
 
     ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
-    job, positions = _take_tables(destination, ready, now_us(), restores=None)
-    begins = {where: at for where, at in positions.items() if where[0] in config.topics}
+    taken = _take_tables(destination, ready, now_us(), restores=None)
+    begins = {where: at for where, at in taken.positions.items() if where[0] in config.topics}
     columns = config.schema.amount_column, config.schema.currency_column
     found = adopt(
-        destination, job, config.shards, begins, config.dedup_horizon_us, columns, polling
+        destination, taken.job, config.shards, begins, config.dedup_horizon_us, columns, polling
     )
     highest = destination.rows.highest_event_times(found.positions)
     reached = {where: time - config.dedup_horizon_us for where, time in highest.items()}
-    return _begun(config, job, ready.plan, found.positions, reached)
+    return _begun(config, taken, ready.plan, found.positions, reached)
 
 
 def restore_streaming(
@@ -162,8 +174,8 @@ def restore_streaming(
             )
 
     ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
-    job, positions = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
-    return _begun(config, job, ready.plan, positions, {})
+    taken = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
+    return _begun(config, taken, ready.plan, taken.positions, {})
 
 
 def _make_ready(
@@ -201,11 +213,8 @@ def _make_ready(
 
 def _take_tables(
     destination: Destination, ready: _Ready, now_us: int, restores: str | None
-) -> tuple[Job, dict[TopicPartition, int]]:
-    """Steps 2 and 3: the job, and the positions of its record.
-
-    Raises TryAgainLater where a run, a stop or another job was faster.
-    """
+) -> _Taken:
+    """Steps 2 and 3. Raises TryAgainLater where a run, a stop or another job was faster."""
     runs, plan = ready.runs, ready.plan
     follows = generation_of(destination)
     job_id = fresh_id("job")
@@ -246,7 +255,8 @@ def _take_tables(
             " start again."
         )
     positions = {where: part.to_offset for where, part in partitions_of(record).items()}
-    return destination.shards.begin_job(job_id, follows), positions
+    lifted = tuple(destination.shards.read_marks(follows))
+    return _Taken(destination.shards.begin_job(job_id, follows), positions, lifted)
 
 
 def _jobs_without_stop(runs: Sequence[RunRecord]) -> list[str]:
@@ -262,7 +272,7 @@ def _jobs_without_stop(runs: Sequence[RunRecord]) -> list[str]:
 
 def _begun(
     config: RunConfig,
-    job: Job,
+    taken: _Taken,
     plan: Plan,
     positions: Mapping[TopicPartition, int],
     reached: Mapping[TopicPartition, int],
@@ -275,7 +285,14 @@ def _begun(
         StartPartition(part.topic, part.partition, part.topic_id, positions[name], marks[name])
         for name, part in zip(names, plan.partitions, strict=True)
     )
-    return Begun(job, config.shards, plan.cluster_id, partitions, lowest(loads.values()))
+    return Begun(
+        taken.job,
+        config.shards,
+        plan.cluster_id,
+        partitions,
+        lowest(loads.values()),
+        taken.lifted,
+    )
 
 
 def _highest(

@@ -28,6 +28,7 @@ from tests.support.streaming.oracle import compare, rows_of
 from tests.support.streaming.runner import Attempt, read_to_the_end
 from transforms.destinations.contract.ownership import last_stop, owner_of
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED
+from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.tables import DUPLICATES, PAYMENTS
 from transforms.stream.errors import Superseded
@@ -288,21 +289,19 @@ def test_a_record_behind_a_hole_is_passed_over_and_its_id_is_known(
 def test_what_is_present_above_the_position_is_no_loss_when_kafka_has_deleted_it(
     destination: Any, kafka: InMemoryKafka
 ) -> None:
-
-    here, there = (key_of_shard(shard, 2) for shard in (0, 1))
-    log = [[Sent(here, 0), Sent(there, 0), Sent(here, 0), Sent(here, 0), Sent(there, 0)]]
-    tables = Tables(destination, kafka, log)
-    holes_in(tables.attempt(tables.begin()), [(0, 3)])
+    keys = [key_of_shard(offset % 2, 2, after=offset) for offset in range(5)]
+    tables = Tables(destination, kafka, [[Sent(key, 0) for key in keys]])
+    holes_in(tables.attempt(tables.begin()), [(0, 4)])
     tables.stop()
-    there_now = kafka.topics[TOPIC].partitions[0]
-    present = {offset for rows in rows_of(destination).values() for (_, offset), _ in rows}
-    first_hole = min(set(range(5)) - present)
-    there_now.deleted = first_hole + 1
-    with pytest.raises(GuaranteeError, match=f"offsets {first_hole} to {first_hole} were deleted"):
+    present = sorted(offset for rows in rows_of(destination).values() for (_, offset), _ in rows)
+    assert present in ([0, 2], [1, 3])
+    hole = 1 - present[0]
+    kafka.topics[TOPIC].partitions[0].deleted = hole + 2
+    with pytest.raises(GuaranteeError, match=f"offsets {hole} to {hole + 1} were deleted"):
         tables.run()
     tables.run(on_data_loss="accept")
     assert look(destination, "SELECT first_offset, last_offset, cause FROM offset_gaps") == [
-        (first_hole, first_hole, "deleted")
+        (hole, hole, "deleted")
     ]
     assert tables.failures() == []
 
@@ -402,6 +401,14 @@ def test_a_restore_goes_on_under_a_generation_of_its_own(tables: Tables) -> None
         old.bundle([(0, 1)])
     assert tables.stop().unobserved == []
     whole(tables)
+
+
+def test_a_restore_lifts_the_stop_mark_and_says_so(tables: Tables) -> None:
+    begun = tables.begin()
+    mark = StopMark(generation=1, shard=None, subject=TOPIC, reason="recreated", token="1")
+    assert tables.real.shards.write_mark(mark, begun.job.job_id, None)
+    assert tables.restore().lifted == (mark,)
+    assert tables.begin(take_over=True).lifted == ()
 
 
 def test_a_checkpoint_from_before_a_hand_over_is_refused_before_anything_is_claimed(

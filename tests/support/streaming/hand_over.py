@@ -18,7 +18,7 @@ from pipeline.options.config import RunConfig
 from pipeline.run.command import run_until_caught_up
 from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
 from pipeline.streaming.stop import Stopped, stop_streaming
-from tests.support.in_memory_kafka import MARKER, NOW_US, InMemoryKafka, config
+from tests.support.in_memory_kafka import MARKER, MINUTE_US, NOW_US, InMemoryKafka, config
 from tests.support.streaming.faults import Killed, Network, UnreliableDestination
 from tests.support.streaming.log import HORIZON, TOPIC, Sent, Source
 from tests.support.streaming.runner import (
@@ -84,7 +84,13 @@ class Tables:
             there.timestamp_types = [1] * end
 
     def config(self, **changes: Any) -> RunConfig:
-        settings = {"dedup_horizon_us": HORIZON, "shards": self.shards, "idle_timeout_us": None}
+        settings = {
+            "dedup_horizon_us": HORIZON,
+            "shards": self.shards,
+            "idle_timeout_us": None,
+            # The stand-in of BigQuery has a clock that is right.
+            "max_future_skew_us": 10**9 * MINUTE_US,
+        }
         return config("never opened", **{**settings, **changes})
 
     def run(self, **changes: Any) -> list[RunRecord]:

@@ -21,6 +21,7 @@ from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 from transforms.destinations.bigquery.limits import MAX_PARAMETER_BYTES
 from transforms.destinations.bigquery.parameters import array_of_structs
 from transforms.destinations.bigquery.queries import Queries
+from transforms.destinations.bigquery.stop_marks import BigQueryStopMarks
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract import shard_ledger_rows
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, ShardRow
@@ -34,6 +35,7 @@ _COLUMNS: Final = {
     "epoch": "INT64 NOT NULL",
     "ledger_id": "STRING NOT NULL",
     **dict.fromkeys(shard_ledger_rows.JSON_COLUMNS, "STRING NOT NULL"),
+    "stop_mark": "STRING",
 }
 _CHANGE: Final = {
     "shard": "INT64",
@@ -54,20 +56,20 @@ def create_statement(table: str, shards: int) -> str:
     return f"""CREATE TABLE {table} (
     {columns})
 OPTIONS (description = 'one row per shard of streaming: who may write, and by which streams')
-AS SELECT shard, '' AS job_id, 0 AS generation, '' AS nonce, 0 AS epoch, {first}
+AS SELECT shard, '' AS job_id, 0 AS generation, '' AS nonce, 0 AS epoch, {first},
+    CAST(NULL AS STRING) AS stop_mark
 FROM UNNEST({shard_ledger_rows.all_shards(shards)}) AS shard"""
 
 
-class BigQueryShardLedger:
+class BigQueryShardLedger(BigQueryStopMarks):
     """The shard ledger in a BigQuery table; see contract/shard_ledger.py.
 
     table: full name, quoted.
     """
 
     def __init__(self, queries: Queries, tables: BigQueryTables, table: str) -> None:
-        self._queries = queries
+        super().__init__(queries, table)
         self._tables = tables
-        self._table = table
 
     def create(self, shards: int) -> None:
         self._tables.create_with_rows(SHARD_LEDGER, create_statement(self._table, shards))
@@ -81,7 +83,8 @@ class BigQueryShardLedger:
         lost.
         """
         sql = (
-            f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1"
+            f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1,"
+            " stop_mark = NULL"
             " WHERE generation = @follows"
         )
         self._queries.change(sql, {"job_id": job_id, "follows": follows}, "begin-job")

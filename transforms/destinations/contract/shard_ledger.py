@@ -31,6 +31,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from transforms.destinations.contract.stop_mark import StopMarks
+
 SHARD_LEDGER: Final = "shard_ledger"
 
 TOTALS_SHARD: Final = -1
@@ -155,8 +157,8 @@ class ShardRow(msgspec.Struct, frozen=True):
 NOTHING: Final = Progress(0, "", {}, {}, {}, {})
 
 
-class ShardLedger(Protocol):
-    """The rows of all shards, and the three ways in which they change."""
+class ShardLedger(StopMarks, Protocol):
+    """The rows of all shards, and the three ways in which they change; and the stop marks."""
 
     def create(self, shards: int) -> None:
         """One row with epoch 0 for each of 0..shards-1, TOTALS_SHARD and GAPS_SHARD.
@@ -169,10 +171,10 @@ class ShardLedger(Protocol):
     def begin_job(self, job_id: str, follows: int) -> Job:
         """Stamps every row with `job_id` and generation `follows` + 1, in one statement.
 
-        From here on every other job is refused. follows: the generation that the rows carry (0
-        before the first job). The same call again is success, so the caller repeats it when an
-        answer was lost. Raises GuaranteeError when the rows carry another generation: another job
-        has begun.
+        From here on every other job is refused, and no stop mark stands. follows: the generation
+        that the rows carry (0 before the first job). The same call again is success, so the caller
+        repeats it when an answer was lost. Raises GuaranteeError when the rows carry another
+        generation: another job has begun.
         """
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:

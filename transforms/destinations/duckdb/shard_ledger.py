@@ -14,12 +14,13 @@ import pyarrow as pa
 from transforms.destinations.contract import shard_ledger_rows
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, ShardRow
 from transforms.destinations.contract.shard_ledger_rows import CHANGED
-from transforms.destinations.duckdb.session import DuckDBSession
+from transforms.destinations.duckdb.stop_marks import DuckDBStopMarks
 
 _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
     shard INTEGER PRIMARY KEY, job_id VARCHAR NOT NULL, generation BIGINT NOT NULL,
     nonce VARCHAR NOT NULL, epoch BIGINT NOT NULL, ledger_id VARCHAR NOT NULL,
-    {", ".join(f"{name} JSON NOT NULL" for name in shard_ledger_rows.JSON_COLUMNS)})"""
+    {", ".join(f"{name} JSON NOT NULL" for name in shard_ledger_rows.JSON_COLUMNS)},
+    stop_mark VARCHAR)"""
 
 _COLUMNS: Final = ShardRow.__struct_fields__
 
@@ -36,11 +37,8 @@ RETURNING l.shard
 """
 
 
-class DuckDBShardLedger:
+class DuckDBShardLedger(DuckDBStopMarks):
     """The shard ledger in a DuckDB file; see contract/shard_ledger.py."""
-
-    def __init__(self, session: DuckDBSession) -> None:
-        self._session = session
 
     def create(self, shards: int) -> None:
         self._session.atomically(lambda cursor: create(cursor, shards))
@@ -79,7 +77,7 @@ def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
         return
     first = shard_ledger_rows.first_values()
     cursor.executemany(
-        f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, {', '.join('?' * len(first))})",
+        f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, {', '.join('?' * len(first))}, NULL)",
         [(shard, *first.values()) for shard in shard_ledger_rows.all_shards(shards)],
     )
 
@@ -87,7 +85,8 @@ def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
 def begin_job(cursor: duckdb.DuckDBPyConnection, job_id: str, follows: int) -> Job:
     """Stamps the rows that carry the generation `follows`; all rows must carry one stamp then."""
     cursor.execute(
-        f"UPDATE {SHARD_LEDGER} SET job_id = ?, generation = ? WHERE generation = ?",
+        f"UPDATE {SHARD_LEDGER} SET job_id = ?, generation = ?, stop_mark = NULL"
+        " WHERE generation = ?",
         [job_id, follows + 1, follows],
     )
     stamps = cursor.execute(f"SELECT DISTINCT job_id, generation FROM {SHARD_LEDGER}").fetchall()

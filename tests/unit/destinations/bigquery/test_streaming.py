@@ -4,6 +4,7 @@ from tests.bigquery_stand_in import BigQueryStandIn
 from tests.support.bigquery import settings_of
 from tests.unit.destinations.contract.present_rows import PresentRowsContract
 from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
+from tests.unit.destinations.contract.stop_mark import StopMarkContract
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.contract.present_rows import ShardOffsets
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
@@ -12,6 +13,10 @@ from transforms.model.tables import PAYMENTS
 
 
 class TestBigQueryShardLedger(ShardLedgerContract):
+    """`destination` is the module's."""
+
+
+class TestBigQueryStopMarks(StopMarkContract):
     """`destination` is the module's."""
 
 

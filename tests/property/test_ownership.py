@@ -1,0 +1,231 @@
+"""Random schedules of bounded runs and streaming jobs that hand the tables over to each other.
+
+Jobs begin, take over, are restored and stopped; their drivers die at any change, and processes that
+are believed dead go on. The tables are compared with dicts and loops, and `check` is green at each
+stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.property.test_stream import DIES, PARTITIONS, log, reads
+from tests.support.examples import examples
+from tests.support.in_memory_kafka import InMemoryKafka, use
+from tests.support.streaming.destination import DESTINATIONS
+from tests.support.streaming.faults import STEPS, Kill, Killed
+from tests.support.streaming.hand_over import DyingDestination, Tables
+from tests.support.streaming.log import Sent
+from tests.support.streaming.oracle import compare
+from tests.support.streaming.runner import Attempt, Checkpoint, read_to_the_end
+from transforms.destinations.contract.ownership import owner_of
+from transforms.model.errors import GuaranteeError
+
+dies_at = st.one_of(st.none(), st.none(), st.tuples(st.integers(0, 25), st.booleans()))
+kill = st.one_of(
+    st.none(), st.builds(Kill, st.sampled_from(STEPS), st.integers(0, 6), st.booleans())
+)
+what = st.one_of(
+    st.tuples(st.just("offer"), st.tuples(st.integers(0, PARTITIONS - 1), st.integers(1, 5))),
+    st.tuples(st.just("run"), st.sampled_from([2, 100])),
+    # Whether it takes over, and the change at which the driver dies.
+    st.tuples(st.just("begin"), st.tuples(st.booleans(), dies_at)),
+    st.tuples(st.just("restore"), st.tuples(st.integers(0, 2), dies_at)),
+    st.tuples(st.just("stop"), dies_at),
+    st.tuples(st.just("read"), st.tuples(kill, reads)),
+    st.tuples(st.just("read"), st.tuples(st.none(), reads)),
+    st.tuples(st.just("checkpoint"), st.none()),
+    st.tuples(st.just("zombie"), reads),
+    st.tuples(st.just("arrive"), st.integers(1, 6)),
+)
+
+
+class World:
+    """What lives, what is believed dead, and who should own the tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.alive: Attempt | None = None
+        self.checkpoints: list[tuple[str, Checkpoint]] = []
+        self.job_id = ""
+        self.zombies: list[Attempt] = []
+        self.marks: dict[int, int] = {}
+
+    def owned(self) -> bool:
+        real = self.tables.real
+        return owner_of(real.runs.read()) is not None
+
+    def play(self, step: str, argument: Any) -> None:
+        if step == "offer":
+            partition, more = argument
+            offered = list(self.tables.offered or [])
+            offered[partition] = min(len(self.tables.log[partition]), offered[partition] + more)
+            self.tables.offer(offered)
+        elif step == "run":
+            self.run(argument)
+        elif step == "begin":
+            take_over, dying = argument
+            if self.owned() and not take_over:
+                with pytest.raises(GuaranteeError, match="--from_tables"):
+                    self.tables.begin()
+                return
+            self.begin(lambda through: self.tables.begin(through, take_over=take_over), dying, None)
+        elif step == "restore":
+            back, dying = argument
+            if self.checkpoints:
+                job_id, kept = self.checkpoints[max(0, len(self.checkpoints) - 1 - back)]
+                self.begin(
+                    lambda through: self.tables.restore(through, checkpoint_of=job_id), dying, kept
+                )
+        elif step == "stop":
+            self.stop(argument)
+        elif step == "read" and self.alive is not None:
+            self.read(*argument)
+        elif step == "checkpoint" and self.alive is not None:
+            self.checkpoints.append((self.job_id, self.alive.checkpoint()))
+        elif step == "zombie" and self.zombies:
+            zombie = self.zombies.pop(0)
+            with suppress(*DIES, GuaranteeError):
+                zombie.bundle(self.within(argument, zombie))
+                self.zombies.append(zombie)
+        elif step == "arrive":
+            self.tables.network.deliver(argument)
+
+    def within(self, wanted: list[tuple[int, int]], attempt: Attempt) -> list[tuple[int, int]]:
+        """Of the reads of a bundle what Kafka has by now."""
+        left = {
+            partition: end - attempt.now.source.positions.get(partition, 0)
+            for partition, end in enumerate(self.tables.offered or [])
+        }
+        some = []
+        for partition, records in wanted:
+            some.append((partition, max(0, min(records, left[partition]))))
+            left[partition] -= some[-1][1]
+        return some
+
+    def run(self, most: int) -> None:
+        if self.owned():
+            with pytest.raises(GuaranteeError, match="owns the tables"):
+                self.tables.run()
+            return
+        for record in self.tables.run(max_records_per_run=most):
+            for part in record.partitions:
+                self.mark(part.partition, part.start_watermark)
+
+    def begin(
+        self, operation: Callable[[Any], Any], dying: tuple[int, bool] | None, kept: Any
+    ) -> None:
+        """kept: the checkpoint of a restore."""
+        was_owned = self.owned()
+        try:
+            begun = operation(DyingDestination(self.tables.real, *(dying or (None, False))))
+        except Killed:
+            # Nothing was submitted: who lived before may have lost its generation.
+            return
+        except GuaranteeError as refused:
+            assert kept is not None, refused
+            return
+        assert kept is None or was_owned, "a restore of a job that does not own the tables"
+        if self.alive is not None:
+            self.zombies.append(self.alive)
+        for part in begun.partitions:
+            self.mark(part.partition, part.watermark_us)
+        self.job_id = begun.job.job_id
+        self.alive = self.tables.attempt(begun, kept.copy() if kept is not None else None)
+        if kept is None:
+            self.checkpoints = []
+        self.checkpoints.append((self.job_id, self.alive.checkpoint()))
+        self.begun = begun
+
+    def mark(self, partition: int, watermark: int | None) -> None:
+        if watermark is not None:
+            self.marks[partition] = max(watermark, self.marks.get(partition, watermark))
+
+    def stop(self, dying: tuple[int, bool] | None) -> None:
+        if not self.owned():
+            return
+        try:
+            self.tables.stop(DyingDestination(self.tables.real, *(dying or (None, False))))
+        except Killed:
+            return
+        assert not self.owned()
+        if self.alive is not None:
+            self.zombies.append(self.alive)
+            self.alive = None
+        assert self.tables.failures() == []
+
+    def read(self, dies: Kill | None, wanted: list[tuple[int, int]]) -> None:
+        """A bundle; where it fails, a process of the same job goes on from the last checkpoint."""
+        assert self.alive is not None
+        self.alive.destination.kill, self.alive.destination.calls = dies, {}
+        try:
+            self.alive.bundle(self.within(wanted, self.alive))
+            self.alive.destination.kill = None
+        except DIES:
+            self.zombies.append(self.alive)
+            self.alive = self.tables.attempt(self.begun, self.checkpoints[-1][1])
+        except GuaranteeError as refused:
+            # A driver that died half way has superseded the job.
+            assert "superseded" in refused.message, refused
+            self.zombies.append(self.alive)
+            self.alive = None
+
+    def end(self) -> None:
+        """Nothing is stuck: a stop, a run, and a last job come to the end of everything."""
+        self.stop(None)
+        self.tables.offer([len(records) for records in self.tables.log])
+        self.run(100)
+        self.begin(self.tables.begin, None, None)
+        assert self.alive is not None
+        read_to_the_end(self.alive)
+        self.stop(None)
+
+
+schedules = given(log, st.sampled_from([1, 2]), st.lists(what, max_size=16))
+
+
+@examples(30)
+@schedules
+def test_whoever_owns_the_tables_they_hold_what_the_oracle_says(
+    log: list[list[Sent]], shards: int, script: list[Any]
+) -> None:
+    play("duckdb", log, shards, script)
+
+
+@examples(4)
+@schedules
+def test_whoever_owns_the_tables_bigquery_holds_it_too(
+    log: list[list[Sent]], shards: int, script: list[Any]
+) -> None:
+    play("bigquery", log, shards, script)
+
+
+def play(kind: str, log: list[list[Sent]], shards: int, script: list[Any]) -> None:
+    kafka = InMemoryKafka()
+    with (
+        TemporaryDirectory() as folder,
+        DESTINATIONS[kind](Path(folder)) as destination,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        use(kafka, patch)
+        offered = [len(records) // 2 for records in log]
+        tables = Tables(destination, kafka, [list(records) for records in log], shards, 1, offered)
+        world = World(tables)
+        for step, argument in script:
+            world.play(step, argument)
+        world.end()
+        compare(destination, tables.log, world.marks)
+        tables.network.deliver(100)
+        for zombie in world.zombies:
+            with suppress(*DIES, GuaranteeError):
+                zombie.bundle([(partition, 9) for partition in range(PARTITIONS)])
+        compare(destination, tables.log, world.marks)
+        assert tables.failures() == []
