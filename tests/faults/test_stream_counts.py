@@ -141,14 +141,14 @@ STATE = Progress(2, "id", {}, {PAYMENTS: 5}, {PAYMENTS: 1}, {PAYMENTS: 10})
 
 def test_rows_that_a_state_has_passed_and_no_stream_has_taken_are_lost() -> None:
     with pytest.raises(GuaranteeError, match="streams hold 13 rows, but 14 were acknowledged"):
-        taken_rows(row_of(11), STATE, {3: {PAYMENTS: 2}}, [PAYMENTS])
+        taken_rows(row_of(11), STATE, {PAYMENTS: [2]}, [PAYMENTS])
 
 
 def test_the_present_rows_are_those_of_the_ledger_and_the_open_streams_that_the_state_lacks() -> (
     None
 ):
     row = row_of(16)
-    claimed = ClaimedShard(row, STATE, taken_rows(row, STATE, {3: {PAYMENTS: 2}}, [PAYMENTS]))
+    claimed = ClaimedShard(row, STATE, taken_rows(row, STATE, {PAYMENTS: [2]}, [PAYMENTS]))
     assert claimed.missing({PAYMENTS: 3}) == [f"shard 0, {PAYMENTS}: 3 rows of 4"]
     assert (claimed.missing({PAYMENTS: 4}), claimed.is_exact) == ([], True)
     assert claimed.closed_rows({PAYMENTS: 4}) == {PAYMENTS: 18}
@@ -158,7 +158,7 @@ def test_the_present_rows_are_those_of_the_ledger_and_the_open_streams_that_the_
 
 def test_the_rows_of_an_expired_stream_are_the_rest_of_what_the_tables_hold() -> None:
     row = row_of(16)
-    taken = taken_rows(row, STATE, {3: {PAYMENTS: None}}, [PAYMENTS, DUPLICATES])
+    taken = taken_rows(row, STATE, {PAYMENTS: [None]}, [PAYMENTS, DUPLICATES])
     claimed = ClaimedShard(row, STATE, taken)
     assert (claimed.missing({PAYMENTS: 1}), claimed.missing({PAYMENTS: 7})) == (
         [f"shard 0, {PAYMENTS}: 1 rows of 2"],

@@ -88,19 +88,17 @@ def finalize_older(
     rows are lost.
     """
     open_streams = [
-        (row.shard, epoch.number, table, stream)
+        (row.shard, table, stream)
         for row in rows
         for epoch in row.older_open_epochs()
         for table, stream in epoch.streams.items()
     ]
     counts = in_parallel([partial(_finalize, destination, stream) for *_, stream in open_streams])
-    counted: dict[int, dict[int, dict[str, int | None]]] = {}
-    for (shard, number, table, _), count in zip(open_streams, counts, strict=True):
-        counted.setdefault(shard, {}).setdefault(number, {})[table] = count
+    counted: dict[int, dict[str, list[int | None]]] = {row.shard: {} for row in rows}
+    for (shard, table, _), count in zip(open_streams, counts, strict=True):
+        counted[shard].setdefault(table, []).append(count)
     return [
-        ClaimedShard(
-            row, begin, taken_rows(row, begin, counted.get(row.shard, {}), tables_of(row.shard))
-        )
+        ClaimedShard(row, begin, taken_rows(row, begin, counted[row.shard], tables_of(row.shard)))
         for row, begin in zip(rows, begins, strict=True)
     ]
 

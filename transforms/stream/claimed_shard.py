@@ -14,8 +14,8 @@ from transforms.destinations.contract.shard_ledger import Progress, ShardLedger,
 from transforms.model.errors import GuaranteeError
 from transforms.stream.errors import Superseded
 
-Counted = Mapping[int, Mapping[str, int | None]]
-"""Epoch -> table -> rows that finalize counted in its stream; None: the stream had expired."""
+Counted = Mapping[str, Sequence[int | None]]
+"""Table -> rows that finalize counted in each open stream; None: the stream had expired."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def taken_rows(
 
 
 def _taken(row: ShardRow, begin: Progress, counted: Counted, table: str) -> Taken:
-    streams = {number: rows[table] for number, rows in counted.items() if table in rows}
-    known = [rows for rows in streams.values() if rows is not None]
+    streams = counted.get(table, ())
+    known = [rows for rows in streams if rows is not None]
     taken = Taken(row.closed_rows.get(table, 0) + sum(known), len(known) == len(streams))
     if taken.exact and taken.rows < begin.passed(table):
         raise GuaranteeError(
