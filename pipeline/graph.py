@@ -29,6 +29,7 @@ from transforms.read.read_loop import ReadLoop
 from transforms.read.read_records import ReadRecords
 from transforms.stream.bundle import StreamSettings
 from transforms.stream.deduplicate_and_write import GAPS, TOTALS, DeduplicateAndWrite
+from transforms.stream.stop_on_error import StopOnError
 from transforms.stream.write_gaps import WriteGaps
 from transforms.stream.write_totals import WriteTotals
 from transforms.write.collect_reports import CollectReports
@@ -80,6 +81,7 @@ class StreamingJob:
     read: ReadSettings
     judge: JudgeArrivals
     stream: StreamSettings
+    stop: StopOnError
     destination: Destination
 
 
@@ -95,16 +97,16 @@ def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
         | "Once" >> beam.Create([0], reshuffle=False)
         | "Feed" >> beam.ParDo(Feed())
         | "DiscoverPartitions" >> beam.ParDo(DiscoverPartitions(job.begins, job.new))
-        | "ReadLoop" >> beam.ParDo(ReadLoop(job.read, job.judge))
+        | "ReadLoop" >> beam.ParDo(ReadLoop(job.read, job.judge, job.stop))
     )
     written = arrivals | "DeduplicateAndWrite" >> beam.ParDo(
-        DeduplicateAndWrite(job.destination, job.stream)
+        DeduplicateAndWrite(job.destination, job.stream, job.stop)
     ).with_outputs(TOTALS, GAPS)
     written[TOTALS].element_type = typehints.Tuple[int, bytes]
     written[GAPS].element_type = typehints.Tuple[int, GapAnswer]
     _ = written[TOTALS] | "WriteTotals" >> beam.ParDo(
-        WriteTotals(job.destination, ledger_job, polling)
+        WriteTotals(job.destination, ledger_job, polling, job.stop)
     )
     _ = written[GAPS] | "WriteGaps" >> beam.ParDo(
-        WriteGaps(job.destination, ledger_job, shards, polling)
+        WriteGaps(job.destination, ledger_job, shards, polling, job.stop)
     )

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.graph import StreamingJob
 from pipeline.options.config import RunConfig
 from pipeline.streaming.begin import Begun, StartPartition
+from pipeline.streaming.flink_job import EndFlinkJob
 from pipeline.streaming.found import FoundPartition, record_partitions
 from transforms.decode.decoder import DECODER_VERSION, Decoder
 from transforms.decode.judge_arrivals import JudgeArrivals
@@ -24,10 +25,13 @@ from transforms.read.position import PartitionPosition
 from transforms.stream.bundle import StreamSettings
 from transforms.stream.polling import Polling
 from transforms.stream.state import StateSettings
+from transforms.stream.stop_on_error import StopOnError
 
 
-def streaming_job(config: RunConfig, destination: Destination, begun: Begun) -> StreamingJob:
-    """The settings of the graph of the job that has begun."""
+def streaming_job(
+    config: RunConfig, destination: Destination, begun: Begun, flink_master: str
+) -> StreamingJob:
+    """The settings of the graph of the job that has begun. flink_master: HOST:PORT."""
     return StreamingJob(
         begins=[_position(part, begun.cluster_id) for part in begun.partitions],
         new=NewPartitions(
@@ -55,6 +59,7 @@ def streaming_job(config: RunConfig, destination: Destination, begun: Begun) -> 
             {where: np.array(at, np.int64) for where, at in config.reject_records.items()},
         ),
         stream=_stream_settings(config, destination, begun),
+        stop=StopOnError(destination, begun.job, EndFlinkJob(flink_master, begun.job.job_id)),
         destination=destination,
     )
 

@@ -133,7 +133,7 @@ def _submit(
     options.view_as(GoogleCloudOptions).job_name = flink_name(begun.job.job_id)
     options.view_as(RunnerOptions).savepoint_path = checkpoint
     pipeline = beam.Pipeline(options=options)
-    build_streaming(pipeline, streaming_job(config, destination, begun))
+    build_streaming(pipeline, streaming_job(config, destination, begun, rest.address))
     result = pipeline.run()
     deadline = time.monotonic() + _SUBMITTED_SECONDS
     while (job := find_job(rest, begun.job.job_id)) is None:

@@ -6,14 +6,17 @@ https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/rest_api/
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from runners.flink.rest import FlinkRest
+from runners.flink.rest import FlinkRest, FlinkUnreachable
 from transforms.metrics import NAMESPACE
 from transforms.model.errors import GuaranteeError
+
+_LOG = logging.getLogger(__name__)
 
 _PREFIX: Final = f".{NAMESPACE}_"
 _NAMES_PER_QUESTION: Final = 50
@@ -64,6 +67,26 @@ def find_job(rest: FlinkRest, job_id: str) -> FlinkJob | None:
     """
     name = flink_name(job_id)
     return next((FlinkJob(rest, job["jid"]) for job in rest.jobs() if job["name"] == name), None)
+
+
+@dataclass(frozen=True)
+class EndFlinkJob:
+    """Asks Flink, from a worker, to cancel the job that the worker belongs to, without waiting.
+
+    flink_master: HOST:PORT. Where Flink does not answer, its bound of restarts ends the job.
+    """
+
+    flink_master: str
+    job_id: str
+
+    def __call__(self) -> None:
+        rest = FlinkRest(self.flink_master)
+        try:
+            job = find_job(rest, self.job_id)
+            if job is not None:
+                rest.ask_to_cancel(job.jid)
+        except FlinkUnreachable as error:
+            _LOG.warning("the job could not be cancelled: %s", error)
 
 
 def cause_of(failure: str) -> str:

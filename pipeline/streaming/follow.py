@@ -48,7 +48,7 @@ class Follower:
         """Returns the state in which the job has ended: CANCELED or FINISHED.
 
         Returns RUNNING where the command is interrupted. Raises GuaranteeError where the job has
-        met an error that a person must decide, after cancelling it; JobFailed where it has failed.
+        ended by an error that a person must decide; JobFailed where it has failed otherwise.
         """
         waited = LINE_SECONDS
         while interrupting_signal() is None:
@@ -74,22 +74,18 @@ class Follower:
             return ""
         self._silent = 0.0
         for failure in reversed(failures[: len(failures) - self._failures]):
-            self._stop_if_a_person_must_decide(failure)
             _LOG.warning("the job begins again from its last checkpoint: %s", cause_of(failure))
         self._failures = len(failures)
         return state
 
-    def _stop_if_a_person_must_decide(self, failure: str) -> None:
-        """A restart would meet the same error again, up to Flink's bound of restarts."""
-        found = GuaranteeError.find_in(RuntimeError(failure))
-        if found is not None:
-            self._job.rest.cancel(self._job.jid)
-            raise found
-
     def _ended(self, state: str) -> str:
+        failures = self._job.failures()
+        decided = GuaranteeError.find_in(RuntimeError(failures[0])) if failures else None
+        if decided is not None:
+            # Its second look has confirmed it: transforms/stream/stop_on_error.py.
+            raise decided
         if state != "FAILED":
             return state
-        failures = self._job.failures()
         raise JobFailed(
             f"the job has failed: {cause_of(failures[0]) if failures else 'Flink knows no cause'}."
             " --restore=latest goes on from its last checkpoint."

@@ -75,9 +75,13 @@ class FlinkRest:
         found: dict[str, Any] = self.get(f"/jobs/{job}/checkpoints/config")
         return found
 
+    def ask_to_cancel(self, job: str) -> None:
+        """Begins to cancel the job, and does not wait."""
+        self._call(self._request(f"/jobs/{job}?mode=cancel", "PATCH"))
+
     def cancel(self, job: str, seconds: float = 60.0) -> None:
         """Cancels the job and waits until it has ended. Raises TimeoutError."""
-        self._call(self._request(f"/jobs/{job}?mode=cancel", "PATCH"))
+        self.ask_to_cancel(job)
         self.wait_for_state(job, ENDED, seconds)
 
     def savepoint(self, job: str, folder: str, seconds: float = 300.0) -> str:

@@ -78,13 +78,15 @@ class ReadSettings:
 class Step:
     """position: after the poll. elements: for the shards. pause_us: until the next poll.
 
-    records, size: read by it, in bytes. lag: records between the position and the end of the log,
-    as the last answer of the broker had it; None where it is not known.
+    has_looked: whether the broker has said that this is the topic, and that its log holds the
+    position. records, size: read by it, in bytes. lag: records between the position and the end of
+    the log, as the last answer of the broker had it; None where it is not known.
     """
 
     position: PartitionPosition
     elements: Sequence[tuple[int, StreamBatch]]
     pause_us: int
+    has_looked: bool = False
     records: int = 0
     size: int = 0
     lag: int | None = None
@@ -142,7 +144,7 @@ class PartitionLoop:
         pause_us = 0 if busy else _PAUSE_US
         end = self._poller.known_end()
         lag = None if end is None else max(0, end - after)
-        return Step(moved, judged.elements, pause_us, len(block.offsets), polled.size, lag)
+        return Step(moved, judged.elements, pause_us, True, len(block.offsets), polled.size, lag)
 
     def close(self) -> None:
         """Closes the consumer."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import apache_beam as beam
 import msgspec
@@ -36,6 +37,16 @@ from transforms.read.position import PartitionPosition, decode_position, encode_
 from transforms.read.topic_identity import admin_client
 
 
+class StopOnError(Protocol):
+    """See transforms/stream/stop_on_error.py. Picklable."""
+
+    def watching(self, subject: str) -> AbstractContextManager[None]:
+        """Around a poll. subject: the partition."""
+
+    def went_well(self, subject: str) -> None:
+        """After a first poll of this process that has found no error."""
+
+
 @with_output_types(tuple[int, StreamBatch])
 class ReadLoop(beam.DoFn):
     """(topic:partition, encoded PartitionPosition) -> (shard, StreamBatch)."""
@@ -47,11 +58,13 @@ class ReadLoop(beam.DoFn):
         self,
         settings: ReadSettings,
         judge: Judge,
+        stop: StopOnError,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """now_us: the clock, microseconds since 1970."""
+        """stop: what to do about an error. now_us: the clock, microseconds since 1970."""
         self._settings = settings
         self._judge = judge
+        self._stop = stop
         self._now_us = now_us
         self._admin: AdminClient | None = None
 
@@ -84,13 +97,18 @@ class ReadLoop(beam.DoFn):
     ) -> Iterator[tuple[int, StreamBatch]]:
         position = decode_position(at.read())
         where = self._settings.job_id, position.topic, position.partition
-        loop = take_loop(*where) or self._new_loop(position)
+        subject = f"{position.topic}:{position.partition}"
+        kept = take_loop(*where)
+        loop = kept or self._new_loop(position)
         # A poll that fails leaves nothing behind: the next one begins with a consumer of its own.
         try:
-            step = loop.step(position, self._judge)
+            with self._stop.watching(subject):
+                step = loop.step(position, self._judge)
         except BaseException:
             loop.close()
             raise
+        if kept is None and step.has_looked:
+            self._stop.went_well(subject)
         keep_loop(*where, loop)
         self._count(step)
         yield from step.elements

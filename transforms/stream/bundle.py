@@ -143,6 +143,11 @@ class StreamBundle:
         """The watermark, in microseconds, at which the shard's oldest ids expire; None: never."""
         return self._shards[shard].next_expiry()
 
+    def claimed(self) -> tuple[int, str] | None:
+        """A shard that this process has claimed, and the nonce of the claim; None without one."""
+        nonces = {number: shard.nonce for number, shard in self._shards.items()}
+        return next(((number, nonce) for number, nonce in nonces.items() if nonce), None)
+
     def _totals(self) -> PresentTotals:
         shape = RowShape(
             self._settings.now_us(), self._settings.amount_column, self._settings.currency_column

@@ -28,9 +28,13 @@ from transforms.model.coders import encode_rows
 from transforms.model.elements import StreamBatch, merge
 from transforms.stream.bundle import FinishedBundle, StreamBundle, StreamSettings
 from transforms.stream.process_memories import memory_of
+from transforms.stream.stop_on_error import StopOnError
 
 GAPS: Final = "gaps"
 TOTALS: Final = "totals"
+
+_SUBJECT: Final = "shards"
+"""Of stop marks: what a recovery of the shards looks at again."""
 
 
 class StateOfShard:
@@ -66,9 +70,12 @@ class DeduplicateAndWrite(beam.DoFn):
     HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
     EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 
-    def __init__(self, destination: Destination, settings: StreamSettings) -> None:
+    def __init__(
+        self, destination: Destination, settings: StreamSettings, stop: StopOnError
+    ) -> None:
         self._destination = destination
         self._settings = settings
+        self._stop = stop
 
     def setup(self) -> None:
         self._destination.__enter__()
@@ -109,12 +116,10 @@ class DeduplicateAndWrite(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         memory = memory_of(self._settings.job.job_id, "deduplicate_and_write")
         bundle = StreamBundle(self._destination, self._settings, memory)
-        bundle.open(self._cells)
-        for shard, batches in self._batches.items():
-            bundle.process(shard, merge(batches))
-        for shard, watermark_us in self._expiries.items():
-            bundle.expire(shard, watermark_us)
-        finished = bundle.finish()
+        with self._stop.watching(_SUBJECT, bundle.claimed):
+            finished = self._work(bundle)
+        if finished.recovered_shards:
+            self._stop.went_well(_SUBJECT)
         for shard, cells in self._cells.items():
             # Rounded up to the milliseconds of timers, so that none fires before its ids expire.
             expires_us = bundle.next_expiry(shard)
@@ -126,6 +131,14 @@ class DeduplicateAndWrite(beam.DoFn):
             yield _tagged(TOTALS, encode_rows(rows))
         for answer in finished.answers:
             yield _tagged(GAPS, answer)
+
+    def _work(self, bundle: StreamBundle) -> FinishedBundle:
+        bundle.open(self._cells)
+        for shard, batches in self._batches.items():
+            bundle.process(shard, merge(batches))
+        for shard, watermark_us in self._expiries.items():
+            bundle.expire(shard, watermark_us)
+        return bundle.finish()
 
     def _count(self, finished: FinishedBundle) -> None:
         batches = [batch for mine in self._batches.values() for batch in mine]

@@ -44,13 +44,15 @@ class ShardStart:
 class Recovered:
     """A shard that this process may write to.
 
-    progress: under the new epoch, nothing appended yet. streams: table -> stream.
+    progress: under the new epoch, nothing appended yet. streams: table -> stream. nonce: of the
+    claim.
     """
 
     shard: int
     progress: Progress
     streams: dict[str, str]
     present: PresentRows
+    nonce: str = ""
 
 
 def recover(
@@ -76,7 +78,7 @@ def recover(
         left = found.left(shard.begin.offsets)
         shard.require_no_surplus(destination.shards, left)
         progress = shard.new_progress(left, left)
-        recovered.append(Recovered(shard.number, progress, shard.streams, found))
+        recovered.append(Recovered(shard.number, progress, shard.streams, found, shard.row.nonce))
         closed.append(shard.row.close(progress.counted, latest=progress))
     # Only now: a shard with missing rows or a surplus keeps its epochs open, and is counted again.
     close(destination, job, claimed, closed)

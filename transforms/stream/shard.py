@@ -42,11 +42,12 @@ from transforms.stream.state import (
 @dataclass(frozen=True)
 class ShardMemory:
     """What a process keeps of a shard between bundles: valid with the very state whose token it
-    carries, like an index (deduplicate/process_memory.py).
+    carries, like an index (deduplicate/process_memory.py). nonce: of the process's claim.
     """
 
     index: FingerprintIndex
     present: PresentRows
+    nonce: str
 
 
 class OpenShard:
@@ -121,7 +122,7 @@ class OpenShard:
         else:
             index = build_index(self._head.dedup.expired_through, self._cells.read_blobs())
             self._head.progress, self._head.streams = recovered.progress, recovered.streams
-        self._memory = ShardMemory(index, recovered.present)
+        self._memory = ShardMemory(index, recovered.present, recovered.nonce)
         for table in (PAYMENTS, DUPLICATES):
             fingerprints, times = recovered.present.of_table(table)
             buckets = (times // BUCKET_US).astype(np.int32)
@@ -207,7 +208,7 @@ class OpenShard:
             head.progress.next_offsets = self._appends.settle()
         head.progress.present = memory.present.left(head.progress.offsets)
         if not any(head.progress.present.values()):
-            memory = ShardMemory(memory.index, NO_ROWS)
+            memory = ShardMemory(memory.index, NO_ROWS, memory.nonce)
         head.dedup.token = fresh_token()
         self._cells.write_head(encode_stream_head(head))
         return head.dedup.token, memory, add_up(self._totals) if self._totals else None
@@ -216,6 +217,11 @@ class OpenShard:
     def gap_answer(self) -> GapAnswer | None:
         """What the shard says of the gaps of this bundle; None: there were none."""
         return GapAnswer(self.shard, self._gaps) if self._gaps else None
+
+    @property
+    def nonce(self) -> str:
+        """Of this process's claim of the shard; "" before the shard is open."""
+        return self._memory.nonce if self._memory is not None else ""
 
     @property
     def live_ids(self) -> int:

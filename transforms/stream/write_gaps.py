@@ -15,6 +15,7 @@ from transforms.stream.gaps import GapsShard
 from transforms.stream.head_cell import HeadCell
 from transforms.stream.polling import Polling
 from transforms.stream.process_memories import memory_of
+from transforms.stream.stop_on_error import StopOnError
 
 
 class WriteGaps(beam.DoFn):
@@ -22,11 +23,19 @@ class WriteGaps(beam.DoFn):
 
     HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
 
-    def __init__(self, destination: Destination, job: Job, shards: int, polling: Polling) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        job: Job,
+        shards: int,
+        polling: Polling,
+        stop: StopOnError,
+    ) -> None:
         self._destination = destination
         self._job = job
         self._shards = shards
         self._polling = polling
+        self._stop = stop
 
     def setup(self) -> None:
         self._destination.__enter__()
@@ -47,11 +56,12 @@ class WriteGaps(beam.DoFn):
     def finish_bundle(self) -> None:
         if self._cell is None:
             return
-        memory = memory_of(self._job.job_id, "write_gaps")
-        shard = GapsShard(
-            self._destination, self._job, self._shards, HeadCell(self._cell), memory, self._polling
-        )
-        for answer in self._answers:
-            shard.add(answer)
-        shard.finish()
+        memory, cells = memory_of(self._job.job_id, "write_gaps"), HeadCell(self._cell)
+        with self._stop.watching("gaps"):
+            shard = GapsShard(
+                self._destination, self._job, self._shards, cells, memory, self._polling
+            )
+            for answer in self._answers:
+                shard.add(answer)
+            shard.finish()
         self.start_bundle()

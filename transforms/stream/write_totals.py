@@ -21,6 +21,7 @@ from transforms.model.totals import add_up
 from transforms.stream.head_cell import HeadCell
 from transforms.stream.polling import Polling
 from transforms.stream.process_memories import memory_of
+from transforms.stream.stop_on_error import StopOnError
 from transforms.stream.totals import TotalsShard
 
 
@@ -34,10 +35,13 @@ class WriteTotals(beam.DoFn):
     HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
     CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
 
-    def __init__(self, destination: Destination, job: Job, polling: Polling) -> None:
+    def __init__(
+        self, destination: Destination, job: Job, polling: Polling, stop: StopOnError
+    ) -> None:
         self._destination = destination
         self._job = job
         self._polling = polling
+        self._stop = stop
 
     def setup(self) -> None:
         self._destination.__enter__()
@@ -75,12 +79,13 @@ class WriteTotals(beam.DoFn):
             return
         head, timer = self._cell
         memory = memory_of(self._job.job_id, "write_totals")
-        shard = TotalsShard(self._destination, self._job, HeadCell(head), memory, self._polling)
-        if self._rows:
-            shard.add(add_up(self._rows))
-        if self._closed_us is not None:
-            shard.close(self._closed_us)
-        shard.finish()
+        with self._stop.watching("totals"):
+            shard = TotalsShard(self._destination, self._job, HeadCell(head), memory, self._polling)
+            if self._rows:
+                shard.add(add_up(self._rows))
+            if self._closed_us is not None:
+                shard.close(self._closed_us)
+            shard.finish()
         closes_us = shard.next_close()
         if closes_us is not None:
             timer.set(Timestamp(micros=closes_us))

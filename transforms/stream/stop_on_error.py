@@ -1,0 +1,99 @@
+"""An error that a restart cannot mend ends the job, once a second look has confirmed it.
+
+A runner restarts a job after any error, up to its bound. A GuaranteeError would come again and
+again. So the process that meets it writes a stop mark (contract/stop_mark.py) before it fails. The
+next attempt looks again, by fresh answers and a recovery of its own: where the error is there
+again, it asks the runner to end the job; where it is not, a process that was believed dead had
+written the mark, and it is taken away.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.shard_ledger import Job
+from transforms.destinations.contract.stop_mark import StopMark
+from transforms.model.errors import GuaranteeError, TryAgainLater
+
+_FRESH_SECONDS: Final = 5.0
+"""All partitions of a process begin at about the same time: one question does for them."""
+
+_SEEN: Final[dict[Job, tuple[float, Sequence[StopMark]]]] = {}
+_GUARD: Final = threading.Lock()
+
+
+@dataclass(frozen=True)
+class StopOnError:
+    """What the steps of one job do about an error. Picklable.
+
+    end_job: asks the runner to end the job for good, and does not wait for it. clock: monotonic, in
+    seconds.
+    """
+
+    destination: Destination
+    job: Job
+    end_job: Callable[[], None]
+    clock: Callable[[], float] = time.monotonic
+
+    @contextmanager
+    def watching(
+        self, subject: str, claimed: Callable[[], tuple[int, str] | None] = lambda: None
+    ) -> Iterator[None]:
+        """Around a step of the job: `failed` for a GuaranteeError, which is raised on.
+
+        claimed: row shard and nonce of a claim of this process, None where it has none.
+        """
+        try:
+            yield
+        except GuaranteeError as error:
+            self.failed(subject, error, claimed())
+            raise
+
+    def failed(
+        self, subject: str, error: GuaranteeError, claimed: tuple[int, str] | None = None
+    ) -> None:
+        """Before `error` is raised on: writes the mark, or ends the job where one stands.
+
+        subject: what a second look is about, such as a partition. claimed: see `watching`.
+        """
+        if isinstance(error, TryAgainLater):
+            return
+        with self.destination as destination:
+            marks = destination.shards.read_marks(self.job.generation)
+            if any(mark.subject == subject for mark in marks):
+                self.end_job()
+                return
+            shard, nonce = claimed or (None, None)
+            mark = StopMark(
+                generation=self.job.generation,
+                shard=shard,
+                subject=subject,
+                reason=error.message,
+                token=secrets.token_hex(8),
+            )
+            destination.shards.write_mark(mark, self.job.job_id, nonce)
+        with _GUARD:
+            _SEEN.pop(self.job, None)
+
+    def went_well(self, subject: str) -> None:
+        """After a first look of this process: takes a mark of this subject away as false."""
+        for mark in self._marks():
+            if mark.subject == subject:
+                with self.destination as destination:
+                    destination.shards.take_mark_away(mark)
+
+    def _marks(self) -> Sequence[StopMark]:
+        with _GUARD:
+            asked, marks = _SEEN.get(self.job, (None, ()))
+            if asked is None or self.clock() - asked > _FRESH_SECONDS:
+                with self.destination as destination:
+                    marks = destination.shards.read_marks(self.job.generation)
+                _SEEN[self.job] = self.clock(), marks
+            return marks
