@@ -25,6 +25,12 @@ class KafkaOptions(PipelineOptions):
             help="Kafka topic; may be given several times. Required.",
         )
         parser.add_argument(
+            "--adopt_topic",
+            action="append",
+            metavar="NAME@ID",
+            help="go on with a topic that moved or was created again: the refusal prints its id",
+        )
+        parser.add_argument(
             "--start",
             default="earliest",
             help="where the first run begins: earliest, latest, timestamp:2026-01-01T00:00:00Z",

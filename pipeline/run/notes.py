@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.run.generations import Adoption, adoptions
 from pipeline.run.plan import Plan
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, RunRecord
@@ -58,28 +59,35 @@ class Loss:
 class Notes:
     """Filled while the run goes on.
 
-    rejected: what the committed transactions have rejected, by cause. losses: accepted by what has
-    become visible in this run.
+    rejected: what the committed transactions have rejected, by cause. losses, adopted: accepted by
+    what has become visible in this run.
     """
 
     rejected: list[RejectedCount] = field(default_factory=list)
     forgotten: Sequence[ForgottenTopic] = ()
     recovered: list[Recovered] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    adopted: list[Adoption] = field(default_factory=list)
 
-    def add_recovered(self, destination: Destination, record: RunRecord) -> None:
+    def add_recovered(
+        self, destination: Destination, record: RunRecord, runs: Sequence[RunRecord]
+    ) -> None:
         """A run that was PREPARED when this process found it, as the ledger has it now.
 
-        One that is PREPARED still is noted with its repair. One without tables had none to show.
+        runs: the chain up to it at least. One that is PREPARED still is noted with its repair. One
+        without tables had none to show.
         """
         if record.status == ABORTED:
             self.recovered.append(Recovered(record.run_id, PLANNED_AGAIN, {}))
         elif record.status == COMMITTED and record.tables:
             self.recovered.append(Recovered(record.run_id, FINISHED, _rows(record)))
             self._add_losses(destination, record)
+            self._add_adopted(record, runs)
 
-    def add_run(self, destination: Destination, record: RunRecord, plan: Plan) -> None:
-        """A run of this process, as the ledger has it now."""
+    def add_run(
+        self, destination: Destination, record: RunRecord, plan: Plan, runs: Sequence[RunRecord]
+    ) -> None:
+        """A run of this process, as the ledger has it now. runs: the chain before it."""
         if record.status == ABORTED:
             self.recovered.append(Recovered(record.run_id, PLANNED_AGAIN, {}))
         if record.status != COMMITTED:
@@ -88,6 +96,10 @@ class Notes:
             self.recovered.append(Recovered(record.repairs, REPAIRED, _rows(record)))
         if plan.repair or any(part.read_from > part.from_offset for part in plan.partitions):
             self._add_losses(destination, record)
+        self._add_adopted(record, [*runs, record])
+
+    def _add_adopted(self, record: RunRecord, runs: Sequence[RunRecord]) -> None:
+        self.adopted += [one for one in adoptions(runs) if one.run_id == record.run_id]
 
     def _add_losses(self, destination: Destination, record: RunRecord) -> None:
         ranges = [
