@@ -25,16 +25,17 @@ def adopt_topics(
 ) -> list[TopicState]:
     """The states, those of adopted topics under the name of the next generation.
 
-    states: under the names of the ledger. runs: the chain, which begins with genesis. cluster_id:
+    states: under the names of the ledger. runs: the chain, empty where no run has been. cluster_id:
     of the broker. Raises GuaranteeError where a flag can adopt nothing and is not one that was left
     over, and where the loss is not accepted.
     """
-    record = last_claimed(runs)
-    current = current_of(record)
+    record = last_claimed(runs) if runs else None
+    current = current_of(record) if record else {}
     adopted: dict[str, Generation] = {}
     for flag in wanted:
         state = next(state for state in states if kafka_topic(state.topic) == flag.topic)
-        if (old := current.get(flag.topic)) is None:
+        old = current.get(flag.topic)
+        if old is None or record is None:
             raise GuaranteeError(
                 f"{flag}: this destination has read nothing of a topic {flag.topic} yet, so there"
                 " is nothing to go on from. Leave --adopt_topic out."

@@ -85,7 +85,7 @@ def look_ahead(
         genesis = genesis_record(destination, positions, states, cluster_id, settings, now_us())
     chain = [genesis] if genesis else runs
     states = adopt_topics(
-        config.adopt_topics, states, chain, cluster_id, config.on_data_loss == "accept"
+        config.adopt_topics, states, runs, cluster_id, config.on_data_loss == "accept"
     )
     check_cluster(chain, states, cluster_id)
     check_refused(config.reject_records.items(), chain, states)
