@@ -50,21 +50,27 @@ def topics_of(partitions: Iterable[PartitionProgress]) -> set[str]:
     return {part.topic for part in partitions}
 
 
-def generation_in(record: RunRecord, topic: str) -> Generation:
-    """What the record says of a topic; topic: its name in the ledger."""
-    parts = [part for part in record.partitions if part.topic == topic]
-    return Generation(
-        topic,
-        frozenset(part.topic_id for part in parts if part.topic_id is not None),
-        clusters_of(record).get(topic),
-        {part.partition: part.to_offset for part in parts},
-    )
+def generations_in(record: RunRecord) -> dict[str, Generation]:
+    """Name in the ledger -> what the record says of the topic."""
+    parts: dict[str, list[PartitionProgress]] = {}
+    for part in record.partitions:
+        parts.setdefault(part.topic, []).append(part)
+    clusters = clusters_of(record)
+    return {
+        topic: Generation(
+            topic,
+            frozenset(part.topic_id for part in mine if part.topic_id is not None),
+            clusters[topic],
+            {part.partition: part.to_offset for part in mine},
+        )
+        for topic, mine in parts.items()
+    }
 
 
 def current_of(record: RunRecord) -> dict[str, Generation]:
     """Name in Kafka -> the current generation."""
-    current = current_generations(topics_of(record.partitions))
-    return {name: generation_in(record, topic) for name, topic in current.items()}
+    there = generations_in(record)
+    return {name: there[topic] for name, topic in current_generations(there).items()}
 
 
 def under_their_names(states: Sequence[TopicState], runs: Sequence[RunRecord]) -> list[TopicState]:
@@ -79,7 +85,11 @@ def under_their_names(states: Sequence[TopicState], runs: Sequence[RunRecord]) -
 
 def known_ids(record: RunRecord, name: str) -> set[str | None]:
     """Kafka's ids of every generation. name: the topic's name in Kafka."""
-    return {part.topic_id for part in record.partitions if kafka_topic(part.topic) == name}
+    return {part.topic_id for part in _of_topic(record, name)}
+
+
+def _of_topic(record: RunRecord, name: str) -> list[PartitionProgress]:
+    return [part for part in record.partitions if kafka_topic(part.topic) == name]
 
 
 def flag_of(state: TopicState, record: RunRecord) -> AdoptTopic | None:
@@ -90,11 +100,11 @@ def flag_of(state: TopicState, record: RunRecord) -> AdoptTopic | None:
     was left in a unit file, has the same id, so the flag must name the generation then.
     """
     name = kafka_topic(state.topic)
-    current = current_of(record).get(name)
+    current = current_generations(topics_of(_of_topic(record, name))).get(name)
     if state.topic_id is None or current is None:
         return None
     known = state.topic_id in known_ids(record, name)
-    number = generation_of(next_generation(current.topic)) if known else None
+    number = generation_of(next_generation(current)) if known else None
     return AdoptTopic(name, state.topic_id, number)
 
 
@@ -105,7 +115,8 @@ def way_on(state: TopicState, record: RunRecord) -> str:
     """
     otherwise = "Use a new topic name, or a new destination."
     flag = flag_of(state, record)
-    if flag is None or state.topic_id in generation_in(record, state.topic).topic_ids:
+    mine = [part for part in record.partitions if part.topic == state.topic]
+    if flag is None or state.topic_id in {part.topic_id for part in mine}:
         return otherwise
     return (
         f"`run {flag} {ACCEPT}` goes on with the new one from its beginning, and gives up what was"
@@ -161,11 +172,10 @@ def adoptions(runs: Sequence[RunRecord]) -> list[Adoption]:
     found = []
     committed = [run for run in runs if run.status == COMMITTED]
     for before, run in pairwise(committed):
-        old = current_of(before)
         for topic in sorted(topics_of(run.partitions) - topics_of(before.partitions)):
-            if (last := old.get(kafka_topic(topic))) is None:
+            if (last := current_of(before).get(kafka_topic(topic))) is None:
                 continue
-            new = generation_in(run, topic)
+            new = generations_in(run)[topic]
             found.append(
                 Adoption(
                     run.run_id,

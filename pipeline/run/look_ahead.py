@@ -157,6 +157,10 @@ def next_plan(
     """
     if runs[-1].status == PREPARED:
         return plan_repair(
-            destination, runs[-1], lambda topic: admin.topic_state(topic, now_us()), settings
+            destination,
+            runs[-1],
+            lambda topic: admin.topic_state(topic, now_us()),
+            cluster_id,
+            settings,
         )
     return plan_next(runs, states, cluster_id, settings, now_us())

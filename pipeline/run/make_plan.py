@@ -21,7 +21,12 @@ from pipeline.run.plan import (
     PlannedPartition,
     first_watermark,
 )
-from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
+from pipeline.run.preconditions import (
+    check_position,
+    check_repair_cluster,
+    check_same_topic,
+    none_vanished,
+)
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
@@ -226,19 +231,22 @@ def plan_repair(
     destination: Destination,
     expired: RunRecord,
     ask: Callable[[str], TopicState],
+    cluster_id: str | None,
     settings: RunSettings,
 ) -> Plan:
     """Step 2 after a PREPARED run that can be committed only in part: its ranges once more.
 
-    ask: the broker's answer for one topic.
+    ask: the broker's answer for one topic. cluster_id: of the broker. Raises GuaranteeError where
+    records are needed that the broker does not have.
     """
     columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
     visible = repair.visible_of(
         destination.rows, expired, columns, settings.limits.accept_data_loss
     )
-    return repair.plan_repair(
-        new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
-    )
+    topics = repair.topics_to_read(visible)
+    if topics:
+        check_repair_cluster(expired, topics, cluster_id)
+    return repair.plan_repair(new_run_id(), visible, [ask(topic) for topic in topics])
 
 
 def new_run_id() -> str:

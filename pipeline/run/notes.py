@@ -9,7 +9,12 @@ from typing import Final
 from pipeline.run.generations import Adoption, adoptions
 from pipeline.run.plan import Plan
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    ABORTED,
+    COMMITTED,
+    RunRecord,
+    last_committed,
+)
 from transforms.model.rejected_counts import RejectedCount
 from transforms.model.tables import ROW_TABLES
 
@@ -96,10 +101,11 @@ class Notes:
             self.recovered.append(Recovered(record.repairs, REPAIRED, _rows(record)))
         if plan.repair or any(part.read_from > part.from_offset for part in plan.partitions):
             self._add_losses(destination, record)
-        self._add_adopted(record, [*runs, record])
+        self._add_adopted(record, runs)
 
     def _add_adopted(self, record: RunRecord, runs: Sequence[RunRecord]) -> None:
-        self.adopted += [one for one in adoptions(runs) if one.run_id == record.run_id]
+        before = last_committed([run for run in runs if run.run_id != record.run_id])
+        self.adopted += adoptions([before, record])
 
     def _add_losses(self, destination: Destination, record: RunRecord) -> None:
         ranges = [

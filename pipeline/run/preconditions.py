@@ -251,3 +251,17 @@ def _way_to_move(moved: Sequence[TopicState], record: RunRecord) -> str:
         f"{otherwise} If the topics have moved, `run {' '.join(map(str, flags))} {ACCEPT}` goes on"
         " with the new ones from their beginning, and gives up what was not read of the old ones."
     )
+
+
+def check_repair_cluster(expired: RunRecord, topics: Sequence[str], cluster_id: str | None) -> None:
+    """Raises GuaranteeError when a repair would read from another cluster than the expired run.
+
+    topics: those of which records are needed.
+    """
+    if not is_on(cluster_id, expired.cluster_id):
+        raise GuaranteeError(
+            f"run {expired.run_id} has died while it became visible, and its write streams have"
+            f" expired. To complete it, records of {', '.join(topics)} are needed from the Kafka"
+            f" cluster {expired.cluster_id}, but --bootstrap_servers leads to {cluster_id}. Use the"
+            " servers of that cluster; if it is not there any more, use a new destination."
+        )

@@ -365,6 +365,20 @@ def test_the_refusal_of_another_cluster_prints_the_flag_of_each_topic(
     assert failures(path) == []
 
 
+def test_a_cluster_that_was_copied_has_the_same_topic_ids(kafka: InMemoryKafka, path: Path) -> None:
+    """The id is known, so a flag that was left over looks the same: it names the generation."""
+    kafka.create("payments", 1, topic_id="old")
+    kafka.send("payments", 0, payment("a"))
+    run(config(path))
+    kafka.cluster = "cluster-2"
+    assert "--adopt_topic=payments#2@old" in refused(config(path), path)
+    assert "--adopt_topic=payments#2@old" in refused(adopting(path, "old"), path)
+    run(adopting(path, "old", generation=2))
+    assert table(path, COPIES) == [("a",)]
+    assert run(adopting(path, "old", generation=2)) == []
+    assert failures(path) == []
+
+
 def test_topics_may_move_one_after_the_other(migrated: InMemoryKafka, path: Path) -> None:
     """Until the second one has moved, each run reads from the cluster of the topics it names."""
     run(config(path, adopt_topics=FLAGS[:1], on_data_loss="accept"), notes=(notes := Notes()))
@@ -493,6 +507,42 @@ def test_the_history_of_a_topic_is_that_of_all_its_generations(
     run(config(path, max_rejected_rate=0.5))
     moved.send("payments", 0, payment("late 10", NOW_US - 9 * HOUR_US))
     assert "so were 10 of 13" in refused(config(path, max_rejected_rate=0.5), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "problem"),
+    [
+        ("cluster_id = 'x'", "run_id != 'genesis'", "cluster"),
+        ("cluster_id = 'x'", "run_id = 'genesis'", "cluster"),
+        (
+            'settings = json_merge_patch(settings, \'{"topic_clusters":{"payments#2":"x"}}\')',
+            "successor IS NULL",
+            "read from cluster-1, but it is in x",
+        ),
+        (
+            "partitions = list_transform(partitions, lambda part: struct_update(part,"
+            " topic := replace(part.topic, '#2', '#3')))",
+            "successor IS NULL",
+            "the generation after payments",
+        ),
+        (
+            "partitions = list_transform(partitions, lambda part: struct_update(part,"
+            " to_offset := part.to_offset + 1))",
+            "successor IS NULL",
+            "read although payments#2 had followed it",
+        ),
+    ],
+)
+def test_a_ledger_that_was_altered_is_found_out(
+    moved: InMemoryKafka, path: Path, change: str, where: str, problem: str
+) -> None:
+    import duckdb
+
+    run(adopting(path))
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"UPDATE pipeline_runs SET {change} WHERE {where}")
+    found = [result for result in failures(path) if result.name == "the ledger is one chain"]
+    assert any(problem in row["problem"] for result in found for row in result.proof), found
 
 
 # Interleavings.
@@ -634,6 +684,23 @@ def test_a_repair_that_needs_the_old_topic_does_not_offer_the_new_one(
     message = refused(config(path), path)
     assert "needed to complete a run" in message and "--adopt_topic" not in message
     assert "needed to complete a run" in refused(adopting(path), path)
+
+
+def test_a_repair_that_needs_another_cluster_says_so(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka.create("payments", 1, topic_id="old")
+    kafka.send("payments", 0, payment("a"), payment("a"))
+    die_after(1, path, monkeypatch)
+    expire(path)
+    old = kafka.topics["payments"]
+    recreate(kafka, payment("b"))
+    kafka.cluster = "cluster-2"
+    assert "needed from the Kafka cluster cluster-1" in refused(adopting(path), path)
+    kafka.topics["payments"], kafka.cluster = old, "cluster-1"
+    run(config(path))
+    assert table(path, COPIES) == [("a",)]
+    assert failures(path) == []
 
 
 def test_the_same_in_bigquery(moved: InMemoryKafka, stand_in: BigQueryStandIn) -> None:

@@ -103,7 +103,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int
     settings: dict[str, object]
     """What later runs are compared with: schema, dedup key, horizon, decoder version; and
-    PREPARED_AT.
+    PREPARED_AT, TOPIC_CLUSTERS.
     """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
