@@ -101,7 +101,8 @@ def _loss(old: Generation) -> str:
     )
     return (
         f"topic {kafka_topic(old.topic)} (id {', '.join(sorted(old.topic_ids)) or 'unknown'}, Kafka"
-        f" cluster {old.cluster_id or 'unknown'}) was read up to offset {read}. What came behind is"
-        " lost, and how much that is cannot be known. --on_data_loss=fail is in force;"
-        f" {ACCEPT} goes on with the new topic from its beginning, as {next_generation(old.topic)}."
+        f" cluster {old.cluster_id or 'unknown'}) was read up to offset {read}. What came behind,"
+        " if anything, is lost, and how much that is cannot be known. --on_data_loss=fail is in"
+        f" force; {ACCEPT} goes on with the new topic from its beginning, as"
+        f" {next_generation(old.topic)}."
     )

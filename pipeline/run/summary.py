@@ -115,7 +115,7 @@ def describe_adoption(adoption: Mapping[str, Any]) -> str:
     )
     return (
         f"{adoption['topic']} (id {adoption['old_topic_id']}, cluster {adoption['old_cluster_id']})"
-        f" was read up to offset {read}, and what came behind is lost; it goes on as"
+        f" was read up to offset {read}; what came behind, if anything, is lost. It goes on as"
         f" {adoption['generation']} (id {adoption['topic_id']}, cluster {adoption['cluster_id']})"
     )
 

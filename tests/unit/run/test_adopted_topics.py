@@ -13,8 +13,8 @@ from pipeline.options.config import AdoptTopic, RunConfig
 from pipeline.run.command import run_command
 from pipeline.run.notes import ForgottenTopic, Notes
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.faults.dying import die_after
-from tests.support.bigquery import bigquery
+from tests.faults.dying import die_after, die_while_committing
+from tests.support.bigquery import bigquery, forget_streams
 from tests.support.bigquery import failures as bigquery_failures
 from tests.support.in_memory_kafka import (
     HOUR_US,
@@ -42,6 +42,10 @@ ROWS = """SELECT kafka_topic, kafka_partition, kafka_offset, transaction_id
 FROM payment_transactions ORDER BY ALL"""
 REJECTED = "SELECT reason, kafka_topic, kafka_partition, kafka_offset FROM rejected_records"
 RUNS = "SELECT run_id FROM pipeline_runs"
+ACCEPTED: dict[str, Any] = {
+    "adopt_topics": (AdoptTopic("payments", "new"),),
+    "on_data_loss": "accept",
+}
 
 
 def adopting(path: Path, topic_id: str = "new", **options: Any) -> RunConfig:
@@ -610,8 +614,7 @@ def test_a_run_of_the_old_topic_that_was_planned_before_loses(
 def test_an_adoption_that_died_between_its_tables_is_rolled_forward(
     moved: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch, flag: bool
 ) -> None:
-    die_after(1, path, monkeypatch, adopt_topics=(AdoptTopic("payments", "new"),),
-              on_data_loss="accept")  # fmt: skip
+    die_after(1, path, monkeypatch, **ACCEPTED)
     assert failures(path) == []
     run(adopting(path) if flag else config(path), notes=(notes := Notes()))
     assert [one.generation for one in notes.adopted] == ["payments#2"]
@@ -626,8 +629,7 @@ def test_an_adoption_whose_streams_expired_is_repaired_from_the_new_topic(
 ) -> None:
     moved.cluster = cluster
     moved.send("payments", 0, b"broken")
-    die_after(1, path, monkeypatch, adopt_topics=(AdoptTopic("payments", "new"),),
-              on_data_loss="accept")  # fmt: skip
+    die_after(1, path, monkeypatch, **ACCEPTED)
     expire(path)
     moved.send("payments", 0, payment("e"))
     run(adopting(path) if flag else config(path), notes=(notes := Notes()))
@@ -643,8 +645,7 @@ def test_an_adoption_whose_streams_expired_is_repaired_from_the_new_topic(
 def test_an_adoption_of_which_nothing_became_visible_is_decided_anew(
     moved: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    die_after(0, path, monkeypatch, adopt_topics=(AdoptTopic("payments", "new"),),
-              on_data_loss="accept")  # fmt: skip
+    die_after(0, path, monkeypatch, **ACCEPTED)
     expire(path)
     with pytest.raises(GuaranteeError, match="--adopt_topic=payments@new"):
         run(config(path))
@@ -703,17 +704,31 @@ def test_a_repair_that_needs_another_cluster_says_so(
     assert failures(path) == []
 
 
-def test_the_same_in_bigquery(moved: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
-    moved.create("payments", 1, topic_id="old")
-    moved.send("payments", 0, payment("a"), payment("b"))
+def test_the_same_in_bigquery(kafka: InMemoryKafka, stand_in: BigQueryStandIn) -> None:
+    kafka.create("payments", 1, topic_id="old")
+    kafka.send("payments", 0, payment("a"), payment("b"))
     run(bigquery(stand_in))
-    recreate(moved, topic_id="new")
-    moved.cluster = "cluster-2"
-    accepted = {"adopt_topics": (AdoptTopic("payments", "new"),), "on_data_loss": "accept"}
-    run(bigquery(stand_in, **accepted))
-    moved.send("payments", 0, payment("b"), payment("c"))
+    recreate(kafka)
+    kafka.cluster = "cluster-2"
+    run(bigquery(stand_in, **ACCEPTED))
+    kafka.send("payments", 0, payment("b"), payment("c"))
     run(bigquery(stand_in))
     assert stand_in.sql(ROWS) == [
         ("payments", 0, 0, "a"), ("payments", 0, 1, "b"), ("payments#2", 0, 1, "c"),
     ]  # fmt: skip
+    assert bigquery_failures(stand_in) == []
+
+
+def test_a_repair_of_an_adoption_in_bigquery(
+    kafka: InMemoryKafka, stand_in: BigQueryStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka.create("payments", 1, topic_id="old")
+    kafka.send("payments", 0, payment("a"))
+    run(bigquery(stand_in))
+    recreate(kafka, payment("a"), payment("b"), b"broken")
+    die_while_committing(1, lambda: run(bigquery(stand_in, **ACCEPTED)), monkeypatch)
+    forget_streams(stand_in)
+    run(bigquery(stand_in), notes=(notes := Notes()))
+    assert [one.generation for one in notes.adopted] == ["payments#2"]
+    assert stand_in.sql(ROWS) == [("payments", 0, 0, "a"), ("payments#2", 0, 1, "b")]
     assert bigquery_failures(stand_in) == []
