@@ -5,7 +5,8 @@ The numbers are those of docs/guarantees.md; a test kills the process before and
 1 recover                 recover.py: what the runs before have left unfinished
 2 plan                    plan.py; make_plan.py: ranges, start watermarks, the idle rule;
                           preconditions.py: what refuses the run; look_ahead.py: all of it,
-                          before the first change; begin.py for the first run
+                          before the first change; begin.py for the first run; adopt.py,
+                          generations.py: a topic that goes on as another one
 3 read and write          read_and_write.py runs pipeline/graph.py: nothing is visible
 4 prove and prepare       prove_source.py, prove.py; rejected_rate.py: too many rejected;
                           prepare.py: one atomic statement claims the run

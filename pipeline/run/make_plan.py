@@ -14,14 +14,19 @@ import msgspec
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run import repair
+from pipeline.run.generations import topics_of, way_on
 from pipeline.run.plan import (
     Plan,
     PlanLimits,
     PlannedPartition,
-    counting_watermarks,
-    lowest,
+    first_watermark,
 )
-from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
+from pipeline.run.preconditions import (
+    check_position,
+    check_repair_cluster,
+    check_same_topic,
+    none_vanished,
+)
 from pipeline.run.settings import RunSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
@@ -29,8 +34,10 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
     last_committed,
+    other_clusters,
 )
 from transforms.model.coordinates import TopicPartition
+from transforms.model.topic_generations import generation_of, kafka_topic
 
 
 def make_plan(
@@ -46,29 +53,37 @@ def make_plan(
     states: fresh answers of the broker, one per topic. now_us: the plan's time, microseconds.
     Raises GuaranteeError on lost data.
     """
-    known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
-    known_topics = {topic for topic, _ in known}
-    named = {state.topic for state in states}
-    carried_minimum = lowest(
-        counting_watermarks({where: part.watermark for where, part in known.items()}, named)
-    )
+    last = last_committed(runs)
+    known = {(part.topic, part.partition): part for part in last.partitions}
+    known_topics = topics_of(last.partitions)
+    named = {kafka_topic(state.topic) for state in states}
+    carried = {where: part.watermark for where, part in known.items()}
     load = _load_watermarks(runs, limits.dedup_horizon_us)
-    load_minimum = lowest(counting_watermarks(load, named))
     planned = []
     for state in states:
-        check_same_topic(state, known.values())
+        way = way_on(state, last)
+        check_same_topic(state, known.values(), way)
+        minimum = first_watermark(state.topic, carried, known_topics, named)
+        load_minimum = first_watermark(state.topic, load, known_topics, named)
         for partition, (low, _) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
             # A topic that is named for the first time begins with what retention has left of it.
             # A partition that a known topic has got since then begins with its first record ever.
+            # A new generation is a topic that is named for the first time.
             position = before.to_offset if before else 0 if state.topic in known_topics else low
+            check_position(
+                state,
+                partition,
+                position,
+                state.partitions[partition],
+                limits.accept_data_loss,
+                way,
+            )
             loaded = load.get((state.topic, partition), load_minimum)
             planned.append(
-                _plan_partition(
-                    state, partition, position, before, carried_minimum, loaded, limits, now_us
-                )
+                _plan_partition(state, partition, position, before, minimum, loaded, limits, now_us)
             )
-    none_vanished(states, known)
+        none_vanished(state, known, way)
     ends = _share(planned, limits.max_records_per_run)
     parts = tuple(
         replace(
@@ -85,6 +100,12 @@ def make_plan(
         cluster_id,
         parts,
         tuple(_carried(part) for part in known.values()),
+        other_clusters(last, cluster_id),
+        tuple(
+            state.topic
+            for state in states
+            if generation_of(state.topic) > 1 and state.topic not in known_topics
+        ),
     )
 
 
@@ -113,14 +134,13 @@ def _plan_partition(
     partition: int,
     position: int,
     before: PartitionProgress | None,
-    carried_minimum: int | None,
+    minimum: int | None,
     load_watermark: int | None,
     limits: PlanLimits,
     now_us: int,
 ) -> PlannedPartition:
     low, high = state.partitions[partition]
-    check_position(state.topic, partition, position, low, high, limits.accept_data_loss)
-    watermark = before.watermark if before and before.watermark is not None else carried_minimum
+    watermark = before.watermark if before and before.watermark is not None else minimum
     since = before.position_since if before else now_us
     # The idle rule: what has arrived before the broker was asked for the end offset lies below it.
     # A position that has reached it, and read no payment since `since`, knows that none has come
@@ -211,19 +231,22 @@ def plan_repair(
     destination: Destination,
     expired: RunRecord,
     ask: Callable[[str], TopicState],
+    cluster_id: str | None,
     settings: RunSettings,
 ) -> Plan:
     """Step 2 after a PREPARED run that can be committed only in part: its ranges once more.
 
-    ask: the broker's answer for one topic.
+    ask: the broker's answer for one topic. cluster_id: of the broker. Raises GuaranteeError where
+    records are needed that the broker does not have.
     """
     columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
     visible = repair.visible_of(
         destination.rows, expired, columns, settings.limits.accept_data_loss
     )
-    return repair.plan_repair(
-        new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
-    )
+    topics = repair.topics_to_read(visible)
+    if topics:
+        check_repair_cluster(expired, topics, cluster_id)
+    return repair.plan_repair(new_run_id(), visible, [ask(topic) for topic in topics])
 
 
 def new_run_id() -> str:
