@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.options.config import EARLIEST, LATEST, Start
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.topic_generations import kafka_topic
 from transforms.model.waiting import waiting_for
 from transforms.read.broker_errors import (
     BrokerErrors,
@@ -70,6 +71,7 @@ _GROUP_UNKNOWN: Final = (
 class TopicState:
     """One topic as the broker described it.
 
+    topic: as the ledger names it, with its generation.
     topic_id: Kafka's own id, None where the broker has none (librdkafka's mock cluster).
     partitions: number -> (first offset, end offset). The end is the last stable offset: records
     behind it may belong to an open transaction.
@@ -131,20 +133,24 @@ class KafkaAdmin:
     def topic_id(self, topic: str) -> str | None:
         """Kafka's own id of the topic; None where the broker cannot tell.
 
-        Raises GuaranteeError for an unknown topic, or no answer in time.
+        topic: any generation of it. Raises GuaranteeError for an unknown topic, or no answer in
+        time.
         """
-        self._metadata(topic)
-        return self._topic_id(topic)
+        name = kafka_topic(topic)
+        self._metadata(name)
+        return self._topic_id(name)
 
     def topic_state(self, topic: str, now_us: int) -> TopicState:
         """The topic's id, partitions and offsets. now_us: the present, microseconds since 1970.
 
-        Raises GuaranteeError for an unknown topic, refused credentials, or no answer in time.
+        topic: any generation of it; the answer has the same name. Raises GuaranteeError for an
+        unknown topic, refused credentials, or no answer in time.
         """
-        metadata = self._metadata(topic)
-        topic_id = self._topic_id(topic)
+        name = kafka_topic(topic)
+        metadata = self._metadata(name)
+        topic_id = self._topic_id(name)
         offsets = {
-            partition: self._offsets(topic, partition) for partition in sorted(metadata.partitions)
+            partition: self._offsets(name, partition) for partition in sorted(metadata.partitions)
         }
         return TopicState(topic, topic_id, offsets, now_us)
 
@@ -203,7 +209,7 @@ class KafkaAdmin:
         return self._ask(f"consumer group {group}", describe)
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commits the group's offsets, for lag monitors.
+        """Commits the group's offsets, for lag monitors. Topics have their names in Kafka.
 
         Positions come from the ledger, not from these offsets, so a failure is only logged. Whether
         the group may be used is asked first, once: librdkafka would wait for a coordinator for

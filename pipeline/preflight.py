@@ -20,6 +20,7 @@ from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.begin import needs_tables_anew
+from pipeline.run.generations import under_their_names
 from pipeline.run.look_ahead import Outlook, ask_topics, look_ahead
 from pipeline.run.plan import PlannedPartition
 from pipeline.run.preconditions import check_clock
@@ -42,6 +43,7 @@ from transforms.model.rejected_counts import (
     count_rejected,
     merge_rejected,
 )
+from transforms.model.topic_generations import kafka_topic
 from transforms.read.partition_reader import PartitionRange
 from transforms.read.read_records import read_ranges
 
@@ -173,7 +175,8 @@ def _ahead(
     now_us: Callable[[], int],
 ) -> Iterator[CheckResult]:
     try:
-        ahead = look_ahead(config, destination, admin, states, runs, run_settings(config), now_us)
+        named = under_their_names(states, runs)
+        ahead = look_ahead(config, destination, admin, named, runs, run_settings(config), now_us)
     except GuaranteeError as error:
         yield _failed("the plan", error)
         return
@@ -183,6 +186,13 @@ def _ahead(
     )
     if ahead.genesis is None and config.start.given is not None:
         yield CheckResult("--start", NOTED, describe_start_ignored(config.start.given))
+    for topic_name in ahead.plan.adopted:
+        yield CheckResult(
+            "adopted topic",
+            NOTED,
+            f"{kafka_topic(topic_name)} goes on as {topic_name}, from its beginning; what was not"
+            " read of the old topic is lost",
+        )
     for topic in ahead.forgotten:
         yield CheckResult("not named by --topic", NOTED, describe_forgotten(asdict(topic)))
     for state in ahead.states:

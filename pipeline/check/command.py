@@ -15,7 +15,12 @@ from pipeline.check.coordinates import check_coordinates
 from pipeline.check.health import check_health
 from pipeline.check.in_flight import check_run_in_flight
 from pipeline.check.ledger import check_ledger, highest_event_times
-from pipeline.check.notes import accepted_losses, repaired_runs, topics_not_named
+from pipeline.check.notes import (
+    accepted_losses,
+    adopted_topics,
+    repaired_runs,
+    topics_not_named,
+)
 from pipeline.check.rejected_rate import check_rejected_rate
 from pipeline.check.result import (
     FAILED,
@@ -191,6 +196,7 @@ def _checks(
     yield _paid(snapshot)
     yield from _totals(snapshot, runs)
     yield from topics_not_named(runs)
+    yield from adopted_topics(runs)
     yield from accepted_losses(snapshot)
     yield from repaired_runs(runs)
     yield from check_run_in_flight(runs[-1], now_us)

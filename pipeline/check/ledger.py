@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
-from pipeline.run.plan import counting_watermarks, lowest
+from pipeline.check.topics import topic_problems
+from pipeline.run.generations import topics_of
+from pipeline.run.plan import first_watermark
 from transforms.destinations.contract.ownership import OWNERSHIP, ownership_of
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
@@ -53,13 +55,13 @@ def _problems(
     runs: Sequence[RunRecord], highest: Mapping[RunPartition, int]
 ) -> Iterator[dict[str, Any]]:
     before: dict[TopicPartition, PartitionProgress] = {}
-    cluster_id, horizon_before = runs[0].cluster_id, 0
+    clusters: dict[str, str] = {}
+    horizon_before = 0
     for index, run in enumerate(runs):
         where = {"run_id": run.run_id}
         if run.status == PREPARED and index < len(runs) - 1:
             yield {**where, "problem": "PREPARED, although another run follows"}
-        if None not in (run.cluster_id, cluster_id) and run.cluster_id != cluster_id:
-            yield {**where, "problem": f"cluster {run.cluster_id}, others {cluster_id}"}
+        yield from ({**where, **problem} for problem in topic_problems(run, clusters, before))
         rows = sum(table.rows for table in run.tables if table.table in ROW_TABLES)
         if ownership_of(run) is None and rows != sum(part.records for part in run.partitions):
             yield {**where, "problem": "its tables' rows are not its partitions' records"}
@@ -126,11 +128,12 @@ def _watermark_problems(
     """
     last = before.get((part.topic, part.partition))
     topics: Any = run.settings.get("topics", ())
-    carried = {where: known.watermark for where, known in before.items()}
+    known = topics_of(before.values())
+    carried = {where: one.watermark for where, one in before.items()}
     least = (
         last.watermark
         if last is not None and last.watermark is not None
-        else lowest(counting_watermarks(carried, topics))
+        else first_watermark(part.topic, carried, known, topics)
     )
     carried_on = (
         last is not None

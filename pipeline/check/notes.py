@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult
+from pipeline.run.generations import ACCEPT, adoptions
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
+from transforms.model.topic_generations import kafka_topic
 
 
 def topics_not_named(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
@@ -18,13 +20,29 @@ def topics_not_named(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
     named: Any = runs[-1].settings.get("topics")
     if named is None:
         return
-    forgotten = sorted({part.topic for part in runs[-1].partitions} - set(named))
+    forgotten = sorted({kafka_topic(part.topic) for part in runs[-1].partitions} - set(named))
     if forgotten:
         yield CheckResult(
             "topics that the last run did not name",
             NOTED,
             f"{', '.join(forgotten)}: nothing of them is read. Name them with --topic, unless they"
             " are retired",
+        )
+
+
+def adopted_topics(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
+    """Topics that went on as others of the same name, and what was not read of the old ones.
+
+    runs: the chain in its order.
+    """
+    if adopted := adoptions(runs):
+        yield CheckResult(
+            "adopted topics",
+            NOTED,
+            f"{', '.join(sorted({one.topic for one in adopted}))}: another topic took its place"
+            " (--adopt_topic), and what was not read of the old one is lost"
+            f" ({ACCEPT}); how much that is cannot be known",
+            [one.figures() for one in adopted[-PROOF_ROWS:]],
         )
 
 

@@ -18,6 +18,7 @@ from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProg
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.visible_rows import range_parameters
 from transforms.model.coordinates import OffsetRange
+from transforms.model.topic_generations import kafka_topic
 
 
 @dataclass
@@ -34,7 +35,7 @@ class NewestRecords:
 
 
 def newest_records(runs: Sequence[RunRecord]) -> dict[str, NewestRecords]:
-    """By topic. runs: the chain in its order; COMMITTED ones count.
+    """By topic, over its generations. runs: the chain in its order; COMMITTED ones count.
 
     Of the oldest run that is needed, each partition gives the same share of its newest offsets.
     """
@@ -45,7 +46,7 @@ def newest_records(runs: Sequence[RunRecord]) -> dict[str, NewestRecords]:
         parts: dict[str, list[PartitionProgress]] = defaultdict(list)
         for part in run.partitions:
             if part.records:
-                parts[part.topic].append(part)
+                parts[kafka_topic(part.topic)].append(part)
         for topic, of_topic in parts.items():
             newest, records = topics[topic], sum(part.records for part in of_topic)
             wanted = NEWEST_RECORDS - newest.known
@@ -124,13 +125,13 @@ def _counts(snapshot: Snapshot, newest: Mapping[str, NewestRecords]) -> dict[str
     where = range_parameters(ranges)
     counts = {topic: _Counts(0, 0, []) for topic in newest}
     for topic, _, first, end in ranges:
-        counts[topic].judged += end - first
+        counts[kafka_topic(topic)].judged += end - first
     for row in snapshot.query(snapshot.checks.gap_offsets, where).to_pylist():
-        counts[row["kafka_topic"]].judged -= row["offsets"]
+        counts[kafka_topic(row["kafka_topic"])].judged -= row["offsets"]
     bounds = ingest_times(times)
     del bounds["times"]
     for row in snapshot.query(snapshot.checks.rejections, {**where, **bounds}).to_pylist():
-        found = counts[row["kafka_topic"]]
+        found = counts[kafka_topic(row["kafka_topic"])]
         if row["reason"] in NOT_JUDGED:
             found.judged -= row["records"]
         else:

@@ -53,6 +53,24 @@ class StreamingConfig:
 
 
 @dataclass(frozen=True)
+class AdoptTopic:
+    """A topic that goes on as another one of the same name.
+
+    topic: its name in Kafka. topic_id: Kafka's id of the new one. generation: what the new one must
+    become, None: not said.
+    """
+
+    topic: str
+    topic_id: str
+    generation: int | None = None
+
+    def __str__(self) -> str:
+        """As the flag says it."""
+        number = "" if self.generation is None else f"#{self.generation}"
+        return f"--adopt_topic={self.topic}{number}@{self.topic_id}"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Every setting of a run, checked. Durations in microseconds.
 
@@ -63,6 +81,7 @@ class RunConfig:
 
     bootstrap_servers: str
     topics: tuple[str, ...]
+    adopt_topics: tuple[AdoptTopic, ...]
     destination: str
     destination_options: Mapping[str, Any]
     schema: PaymentSchema

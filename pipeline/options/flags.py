@@ -28,6 +28,12 @@ class KafkaOptions(PipelineOptions):
             help="Kafka topic; may be given several times. Required.",
         )
         parser.add_argument(
+            "--adopt_topic",
+            action="append",
+            metavar="NAME@ID",
+            help="go on with a topic that moved or was created again: the refusal prints its id",
+        )
+        parser.add_argument(
             "--start",
             metavar="earliest|latest|timestamp:TIME",
             help="where the first run begins; TIME such as 2026-01-01T00:00:00Z (earliest)",

@@ -11,7 +11,15 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, HelpFormatter, one_of, required
-from pipeline.options.config import EARLIEST, LATEST, NEVER, TIMESTAMP, RunConfig, Start
+from pipeline.options.config import (
+    EARLIEST,
+    LATEST,
+    NEVER,
+    TIMESTAMP,
+    AdoptTopic,
+    RunConfig,
+    Start,
+)
 from pipeline.options.consumer_config import load_consumer_config
 from pipeline.options.destination import (
     IMPERSONATION_HELP,
@@ -31,7 +39,8 @@ from transforms.model.schema import EPOCH_UNITS
 
 _MINUTE_US = 60_000_000
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
-_COORDINATE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,9}):(\d{1,18})", re.ASCII)
+_ADOPTED = re.compile(r"([A-Za-z0-9._-]{1,249})(?:#(\d{1,9}))?@([^\s@]+)", re.ASCII)
+_COORDINATE = re.compile(r"([A-Za-z0-9._-]+(?:#\d{1,9})?):(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
 class _RunArguments(Arguments, _BeamArgumentParser):
@@ -115,6 +124,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
     return RunConfig(
         bootstrap_servers=servers,
         topics=tuple(dict.fromkeys(given.topic or ())),
+        adopt_topics=parse_adopted(given.adopt_topic, given.topic or ()),
         destination=destination.name,
         destination_options=destination_options(given),
         schema=load_schema(
@@ -184,6 +194,28 @@ def parse_start(text: str) -> Start:
         f"--start={text}: allowed are earliest, latest and timestamp:2026-01-01T00:00:00Z (RFC"
         " 3339, from 1970 on)."
     )
+
+
+def parse_adopted(given: Sequence[str] | None, topics: Sequence[str]) -> tuple[AdoptTopic, ...]:
+    """NAME@ID, or NAME#GENERATION@ID, of each --adopt_topic. Raises UsageError.
+
+    topics: those of the run.
+    """
+    found = []
+    for text in given or ():
+        match = _ADOPTED.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                f"--adopt_topic={text}: must be NAME@ID, the topic's name and Kafka's id of it, as"
+                " the refusal of a run prints it."
+            )
+        if match[1] not in topics:
+            raise UsageError(
+                f"--adopt_topic={text}: the run does not read {match[1]}. Name it with"
+                f" --topic={match[1]} too, or leave --adopt_topic out."
+            )
+        found.append(AdoptTopic(match[1], match[3], int(match[2]) if match[2] else None))
+    return tuple(dict.fromkeys(found))
 
 
 def parse_coordinates(text: str | None) -> dict[TopicPartition, tuple[int, ...]]:

@@ -7,7 +7,8 @@ The numbers are those of docs/guarantees.md; a test kills the process before and
                           preconditions.py: what refuses the run; look_ahead.py: all of it,
                           before the first change; written_above.py: what a streaming job
                           has written already; make_ready.py: the first changes; begin.py for
-                          the first run
+                          the first run;
+                          adopt.py, generations.py: a topic that goes on as another one
 3 read and write          read_and_write.py runs pipeline/graph.py: nothing is visible
 4 prove and prepare       prove_source.py, prove.py; rejected_rate.py: too many rejected;
                           prepare.py: one atomic statement claims the run

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from pipeline.kafka_admin import TopicState
@@ -21,6 +22,7 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
     last_committed,
+    other_clusters,
 )
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
@@ -115,6 +117,7 @@ def make_tables_anew(
         before.partitions,
         settings,
         now_us,
+        other_clusters(before, before.cluster_id),
     )
     since = Moment.now()
     if not destination.runs.claim(record):
@@ -143,6 +146,7 @@ def _without_rows(
     partitions: list[PartitionProgress],
     settings: RunSettings,
     now_us: int,
+    topic_clusters: Mapping[str, object] = MappingProxyType({}),
 ) -> RunRecord:
     return RunRecord(
         run_id=run_id,
@@ -155,5 +159,5 @@ def _without_rows(
         lowest_watermark=None,
         live_ids=0,
         state_bytes=0,
-        settings=settings.recorded,
+        settings={**settings.recorded, **topic_clusters},
     )

@@ -16,6 +16,7 @@ from pipeline.kafka_admin import KafkaAdmin
 from pipeline.logs import of_run
 from pipeline.options.config import RunConfig
 from pipeline.run.commit import Moment, commit
+from pipeline.run.generations import group_offsets, under_their_names
 from pipeline.run.look_ahead import ask_topics, look_ahead, next_plan
 from pipeline.run.make_plan import backlog
 from pipeline.run.make_ready import make_ready
@@ -101,9 +102,9 @@ def run_until_caught_up(
     refuse_owned(known)
     check_settings(settings_in_force(known), config)
     with KafkaAdmin(config.consumer_config) as admin:
-        outcome.states = states = ask_topics(config, admin, now_us)
+        outcome.states = states = under_their_names(ask_topics(config, admin, now_us), known)
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
-        notes.forgotten = ahead.forgotten
+        notes.forgotten, outcome.states = ahead.forgotten, ahead.states
         if ahead.genesis is None:
             if config.start.given is not None:
                 notes.start_ignored = config.start.given
@@ -116,12 +117,12 @@ def run_until_caught_up(
         outcome.runs = runs
         stop_if_interrupted()
         transactions = 0
-        while plan.records_at_most:
+        while plan.has_something_to_record:
             more = -(-max(0, backlog(runs, ahead.states)) // config.max_records_per_run)
             outcome.run_id = plan.run_id
             place = Place(transactions + 1, transactions + more)
             record = run_once(config, destination, plan, settings, runs, notes, place, now_us)
-            notes.add_run(destination, record, plan)
+            notes.add_run(destination, record, plan, runs)
             outcome.runs = runs = [*runs, record]
             transactions += 1
             if record.status == COMMITTED:
@@ -136,9 +137,7 @@ def run_until_caught_up(
 
 def _report_positions(admin: KafkaAdmin, record: RunRecord) -> None:
     """Tells lag monitors how far the ledger is; a failure is logged, and stops nothing."""
-    admin.commit_offsets(
-        {(part.topic, part.partition): part.to_offset for part in record.partitions}
-    )
+    admin.commit_offsets(group_offsets(record))
 
 
 def run_once(
@@ -159,11 +158,12 @@ def run_once(
     try:
         of_run(plan.run_id)
         _LOG.info("%s begins: at most %d records", place, plan.records_at_most)
-        with progress_shown(place, plan.records_at_most):
-            before = records_read()
-            read_and_write(config, destination, plan, settings)
-        with KafkaAdmin(config.consumer_config) as connected_anew:
-            prove_source(plan, connected_anew, records_read() - before)
+        if plan.records_at_most:
+            with progress_shown(place, plan.records_at_most):
+                before = records_read()
+                read_and_write(config, destination, plan, settings)
+            with KafkaAdmin(config.consumer_config) as connected_anew:
+                prove_source(plan, connected_anew, records_read() - before)
         with finish_before_interrupt():
             since = Moment.now()
             record = prove_and_prepare(destination, plan, settings, runs, notes, now_us())

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
+from pipeline.run.adopt import adopt_topics, is_on
 from pipeline.run.begin import genesis_record
+from pipeline.run.generations import Generation, current_of, way_on
 from pipeline.run.make_plan import backlog, plan_next, plan_repair
 from pipeline.run.notes import ForgottenTopic
 from pipeline.run.plan import Plan
@@ -25,7 +27,6 @@ from pipeline.run.written_above import passed_over, written_above
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     PREPARED,
-    PartitionProgress,
     RunRecord,
     last_committed,
 )
@@ -37,7 +38,8 @@ class Outlook:
     """What a run is about to do.
 
     genesis: the record to begin with, None where the ledger has one. runs: the chain, which begins
-    with it. states: the answers of the broker, one for each topic. waiting: offsets between the
+    with it. states: the answers of the broker, one for each topic, under the ledger's names, those
+    of new generations included. waiting: offsets between the
     positions and the end of the topics. plan: of the first transaction.
     forgotten: topics that the run does not name.
     """
@@ -52,7 +54,10 @@ class Outlook:
 
 
 def ask_topics(config: RunConfig, admin: KafkaAdmin, now_us: Callable[[], int]) -> list[TopicState]:
-    """What the broker says of each topic of the run. now_us: the clock, in microseconds."""
+    """What the broker says of each topic of the run, under its name in Kafka.
+
+    now_us: the clock, in microseconds.
+    """
     return [admin.topic_state(topic, now_us()) for topic in config.topics]
 
 
@@ -67,14 +72,12 @@ def look_ahead(
 ) -> Outlook:
     """Makes the first plan from fresh answers of the broker. Changes nothing.
 
-    states: see ask_topics. runs: the chain, empty where no run has been. now_us: the clock, in
-    microseconds. Raises GuaranteeError where the run must be refused.
+    states: see under_their_names. runs: the chain, empty where no run has been. now_us: the clock,
+    in microseconds. Raises GuaranteeError where the run must be refused.
     """
     cluster_id = admin.cluster_id()
     genesis = None
-    if runs:
-        check_cluster(runs, cluster_id)
-    else:
+    if not runs:
         positions = {
             (state.topic, partition): offset
             for state in states
@@ -82,13 +85,17 @@ def look_ahead(
         }
         genesis = genesis_record(destination, positions, states, cluster_id, settings, now_us())
     chain = [genesis] if genesis else runs
+    states = adopt_topics(
+        config.adopt_topics, states, runs, cluster_id, config.on_data_loss == "accept"
+    )
+    check_cluster(chain, states, cluster_id)
     check_refused(config.reject_records.items(), chain, states)
     waiting = backlog(chain, states)
     check_stream_quota(
         waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
     )
     plan = next_plan(destination, admin, chain, states, cluster_id, settings, now_us)
-    forgotten = forgotten_topics(config.topics, admin, chain, now_us)
+    forgotten = forgotten_topics(config.topics, admin, chain, cluster_id, now_us)
     return Outlook(genesis, chain, cluster_id, states, waiting, plan, forgotten)
 
 
@@ -96,39 +103,44 @@ def forgotten_topics(
     named: Collection[str],
     admin: KafkaAdmin,
     runs: Sequence[RunRecord],
+    cluster_id: str | None,
     now_us: Callable[[], int],
 ) -> list[ForgottenTopic]:
     """Topics that the ledger knows and this run does not name, with their backlog, by name.
 
-    named: the topics of this run. One that the broker cannot describe any more refuses nothing.
+    named: the topics of this run. One that the broker cannot describe refuses nothing, neither does
+    one of another cluster.
     """
-    known: dict[str, dict[int, PartitionProgress]] = {}
-    for part in last_committed(runs).partitions:
-        known.setdefault(part.topic, {})[part.partition] = part
+    record = last_committed(runs)
     return [
-        _forgotten(topic, parts, admin, now_us)
-        for topic, parts in sorted(known.items())
-        if topic not in named
+        _forgotten(name, current, record, admin, cluster_id, now_us)
+        for name, current in sorted(current_of(record).items())
+        if name not in named
     ]
 
 
 def _forgotten(
-    topic: str,
-    known: Mapping[int, PartitionProgress],
+    name: str,
+    current: Generation,
+    record: RunRecord,
     admin: KafkaAdmin,
+    cluster_id: str | None,
     now_us: Callable[[], int],
 ) -> ForgottenTopic:
+    if not is_on(cluster_id, current.cluster_id):
+        elsewhere = f"it is in the Kafka cluster {current.cluster_id}, not in {cluster_id}"
+        return ForgottenTopic(name, problem=elsewhere)
     try:
-        state = admin.topic_state(topic, now_us())
-        check_same_topic(state, known.values())
+        state = admin.topic_state(current.topic, now_us())
+        check_same_topic(state, record.partitions, way_on(state, record))
     except GuaranteeError as error:
-        return ForgottenTopic(topic, problem=error.message)
+        return ForgottenTopic(name, problem=error.message)
     waiting = lost = 0
     for partition, (low, high) in state.partitions.items():
-        position = known[partition].to_offset if partition in known else 0
+        position = current.positions.get(partition, 0)
         waiting += max(0, high - max(low, position))
         lost += max(0, low - position)
-    return ForgottenTopic(topic, waiting, lost)
+    return ForgottenTopic(name, waiting, lost)
 
 
 def next_plan(
@@ -146,7 +158,11 @@ def next_plan(
     """
     if runs[-1].status == PREPARED:
         return plan_repair(
-            destination, runs, lambda topic: admin.topic_state(topic, now_us()), settings
+            destination,
+            runs,
+            lambda topic: admin.topic_state(topic, now_us()),
+            cluster_id,
+            settings,
         )
     written = written_above(destination, runs)
     plan = plan_next(runs, states, cluster_id, settings, now_us(), written)

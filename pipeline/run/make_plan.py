@@ -11,21 +11,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run import repair
+from pipeline.run.generations import topics_of, way_on
 from pipeline.run.plan import (
     NOTHING_PRESENT,
     Plan,
     PlanLimits,
     PlannedPartition,
     Present,
-    counting_watermarks,
-    lowest,
+    first_watermark,
 )
-from pipeline.run.preconditions import check_position, check_same_topic, none_vanished
+from pipeline.run.preconditions import (
+    check_position,
+    check_repair_cluster,
+    check_same_topic,
+    none_vanished,
+)
 from pipeline.run.settings import RunSettings
 from pipeline.run.written_above import behind_gap, first_absent
 from transforms.destinations.contract.destination import Destination
@@ -35,8 +38,10 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
     last_committed,
+    other_clusters,
 )
 from transforms.model.coordinates import TopicPartition
+from transforms.model.topic_generations import generation_of, kafka_topic
 
 
 def make_plan(
@@ -53,37 +58,36 @@ def make_plan(
     states: fresh answers of the broker, one per topic. now_us: the plan's time, microseconds.
     written: what is in the tables above the positions. Raises GuaranteeError on lost data.
     """
-    known = {(part.topic, part.partition): part for part in last_committed(runs).partitions}
-    known_topics = {topic for topic, _ in known}
-    named = {state.topic for state in states}
-    carried_minimum = lowest(
-        counting_watermarks({where: part.watermark for where, part in known.items()}, named)
-    )
+    last = last_committed(runs)
+    known = {(part.topic, part.partition): part for part in last.partitions}
+    known_topics = topics_of(last.partitions)
+    named = {kafka_topic(state.topic) for state in states}
+    carried = {where: part.watermark for where, part in known.items()}
     load = _load_watermarks(runs, limits.dedup_horizon_us)
-    load_minimum = lowest(counting_watermarks(load, named))
     planned = []
     for state in states:
-        check_same_topic(state, known.values())
+        way = way_on(state, last)
+        check_same_topic(state, known.values(), way)
+        minimum = first_watermark(state.topic, carried, known_topics, named)
+        load_minimum = first_watermark(state.topic, load, known_topics, named)
         for partition, (low, _) in sorted(state.partitions.items()):
             before = known.pop((state.topic, partition), None)
             # A topic that is named for the first time begins with what retention has left of it.
             # A partition that a known topic has got since then begins with its first record ever.
+            # A new generation is a topic that is named for the first time.
             position = before.to_offset if before else 0 if state.topic in known_topics else low
+            present = written.known((state.topic, partition))
+            # What is in the tables is not lost; and what Kafka has lost behind it would repeat.
+            wanted, bounds = first_absent(position, present), state.partitions[partition]
+            check_position(state, partition, wanted, bounds, limits.accept_data_loss, way)
+            if len(present):
+                behind = int(present[-1]) + 1
+                check_position(state, partition, behind, (0, bounds[1]), True, way)
             loaded = load.get((state.topic, partition), load_minimum)
             planned.append(
-                _plan_partition(
-                    state,
-                    partition,
-                    position,
-                    before,
-                    carried_minimum,
-                    loaded,
-                    limits,
-                    now_us,
-                    written.known((state.topic, partition)),
-                )
+                _plan_partition(state, partition, position, before, minimum, loaded, limits, now_us)
             )
-    none_vanished(states, known)
+        none_vanished(state, known, way)
     ends = [
         behind_gap(end, written.gaps.get((part.topic, part.partition), ()))
         for part, end in zip(planned, _share(planned, limits.max_records_per_run), strict=True)
@@ -103,6 +107,12 @@ def make_plan(
         cluster_id,
         parts,
         tuple(_carried(part) for part in known.values()),
+        other_clusters(last, cluster_id),
+        tuple(
+            state.topic
+            for state in states
+            if generation_of(state.topic) > 1 and state.topic not in known_topics
+        ),
     )
 
 
@@ -131,19 +141,13 @@ def _plan_partition(
     partition: int,
     position: int,
     before: PartitionProgress | None,
-    carried_minimum: int | None,
+    minimum: int | None,
     load_watermark: int | None,
     limits: PlanLimits,
     now_us: int,
-    known: NDArray[np.int64],
 ) -> PlannedPartition:
     low, high = state.partitions[partition]
-    # What is in the tables is not lost; and what Kafka has lost behind it would repeat.
-    wanted = first_absent(position, known)
-    check_position(state.topic, partition, wanted, low, high, limits.accept_data_loss)
-    if len(known):
-        check_position(state.topic, partition, int(known[-1]) + 1, 0, high, True)
-    watermark = before.watermark if before and before.watermark is not None else carried_minimum
+    watermark = before.watermark if before and before.watermark is not None else minimum
     since = before.position_since if before else now_us
     # The idle rule: what has arrived before the broker was asked for the end offset lies below it.
     # A position that has reached it, and read no payment since `since`, knows that none has come
@@ -235,20 +239,23 @@ def plan_repair(
     destination: Destination,
     runs: Sequence[RunRecord],
     ask: Callable[[str], TopicState],
+    cluster_id: str | None,
     settings: RunSettings,
 ) -> Plan:
     """Step 2 after a PREPARED run that can be committed only in part: its ranges once more.
 
-    runs: the chain, which ends with that run. ask: the broker's answer for one topic.
+    runs: the chain, which ends with that run. ask: the broker's answer for one topic. cluster_id:
+    of the broker. Raises GuaranteeError where records are needed that the broker does not have.
     """
     columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
     stop = last_stop(runs)
     visible = repair.visible_of(
         destination.rows, runs[-1], columns, settings.limits.accept_data_loss, stop and stop[1]
     )
-    return repair.plan_repair(
-        new_run_id(), visible, [ask(topic) for topic in repair.topics_to_read(visible)]
-    )
+    topics = repair.topics_to_read(visible)
+    if topics:
+        check_repair_cluster(runs[-1], topics, cluster_id)
+    return repair.plan_repair(new_run_id(), visible, [ask(topic) for topic in topics])
 
 
 def new_run_id() -> str:

@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.run.generations import Adoption, adoptions
 from pipeline.run.plan import Plan
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    ABORTED,
+    COMMITTED,
+    RunRecord,
+    last_committed,
+)
 from transforms.model.rejected_counts import RejectedCount
 from transforms.model.tables import ROW_TABLES
 
@@ -58,8 +64,8 @@ class Loss:
 class Notes:
     """Filled while the run goes on.
 
-    rejected: what the committed transactions have rejected, by cause. losses: accepted by what has
-    become visible in this run. start_ignored: the value of --start where it has no effect.
+    rejected: what the committed transactions have rejected, by cause. losses, adopted: accepted by
+    what has become visible in this run. start_ignored: the value of --start where it has no effect.
     """
 
     rejected: list[RejectedCount] = field(default_factory=list)
@@ -67,20 +73,27 @@ class Notes:
     recovered: list[Recovered] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     start_ignored: str | None = None
+    adopted: list[Adoption] = field(default_factory=list)
 
-    def add_recovered(self, destination: Destination, record: RunRecord) -> None:
+    def add_recovered(
+        self, destination: Destination, record: RunRecord, runs: Sequence[RunRecord]
+    ) -> None:
         """A run that was PREPARED when this process found it, as the ledger has it now.
 
-        One that is PREPARED still is noted with its repair. One without tables had none to show.
+        runs: the chain up to it at least. One that is PREPARED still is noted with its repair. One
+        without tables had none to show.
         """
         if record.status == ABORTED:
             self.recovered.append(Recovered(record.run_id, PLANNED_AGAIN, {}))
         elif record.status == COMMITTED and record.tables:
             self.recovered.append(Recovered(record.run_id, FINISHED, _rows(record)))
             self._add_losses(destination, record)
+            self._add_adopted(record, runs)
 
-    def add_run(self, destination: Destination, record: RunRecord, plan: Plan) -> None:
-        """A run of this process, as the ledger has it now."""
+    def add_run(
+        self, destination: Destination, record: RunRecord, plan: Plan, runs: Sequence[RunRecord]
+    ) -> None:
+        """A run of this process, as the ledger has it now. runs: the chain before it."""
         if record.status == ABORTED:
             self.recovered.append(Recovered(record.run_id, PLANNED_AGAIN, {}))
         if record.status != COMMITTED:
@@ -89,6 +102,11 @@ class Notes:
             self.recovered.append(Recovered(record.repairs, REPAIRED, _rows(record)))
         if plan.repair or any(part.read_from > part.from_offset for part in plan.partitions):
             self._add_losses(destination, record)
+        self._add_adopted(record, runs)
+
+    def _add_adopted(self, record: RunRecord, runs: Sequence[RunRecord]) -> None:
+        before = last_committed([run for run in runs if run.run_id != record.run_id])
+        self.adopted += adoptions([before, record])
 
     def _add_losses(self, destination: Destination, record: RunRecord) -> None:
         ranges = [

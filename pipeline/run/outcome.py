@@ -11,6 +11,7 @@ from pipeline.kafka_admin import TopicState
 from pipeline.run.notes import Notes
 from pipeline.run.summary import summarize
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
+from transforms.model.topic_generations import current_generations
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -47,7 +48,7 @@ class Outcome:
         }
 
     def _positions(self) -> list[dict[str, Any]]:
-        """One for each partition that the ledger knows or the broker has.
+        """One for each partition that the ledger knows or the broker has, of current generations.
 
         position: the next offset that is not in the destination. end: of the log, when the broker
         was asked at the start; None for a topic that this run does not name. lag: offsets between.
@@ -57,6 +58,9 @@ class Outcome:
             if self.runs
             else {}
         )
+        current = current_generations(
+            [*(topic for topic, _ in known), *(state.topic for state in self.states)]
+        ).values()
         bounds = {
             (state.topic, partition): bounds
             for state in self.states
@@ -64,6 +68,8 @@ class Outcome:
         }
         positions = []
         for topic, partition in sorted(known.keys() | bounds.keys()):
+            if topic not in current:
+                continue
             part = known.get((topic, partition))
             low, end = bounds.get((topic, partition), (None, None))
             position = part.to_offset if part else low

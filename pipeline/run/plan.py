@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
 from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import GAPS
+from transforms.model.topic_generations import current_generations, kafka_topic
 
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -97,9 +98,11 @@ class Repair(Present):
 class Plan:
     """What one run reads.
 
-    carried: partitions that it does not read, as the ledger has them. repair: None for all but the
-    second try of an expired run. written: what a streaming job has written of its ranges, which is
-    passed over. highest_us: of partitions with such rows, the highest event time below their end.
+    carried: partitions that it does not read, as the ledger has them. topic_clusters: what the
+    record says of topics in other clusters, see other_clusters. adopted: topics that begin a new
+    generation with this run. repair: None for all but the second try of an expired run. written:
+    what a streaming job has written of its ranges, which is passed over. highest_us: of partitions
+    with such rows, the highest event time below their end.
     """
 
     run_id: str
@@ -108,6 +111,8 @@ class Plan:
     cluster_id: str | None
     partitions: tuple[PlannedPartition, ...]
     carried: tuple[PartitionProgress, ...]
+    topic_clusters: Mapping[str, object]
+    adopted: tuple[str, ...] = ()
     repair: Repair | None = None
     written: Present = NOTHING_PRESENT
     highest_us: Mapping[TopicPartition, int] = field(default_factory=dict)
@@ -124,6 +129,11 @@ class Plan:
     @property
     def records_at_most(self) -> int:
         return sum(part.to_offset - part.from_offset for part in self.partitions)
+
+    @property
+    def has_something_to_record(self) -> bool:
+        """A topic that is adopted is recorded even where it is empty."""
+        return bool(self.records_at_most or self.adopted)
 
     @property
     def lowest_watermark_us(self) -> int | None:
@@ -146,17 +156,32 @@ class PlanLimits:
     accept_data_loss: bool
 
 
-def counting_watermarks(
-    watermarks: Mapping[TopicPartition, int | None], topics: Collection[str]
-) -> list[int]:
-    """The known ones whose minimum a partition without a watermark starts at.
+def first_watermark(
+    topic: str,
+    watermarks: Mapping[TopicPartition, int | None],
+    known: Collection[str],
+    named: Collection[str],
+) -> int | None:
+    """What a partition without a watermark of its own starts at: a minimum; None if all are None.
 
-    topics: those of the run. A topic that is no longer read would hold the minimum back for ever,
-    so the others count only where none of the run's topics has a watermark.
+    watermarks, known: of the partitions and topics that were read before, under the ledger's names.
+    named: the run's topics, under their names in Kafka. A topic that is no longer read would hold
+    the minimum back for ever, so the others count only where none of the run's topics has a
+    watermark, and older generations never. A new generation starts at the lowest of the one before.
     """
-    known = {where: mark for where, mark in watermarks.items() if mark is not None}
-    mine = [mark for (topic, _), mark in known.items() if topic in topics]
-    return mine or list(known.values())
+    current = current_generations(known)
+    before = current.get(kafka_topic(topic))
+    if before is not None and before != topic and (mine := _marks(watermarks, [before])):
+        return min(mine)
+    counting = [current[name] for name in named if name in current]
+    return min(
+        _marks(watermarks, counting) or _marks(watermarks, current.values()),
+        default=None,
+    )
+
+
+def _marks(watermarks: Mapping[TopicPartition, int | None], topics: Collection[str]) -> list[int]:
+    return [mark for (topic, _), mark in watermarks.items() if mark is not None and topic in topics]
 
 
 def lowest(watermarks: Iterable[int | None]) -> int | None:

@@ -7,16 +7,20 @@ from typing import Final
 
 from pipeline.kafka_admin import TopicState
 from pipeline.options.quantities import format_duration
+from pipeline.run.adopt import is_on
+from pipeline.run.generations import ACCEPT, current_of, flag_of
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     PartitionProgress,
     RunRecord,
+    last_claimed,
     last_committed,
 )
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.moments import moment_in_words, span_in_words
+from transforms.model.topic_generations import generation_of, kafka_topic
 
 _MINUTE_US: Final = 60_000_000
 _CLOCKS_AGREE_US: Final = 1_000_000
@@ -110,7 +114,10 @@ def check_refused(
     runs: Sequence[RunRecord],
     states: Sequence[TopicState],
 ) -> None:
-    """Raises GuaranteeError for a coordinate of --reject_records that this run will not read."""
+    """Raises GuaranteeError for a coordinate of --reject_records that this run will not read.
+
+    states: under the names of the ledger, as the tables and messages have them.
+    """
     known = {
         (part.topic, part.partition): part.to_offset for part in last_committed(runs).partitions
     }
@@ -119,30 +126,39 @@ def check_refused(
         for state in states
         for partition, (_, high) in state.partitions.items()
     }
+    names = {kafka_topic(state.topic): state.topic for state in states}
     for position, offsets in refused:
+        name = names.get(kafka_topic(position[0]), position[0])
+        hint = "" if name == position[0] else f" Its coordinates begin with {name} now."
         for offset in offsets:
             if not known.get(position, 0) <= offset < ends.get(position, 0):
                 raise GuaranteeError(
                     f"--reject_records={position[0]}:{position[1]}:{offset}: this run reads offsets"
                     f" {known.get(position, 0)} to"
                     f" {ends.get(position, 0) - 1} of topic {position[0]} partition {position[1]}."
-                    " Correct the coordinate, or leave it out."
+                    f"{hint} Correct the coordinate, or leave it out."
                 )
 
 
 def check_position(
-    topic: str, partition: int, position: int, low: int, high: int, accept_data_loss: bool
+    state: TopicState,
+    partition: int,
+    position: int,
+    bounds: tuple[int, int],
+    accept_data_loss: bool,
+    way_on: str,
 ) -> None:
     """Raises GuaranteeError when the log does not hold `position` any more.
 
-    low, high: the first offset and the end of the log.
+    bounds: the first offset and the end of the log. way_on: what a person can do, where records
+    that were read are gone.
     """
+    topic, (low, high) = state.topic, bounds
     if position > high:
         raise GuaranteeError(
             f"topic {topic} partition {partition}: the next offset to read is {position}, but the"
             f" log ends at {high}. Records that were read are gone from Kafka (log truncated, or"
-            " the topic recreated); their offsets would repeat. Use a new topic name or a new"
-            " destination."
+            f" the topic recreated); their offsets would repeat. {way_on}"
         )
     if position < low and not accept_data_loss:
         raise GuaranteeError(
@@ -153,8 +169,11 @@ def check_position(
         )
 
 
-def check_same_topic(state: TopicState, known: Iterable[PartitionProgress]) -> None:
-    """Raises GuaranteeError when the topic was recreated since `known` was recorded."""
+def check_same_topic(state: TopicState, known: Iterable[PartitionProgress], way_on: str) -> None:
+    """Raises GuaranteeError when the topic was recreated since `known` was recorded.
+
+    way_on: what a person can do then.
+    """
     ids = {
         part.topic_id for part in known if part.topic == state.topic and part.topic_id is not None
     }
@@ -167,32 +186,82 @@ def check_same_topic(state: TopicState, known: Iterable[PartitionProgress]) -> N
         raise GuaranteeError(
             f"topic {state.topic} was read with the id {', '.join(sorted(ids))}, but {found}: it"
             " was deleted and created again, so its offsets would repeat and what was not read of"
-            " the old one is lost. Use a new topic name, or a new destination."
+            f" the old one is lost. {way_on}"
         )
 
 
 def none_vanished(
-    states: Sequence[TopicState], left: Mapping[TopicPartition, PartitionProgress]
+    state: TopicState, left: Mapping[TopicPartition, PartitionProgress], way_on: str
 ) -> None:
     """Raises GuaranteeError when a partition that was read does not exist any more.
 
-    left: what the ledger knows and the broker does not.
+    left: what the ledger knows and the broker does not. way_on: what a person can do then.
     """
-    for state in states:
-        if missing := sorted(partition for topic, partition in left if topic == state.topic):
-            raise GuaranteeError(
-                f"topic {state.topic}: partition(s) {', '.join(map(str, missing))} were read into"
-                " this destination but do not exist any more;"
-                " what was not read of them is lost. Use a new topic name, or a new destination."
-            )
+    if missing := sorted(partition for topic, partition in left if topic == state.topic):
+        raise GuaranteeError(
+            f"topic {state.topic}: partition(s) {', '.join(map(str, missing))} were read into"
+            " this destination but do not exist any more;"
+            f" what was not read of them is lost. {way_on}"
+        )
 
 
-def check_cluster(runs: Sequence[RunRecord], cluster_id: str | None) -> None:
-    """Raises GuaranteeError when the broker belongs to another Kafka cluster than before."""
-    before = last_committed(runs).cluster_id
-    if before is not None and before != cluster_id:
+def check_cluster(
+    runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: str | None
+) -> None:
+    """Raises GuaranteeError when a topic is to be read from another Kafka cluster than before.
+
+    states: under the names of the ledger, new generations included. A topic that is named for the
+    first time must be where another one is, so that wrong servers are noticed.
+    """
+    record = last_claimed(runs)
+    current = current_of(record)
+    clusters = {one.topic: one.cluster_id for one in current.values()}
+    moved = [
+        state
+        for state in states
+        if state.topic in clusters and not is_on(cluster_id, clusters[state.topic])
+    ]
+    if moved:
+        before = ", ".join(sorted({str(clusters[state.topic]) for state in moved}))
         raise GuaranteeError(
             f"--bootstrap_servers leads to the Kafka cluster {cluster_id}, but this destination was"
-            f" filled from {before}: its positions mean nothing there. Use the servers of that"
-            " cluster, or a new destination."
+            f" filled from {before}: its positions mean nothing there."
+            f" {_way_to_move(moved, record)}"
+        )
+    adopted = any(
+        state.topic not in clusters and generation_of(state.topic) > 1 for state in states
+    )
+    new = [state.topic for state in states if kafka_topic(state.topic) not in current]
+    if new and not adopted and not any(is_on(cluster_id, known) for known in clusters.values()):
+        raise GuaranteeError(
+            f"--bootstrap_servers leads to the Kafka cluster {cluster_id}, but this destination was"
+            f" filled from {', '.join(sorted(map(str, set(clusters.values()))))}, and none of its"
+            f" topics is there: {', '.join(new)} would be read for the first time, from another"
+            " cluster than all the others. Use the servers of that cluster, or a new destination."
+        )
+
+
+def _way_to_move(moved: Sequence[TopicState], record: RunRecord) -> str:
+    """moved: topics that are in another cluster than the record has them."""
+    flags = [flag_of(state, record) for state in moved]
+    otherwise = "Use the servers of that cluster, or a new destination."
+    if None in flags:
+        return otherwise
+    return (
+        f"{otherwise} If the topics have moved, `run {' '.join(map(str, flags))} {ACCEPT}` goes on"
+        " with the new ones from their beginning, and gives up what was not read of the old ones."
+    )
+
+
+def check_repair_cluster(expired: RunRecord, topics: Sequence[str], cluster_id: str | None) -> None:
+    """Raises GuaranteeError when a repair would read from another cluster than the expired run.
+
+    topics: those of which records are needed.
+    """
+    if not is_on(cluster_id, expired.cluster_id):
+        raise GuaranteeError(
+            f"run {expired.run_id} has died while it became visible, and its write streams have"
+            f" expired. To complete it, records of {', '.join(topics)} are needed from the Kafka"
+            f" cluster {expired.cluster_id}, but --bootstrap_servers leads to {cluster_id}. Use the"
+            " servers of that cluster; if it is not there any more, use a new destination."
         )

@@ -23,6 +23,7 @@ from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import (
+    COMMITTED,
     PREPARED,
     PREPARED_AT,
     RunRecord,
@@ -119,7 +120,8 @@ def make_record(
     return RunRecord(
         run_id=planned.run_id,
         predecessor=planned.predecessor,
-        status=PREPARED,
+        # A record without rows has nothing that is still to become visible.
+        status=PREPARED if tables else COMMITTED,
         plan_time=planned.plan_time_us,
         cluster_id=planned.cluster_id,
         partitions=partitions,
@@ -127,7 +129,11 @@ def make_record(
         lowest_watermark=planned.lowest_watermark_us,
         live_ids=sum(live.values()),
         state_bytes=packed_bytes(live, settings.shards),
-        settings={**_settings_of(planned, settings), PREPARED_AT: now_us},
+        settings={
+            **_settings_of(planned, settings),
+            **planned.topic_clusters,
+            PREPARED_AT: now_us,
+        },
         repairs=planned.repair.expired.run_id if planned.repair else None,
     )
 

@@ -21,6 +21,11 @@ def prove_source(plan: Plan, kafka: KafkaAdmin, records: int) -> None:
     GuaranteeError when the cluster, or a topic that was read, is another one by now, or cannot be
     looked up.
     """
+    read = {
+        part.topic: part.topic_id for part in plan.partitions if part.to_offset > part.read_from
+    }
+    if not read:
+        return
     with _says_what_was_read(records):
         cluster_id = kafka.cluster_id()
     if plan.cluster_id is not None and cluster_id != plan.cluster_id:
@@ -30,9 +35,6 @@ def prove_source(plan: Plan, kafka: KafkaAdmin, records: int) -> None:
             f" {plan.cluster_id} was planned. Nothing of this run is visible. Run again with the"
             " servers of that cluster."
         )
-    read = {
-        part.topic: part.topic_id for part in plan.partitions if part.to_offset > part.read_from
-    }
     for topic, planned in sorted(read.items()):
         with _says_what_was_read(records):
             found = kafka.topic_id(topic)
@@ -42,7 +44,7 @@ def prove_source(plan: Plan, kafka: KafkaAdmin, records: int) -> None:
                 f"topic {topic} was planned with the id {planned}, but after it was read it has"
                 f" {now}: it was deleted and created again meanwhile, so its records cannot be told"
                 " apart from those of the old one. Nothing of this run is visible, and what was not"
-                " read of the old topic is lost. Use a new topic name, or a new destination."
+                " read of the old topic is lost. Start again: it says how to go on."
             )
 
 

@@ -31,7 +31,7 @@ def recover(destination: Destination, now_us: int, notes: Notes) -> list[RunReco
         leave_alone_what_makes_tables(runs[-1], now_us)
         commit(destination, runs[-1])
         found, runs = runs[-1].run_id, destination.runs.read()
-        notes.add_recovered(destination, next(run for run in runs if run.run_id == found))
+        notes.add_recovered(destination, next(run for run in runs if run.run_id == found), runs)
         if runs[-1].status == PREPARED:
             remove_leftovers(destination)
     return runs

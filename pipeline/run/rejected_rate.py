@@ -28,6 +28,7 @@ from transforms.model.rejected import (
     WRONG_TYPE,
 )
 from transforms.model.rejected_counts import RejectedCount, describe, most_frequent
+from transforms.model.topic_generations import kafka_topic
 
 NEWEST_RECORDS: Final = 1000
 """A topic's history: so many of its records, the newest in the ledger."""
@@ -157,6 +158,7 @@ def judge_topic(
 def newest_records(topic: str, runs: Sequence[RunRecord]) -> History:
     """The last NEWEST_RECORDS records of the topic that COMMITTED runs have read.
 
+    Those of its older generations are its history too.
     Of the oldest run that is needed, each partition gives its share of them, from the end of what
     the run has read of it.
     """
@@ -164,7 +166,11 @@ def newest_records(topic: str, runs: Sequence[RunRecord]) -> History:
     ranges: dict[TopicPartition, OffsetRange] = {}
     times: list[int] = []
     for run in reversed(runs):
-        parts = [part for part in run.partitions if part.topic == topic and part.records]
+        parts = [
+            part
+            for part in run.partitions
+            if kafka_topic(part.topic) == kafka_topic(topic) and part.records
+        ]
         there = sum(part.records for part in parts)
         if run.status != COMMITTED or not there:
             continue

@@ -8,6 +8,7 @@ loaded like those of every earlier run, so a copy among the rest is a duplicate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -21,12 +22,19 @@ from transforms.destinations.contract.run_ledger import (
     PREPARED,
     PartitionProgress,
     RunRecord,
+    other_clusters,
 )
 from transforms.destinations.contract.visible_rows import VisibleRows
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, ROW_TABLES
 from transforms.model.totals import as_unobserved
+
+_NEEDED: Final = (
+    "They are needed to complete a run of which a part is visible and whose write streams have"
+    " expired. Use a new topic name, and a new destination."
+)
+"""What a person can do: another topic of that name, even if it were adopted, does not have them."""
 
 
 def status_without_streams(
@@ -106,39 +114,42 @@ def plan_repair(run_id: str, repair: Repair, states: Sequence[TopicState]) -> Pl
     """
     expired = repair.expired
     for state in states:
-        check_same_topic(state, expired.partitions)
-    bounds = {
-        (state.topic, partition): low_high
-        for state in states
-        for partition, low_high in state.partitions.items()
-    }
-    partitions = tuple(_planned(part, bounds, repair) for part in expired.partitions)
+        check_same_topic(state, expired.partitions, _NEEDED)
+    there = {(state.topic, partition): state for state in states for partition in state.partitions}
+    partitions = tuple(_planned(part, there, repair) for part in expired.partitions)
     return Plan(
-        run_id, expired.run_id, expired.plan_time, expired.cluster_id, partitions, (), repair
+        run_id,
+        expired.run_id,
+        expired.plan_time,
+        expired.cluster_id,
+        partitions,
+        (),
+        other_clusters(expired, expired.cluster_id),
+        repair=repair,
     )
 
 
 def _planned(
-    part: PartitionProgress, bounds: Mapping[TopicPartition, tuple[int, int]], repair: Repair
+    part: PartitionProgress, there: Mapping[TopicPartition, TopicState], repair: Repair
 ) -> PlannedPartition:
     position = (part.topic, part.partition)
     read_from = part.to_offset
     if not _is_whole(repair, (*position, part.from_offset, part.to_offset)):
-        if position not in bounds:
+        if position not in there:
             raise GuaranteeError(
                 f"topic {part.topic} partition {part.partition} does not exist any more, but"
                 f" offsets {part.from_offset} to {part.to_offset - 1} of it must be read again to"
                 " complete a run whose streams have expired. What is not visible of them is lost."
             )
-        low, high = bounds[position]
-        check_position(part.topic, part.partition, part.to_offset, 0, high, repair.accept_data_loss)
+        state, accept = there[position], repair.accept_data_loss
+        low, high = state.partitions[part.partition]
+        check_position(state, part.partition, part.to_offset, (0, high), accept, _NEEDED)
         deleted = np.setdiff1d(
             np.arange(part.from_offset, min(low, part.to_offset)), repair.known(position)
         )
         if len(deleted):
-            check_position(
-                part.topic, part.partition, int(deleted[0]), low, high, repair.accept_data_loss
-            )
+            first = int(deleted[0])
+            check_position(state, part.partition, first, (low, high), accept, _NEEDED)
         read_from = min(max(part.from_offset, low), part.to_offset)
     return PlannedPartition(
         topic=part.topic,

@@ -81,6 +81,7 @@ def note_figures(notes: Notes) -> dict[str, Any]:
         "recovered": [asdict(recovered) for recovered in notes.recovered],
         "losses": [asdict(loss) for loss in notes.losses],
         "offsets_lost": sum(loss.last - loss.first + 1 for loss in notes.losses),
+        "adopted_topics": [adoption.figures() for adoption in notes.adopted],
         "topics_not_named": [asdict(topic) for topic in notes.forgotten],
         "start_ignored": notes.start_ignored,
     }
@@ -101,11 +102,25 @@ def print_notes(figures: Mapping[str, Any], file: TextIO | None = None) -> None:
         )
     if figures["losses"]:
         print(f"accepted losses: {figures['offsets_lost']:,} offsets in all", file=file)
+    for adoption in figures["adopted_topics"]:
+        print(f"adopted topic: {describe_adoption(adoption)}", file=file)
     for topic in figures["topics_not_named"]:
         print(
             f"not named by --topic, but known to this destination: {describe_forgotten(topic)}",
             file=file,
         )
+
+
+def describe_adoption(adoption: Mapping[str, Any]) -> str:
+    """One entry of `adopted_topics` for a person."""
+    read = ", ".join(
+        f"{part['position']:,} of partition {part['partition']}" for part in adoption["positions"]
+    )
+    return (
+        f"{adoption['topic']} (id {adoption['old_topic_id']}, cluster {adoption['old_cluster_id']})"
+        f" was read up to offset {read}; what came behind, if anything, is lost. It goes on as"
+        f" {adoption['generation']} (id {adoption['topic_id']}, cluster {adoption['cluster_id']})"
+    )
 
 
 def describe_forgotten(topic: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from typing import Final
 
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import RunConfig
+from pipeline.run.generations import under_their_names
 from pipeline.run.look_ahead import ask_topics, look_ahead
 from pipeline.run.make_ready import make_ready
 from pipeline.run.notes import Notes
@@ -136,10 +137,15 @@ def begin_streaming(
 
     ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
     taken = _take_tables(destination, ready, now_us(), restores=None)
-    begins = {where: at for where, at in taken.positions.items() if where[0] in config.topics}
     columns = config.schema.amount_column, config.schema.currency_column
     found = adopt(
-        destination, taken.job, config.shards, begins, config.dedup_horizon_us, columns, polling
+        destination,
+        taken.job,
+        config.shards,
+        taken.positions,
+        config.dedup_horizon_us,
+        columns,
+        polling,
     )
     highest = destination.rows.highest_event_times(found.positions)
     reached = {where: time - config.dedup_horizon_us for where, time in highest.items()}
@@ -158,8 +164,9 @@ def restore_streaming(
     """A job goes on from a checkpoint, under a new id and generation.
 
     checkpoint_of: the id of the job that has made it, where it is known. Raises GuaranteeError
-    where that job does not own the tables any more: what bounded runs have written since would stop
-    the restored one on surplus rows, after it has claimed the tables.
+    where a topic is to be adopted, which a checkpoint cannot know, or that job does not own the
+    tables any more: what bounded runs have written since would stop the restored one on surplus
+    rows, after it has claimed the tables.
     """
 
     def check_owner(runs: Sequence[RunRecord]) -> None:
@@ -173,6 +180,11 @@ def restore_streaming(
                 " without a checkpoint, by --from_tables."
             )
 
+    if config.adopt_topics:
+        raise GuaranteeError(
+            f"{config.adopt_topics[0]} with --restore: a checkpoint holds the positions of the old"
+            " topic. Start without a checkpoint, by --from_tables."
+        )
     ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
     taken = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
     return _begun(config, taken, ready.plan, taken.positions, {})
@@ -200,7 +212,7 @@ def _make_ready(
         )
     check_owner(known)
     check_settings(settings_in_force(known), config)
-    states = ask_topics(config, admin, now_us)
+    states = under_their_names(ask_topics(config, admin, now_us), known)
     judged = where_tables_end(destination, known, now_us())
     ahead = look_ahead(config, destination, admin, states, judged, settings, now_us)
     notes.forgotten = ahead.forgotten
@@ -238,7 +250,7 @@ def _take_tables(
         runs[-1],
         [*read, *(carried_on(part) for part in known.values())],
         plan.cluster_id,
-        ready.settings.recorded,
+        {**ready.settings.recorded, **plan.topic_clusters},
         Ownership(
             kind=BEGIN,
             job_id=job_id,

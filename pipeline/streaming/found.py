@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from pipeline.run.plan import lowest
+from pipeline.run.generations import topics_of
+from pipeline.run.plan import first_watermark
 from pipeline.streaming.begin import StartPartition
 from pipeline.streaming.records import (
     carried_on,
@@ -26,6 +27,7 @@ from transforms.destinations.contract.ownership import Ownership, owner_of
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.topic_generations import kafka_topic
 
 _TRIES: Final = 5
 """Several workers may find partitions at once; each round one of them succeeds."""
@@ -106,13 +108,16 @@ def _with(record: RunRecord, owner: Ownership, found: Sequence[FoundPartition]) 
     """The record of the same owner with more partitions."""
     settings = settings_without_ownership(record)
     topics = msgspec.convert(settings["topics"], list[str])
-    # What is no longer read counts only where nothing else has a watermark, as in bounded runs.
-    known = [part for part in record.partitions if part.watermark is not None]
-    mine = [part for part in known if part.topic in topics]
-    minimum = lowest(part.watermark for part in mine or known)
+    marks = {where: part.watermark for where, part in partitions_of(record).items()}
+    known = topics_of(record.partitions)
     more = [
         nothing_read(
-            part.topic, part.partition, part.topic_id, part.beginning, minimum, record.plan_time
+            part.topic,
+            part.partition,
+            part.topic_id,
+            part.beginning,
+            first_watermark(part.topic, marks, known, topics),
+            record.plan_time,
         )
         for part in found
     ]
@@ -121,6 +126,6 @@ def _with(record: RunRecord, owner: Ownership, found: Sequence[FoundPartition]) 
         record,
         [*map(carried_on, record.partitions), *more],
         record.cluster_id,
-        {**settings, "topics": sorted({*topics, *(part.topic for part in found)})},
+        {**settings, "topics": sorted({*topics, *(kafka_topic(part.topic) for part in found)})},
         owner,
     )

@@ -1,4 +1,5 @@
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +20,13 @@ from confluent_kafka.admin import (
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import Start
 from pipeline.options.consumer_config import ConsumerConfig, load_consumer_config
+from pipeline.options.run_config import parse_adopted
 from pipeline.run import command as run_module
 from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import config as run_config
 from tests.support.in_memory_kafka import payment, run, table
 from tests.support.kafka_broker import PASSWORD, USER, KafkaBroker, running_broker
+from tests.support.whole_runs import failures
 from transforms.model.coordinates import coordinate_sum
 from transforms.model.elements import LOG_APPEND_TIME, RawBlock
 from transforms.model.errors import GuaranteeError
@@ -232,28 +235,24 @@ def test_a_wrong_password_is_told_apart_from_a_broker_that_is_away(
 
 
 def test_a_recreated_topic_has_another_id_and_the_cluster_keeps_its_own(
-    kafka_broker, fresh_topic: FreshTopic, config
+    fresh_topic: FreshTopic, recreate_topic: Callable[..., None], config
 ) -> None:
     topic = fresh_topic()
     before = state_of(config, topic)
-    recreate(kafka_broker, fresh_topic, topic)
+    recreate_topic(topic)
     after = state_of(config, topic)
     assert before.topic_id and after.topic_id and before.topic_id != after.topic_id
     with KafkaAdmin(config) as admin:
         assert admin.cluster_id()
 
 
-def recreate(broker: KafkaBroker, fresh_topic: FreshTopic, topic: str) -> None:
-    admin = AdminClient({**QUIET, "bootstrap.servers": broker.bootstrap_servers})
-    admin.delete_topics([topic])[topic].result(30)
-    for _ in range(200):
-        if topic not in admin.list_topics(timeout=10).topics:
-            break
-    fresh_topic(name=topic)
-
-
 def test_a_topic_that_is_recreated_between_plan_and_read_is_noticed_before_the_claim(
-    kafka_broker, fresh_topic: FreshTopic, config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kafka_broker,
+    fresh_topic: FreshTopic,
+    recreate_topic: Callable[..., None],
+    config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The broker delivers the new topic's records at the planned offsets, with no error."""
     topic = fresh_topic()
@@ -261,7 +260,7 @@ def test_a_topic_that_is_recreated_between_plan_and_read_is_noticed_before_the_c
     original = run_module.read_and_write
 
     def read_the_new_one(*arguments: Any) -> None:
-        recreate(kafka_broker, fresh_topic, topic)
+        recreate_topic(topic)
         send(kafka_broker, topic, [payment(f"new {number}") for number in range(8)])
         original(*arguments)
 
@@ -273,6 +272,44 @@ def test_a_topic_that_is_recreated_between_plan_and_read_is_noticed_before_the_c
     assert table(path, "SELECT COUNT(*) FROM payment_transactions") == [(0,)]
     with pytest.raises(GuaranteeError, match="deleted and created again"):
         run(settings)
+
+
+def test_a_recreated_topic_is_adopted_by_the_flag_that_the_refusal_prints(
+    kafka_broker,
+    fresh_topic: FreshTopic,
+    recreate_topic: Callable[..., None],
+    config,
+    tmp_path: Path,
+) -> None:
+    """Then it is read, and its group's offsets are committed, under its name in Kafka."""
+    topic, path = fresh_topic(), tmp_path / "payments.duckdb"
+    send(kafka_broker, topic, [payment("a"), payment("b"), payment("c")])
+    where = {"topics": (topic,), "consumer_config": config}
+    run(run_config(path, **where))
+    recreate_topic(topic)
+    send(kafka_broker, topic, [payment("b"), payment("d")])
+    with pytest.raises(GuaranteeError) as refused:
+        run(run_config(path, **where))
+    flag = re.search(r"run --adopt_topic=(\S+@\S+) --on_data_loss=accept", refused.value.message)
+    assert flag is not None
+    adopted = parse_adopted([flag[1]], [topic])
+    run(run_config(path, **where, adopt_topics=adopted, on_data_loss="accept"))
+    send(kafka_broker, topic, [payment("a"), payment("e")])
+    run(run_config(path, **where))
+    rows = "SELECT transaction_id, kafka_topic, kafka_offset FROM {} ORDER BY ALL"
+    new = f"{topic}#2"
+    assert table(path, rows.format("payment_transactions")) == [
+        ("a", topic, 0),
+        ("b", topic, 1),
+        ("c", topic, 2),
+        ("d", new, 1),
+        ("e", new, 3),
+    ]
+    assert table(path, rows.format("duplicate_transactions")) == [("a", new, 2), ("b", new, 0)]
+    assert failures(path) == []
+    with KafkaAdmin(config) as admin:
+        (committed,) = admin._consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    assert committed.offset == 4
 
 
 def test_start_is_resolved_to_numbers(kafka_broker, fresh_topic: FreshTopic, config) -> None:

@@ -1,3 +1,4 @@
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -102,6 +103,31 @@ def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(
     assert KILLED in statuses
     assert scenario.run() == 0, scenario.output
     scenario.holds()
+
+
+@pytest.mark.parametrize(
+    ("step", "moment"),
+    [("3 one append", "after"), ("4 prepare", "after"), ("5 commit a table", "after")],
+)
+def test_a_run_that_adopts_a_recreated_topic_is_killed(
+    scenario: Scenario, recreate_topic: Callable[..., None], step: str, moment: str
+) -> None:
+    """The new topic has every message of the old one again, and some more."""
+    assert scenario.run() == 0, scenario.output
+    recreate_topic(scenario.topic, partitions=2)
+    mirrored, now_us = list(scenario.sent), time.time_ns() // 1000
+    scenario.send(mirrored + MessageGenerator(8, now_us - 600_000_000).take(300))
+    assert scenario.run() == 3
+    flag = re.search(r"--adopt_topic=\S+", scenario.output)
+    assert flag is not None, scenario.output
+    adopting = replace(scenario, options=(*scenario.options, flag[0], "--on_data_loss=accept"))
+    assert adopting.run("tests.faults.crashing_run", step, moment, "1") == KILLED, adopting.output
+    assert "FAILED" not in adopting.check().values()
+    assert adopting.run() == 0, adopting.output
+    assert scenario.run() == 0, scenario.output
+    assert scenario.check()["adopted topics"] == "noted"
+    assert "FAILED" not in scenario.check().values()
+    scenario.agrees_with_the_oracle()
 
 
 def test_two_runs_at_once_into_one_destination(scenario: Scenario) -> None:

@@ -25,6 +25,7 @@ from transforms.destinations.open import open_destination
 from transforms.model.coordinates import TopicPartition
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError
+from transforms.model.topic_generations import kafka_topic
 from transforms.read import read_records as read_module
 from transforms.read.partition_reader import PartitionRange
 
@@ -100,9 +101,10 @@ class InMemoryKafka:
         return self.topic_state(topic, 0).topic_id
 
     def topic_state(self, topic: str, now_us: int) -> TopicState:
-        if topic not in self.topics:
-            raise GuaranteeError(f"--topic={topic}: unknown")
-        found = self.topics[topic]
+        name = kafka_topic(topic)
+        if name not in self.topics:
+            raise GuaranteeError(f"--topic={name}: unknown")
+        found = self.topics[name]
         offsets = {
             number: (log.deleted, len(log.records)) for number, log in enumerate(found.partitions)
         }
@@ -123,7 +125,7 @@ class InMemoryKafka:
     # PartitionReader
 
     def read(self, wanted: PartitionRange, batch_records: int = 100) -> Iterator[RawBlock]:
-        log = self.topics[wanted.topic].partitions[wanted.partition]
+        log = self.topics[wanted.in_kafka().topic].partitions[wanted.partition]
         there = [
             offset
             for offset in range(max(wanted.from_offset, log.deleted), wanted.to_offset)
@@ -162,6 +164,7 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
     settings: dict[str, Any] = {
         "bootstrap_servers": "in-memory:1",
         "topics": ("payments",),
+        "adopt_topics": (),
         "destination": f"duckdb:{path}",
         "destination_options": {},
         "schema": load_schema(None),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.options.config import AdoptTopic
 from tests.support.in_memory_kafka import MINUTE_US, InMemoryKafka, Partition, payment
 
 
@@ -20,6 +21,16 @@ def deleted(kafka: InMemoryKafka) -> dict[str, Any]:
 def recreated(kafka: InMemoryKafka) -> dict[str, Any]:
     kafka.create("payments", 1, topic_id="another")
     return {}
+
+
+def recreated_and_not_accepted(kafka: InMemoryKafka) -> dict[str, Any]:
+    kafka.create("payments", 1, topic_id="another")
+    return {"adopt_topics": (AdoptTopic("payments", "another"),)}
+
+
+def recreated_with_another_id(kafka: InMemoryKafka) -> dict[str, Any]:
+    kafka.create("payments", 1, topic_id="another")
+    return {"adopt_topics": (AdoptTopic("payments", "third"),), "on_data_loss": "accept"}
 
 
 def truncated(kafka: InMemoryKafka) -> dict[str, Any]:
@@ -48,6 +59,8 @@ Refusal = Callable[[InMemoryKafka], dict[str, Any]]
 REFUSALS: dict[str, Refusal] = {
     "deleted offsets": deleted,
     "recreated topic": recreated,
+    "an adoption whose loss is not accepted": recreated_and_not_accepted,
+    "an adoption of another topic": recreated_with_another_id,
     "truncated log": truncated,
     "vanished partition": vanished,
     "other cluster": moved,

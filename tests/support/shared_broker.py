@@ -45,3 +45,20 @@ def fresh_topic(kafka_broker: KafkaBroker) -> Callable[..., str]:
         raise AssertionError(f"the broker does not know {topic}")
 
     return create
+
+
+@pytest.fixture
+def recreate_topic(
+    kafka_broker: KafkaBroker, fresh_topic: Callable[..., str]
+) -> Callable[..., None]:
+    """Deletes a topic and creates another one of its name: recreate_topic(name, partitions=3)."""
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap_servers})
+
+    def recreate(topic: str, partitions: int = 1) -> None:
+        admin.delete_topics([topic])[topic].result(30)
+        for _ in range(200):
+            if topic not in admin.list_topics(timeout=10).topics:
+                break
+        fresh_topic(partitions=partitions, name=topic)
+
+    return recreate

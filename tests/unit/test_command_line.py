@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import __version__, cli, failures
 from pipeline.interrupt import finish_before_interrupt
-from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, Start
+from pipeline.options.config import EARLIEST, LATEST, TIMESTAMP, AdoptTopic, Start
 from pipeline.options.quantities import (
     format_duration,
     parse_duration,
@@ -88,6 +88,8 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             "--runner=DirectRunner",
             "--topic=refunds",
             "--topic=payments",
+            "--adopt_topic=payments@3Xw_a-B7T1uBpE0",
+            "--adopt_topic=refunds#3@T1uBpE0",
             f"--schema={schema}",
             "--dedup_key=id",
             "--event_time_field=at",
@@ -106,6 +108,7 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
             "--unknown_fields=reject",
             "--on_data_loss=accept",
             "--max_rejected_rate=0.25",
+            "--reject_records=payments#2:0:7,payments#2:0:8",
             f"--consumer_config={consumer}",
             "--group_id=mine",
             "--json",
@@ -113,6 +116,11 @@ def test_every_option_reaches_the_configuration(tmp_path: Path) -> None:
         ]
     )
     assert config.topics == ("payments", "refunds")
+    assert config.reject_records == {("payments#2", 0): (7, 8)}
+    assert config.adopt_topics == (
+        AdoptTopic("payments", "3Xw_a-B7T1uBpE0"),
+        AdoptTopic("refunds", "T1uBpE0", 3),
+    )
     assert (config.schema.dedup_key, config.schema.event_time_field) == ("id", "at")
     assert (config.schema.amount_column, config.schema.currency_column) == ("cents", "coin")
     assert config.schema.epoch_units() == {"event_time": "ms"}
@@ -202,6 +210,10 @@ def test_beams_options_work_beside_ours() -> None:
         ),
         (["--schema=/nowhere/schema.json"], ["--schema=/nowhere/schema.json", "cannot be read"]),
         (["--consumer_config=/nowhere"], ["--consumer_config=/nowhere", "cannot be read"]),
+        (["--adopt_topic=payments"], ["--adopt_topic=payments", "NAME@ID"]),
+        (["--adopt_topic=payments#x@ID"], ["--adopt_topic=payments#x@ID", "NAME@ID"]),
+        (["--adopt_topic=refunds@ID"], ["--adopt_topic=refunds@ID", "--topic=refunds too"]),
+        (["--reject_records=payments#:0:1"], ["--reject_records=payments#:0:1", "topic:partition"]),
         (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed are DirectRunner and FlinkRunner"]),
     ],
 )

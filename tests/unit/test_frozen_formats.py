@@ -31,7 +31,13 @@ from transforms.deduplicate.shard_state import (
     new_head,
 )
 from transforms.deduplicate.sharded import DeduplicateSharded
-from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord, TableProgress
+from transforms.destinations.contract.run_ledger import (
+    PartitionProgress,
+    RunRecord,
+    TableProgress,
+    clusters_of,
+    other_clusters,
+)
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.coordinates import coordinate_hashes, coordinate_sum
 from transforms.model.fingerprints import fingerprints_of, shards_of
@@ -43,6 +49,11 @@ from transforms.model.run_report import (
     StreamWritten,
     decode_report,
     encode_report,
+)
+from transforms.model.topic_generations import (
+    current_generations,
+    kafka_topic,
+    next_generation,
 )
 from transforms.read.partition_reader import PartitionRange
 
@@ -227,3 +238,33 @@ def test_the_ledger() -> None:
         "shards", "dedup_layout", "epoch_units",
     ]  # fmt: skip
     assert settings_of(config("x"))["decoder_version"] == 2
+
+
+def test_the_clusters_of_topics() -> None:
+    """Older records have none: all of their topics are in the record's cluster."""
+    part = {
+        "partition": 0, "topic_id": None, "from_offset": 0, "to_offset": 0, "records": 0,
+        "gap_offsets": 0, "coordinate_hash": 0, "start_watermark": None, "watermark": None,
+        "position_since": 0,
+    }  # fmt: skip
+    parts = [PartitionProgress(topic=topic, **part) for topic in ("p", "p#2")]
+    record = RunRecord(
+        run_id="r", predecessor=None, status="COMMITTED", plan_time=0, cluster_id="A",
+        partitions=parts, tables=[], lowest_watermark=None, live_ids=0, state_bytes=0, settings={},
+    )  # fmt: skip
+    assert clusters_of(record) == {"p": "A", "p#2": "A"}
+    settings = other_clusters(record, "B")
+    assert settings == {"topic_clusters": {"p": "A", "p#2": "A"}}
+    later = msgspec.structs.replace(record, cluster_id="B", settings=settings)
+    assert clusters_of(later) == {"p": "A", "p#2": "A"}
+    assert other_clusters(later, "A") == {}
+
+
+def test_the_generations_of_a_topic() -> None:
+    assert next_generation("payments") == "payments#2"
+    assert next_generation("payments#9") == "payments#10"
+    assert {kafka_topic(name) for name in ("payments", "payments#10")} == {"payments"}
+    assert current_generations(["payments#9", "payments#10", "payments", "q"]) == {
+        "payments": "payments#10",
+        "q": "q",
+    }

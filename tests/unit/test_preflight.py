@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import preflight as preflight_module
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult
-from pipeline.options.config import LATEST, RunConfig, Start
+from pipeline.options.config import LATEST, AdoptTopic, RunConfig, Start
 from pipeline.options.schema_file import load_schema
 from pipeline.preflight import SAMPLE_RECORDS, preflight, preflight_command
 from tests.faults.dying import die_after
@@ -28,7 +28,7 @@ from tests.support.in_memory_kafka import (
     table,
 )
 from tests.support.refusals import REFUSALS, Refusal
-from tests.support.whole_runs import IDS
+from tests.support.whole_runs import IDS, expire
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.tables import DuckDBTables
 from transforms.model.errors import GuaranteeError
@@ -95,6 +95,40 @@ def test_it_says_how_much_waits(kafka: InMemoryKafka, path: Path) -> None:
     assert "not there yet" in results["the ledger"].figure
     assert not path.exists()
     assert preflight_command(config(path), lambda: NOW_US) == 0
+
+
+def test_it_shows_what_is_adopted_and_changes_nothing(kafka: InMemoryKafka, path: Path) -> None:
+    kafka.send("payments", 0, payment("a"))
+    run(config(path))
+    kafka.create("payments", 1, topic_id="new")
+    kafka.send("payments", 0, payment("a"), payment("b"))
+    (found,) = refusals(config(path))
+    assert "--adopt_topic=payments@new --on_data_loss=accept" in found
+    flag = AdoptTopic("payments", "new")
+    settings = config(path, adopt_topics=(flag,), on_data_loss="accept")
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    results = asked(settings)
+    assert refusals(settings) == []
+    assert "payments goes on as payments#2" in results["adopted topic"].figure
+    assert "2 payments or copies" in results["newest records of payments#2"].figure
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    run(settings)
+    assert "adopted topic" not in asked(settings)
+    assert refusals(config(path)) == []
+
+
+def test_an_adoption_that_waits_for_its_repair_is_no_refusal(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(config(path))
+    kafka.create("payments", 1, topic_id="new")
+    kafka.send("payments", 0, payment("a"), payment("a"))
+    flag = AdoptTopic("payments", "new")
+    die_after(1, path, monkeypatch, adopt_topics=(flag,), on_data_loss="accept")
+    expire(path)
+    assert refusals(config(path)) == []
+    run(config(path))
+    assert table(path, IDS) == [("a",)]
 
 
 # What would happen to the newest records.

@@ -9,6 +9,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors
 from transforms.read.partition_reader import consumer_settings
 from transforms.read.position import PartitionPosition
@@ -39,7 +40,7 @@ class NewPartitions:
         return {**self.__dict__, "_clients": None}
 
     def beyond(self, known: Mapping[str, int]) -> list[PartitionPosition]:
-        """The partitions that are not known. known: topic -> number of its known partitions.
+        """The partitions that are not known. known: topic of the ledger -> its known partitions.
 
         A new partition of a known topic begins at offset 0, what is deleted of it is a loss; a new
         topic begins with what it has. Neither judges a record late before it has a watermark of its
@@ -52,11 +53,13 @@ class NewPartitions:
         except KafkaException:
             return []
         pattern = re.compile(self._pattern) if self._pattern is not None else None
+        names = {kafka_topic(topic): topic for topic in known}
         positions = []
         for topic, metadata in sorted(topics.items()):
-            if topic not in known and not (pattern and pattern.fullmatch(topic)):
+            if topic not in names and not (pattern and pattern.fullmatch(topic)):
                 continue
-            new = range(known.get(topic, 0), len(metadata.partitions))
+            name = names.get(topic, topic)
+            new = range(known.get(name, 0), len(metadata.partitions))
             if metadata.error is not None or not new:
                 continue
             identity = ask_identity(consumer, admin, topic, _ANSWER_SECONDS)
@@ -64,10 +67,10 @@ class NewPartitions:
                 continue
             ids = identity.topic_id, identity.cluster_id
             for number in new:
-                begin = 0 if topic in known else self._first(consumer, topic, number)
+                begin = 0 if topic in names else self._first(consumer, topic, number)
                 if begin is None:
                     break
-                found = PartitionPosition(topic, number, *ids, begin, None, is_new=True)
+                found = PartitionPosition(name, number, *ids, begin, None, is_new=True)
                 positions.append(found)
         return list(self._record(positions)) if positions else []
 

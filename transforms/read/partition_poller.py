@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from transforms.model.elements import RawBlock
 from transforms.model.errors import TryAgainLater
+from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 from transforms.read.partition_reader import block_of, collector_paused, consumer_settings
 from transforms.read.topic_identity import TopicIdentity, ask_identity
@@ -50,8 +51,9 @@ class PartitionPoller:
         partition: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: monotonic, in seconds."""
+        """topic: its name in the ledger. clock: monotonic, in seconds."""
         self._topic, self._partition = topic, partition
+        self._where = kafka_topic(topic), partition
         self._admin, self._clock = admin, clock
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
         self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
@@ -60,7 +62,7 @@ class PartitionPoller:
 
     def assign(self, offset: int) -> None:
         """Begins at `offset`, which the log must hold, or be about to."""
-        self._consumer.assign([TopicPartition(self._topic, self._partition, offset)])
+        self._consumer.assign([TopicPartition(*self._where, offset)])
         self.next_offset = offset
 
     def poll(self, records: int, size: int, seconds: float) -> Polled:
@@ -87,7 +89,7 @@ class PartitionPoller:
         if offsets:
             self._errors.reason = None
         if self.next_offset is not None:
-            where = TopicPartition(self._topic, self._partition)
+            where = TopicPartition(*self._where)
             position = self._consumer.position([where])[0].offset
             self.next_offset = max(position, offsets[-1] + 1 if offsets else self.next_offset)
         epochs = [message.leader_epoch() for message in (messages[:1] + messages[-1:])]
@@ -98,7 +100,7 @@ class PartitionPoller:
 
         The end is the last stable offset: what is behind it may belong to an open transaction.
         """
-        where = TopicPartition(self._topic, self._partition)
+        where = TopicPartition(*self._where)
         asked = self._clock()
         try:
             low, high = self._consumer.get_watermark_offsets(where, timeout=_ANSWER_SECONDS)
@@ -112,7 +114,7 @@ class PartitionPoller:
 
     def known_end(self) -> int | None:
         """The end of the log as the last fetch has seen it, without a request."""
-        where = TopicPartition(self._topic, self._partition)
+        where = TopicPartition(*self._where)
         _, high = self._consumer.get_watermark_offsets(where, cached=True)
         return int(high) if high >= 0 else None
 
@@ -121,7 +123,7 @@ class PartitionPoller:
 
         Raises GuaranteeError where the topic does not exist any more.
         """
-        return ask_identity(self._consumer, self._admin, self._topic, _ANSWER_SECONDS)
+        return ask_identity(self._consumer, self._admin, self._where[0], _ANSWER_SECONDS)
 
     def close(self) -> None:
         """Closes the consumer."""

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 
 BATCH_RECORDS: Final = 100_000
@@ -59,12 +67,19 @@ def consumer_settings(consumer_config: Mapping[str, str], errors: BrokerErrors) 
 
 @dataclass(frozen=True)
 class PartitionRange:
-    """What a bounded run reads of one partition: from_offset to to_offset (exclusive)."""
+    """What a bounded run reads of one partition: from_offset to to_offset (exclusive).
+
+    topic: as the ledger names it, with its generation; so are the blocks that come of it.
+    """
 
     topic: str
     partition: int
     from_offset: int
     to_offset: int
+
+    def in_kafka(self, offset: int = OFFSET_INVALID) -> TopicPartition:
+        """The partition, by its topic's name in Kafka, and an offset of it."""
+        return TopicPartition(kafka_topic(self.topic), self.partition, offset)
 
 
 class PartitionReader:
@@ -85,7 +100,7 @@ class PartitionReader:
         """
         if wanted.from_offset >= wanted.to_offset:
             return  # a consumer assigned at the end of a partition has no position
-        self._consumer.assign([TopicPartition(wanted.topic, wanted.partition, wanted.from_offset)])
+        self._consumer.assign([wanted.in_kafka(wanted.from_offset)])
         waiting = WaitLog(
             f"topic {wanted.topic} partition {wanted.partition}, offset {wanted.from_offset}"
         )
@@ -133,9 +148,7 @@ class PartitionReader:
             return chunk, wanted.to_offset
         # After the last record there may be offsets that hold none; the consumer's position is
         # after those that it knows of.
-        position = self._consumer.position([TopicPartition(wanted.topic, wanted.partition)])[
-            0
-        ].offset
+        position = self._consumer.position([wanted.in_kafka()])[0].offset
         return chunk, max(position, chunk.offsets[-1] + 1 if chunk.offsets else next_offset)
 
     def close(self) -> None:
@@ -167,10 +180,9 @@ class PartitionReader:
         A consumer with an assignment gets no error for either.
         """
         try:
-            found = self._consumer.list_topics(wanted.topic, timeout=5).topics[wanted.topic]
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(wanted.topic, wanted.partition), timeout=5
-            )
+            name = kafka_topic(wanted.topic)
+            found = self._consumer.list_topics(name, timeout=5).topics[name]
+            low, high = self._consumer.get_watermark_offsets(wanted.in_kafka(), timeout=5)
         except KafkaException as error:
             self._errors.answered(error.args[0])
             self._errors.raise_if_final()

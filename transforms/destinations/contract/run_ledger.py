@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -17,6 +17,11 @@ ABORTED: Final = "ABORTED"
 PREPARED_AT: Final = "prepared_at_us"
 """Key of a record's settings: the moment before the run was claimed, microseconds since 1970. Runs
 of the first versions have none.
+"""
+
+TOPIC_CLUSTERS: Final = "topic_clusters"
+"""Key of a record's settings: topic -> cluster id of those topics, by their names in the ledger,
+that are in another cluster than the record's `cluster_id`. It is absent where there are none.
 """
 
 GENESIS: Final = "genesis"
@@ -33,6 +38,7 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     topic: str
+    """As the tables have it: with its generation (transforms/model/topic_generations.py)."""
     partition: int
     topic_id: str | None
     """Kafka's id of the topic; None where the broker cannot tell."""
@@ -84,6 +90,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan_time: int
     """Microseconds since 1970; also the `ingest_time` of all its rows."""
     cluster_id: str | None
+    """Of what the run has read; see clusters_of for topics that it did not read."""
     partitions: list[PartitionProgress]
     """Everything ever read into this destination, also of topics that this run did not name."""
     tables: list[TableProgress]
@@ -96,7 +103,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int
     settings: dict[str, object]
     """What later runs are compared with: schema, dedup key, horizon, decoder version; and
-    PREPARED_AT.
+    PREPARED_AT, TOPIC_CLUSTERS.
     """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
@@ -136,6 +143,27 @@ class RunLedger(RunHistory, Protocol):
 def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
     """The newest COMMITTED record of the chain: positions count from there."""
     return next(run for run in reversed(runs) if run.status == COMMITTED)
+
+
+def last_claimed(runs: Sequence[RunRecord]) -> RunRecord:
+    """The newest record that is, or will become, COMMITTED."""
+    return next(run for run in reversed(runs) if run.status != ABORTED)
+
+
+def clusters_of(record: RunRecord) -> dict[str, str | None]:
+    """Topic, as the ledger names it -> the id of the Kafka cluster that it was read from."""
+    others = cast("dict[str, str]", record.settings.get(TOPIC_CLUSTERS, {}))
+    return {part.topic: others.get(part.topic, record.cluster_id) for part in record.partitions}
+
+
+def other_clusters(record: RunRecord, cluster_id: str | None) -> dict[str, object]:
+    """What a record behind this one, of `cluster_id`, keeps in its settings: see TOPIC_CLUSTERS."""
+    others = {
+        topic: cluster
+        for topic, cluster in clusters_of(record).items()
+        if cluster not in (None, cluster_id)
+    }
+    return {TOPIC_CLUSTERS: others} if others else {}
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
