@@ -15,6 +15,7 @@ from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.logs import of_run
 from pipeline.options.config import RunConfig
+from pipeline.run.adopt import is_on
 from pipeline.run.commit import Moment, commit
 from pipeline.run.generations import group_offsets, under_their_names
 from pipeline.run.look_ahead import ask_topics, look_ahead, next_plan
@@ -108,8 +109,11 @@ def run_until_caught_up(
         if ahead.genesis is None:
             if config.start.given is not None:
                 notes.start_ignored = config.start.given
-            # A run that died, or that this one has just finished, may not have come to it.
-            _report_positions(admin, last_committed(ahead.runs))
+            # A run that died, or that this one has just finished, may not have come to it. Its
+            # positions mean nothing in another cluster, where a topic is about to be adopted.
+            before = last_committed(ahead.runs)
+            if is_on(ahead.cluster_id, before.cluster_id):
+                _report_positions(admin, before)
         # The first changes, after everything that may refuse the run.
         if ahead.genesis is None:
             remove_leftovers(destination)
