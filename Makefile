@@ -8,10 +8,11 @@ READY := $(VENV)/.ready
 # and other fixtures, and takes tests from another one when its own are done.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo test test-fast test-bigquery lint bench clean
+.PHONY: help demo flink-demo test test-fast test-bigquery lint bench clean
 
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
+	@echo "make flink-demo   payments stream through Flink, everything is killed, each exactly one row (Java 17, Maven)"
 	@echo "make test   all tests (those on a real Kafka broker need Java 17 and Maven)"
 	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: about two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
@@ -21,6 +22,9 @@ help:
 
 demo: $(READY)
 	$(BIN)/python -m pipeline demo $(if $(DESTINATION),--destination=$(DESTINATION))
+
+flink-demo: $(READY)
+	$(BIN)/python -m pipeline demo --runner=flink
 
 test: $(READY)
 	$(PYTEST)

@@ -24,7 +24,7 @@ from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.restore import checkpoint_to_restore
 from pipeline.streaming.shards import shards_of_ledger
-from pipeline.streaming.worker_end import broken_connections_hidden, wait_for_worker
+from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.preconditions import check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.profile import RunnerMisused, RunnerRefused
@@ -177,4 +177,4 @@ def _end_with_savepoint(job: FlinkJob) -> None:
     except (FlinkUnreachable, TimeoutError) as error:
         _LOG.warning("the job is not cancelled (%s); it fails without this process", error)
         return
-    wait_for_worker(_WORKER_END_SECONDS)
+    end_worker(_WORKER_END_SECONDS)

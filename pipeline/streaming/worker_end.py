@@ -32,6 +32,9 @@ _BROKEN: Final = re.compile(
 )
 """The last is what Beam's Java side answers to a state request of a bundle that it has given up."""
 
+_HARNESSES: Final[list[sdk_worker.SdkHarness]] = []
+"""Beam's workers in this process: one for each start of the job."""
+
 
 @contextmanager
 def broken_connections_hidden() -> Iterator[None]:
@@ -39,14 +42,20 @@ def broken_connections_hidden() -> Iterator[None]:
 
     Beam prints each error of a bundle to standard error and logs it as well: the log is enough.
     """
-    hook, loggers = threading.excepthook, [logging.getLogger(name) for name in _LOGGERS]
+    run, hook = sdk_worker.SdkHarness.run, threading.excepthook
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
 
     def shown(failed: threading.ExceptHookArgs) -> None:
         name = failed.thread.name if failed.thread else ""
         if not (name.startswith(_THREADS) and isinstance(failed.exc_value, grpc.RpcError)):
             hook(failed)
 
+    def known(harness: sdk_worker.SdkHarness) -> None:
+        _HARNESSES.append(harness)
+        run(harness)
+
     threading.excepthook = shown
+    sdk_worker.SdkHarness.run = known
     vars(sdk_worker)["print"] = _print_nothing
     for logger in loggers:
         logger.addFilter(_says_more)
@@ -54,15 +63,18 @@ def broken_connections_hidden() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = hook
+        sdk_worker.SdkHarness.run = run
+        _HARNESSES.clear()
         vars(sdk_worker).pop("print", None)
         for logger in loggers:
             logger.removeFilter(_says_more)
 
 
-def wait_for_worker(seconds: float) -> bool:
-    """Waits until the worker of a job that has ended has let go of all that it held.
+def end_worker(seconds: float) -> bool:
+    """Waits until the worker of a job that has ended in Flink has ended too, and tears it down.
 
-    False: it still runs after so many seconds.
+    Beam leaves the teardown of the steps out where its connection has broken; a DuckDB file would
+    stay open. False: the worker still runs after so many seconds.
     """
     deadline = time.monotonic() + seconds
     for thread in threading.enumerate():
@@ -70,6 +82,8 @@ def wait_for_worker(seconds: float) -> bool:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 return False
+    while _HARNESSES:
+        _HARNESSES.pop()._bundle_processor_cache.shutdown()
     return True
 
 

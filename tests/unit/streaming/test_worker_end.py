@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import grpc
 import pytest
@@ -13,7 +13,7 @@ from apache_beam.runners import common
 from apache_beam.runners.worker import data_plane, sdk_worker
 
 from pipeline.logs import TEXT, logged
-from pipeline.streaming.worker_end import broken_connections_hidden, wait_for_worker
+from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 
 
 class Broken(grpc.RpcError):
@@ -124,6 +124,16 @@ def test_the_end_of_the_worker_is_waited_for() -> None:
     ends = threading.Event()
     worker = threading.Thread(target=ends.wait, name="run_worker_1-1", daemon=True)
     worker.start()
-    assert not wait_for_worker(0.0)
+    assert not end_worker(0.0)
     ends.set()
-    assert wait_for_worker(30.0) and not worker.is_alive()
+    assert end_worker(30.0) and not worker.is_alive()
+
+
+def test_the_steps_of_a_worker_whose_connection_broke_are_torn_down() -> None:
+    torn: list[str] = []
+    harness = object.__new__(sdk_worker.SdkHarness)
+    harness._bundle_processor_cache = SimpleNamespace(shutdown=lambda: torn.append("down"))
+    with pytest.raises(AttributeError, match="_control_channel"):
+        harness.run()  # it has none, and ends at once
+    assert end_worker(30.0) and end_worker(30.0)
+    assert torn == ["down"]
