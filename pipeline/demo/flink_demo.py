@@ -47,6 +47,12 @@ _PARTITIONS: Final = 4
 _SIZES: Final = ClusterSettings(
     task_manager_heap_mib=768, managed_mib=128, job_manager_heap_mib=256, job_server_heap_mib=384
 )
+_CHECKPOINTS: Final = (
+    "--checkpointing_interval=1000",
+    "--min_pause_between_checkpoints=1000",
+    # A checkpoint that Flink has lost on the way shall not cost the default of 10 minutes.
+    "--checkpoint_timeout_millis=20000",
+)
 _LOOK_SECONDS: Final = 0.2
 _STEP_SECONDS: Final = 240.0
 _END_SECONDS: Final = 120.0
@@ -59,7 +65,7 @@ def flink_demo() -> int:
     TryAgainLater where this machine is too busy for it.
     """
     # The terminal may be closed: the end is that of SIGTERM, with nothing left behind.
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         java_command()
         say("Maven fetches Flink and Beam's job server, the first time only")
@@ -74,6 +80,8 @@ def flink_demo() -> int:
             return demo.verdict()
     except (Unavailable, ClusterFailed) as error:
         raise GuaranteeError(str(error)) from error
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class FlinkDemo(Demonstration):
@@ -170,7 +178,7 @@ class FlinkDemo(Demonstration):
         command = [
             sys.executable, "-m", "pipeline", "run", "--streaming", "--runner=FlinkRunner",
             self._master, f"--job_endpoint={self._cluster.job_server_address}",
-            "--checkpointing_interval=1000", *self.source_and_destination, *flags,
+            *_CHECKPOINTS, *self.source_and_destination, *flags,
         ]  # fmt: skip
         self._client = subprocess.Popen(
             ending_with_this_process(command), stdin=subprocess.DEVNULL, start_new_session=True
