@@ -8,10 +8,11 @@ READY := $(VENV)/.ready
 # and other fixtures, and takes tests from another one when its own are done.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo flink-up flink-down test test-fast test-bigquery lint bench clean
+.PHONY: help demo flink-demo flink-up flink-down test test-fast test-bigquery lint bench clean
 
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
+	@echo "make flink-demo   payments stream through Flink, everything is killed, each exactly one row (Java 17, Maven)"
 	@echo "make flink-up   a Flink cluster on this machine (Java 17, Maven); make flink-down ends it"
 	@echo "make test   all tests (those on a real Kafka broker or Flink cluster need Java 17 and Maven)"
 	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: about two minutes"
@@ -22,6 +23,9 @@ help:
 
 demo: $(READY)
 	$(BIN)/python -m pipeline demo $(if $(DESTINATION),--destination=$(DESTINATION))
+
+flink-demo: $(READY)
+	$(BIN)/python -m pipeline demo --runner=flink
 
 flink-up: $(READY)
 	$(BIN)/python -m pipeline flink up

@@ -20,6 +20,8 @@ FORMATS: Final = (TEXT, JSON)
 
 _OURS: Final = ("pipeline", "transforms", "runners")
 _CANNOT_ERASE: Final = ("dumb", "unknown")
+_SAID_ALWAYS: Final = "pipeline.streaming"
+"""A job runs for long: on a terminal too its lines stand above the counters."""
 
 
 _ways_above_a_bar: Final[list[Callable[[str], None]]] = []
@@ -105,13 +107,14 @@ def logged(log_format: str) -> Iterator[None]:
     """
     handler = _Handler(log_format == JSON)
     level = logging.WARNING if shows_bar() and log_format == TEXT else logging.INFO
-    before = {name: logging.getLogger(name).level for name in _OURS}
+    before = {name: logging.getLogger(name).level for name in (*_OURS, _SAID_ALWAYS)}
     root = logging.getLogger()
     root.addHandler(handler)
     _handlers.append(handler)
     logging.captureWarnings(True)
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
+    logging.getLogger(_SAID_ALWAYS).setLevel(logging.INFO)
     try:
         yield
     finally:

@@ -29,16 +29,20 @@ class _Terminal(Console):
 
 
 @contextmanager
-def bar_shown(figures: Callable[[], str], share: Callable[[], float]) -> Iterator[None]:
+def bar_shown(
+    figures: Callable[[], str], share: Callable[[], float] | None = None
+) -> Iterator[None]:
     """Shows the figures and a bar as the last line while the block runs, then removes them.
 
-    Log lines are written above. share: how much of the bar is filled, from 0 to 1. Raises
-    KeyboardInterrupt for a signal that comes meanwhile, with the bar removed.
+    Log lines are written above. share: how much of the bar is filled, from 0 to 1; None: there is
+    no bar. Raises KeyboardInterrupt for a signal that comes meanwhile, with the bar removed.
     """
     # Whether it is a terminal has been found out (shows_bar); no variable may say otherwise here.
     terminal = _Terminal(stderr=True, force_terminal=True, force_interactive=True)
     live = Live(
-        get_renderable=lambda: _frame(figures(), share(), terminal.width),
+        get_renderable=lambda: (
+            Text(figures()) if share is None else _frame(figures(), share(), terminal.width)
+        ),
         console=terminal,
         refresh_per_second=FRAMES_PER_SECOND,
         transient=True,

@@ -21,9 +21,10 @@ from pipeline.run.notes import Notes
 from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
 from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
-from pipeline.streaming.follow import Follower
+from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.restore import checkpoint_to_restore
 from pipeline.streaming.shards import shards_of_ledger
+from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.preconditions import check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
@@ -35,6 +36,7 @@ from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 _LOG = logging.getLogger(__name__)
 
 _SUBMITTED_SECONDS: Final = 120.0
+_WORKER_END_SECONDS: Final = 30.0
 
 _ENDS_HERE: Final = (
     "the job has ended, since this process is its worker. `run --streaming --restore=latest` goes"
@@ -69,11 +71,12 @@ def streaming_command(
                 shards=shards_of_ledger(destination, config.shards, streaming.shards_given),
             )
             begun = _begin(config, streaming, destination, admin, checkpoint, now_us)
-        job = _submit(config, rest, destination, begun, checkpoint)
-        _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
-        if streaming.detach:
-            return 0
-        return _follow(job, streaming, now_us)
+        with broken_connections_hidden():
+            job = _submit(config, rest, destination, begun, checkpoint)
+            _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
+            if streaming.detach:
+                return 0
+            return _follow(job, streaming, now_us)
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig) -> None:
@@ -152,7 +155,8 @@ def _follow(job: FlinkJob, streaming: StreamingConfig, now_us: Callable[[], int]
     here = streaming.in_this_process
     interrupt_means(_ENDS_HERE if here else _GOES_ON.format(master=streaming.flink_master))
     try:
-        state = Follower(job, lambda line: _LOG.info("%s", line), now_us).until_end()
+        with counters_shown() as (show, seconds):
+            state = Follower(job, show, now_us, line_seconds=seconds).until_end()
     except KeyboardInterrupt:
         if here:
             _end_with_savepoint(job)
@@ -165,10 +169,14 @@ def _end_with_savepoint(job: FlinkJob) -> None:
     """What is processed between the savepoint and the end is found in the tables by a restore."""
     only_record_signals()
     logging.disable(logging.NOTSET)
-    folder = job.rest.configuration().get("state.savepoints.dir")
     try:
-        if folder:
+        if folder := job.rest.configuration().get("state.savepoints.dir"):
             _LOG.info("savepoint: %s", job.rest.savepoint(job.jid, folder))
-        job.rest.cancel(job.jid)
     except (FlinkUnreachable, TimeoutError) as error:
         _LOG.warning("no savepoint (%s); the last checkpoint will do", error)
+    try:
+        job.rest.cancel(job.jid)
+    except (FlinkUnreachable, TimeoutError) as error:
+        _LOG.warning("the job is not cancelled (%s); it fails without this process", error)
+        return
+    end_worker(_WORKER_END_SECONDS)

@@ -20,6 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 _PREFIX: Final = f".{NAMESPACE}_"
 _NAMES_PER_QUESTION: Final = 50
+_PACKAGE: Final = re.compile(r"^(?:\w+\.)+(?=[A-Z])")
 _PYTHON_ERROR: Final = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$", re.MULTILINE)
 
 
@@ -102,4 +103,4 @@ def cause_of(failure: str) -> str:
         return f"{kind}: {text.partition(' [while running')[0]}"
     causes = [line for line in failure.splitlines() if line.startswith("Caused by: ")]
     first = failure.strip().partition("\n")[0]
-    return (causes or [first])[-1].removeprefix("Caused by: ").strip()
+    return _PACKAGE.sub("", (causes or [first])[-1].removeprefix("Caused by: ").strip())

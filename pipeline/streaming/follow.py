@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from pipeline.interrupt import interrupting_signal
+from pipeline.logs import shows_bar
 from pipeline.streaming.figures import JobFigures, one_line
 from pipeline.streaming.flink_job import FlinkJob, cause_of
 from runners.flink.rest import ENDED, FlinkUnreachable
@@ -17,6 +19,23 @@ _LOG = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 LINE_SECONDS: Final = 10.0
+TERMINAL_SECONDS: Final = 2.0
+
+_NO_SLOT: Final = "NoResourceAvailableException"
+"""Flink counts each look for a task slot in vain as a failure of the job."""
+
+
+@contextmanager
+def counters_shown() -> Iterator[tuple[Callable[[str], None], float]]:
+    """Takes the line of figures, every so many seconds: a terminal has it as its last line."""
+    if not shows_bar():
+        yield lambda line: _LOG.info("%s", line), LINE_SECONDS
+        return
+    from pipeline.run.progress_bar import bar_shown
+
+    newest = {"line": ""}
+    with bar_shown(lambda: newest["line"]):
+        yield lambda line: newest.update(line=line), TERMINAL_SECONDS
 
 
 class JobFailed(RuntimeError):
@@ -26,7 +45,8 @@ class JobFailed(RuntimeError):
 class Follower:
     """Shows what a job does.
 
-    show: takes the line of figures. now_us: the clock, microseconds since 1970. sleep: seconds.
+    show: takes the line of figures, every `line_seconds`. now_us: the clock, microseconds since
+    1970. sleep: seconds.
     """
 
     def __init__(
@@ -35,12 +55,15 @@ class Follower:
         show: Callable[[str], None],
         now_us: Callable[[], int],
         sleep: Callable[[float], None] = time.sleep,
+        line_seconds: float = LINE_SECONDS,
     ) -> None:
         self._job = job
+        self._line_seconds = line_seconds
         self._show = show
         self._now_us = now_us
         self._sleep = sleep
         self._failures = 0
+        self._waits_for_slot = False
         self._silent = 0.0
         self._figures: JobFigures | None = None
 
@@ -50,12 +73,12 @@ class Follower:
         Returns RUNNING where the command is interrupted. Raises GuaranteeError where the job has
         ended by an error that a person must decide; JobFailed where it has failed otherwise.
         """
-        waited = LINE_SECONDS
+        waited = self._line_seconds
         while interrupting_signal() is None:
             state = self._look()
             if state in ENDED:
                 return self._ended(state)
-            if waited >= LINE_SECONDS and state:
+            if waited >= self._line_seconds and state:
                 waited = 0.0
                 self._figure_line(state)
             self._sleep(LOOK_SECONDS)
@@ -74,9 +97,17 @@ class Follower:
             return ""
         self._silent = 0.0
         for failure in reversed(failures[: len(failures) - self._failures]):
-            _LOG.warning("the job begins again from its last checkpoint: %s", cause_of(failure))
+            self._say_why(cause_of(failure))
         self._failures = len(failures)
         return state
+
+    def _say_why(self, cause: str) -> None:
+        waits = cause.startswith(_NO_SLOT)
+        if not waits:
+            _LOG.warning("the job begins again from its last checkpoint: %s", cause)
+        elif not self._waits_for_slot:
+            _LOG.warning("the job waits for a task slot: does a TaskManager run? (%s)", cause)
+        self._waits_for_slot = waits
 
     def _ended(self, state: str) -> str:
         failures = self._job.failures()

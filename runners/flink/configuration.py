@@ -101,6 +101,8 @@ def flink_configuration(
         # A TaskManager that was killed is missed after 5 s, not 50.
         "heartbeat.interval": str(_HEARTBEAT_MS),
         "heartbeat.timeout": str(_HEARTBEAT_TIMEOUT_MS),
+        # How old the counters of a job may be; 10 s by default.
+        "metrics.fetcher.update-interval": "1000",
         # A restart creates some 50 write streams in BigQuery, which allows 10,000 an hour: so
         # restarts in a row come up to a minute apart, and end.
         "restart-strategy.type": "exponential-delay",

@@ -1,0 +1,87 @@
+"""What the client of a streaming job says of its restarts, and how often it shows the counters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from pipeline.streaming import follow
+from pipeline.streaming.flink_job import cause_of
+from pipeline.streaming.follow import Follower, counters_shown
+
+LOST = """org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager 7 is gone.
+\tat org.apache.flink.runtime.jobmaster.JobMaster.disconnectTaskManager(JobMaster.java:1)"""
+NO_SLOT = """java.util.concurrent.CompletionException: none
+\tat java.base/java.util.concurrent.CompletableFuture.x(CompletableFuture.java:1)
+Caused by: org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: no slot"""
+OURS = """java.lang.Exception: x
+Caused by: java.lang.RuntimeException: Error received: Traceback (most recent call last):
+  File "x.py", line 1, in y
+ValueError: odd payment [while running 'ReadLoop']
+"""
+
+
+class Job:
+    """Each look finds the next state and failures of the list, newest first."""
+
+    def __init__(self, looks: Sequence[tuple[str, Sequence[str]]]) -> None:
+        self._looks = list(looks)
+
+    def state(self) -> str:
+        return self._looks[0][0]
+
+    def failures(self) -> Sequence[str]:
+        return self._looks.pop(0)[1]
+
+    def figures(self) -> Mapping[str, float]:
+        return {}
+
+
+def lines_of(looks: Sequence[tuple[str, Sequence[str]]], caplog) -> list[str]:
+    with caplog.at_level(logging.WARNING):
+        Follower(Job(looks), _nothing, lambda: 0, _nothing).until_end()  # type: ignore[arg-type]
+    return [record.getMessage() for record in caplog.records]
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+def test_a_lost_task_manager_is_one_line_and_the_wait_for_another_one_too(caplog) -> None:
+    looks = [
+        ("RESTARTING", [LOST]),
+        ("RESTARTING", [NO_SLOT, LOST]),
+        ("RESTARTING", [NO_SLOT, NO_SLOT, NO_SLOT, LOST]),
+        ("CANCELED", [NO_SLOT, NO_SLOT, NO_SLOT, LOST]),
+    ]
+    assert lines_of(looks, caplog) == [
+        "the job begins again from its last checkpoint: JobMasterException: TaskManager 7 is gone.",
+        "the job waits for a task slot: does a TaskManager run? (NoResourceAvailableException: no"
+        " slot)",
+    ]
+
+
+def test_each_restart_by_an_error_of_ours_is_said(caplog) -> None:
+    looks = [("RESTARTING", [OURS]), ("RUNNING", [OURS, OURS]), ("CANCELED", [OURS, OURS])]
+    line = "the job begins again from its last checkpoint: ValueError: odd payment"
+    assert lines_of(looks, caplog) == [line, line]
+
+
+def test_counters_stand_in_the_last_line_of_a_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(follow, "shows_bar", lambda: True)
+    with counters_shown() as (show, seconds):
+        show("RUNNING: 5/s")
+    assert seconds == 2.0
+    assert capsys.readouterr().err.startswith("\rRUNNING: 5/s")
+
+
+def test_counters_are_log_lines_elsewhere(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(follow, "shows_bar", lambda: False)
+    with caplog.at_level(logging.INFO), counters_shown() as (show, seconds):
+        show("RUNNING: 5/s")
+    assert seconds == 10.0
+    assert [record.getMessage() for record in caplog.records] == ["RUNNING: 5/s"]
+
+
+def test_the_cause_is_the_deepest_one_without_its_package() -> None:
+    assert cause_of(NO_SLOT) == "NoResourceAvailableException: no slot"
