@@ -18,6 +18,7 @@ setup(
         "pyarrow==25.0.1",  # columns between the steps and to the destination
         "numpy==2.4.6",  # the index over fingerprints, offsets and buckets
         "msgspec==0.22.0",  # JSON, each value on its own; compact reports
+        "prometheus-client==0.26.0",  # the figures of a streaming job as Prometheus text
         "duckdb==2.0.0",  # the embedded destination, and the SQL of its checks
     ],
     extras_require={
