@@ -29,14 +29,11 @@ LOCKED = dict(
 )
 
 
-def manifests() -> dict[str, Any]:
-    """kind -> the manifest; there is one of each."""
-    found = [each for file in FILES for each in yaml.safe_load_all(file.read_text())]
-    assert len(found) == len({each["kind"] for each in found})
-    return {each["kind"]: each for each in found}
+LOADED = [each for file in FILES for each in yaml.safe_load_all(file.read_text())]
+ALL: dict[str, Any] = {each["kind"]: each for each in LOADED}
+"""kind -> the manifest, of two policies that of the job server."""
 
-
-ALL = manifests()
+POLICIES = {each["metadata"]["name"]: each for each in LOADED if each["kind"] == "NetworkPolicy"}
 
 
 def containers(kind: str) -> dict[str, Any]:
@@ -56,13 +53,15 @@ def workers() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", SCHEMAS)
-def test_a_manifest_has_only_fields_that_its_kind_has(kind: str) -> None:
-    assert problems(ALL[kind], SCHEMAS[kind]) == []
+@pytest.mark.parametrize("manifest", LOADED, ids=lambda each: each["metadata"]["name"])
+def test_a_manifest_has_only_fields_that_its_kind_has(manifest: dict[str, Any]) -> None:
+    assert problems(manifest, SCHEMAS[manifest["kind"]]) == []
 
 
 def test_every_manifest_has_a_schema() -> None:
     assert ALL.keys() == SCHEMAS.keys()
+    assert len(LOADED) == len(ALL) + 1
+    assert POLICIES.keys() == {"payments-job-server", "payments-task-managers"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +162,7 @@ def test_the_command_of_the_job_is_accepted_and_leads_to_the_other_manifests() -
 
 def test_services_policies_and_volumes_find_what_they_name() -> None:
     labels = ALL["Deployment"]["spec"]["template"]["metadata"]["labels"]
-    policy = ALL["NetworkPolicy"]["spec"]
+    policy = POLICIES["payments-job-server"]["spec"]
     assert ALL["Deployment"]["spec"]["selector"]["matchLabels"] == labels
     assert ALL["Service"]["spec"]["selector"] == labels
     assert policy["podSelector"]["matchLabels"] == labels
@@ -176,6 +175,13 @@ def test_services_policies_and_volumes_find_what_they_name() -> None:
     assert [each["targetPort"] for each in ALL["Service"]["spec"]["ports"]] == ports
     assert {"--job-port=8099", "--artifact-port=8098"} <= set(server["args"])
     assert ports == [8099, 8098]
+    task_managers = POLICIES["payments-task-managers"]["spec"]
+    cluster = {"app": ALL["FlinkDeployment"]["metadata"]["name"]}
+    assert task_managers["podSelector"]["matchLabels"] == {**cluster, "component": "taskmanager"}
+    own, prometheus = task_managers["ingress"]
+    assert own == {"from": [{"podSelector": {"matchLabels": cluster}}]}
+    reporter = flink()["podTemplate"]["spec"]["containers"][0]["ports"][0]["containerPort"]
+    assert [each["port"] for each in prometheus["ports"]] == [reporter]
     claim = {"claimName": ALL["PersistentVolumeClaim"]["metadata"]["name"]}
     for pod in (flink()["podTemplate"]["spec"], ALL["Job"]["spec"]["template"]["spec"]):
         (volume,) = pod["volumes"]
