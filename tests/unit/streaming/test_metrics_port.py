@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.cli import main
+from pipeline.failures import WRONG_USAGE
 from pipeline.streaming.flink_job import FlinkJob
 from pipeline.streaming.metrics_port import serve_metrics
 from runners.flink.ports import free_ports
@@ -109,6 +112,21 @@ def test_a_port_in_use_is_refused_before_the_job_begins(port: int) -> None:
             raise AssertionError("the job has begun")
     with serve_metrics(port, lambda: NOW_US):
         assert scrape(port) == {("up", ()): 0}
+
+
+def test_the_command_ends_with_2_and_has_changed_nothing(
+    port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "payments.duckdb"
+    arguments = [
+        "--streaming", "--runner=FlinkRunner", "--flink_master=localhost:1",
+        "--job_endpoint=localhost:1", "--bootstrap_servers=localhost:1", "--topic=payments",
+        f"--destination=duckdb:{file}", f"--metrics_port={port}",
+    ]  # fmt: skip
+    with socket.create_server(("127.0.0.1", port)):
+        assert main(["run", *arguments]) == WRONG_USAGE
+    assert f"--metrics_port={port}" in capsys.readouterr().err
+    assert not file.exists()
 
 
 def test_the_port_ends_with_the_client_and_is_on_this_machine_only(port: int) -> None:
