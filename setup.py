@@ -15,6 +15,7 @@ setup(
         "google-cloud-bigquery==3.47.0",  # tables, schema and queries of the BigQuery destination
         "pytest==9.2.0",  # users run the tests of the guarantee on their own machines
         "confluent-kafka==2.16.1",  # librdkafka: exact offset ranges, the demo's Kafka
+        "prometheus-client==0.26.0",  # the figures of a streaming job as Prometheus text
         "pyarrow==25.0.1",  # columns between the steps and to the destination
         "numpy==2.4.6",  # the index over fingerprints, offsets and buckets
         "msgspec==0.22.0",  # JSON, each value on its own; compact reports

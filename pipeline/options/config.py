@@ -39,7 +39,8 @@ class StreamingConfig:
     topic_pattern: topics whose whole name matches are read too. restore: path of a checkpoint, or
     LATEST; None: none. from_tables: without a checkpoint, also where another job owns the tables.
     flink_master: HOST:PORT of Flink's REST interface. in_this_process: this process is the worker.
-    parallelism: subtasks of each step. shards_given: whether --shards was.
+    parallelism: subtasks of each step. shards_given: whether --shards was. metrics_port: of
+    127.0.0.1, for Prometheus; None: none.
     """
 
     topic_pattern: str | None
@@ -50,6 +51,7 @@ class StreamingConfig:
     in_this_process: bool
     parallelism: int
     shards_given: bool
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)

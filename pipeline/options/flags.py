@@ -176,6 +176,11 @@ class StreamingOptions(PipelineOptions):
             action="store_true",
             help="end once the job runs; needs workers outside of this process",
         )
+        parser.add_argument(
+            "--metrics_port",
+            metavar="N",
+            help="serve the job's figures to Prometheus on 127.0.0.1, while this process lives",
+        )
 
 
 class RunOptions(PipelineOptions):

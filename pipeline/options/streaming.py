@@ -11,7 +11,7 @@ from pipeline.options.quantities import parse_whole
 from runners.profile import RunnerProfile
 from transforms.model.errors import UsageError
 
-_ONLY_STREAMING: Final = ("topic_pattern", "restore", "from_tables", "detach")
+_ONLY_STREAMING: Final = ("topic_pattern", "restore", "from_tables", "detach", "metrics_port")
 
 SHARDS_OF_A_RUN: Final = "16"
 SHARDS_OF_A_PROCESS: Final = 4
@@ -28,7 +28,10 @@ def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | 
         for name in _ONLY_STREAMING:
             if value := getattr(given, name):
                 text = f"--{name}" if value is True else f"--{name}={value}"
-                raise UsageError(f"{text} without --streaming: only a streaming job has it.")
+                raise UsageError(
+                    f"{text} without --streaming: only a streaming job has it. Leave it out, or"
+                    " add --streaming."
+                )
         return None
     if given.restore is not None and given.from_tables:
         raise UsageError(
@@ -36,19 +39,29 @@ def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | 
             " without one. Leave one of them out."
         )
     if given.restore == "":
-        raise UsageError("--restore=: must be a path, or latest.")
+        raise UsageError("--restore=: must be the path of a checkpoint or savepoint, or latest.")
     in_this_process = profile.in_one_process(vars(given))
     if given.detach and in_this_process:
         raise UsageError(
             "--detach with --environment_type=LOOPBACK: this process is the worker, so the job"
             " ends with it. Leave --detach out, or use --environment_type=EXTERNAL."
         )
+    metrics_port = None
+    if given.metrics_port is not None:
+        metrics_port = parse_whole("metrics_port", given.metrics_port, 1, 65_535)
+        if given.detach:
+            raise UsageError(
+                f"--metrics_port={metrics_port} with --detach: the port ends with this process,"
+                " which does not stay. Leave one of them out; docs/metrics.md shows Flink's own"
+                " reporter for Prometheus."
+            )
     if given.topic_pattern is not None:
         try:
             re.compile(given.topic_pattern)
         except re.error as error:
             raise UsageError(
                 f"--topic_pattern={given.topic_pattern}: no regular expression ({error})."
+                " Correct it; `payments-.*` matches every name that begins with payments-."
             ) from error
     return StreamingConfig(
         topic_pattern=given.topic_pattern,
@@ -59,6 +72,7 @@ def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | 
         in_this_process=in_this_process,
         parallelism=max(1, int(given.parallelism or 1)),
         shards_given=given.shards is not None,
+        metrics_port=metrics_port,
     )
 
 

@@ -22,6 +22,7 @@ from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
 from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
+from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.restore import checkpoint_to_restore
 from pipeline.streaming.shards import shards_of_ledger
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
@@ -58,6 +59,16 @@ def streaming_command(
     """
     streaming = config.streaming
     assert streaming is not None
+    with serve_metrics(streaming.metrics_port, now_us) as scraped:
+        return _run(config, streaming, scraped, now_us)
+
+
+def _run(
+    config: RunConfig,
+    streaming: StreamingConfig,
+    scraped: ScrapedJob,
+    now_us: Callable[[], int],
+) -> int:
     rest = FlinkRest(streaming.flink_master)
     _check(rest, streaming)
     checkpoint = (
@@ -73,6 +84,7 @@ def streaming_command(
             begun = _begin(config, streaming, destination, admin, checkpoint, now_us)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
+            scraped.job = job
             _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
             if streaming.detach:
                 return 0

@@ -46,18 +46,34 @@ class JobFigures:
         return sum(self.gauges(metrics.LIVE_IDS).values())
 
     @property
+    def state_bytes(self) -> int:
+        """What the ids take in the state of all shards."""
+        return sum(self.gauges(metrics.STATE_BYTES).values())
+
+    @property
     def watermark_us(self) -> int | None:
         """The lowest watermark of the partitions that have one, in microseconds."""
         marks = self.gauges(metrics.WATERMARK_MS).values()
         return min(marks) * 1000 if marks else None
 
+    @property
+    def watermark_lag_us(self) -> int | None:
+        """How far that watermark is behind the moment of the figures; None: there is none."""
+        mark = self.watermark_us
+        return None if mark is None else max(0, self.at_us - mark)
+
+    def latency_counts(self) -> list[int]:
+        """Payments by metrics.LATENCY_BOUNDS_MS, and those behind the highest bound."""
+        bounds = (*metrics.LATENCY_BOUNDS_MS, metrics.MORE)
+        return [self.of(f"{metrics.LATENCY}_{bound}") for bound in bounds]
+
     def latency_ms(self, share: float) -> int | None:
         """The bound that this share of the payments since the start lies under; None: no payment,
         or more than the highest bound.
         """
-        counts = [self.of(f"{metrics.LATENCY}_{bound}") for bound in metrics.LATENCY_BOUNDS_MS]
-        total, below = sum(counts) + self.of(f"{metrics.LATENCY}_more"), 0
-        for bound, number in zip(metrics.LATENCY_BOUNDS_MS, counts, strict=True):
+        counts = self.latency_counts()
+        total, below = sum(counts), 0
+        for bound, number in zip(metrics.LATENCY_BOUNDS_MS, counts[:-1], strict=True):
             below += number
             if below and below >= share * total:
                 return bound
@@ -67,16 +83,30 @@ class JobFigures:
         """What `status --json` prints of the counters."""
         return {
             "records_read": self.of(metrics.RECORDS_READ),
+            "bytes_read": self.of(metrics.BYTES_READ),
             "accepted": self.of(metrics.ACCEPTED),
             "duplicates": self.of(metrics.DUPLICATE),
             "rejected": self.of(metrics.REJECTED),
             "rejected_by_reason": self.rejected,
             "late_behind_expiry": self.of(metrics.LATE_BEHIND_EXPIRY),
             "live_ids": self.live_ids,
+            "state_bytes": self.state_bytes,
             "kafka_lag": self.gauges(metrics.KAFKA_LAG),
             "watermark_us": self.watermark_us,
+            "watermark_lag_us": self.watermark_lag_us,
             "latency_ms_p50": self.latency_ms(0.5),
             "latency_ms_p99": self.latency_ms(0.99),
+            **{
+                name: self.of(name)
+                for name in (
+                    metrics.APPENDS,
+                    metrics.APPENDED_BYTES,
+                    metrics.APPEND_RETRIES,
+                    metrics.BUNDLES,
+                    metrics.RECOVERED_SHARDS,
+                    metrics.PRESENT_ROWS,
+                )
+            },
         }
 
 
@@ -87,16 +117,16 @@ def rate(before: JobFigures, now: JobFigures) -> float:
     return max(0, read) / seconds if seconds > 0 else 0.0
 
 
-def one_line(state: str, before: JobFigures, now: JobFigures) -> str:
-    """Such as "RUNNING: 12,000/s, 0 waiting in Kafka, 10 accepted, ..."."""
-    mark = now.watermark_us
-    behind = (
-        "no watermark"
-        if mark is None
-        else f"watermark {span_in_words(max(0, now.at_us - mark))} back"
-    )
+def one_line(state: str, before: JobFigures | None, now: JobFigures) -> str:
+    """Such as "RUNNING: 12,000/s, 0 waiting in Kafka, 10 accepted, ...".
+
+    before: figures of an earlier moment, for the rate; None leaves it out.
+    """
+    lag_us = now.watermark_lag_us
+    behind = "no watermark" if lag_us is None else f"watermark {span_in_words(lag_us)} back"
+    speed = "" if before is None else f" {rate(before, now):,.0f}/s,"
     return (
-        f"{state}: {rate(before, now):,.0f}/s, {now.lag:,} waiting in Kafka,"
+        f"{state}:{speed} {now.lag:,} waiting in Kafka,"
         f" {now.of(metrics.ACCEPTED):,} accepted, {now.of(metrics.DUPLICATE):,} duplicates,"
         f" {now.of(metrics.REJECTED):,} rejected, {now.live_ids:,} live ids, {behind}"
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from runners.flink.rest import FlinkRest, FlinkUnreachable
@@ -30,6 +31,19 @@ def flink_name(job_id: str) -> str:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint.
+
+    begun_us: microseconds since 1970. size: of the whole state in bytes; an incremental one has
+    written less. path: where it lies, None where Flink does not say.
+    """
+
+    begun_us: int
+    size: int
+    path: str | None
+
+
+@dataclass(frozen=True)
 class FlinkJob:
     """One job. jid: Flink's own id of it. Every question raises FlinkUnreachable."""
 
@@ -43,6 +57,20 @@ class FlinkJob:
     def failures(self) -> list[str]:
         """The stack traces that have restarted or ended it, newest first."""
         return self.rest.exceptions(self.jid)
+
+    def restarts(self) -> int:
+        """How often Flink has begun it again from a checkpoint."""
+        found = self.rest.get(f"/jobs/{self.jid}/metrics?get=numRestarts")
+        return int(found[0]["value"]) if found else 0
+
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The newest complete one that this job has taken; None: it has taken none yet."""
+        found: Mapping[str, Any] | None = self.rest.checkpoints(self.jid)["latest"]["completed"]
+        if found is None:
+            return None
+        return Checkpoint(
+            found["trigger_timestamp"] * 1000, found["state_size"], found.get("external_path")
+        )
 
     def figures(self) -> dict[str, float]:
         """Name of transforms/metrics.py -> its value, added up over the subtasks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
@@ -14,13 +14,18 @@ from pipeline.options.destination import (
     add_impersonation,
     destination_of,
 )
-from pipeline.streaming.figures import JobFigures, one_line
-from pipeline.streaming.flink_job import FlinkJob, cause_of, find_job
+from pipeline.streaming.flink_job import find_job
+from pipeline.streaming.job_report import JobReport, report_of
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import Ownership, owner_of
 from transforms.model.errors import TryAgainLater
 from transforms.model.moments import moment_in_words
+
+_NOT_IN_FLINK: Final = (
+    "Flink does not run it. `run --streaming --restore=latest` goes on, `stop --lost` hands the"
+    " tables over"
+)
 
 
 def status_parser() -> Arguments:
@@ -55,9 +60,9 @@ def status_command(
     found: dict[str, Any] = {"owner": _as_json(owner)}
     lines = [_in_words(owner)]
     if owner is not None and given.flink_master:
-        job = _job(given.flink_master, owner)
-        found["job"], line = _job_figures(job, now_us)
-        lines.append(line)
+        report = _report(given.flink_master, owner, now_us)
+        found["job"] = None if report is None else report.as_json()
+        lines += [_NOT_IN_FLINK] if report is None else report.lines()
     print(json.dumps(found) if given.json else "\n".join(lines))
     return 0
 
@@ -82,27 +87,13 @@ def _as_json(owner: Ownership | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _job(flink_master: str, owner: Ownership) -> FlinkJob | None:
+def _report(flink_master: str, owner: Ownership, now_us: Callable[[], int]) -> JobReport | None:
+    """None: Flink does not run the job."""
     try:
-        return find_job(FlinkRest(flink_master), owner.job_id)
+        job = find_job(FlinkRest(flink_master), owner.job_id)
+        return None if job is None else report_of(job, now_us())
     except FlinkUnreachable as error:
         raise TryAgainLater(
             f"--flink_master={flink_master}: Flink does not answer ({error}). Start the cluster,"
             " correct the address, or leave it out."
         ) from error
-
-
-def _job_figures(
-    job: FlinkJob | None, now_us: Callable[[], int]
-) -> tuple[dict[str, Any] | None, str]:
-    if job is None:
-        return None, (
-            "Flink does not run it. `run --streaming --restore=latest` goes on, `stop --lost` hands"
-            " the tables over"
-        )
-    state, failures = job.state(), job.failures()
-    figures = JobFigures(job.figures(), now_us())
-    last = cause_of(failures[0]) if failures else None
-    found = {"flink_id": job.jid, "state": state, "failures": len(failures), "last_failure": last}
-    line = one_line(state, figures, figures)
-    return {**found, **figures.as_json()}, f"{line}; last failure: {last}" if last else line

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.streaming.flink_job import FlinkJob
+from pipeline.streaming.job_report import report_of
 from runners.flink.cluster import FlinkCluster
+from runners.flink.ports import free_ports
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.streaming_command import Sender, StreamingCommand, assert_each_payment_once
 
@@ -57,6 +62,62 @@ def test_from_bounded_runs_to_a_job_and_back(command: StreamingCommand, sender: 
     assert_each_payment_once(command.file, sender.sent)
     sender.send(300, now_us())
     assert command.bounded_run() == 0
+    assert_each_payment_once(command.file, sender.sent)
+
+
+def test_an_upgrade_by_savepoint_and_the_figures_that_prometheus_gets(
+    command: StreamingCommand, sender: Sender
+) -> None:
+    """As docs/operations.md says: Flink takes the savepoint and cancels the job with it."""
+    sender.send(400, now_us())
+    command.start()
+    command.wait_until_read(PARTITIONS)
+    rest, jid = command.cluster.rest, command.cluster.rest.jobs()[0]["jid"]
+    place = rest.configuration()["state.savepoints.dir"]
+    body = {"target-directory": place, "cancel-job": True}
+    savepoint = rest._savepoint(f"/jobs/{jid}/savepoints", jid, body, 60)
+    assert command.ended() == 0, command.log[-3000:]
+    (port,) = free_ports(1)
+    command.start(f"--restore={savepoint}", f"--metrics_port={port}")
+    before = sender.sent.records, len(sender.sent.ids), sender.sent.broken
+    sender.send(400, now_us())
+    records, ids, broken = sender.sent.records - before[0], len(sender.sent.ids), sender.sent.broken
+
+    def figures() -> dict[str, float]:
+        """Name -> the sum over its labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        found: dict[str, float] = {}
+        for sample in (sample for family in families for sample in family.samples):
+            name = sample.name.removeprefix("payment_pipeline_")
+            found[name] = found.get(name, 0.0) + sample.value
+        return found
+
+    def all_served() -> bool:
+        served = figures()
+        return served.get("records_read_total") == records and served.get("live_ids") == ids
+
+    command.wait_for("the figures of all records", all_served)
+    served = figures()
+    accepted, copies = served["accepted_total"], served["duplicate_total"]
+    assert accepted == ids - before[1]
+    assert served["rejected_total"] == broken - before[2]
+    assert accepted + copies + served["rejected_total"] == records
+    assert served["latency_seconds_count"] == accepted + copies
+    assert served["latency_seconds_sum"] > 0
+    assert (served["up"], served["running"], served["kafka_lag"]) == (1, 1, 0)
+    assert served["appends_total"] > 0
+    assert served["appended_bytes_total"] > served["bytes_read_total"] > 0
+    assert served["state_bytes"] >= 10 * ids
+    assert served["recovered_shards_total"] == 4
+    assert served["checkpoint_bytes"] > served["state_bytes"]
+    assert served["checkpoint_age_seconds"] < 60
+    assert (served["restarts_total"], served["append_retries_total"]) == (0, 0)
+    report = report_of(FlinkJob(rest, rest.jobs()[0]["jid"]), now_us())
+    assert report.as_json()["checkpoint"]["path"].startswith("file:")
+    assert report.figures.live_ids == ids
+    command.interrupt()
+    assert command.stop() == 0
     assert_each_payment_once(command.file, sender.sent)
 
 

@@ -64,6 +64,7 @@ class InMemoryKafka:
         self.group_unknown = False
         self.topics: dict[str, Topic] = {}
         self.committed: dict[TopicPartition, int] = {}
+        self.bytes_read = 0
 
     def create(self, topic: str, partitions: int, topic_id: str | None = None) -> None:
         self.topics[topic] = Topic(
@@ -134,6 +135,7 @@ class InMemoryKafka:
         for first in range(0, len(there), batch_records):
             offsets = there[first : first + batch_records]
             times = [log.timestamps[offset] for offset in offsets]
+            self.bytes_read += sum(len(log.records[offset] or b"") for offset in offsets)
             yield RawBlock(
                 wanted.topic,
                 wanted.partition,

@@ -17,7 +17,11 @@ from transforms.model.tables import GAPS, PAYMENTS, REJECTED, RUNS
 ROOT = Path(__file__).parents[2]
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+DOCUMENTS = sorted(
+    file
+    for folder in ("", "docs/", "benchmarks/", "deploy/")
+    for file in ROOT.glob(f"{folder}*.md")
+)
 
 
 @pytest.mark.parametrize(

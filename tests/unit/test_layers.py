@@ -22,9 +22,9 @@ CONTRACT, APPENDS, SQL = "destinations.contract", "destinations.appends", "desti
 MAY_IMPORT = {
     "model": set(),
     CONTRACT: {"model"},
-    APPENDS: {"model", CONTRACT},
+    APPENDS: {"model", "metrics", CONTRACT},
     SQL: {"model", CONTRACT},
-    "destinations.bigquery": {"model", CONTRACT, APPENDS, SQL},
+    "destinations.bigquery": {"model", "metrics", CONTRACT, APPENDS, SQL},
     "destinations.duckdb": {"model", CONTRACT, APPENDS, SQL},
     "destinations.open": {
         "model",
@@ -35,8 +35,8 @@ MAY_IMPORT = {
     "metrics": set(),
     "read": {"model", "metrics"},
     "decode": {"model"},
-    "deduplicate": {"model", CONTRACT},
-    "write": {"model", CONTRACT, APPENDS},
+    "deduplicate": {"model", "metrics", CONTRACT},
+    "write": {"model", "metrics", CONTRACT, APPENDS},
     "stream": {"model", "metrics", CONTRACT, APPENDS, "deduplicate"},
 }
 """Room of transforms -> the rooms that it may import, apart from itself."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
+from transforms import metrics
 from transforms.deduplicate.backstop import reject_behind_expiry
 from transforms.deduplicate.fingerprint_index import FingerprintIndex
 from transforms.deduplicate.known_ids import fill_new_shard
@@ -31,6 +31,7 @@ from transforms.deduplicate.shard_state import (
     encode_groups,
     encode_head,
     new_head,
+    packed_bytes,
 )
 from transforms.model.buckets import highest_expired_bucket
 from transforms.model.elements import ShardBatch, ShardOutcome
@@ -48,11 +49,12 @@ class DeduplicateSharded(beam.DoFn):
 
     def __init__(self, settings: DedupSettings) -> None:
         self._settings = settings
-        self._behind_expiry = Metrics.counter("deduplicate", "late_behind_expiry")
 
     def start_bundle(self) -> None:
         # An index still open here belongs to a bundle that failed.
         self._open: dict[int, tuple[bytes, FingerprintIndex]] = {}
+        self._live: dict[int, dict[int, int]] = {}
+        self._behind_expiry = 0
 
     @with_ring
     def process(
@@ -77,9 +79,7 @@ class DeduplicateSharded(beam.DoFn):
                 lambda slot, blob: ring[slot].add(blob),
             )
         batch, behind = reject_behind_expiry(batch, head.expired_through)
-        if behind:
-            self._behind_expiry.inc(behind)
-
+        self._behind_expiry += behind
         fingerprints = batch_fingerprints(batch.payments)
         copies = copies_in(batch.payments)
         verdicts = copies.judge(index.buckets_of(fingerprints[copies.first_rows()]))
@@ -119,6 +119,10 @@ class DeduplicateSharded(beam.DoFn):
         for shard, (token, index) in self._open.items():
             indexes.keep(shard, token, index)
         self._open = {}
+        metrics.count(metrics.LATE_BEHIND_EXPIRY, self._behind_expiry)
+        for shard, live in self._live.items():
+            metrics.show(metrics.LIVE_IDS, shard, sum(live.values()))
+            metrics.show(metrics.STATE_BYTES, shard, packed_bytes(live, shards=1))
 
     def _index(self, shard: int, head: ShardHead, ring: tuple[Any, ...]) -> FingerprintIndex:
         token, index = self._open.get(shard, (None, None))
@@ -135,5 +139,6 @@ class DeduplicateSharded(beam.DoFn):
         head.token = fresh_token()
         cell.write(encode_head(head))
         self._open[shard] = (head.token, index)
+        self._live[shard] = head.live
         if self._settings.expires and head.live:
             expiry.set(timer_timestamp(min(head.live), self._settings.extra_retention_us))

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
+from transforms import metrics
 from transforms.destinations.contract.write_streams import (
     Acknowledgement,
     StreamError,
@@ -201,6 +202,7 @@ class TableAppends:
             refusal = self._policy.on_refusal(first, error, self._resends)
             if refusal is Refusal.SEND_AGAIN:
                 self._resends += 1
+                metrics.count(metrics.APPEND_RETRIES, len(self._in_flight))
                 for append in self._in_flight:
                     append.answer = self._answer_to(append.stream, append.offset, append.rows)
                 return
@@ -213,6 +215,8 @@ class TableAppends:
         self._in_flight.popleft()
         self.acknowledged = first.end
         self._resends = 0
+        metrics.count(metrics.APPENDS, 1)
+        metrics.count(metrics.APPENDED_BYTES, first.rows.nbytes)
 
     def _answer_to(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledgement:
         try:

@@ -88,6 +88,8 @@ class PartitionReader:
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
         self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
+        self.bytes_read = 0
+        """Of the values in all ranges so far."""
 
     def read(
         self, wanted: PartitionRange, batch_records: int = BATCH_RECORDS
@@ -113,7 +115,9 @@ class PartitionReader:
             with collector_paused():
                 chunk, next_offset = self._consume(wanted, next_offset, room)
             _extend(block, chunk)
-            size += sum(map(len, filter(None, chunk.values)))
+            chunk_size = sum(map(len, filter(None, chunk.values)))
+            self.bytes_read += chunk_size
+            size += chunk_size
             if block.offsets and (
                 not chunk.offsets or len(block.offsets) >= batch_records or size >= BATCH_BYTES
             ):

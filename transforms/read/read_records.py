@@ -11,6 +11,7 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.transforms.core import RestrictionProvider
 from numpy.typing import NDArray
 
+from transforms import metrics
 from transforms.model.coordinates import HASH_MASK, coordinate_sum
 from transforms.model.elements import RawBlock
 from transforms.model.run_report import ReaderReport, encode_report
@@ -96,7 +97,7 @@ class ReadRange(beam.DoFn):
     ) -> Iterator[RawBlock | beam.pvalue.TaggedOutput]:
         global _read_by_this_process
         assert self._reader is not None
-        seen = RangeSeen(element)
+        seen, bytes_before = RangeSeen(element), self._reader.bytes_read
         for block in self._reader.read(element):
             if not tracker.try_claim(block.offsets[-1]):
                 raise RuntimeError(f"{element} was split by the runner, although it cannot be")
@@ -104,7 +105,10 @@ class ReadRange(beam.DoFn):
             _read_by_this_process += len(block.offsets)
             yield block
         tracker.try_claim(element.to_offset)
-        yield beam.pvalue.TaggedOutput(REPORTS, encode_report(seen.report()))
+        report = seen.report()
+        metrics.count(metrics.RECORDS_READ, report.records)
+        metrics.count(metrics.BYTES_READ, self._reader.bytes_read - bytes_before)
+        yield beam.pvalue.TaggedOutput(REPORTS, encode_report(report))
 
 
 class RangeSeen:

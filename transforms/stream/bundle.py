@@ -50,7 +50,8 @@ class FinishedBundle:
 
     totals: shard -> rows of control_totals. answers: for GapsShard. late_behind_expiry: payments
     that the backstop has rejected; expected 0. recovered_shards: that this process did not hold;
-    present_rows: that their recovery has found. live_ids: shard -> ids in its state.
+    present_rows: that their recovery has found. live_ids: shard -> ids in its state; state_bytes:
+    shard -> what they take there.
     """
 
     totals: dict[int, pa.RecordBatch]
@@ -59,6 +60,7 @@ class FinishedBundle:
     recovered_shards: int
     present_rows: int
     live_ids: dict[int, int]
+    state_bytes: dict[int, int]
 
 
 class StreamBundle:
@@ -137,7 +139,8 @@ class StreamBundle:
                 answers.append(shard.gap_answer)
         behind = sum(shard.late_behind_expiry for shard in self._shards.values())
         live = {number: shard.live_ids for number, shard in self._shards.items()}
-        return FinishedBundle(totals, answers, behind, self._recovered, self._present, live)
+        size = {number: shard.state_bytes for number, shard in self._shards.items()}
+        return FinishedBundle(totals, answers, behind, self._recovered, self._present, live, size)
 
     def next_expiry(self, shard: int) -> int | None:
         """The watermark, in microseconds, at which the shard's oldest ids expire; None: never."""

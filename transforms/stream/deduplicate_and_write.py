@@ -148,6 +148,7 @@ class DeduplicateAndWrite(beam.DoFn):
         metrics.count(metrics.PRESENT_ROWS, finished.present_rows)
         for shard, ids in finished.live_ids.items():
             metrics.show(metrics.LIVE_IDS, shard, ids)
+            metrics.show(metrics.STATE_BYTES, shard, finished.state_bytes[shard])
         for rows in finished.totals.values():
             for row in rows.select(["outcome", "records"]).to_pylist():
                 metrics.count(row["outcome"], row["records"])

@@ -19,7 +19,7 @@ from transforms.deduplicate.known_ids import ColdStart, KnownIds, fill_new_shard
 from transforms.deduplicate.outcome import RowShape, outcome_of
 from transforms.deduplicate.process_memory import fresh_token
 from transforms.deduplicate.rule import copies_in, group_copies
-from transforms.deduplicate.shard_state import build_index, encode_groups, new_head
+from transforms.deduplicate.shard_state import build_index, encode_groups, new_head, packed_bytes
 from transforms.model.buckets import BUCKET_US, highest_expired_bucket
 from transforms.model.elements import GapAnswer, PassedGaps, ShardBatch, StreamBatch
 from transforms.model.fingerprints import Fingerprints, batch_fingerprints
@@ -67,9 +67,7 @@ class OpenShard:
         self._totals: list[pa.RecordBatch] = []
         self._gaps: list[PassedGaps] = []
         self.late_behind_expiry = 0
-        """Payments of this bundle that the backstop has rejected; expected 0, and a metric of its
-        own where a runner drives this.
-        """
+        """Payments of this bundle that the backstop has rejected; expected 0."""
 
     @property
     def token(self) -> bytes | None:
@@ -227,6 +225,13 @@ class OpenShard:
     def live_ids(self) -> int:
         """How many ids the state holds."""
         return sum(self._open()[0].dedup.live.values())
+
+    @property
+    def state_bytes(self) -> int:
+        """What the live ids take in the state. What has expired in a slot that still has live ids,
+        on average 1/24, is not in it.
+        """
+        return packed_bytes(self._open()[0].dedup.live, shards=1)
 
     def next_expiry(self) -> int | None:
         """The watermark, in microseconds, at which the oldest ids expire; None: there are none."""

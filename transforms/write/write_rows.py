@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms import metrics
 from transforms.destinations.appends import FailBundle, TableAppends
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.write_streams import WriteStreams
@@ -20,7 +21,7 @@ from transforms.model.elements import ShardOutcome
 from transforms.model.partitions import by_partition
 from transforms.model.rejected_counts import RejectedCount, count_rejected, merge_rejected
 from transforms.model.run_report import PartitionWritten, ShardReport, encode_report
-from transforms.model.tables import REJECTED
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 from transforms.model.totals import add_up
 
 
@@ -93,6 +94,7 @@ class WriteRows(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         reports = [writer.finish() for writer in self._shards.values()]
         self._close()
+        _count(reports)
         for report in reports:
             yield WindowedValue(encode_report(report), 0, [GlobalWindow()])
 
@@ -103,6 +105,20 @@ class WriteRows(beam.DoFn):
         if self._open is not None:
             self._open.__exit__(None, None, None)
             self._open = None
+
+
+_OUTCOMES: Final = {
+    PAYMENTS: metrics.ACCEPTED, DUPLICATES: metrics.DUPLICATE, REJECTED: metrics.REJECTED,
+}  # fmt: skip
+
+
+def _count(reports: list[ShardReport]) -> None:
+    """Records by outcome and reason."""
+    for report in reports:
+        for written in report.partitions:
+            metrics.count(_OUTCOMES[written.table], written.records)
+        for rejected in report.rejected:
+            metrics.count_reason(rejected.reason, rejected.records)
 
 
 def count_partitions(table: str, rows: pa.RecordBatch) -> Iterator[PartitionWritten]:

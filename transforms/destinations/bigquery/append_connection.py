@@ -15,6 +15,7 @@ import grpc
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
+from transforms import metrics
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_error, of_response
 from transforms.destinations.bigquery.connection_ended import ConnectionEnded
 from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_ROW_BYTES
@@ -216,7 +217,10 @@ class AppendConnection:
         if self._retry_policy is None:
             self._retry_policy = self._new_retry_policy()
         self._last_failure = answer.text
-        return self._retry_policy.allows(answer)
+        if not self._retry_policy.allows(answer):
+            return False
+        metrics.count(metrics.APPEND_RETRIES, len(self._waiting))
+        return True
 
     def _settled(self) -> None:
         self._waiting.popleft().is_done = True

@@ -1,0 +1,97 @@
+"""What `status` shows of a job that Flink runs, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.streaming.figures import JobFigures, one_line
+from pipeline.streaming.flink_job import Checkpoint, FlinkJob, cause_of
+from transforms import metrics
+from transforms.model.moments import span_in_words
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """The job at one moment.
+
+    flink_id: Flink's own id of it. checkpoint: the newest complete one, None before the first.
+    last_failure: why Flink has begun it again, or why it has ended; None: it never has.
+    """
+
+    flink_id: str
+    state: str
+    figures: JobFigures
+    checkpoint: Checkpoint | None
+    restarts: int
+    last_failure: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Ages and lags in microseconds."""
+        checkpoint = self.checkpoint
+        return {
+            "flink_id": self.flink_id,
+            "state": self.state,
+            "restarts": self.restarts,
+            "last_failure": self.last_failure,
+            "checkpoint": None
+            if checkpoint is None
+            else {
+                "path": checkpoint.path,
+                "begun_us": checkpoint.begun_us,
+                "age_us": self._age_us(checkpoint),
+                "bytes": checkpoint.size,
+            },
+            **self.figures.as_json(),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same for a person."""
+        figures = self.figures
+        yield one_line(self.state, None, figures)
+        lags = figures.gauges(metrics.KAFKA_LAG)
+        yield "  lag: " + (", ".join(f"{part} {lag:,}" for part, lag in lags.items()) or "unknown")
+        yield f"  state: {figures.live_ids:,} live ids, {figures.state_bytes:,} bytes"
+        yield f"  latency: half {_below(figures, 0.5)}, 99 of 100 {_below(figures, 0.99)}"
+        yield (
+            f"  {figures.of(metrics.APPENDS):,} appends,"
+            f" {figures.of(metrics.APPEND_RETRIES):,} sent again;"
+            f" {figures.of(metrics.RECOVERED_SHARDS):,} shards recovered,"
+            f" {figures.of(metrics.PRESENT_ROWS):,} rows found present"
+        )
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            yield "  no complete checkpoint yet"
+        else:
+            yield (
+                f"  newest checkpoint: begun {span_in_words(self._age_us(checkpoint))} ago,"
+                f" {checkpoint.size:,} bytes, {checkpoint.path}"
+            )
+        yield f"  restarts: {self.restarts}" + (
+            f"; last failure: {self.last_failure}" if self.last_failure else ""
+        )
+
+    def _age_us(self, checkpoint: Checkpoint) -> int:
+        return max(0, self.figures.at_us - checkpoint.begun_us)
+
+
+def report_of(job: FlinkJob, at_us: int) -> JobReport:
+    """Asks Flink. at_us: the moment, microseconds since 1970. Raises FlinkUnreachable."""
+    failures = job.failures()
+    return JobReport(
+        flink_id=job.jid,
+        state=job.state(),
+        figures=JobFigures(job.figures(), at_us),
+        checkpoint=job.newest_checkpoint(),
+        restarts=job.restarts(),
+        last_failure=cause_of(failures[0]) if failures else None,
+    )
+
+
+def _below(figures: JobFigures, share: float) -> str:
+    bound = figures.latency_ms(share)
+    if bound is not None:
+        return f"within {bound:,} ms"
+    highest = metrics.LATENCY_BOUNDS_MS[-1]
+    return f"above {highest:,} ms" if sum(figures.latency_counts()) else "unknown"

@@ -1,0 +1,76 @@
+"""--restore: the checkpoint that a job begins with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.streaming.restore import LATEST, checkpoint_to_restore
+from tests.support.fake_flink import FakeFlink
+from transforms.model.errors import GuaranteeError
+
+
+@pytest.fixture
+def flink(tmp_path: Path) -> FakeFlink:
+    double = FakeFlink()
+    double.keys = {
+        "state.checkpoints.dir": (tmp_path / "checkpoints").as_uri(),
+        "state.savepoints.dir": (tmp_path / "save points").as_uri(),
+    }
+    return double
+
+
+def complete(folder: Path, at: int) -> Path:
+    """A complete checkpoint. at: seconds since 1970 when its last file was written."""
+    folder.mkdir(parents=True)
+    (folder / "_metadata").touch()
+    os.utime(folder / "_metadata", (at, at))
+    return folder
+
+
+def test_the_newest_complete_one_counts(flink: FakeFlink, tmp_path: Path) -> None:
+    of_job = tmp_path / "checkpoints" / "b5d1"
+    complete(of_job / "chk-9", at=10)
+    newest = complete(of_job / "chk-10", at=20)
+    (of_job / "chk-11").mkdir()
+    assert checkpoint_to_restore(flink, LATEST) == newest.as_uri()
+    savepoint = complete(tmp_path / "save points" / "savepoint-b5d1-1", at=30)
+    (tmp_path / "save points" / "savepoint-b5d1-2").mkdir()
+    assert checkpoint_to_restore(flink, LATEST) == savepoint.as_uri()
+
+
+def test_without_a_complete_one_the_message_says_what_to_do(
+    flink: FakeFlink, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoints" / "b5d1" / "chk-1").mkdir(parents=True)
+    with pytest.raises(GuaranteeError) as refused:
+        checkpoint_to_restore(flink, LATEST)
+    assert flink.keys["state.checkpoints.dir"] in refused.value.message
+    assert "--from_tables" in refused.value.message
+
+
+def test_latest_on_another_file_system_is_not_seen_from_here(flink: FakeFlink) -> None:
+    flink.keys = {"state.checkpoints.dir": "s3://bucket/checkpoints"}
+    with pytest.raises(GuaranteeError, match=r"s3://bucket/checkpoints.* Give the path"):
+        checkpoint_to_restore(flink, LATEST)
+
+
+def test_a_path_becomes_an_address(flink: FakeFlink, tmp_path: Path) -> None:
+    folder = complete(tmp_path / "chk-1", at=1)
+    assert checkpoint_to_restore(flink, str(folder)) == folder.as_uri()
+    assert checkpoint_to_restore(flink, folder.as_uri()) == folder.as_uri()
+
+
+def test_another_file_system_is_left_to_flink(flink: FakeFlink) -> None:
+    assert checkpoint_to_restore(flink, "s3://bucket/chk-1") == "s3://bucket/chk-1"
+    assert flink.calls == []
+
+
+def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -> None:
+    (tmp_path / "chk-1").mkdir()
+    with pytest.raises(GuaranteeError) as refused:
+        checkpoint_to_restore(flink, str(tmp_path / "chk-1"))
+    assert f"--restore={tmp_path / 'chk-1'}" in refused.value.message
+    assert "--restore=latest" in refused.value.message
