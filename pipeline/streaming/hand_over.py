@@ -46,7 +46,9 @@ def write_owed_totals(
     def look(begin: Progress) -> pa.Table:
         return destination.rows.totals_since(begin.epoch, begin.next_offsets.get(TOTALS, 0))
 
-    taken = recover_single(destination, job, TOTALS_SHARD, TOTALS, None, look, polling)
+    taken = recover_single(
+        destination, job, TOTALS_SHARD, TOTALS, None, look, polling, passed_at_once=True
+    )
     differences = destination.query(destination.checks.totals_differences(*columns, True))
     lacking = {_key(row): _lack(row) for row in differences.to_pylist()}
     exact = [
