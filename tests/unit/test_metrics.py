@@ -10,14 +10,18 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 from apache_beam.metrics.metric import MetricsFilter
+from grpc import StatusCode
 
+from tests.bigquery_stand_in import BigQueryStandIn
 from tests.support.in_memory_kafka import InMemoryKafka, config, payment, run
 from tests.support.payments import Payment, decoded
+from tests.unit.destinations.contract.write_streams import rows
 from transforms import metrics
 from transforms.destinations.appends import TableAppends
+from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.contract.write_streams import OffsetOutOfRange
 from transforms.metrics import METRICS, Metric
-from transforms.model.tables import PAYMENTS
+from transforms.model.tables import GAPS, PAYMENTS
 from transforms.stream.polling import Polling
 from transforms.stream.refusals import ProveOrResend
 
@@ -106,7 +110,7 @@ def test_a_bounded_run_counts_under_the_same_names(
 
 
 def test_an_append_is_counted_once_it_is_acknowledged(counted: dict[str, int]) -> None:
-    rows = decoded([Payment("a", 0, 0), Payment("b", 1, 1)]).payments
+    payments = decoded([Payment("a", 0, 0), Payment("b", 1, 1)]).payments
     answers: list[Any] = [OffsetOutOfRange("s", "an append before it is missing"), None]
 
     class Stream:
@@ -121,15 +125,29 @@ def test_an_append_is_counted_once_it_is_acknowledged(counted: dict[str, int]) -
 
     policy = ProveOrResend(lambda table, batch: 0, Polling(tries=3, seconds=0.0))
     one = TableAppends(Stream(), PAYMENTS, policy, "s")  # type: ignore[arg-type]
-    one.add(rows)
+    one.add(payments)
     one.send()
     assert counted == {}
     one.settle(2)
     assert counted == {
         metrics.APPENDS: 1,
-        metrics.APPENDED_BYTES: rows.nbytes,
+        metrics.APPENDED_BYTES: payments.nbytes,
         metrics.APPEND_RETRIES: 1,
     }
+
+
+def test_what_a_broken_connection_to_bigquery_makes_it_send_again_is_counted(
+    stand_in: BigQueryStandIn, bigquery_destination: BigQueryDestination, counted: dict[str, int]
+) -> None:
+    streams = bigquery_destination.streams
+    stream = streams.create(GAPS)
+    stand_in.faults.fail("AppendRows", StatusCode.UNAVAILABLE, nth=2)
+    first = streams.send(stream, 0, rows(0, 1))
+    assert first.wait() == 2
+    assert counted == {}
+    second = streams.send(stream, 2, rows(2, 3))
+    assert second.wait() == 4
+    assert counted == {metrics.APPEND_RETRIES: 1}
 
 
 def test_latencies_are_counted_by_their_bound(counted: dict[str, int]) -> None:
