@@ -85,8 +85,16 @@ def _payment(key: str, event_time_us: int) -> bytes:
 class StreamingCommand:
     """A job in a folder: the command, its log, and the DuckDB file that it writes to."""
 
-    def __init__(self, cluster: FlinkCluster, servers: str, topic: str, folder: Path) -> None:
+    def __init__(
+        self,
+        cluster: FlinkCluster,
+        servers: str,
+        topic: str,
+        folder: Path,
+        checkpoint_ms: int = 500,
+    ) -> None:
         self.cluster = cluster
+        self._checkpoint_ms = checkpoint_ms
         self.file = folder / "payments.duckdb"
         self._servers, self._topic, self._folder = servers, topic, folder
         self._child: subprocess.Popen[bytes] | None = None
@@ -98,6 +106,21 @@ class StreamingCommand:
         return "".join(
             path.read_text(errors="replace") for path in sorted(self._folder.glob("command-*.log"))
         )
+
+    @property
+    def pid(self) -> int:
+        """Of the running command, which is the worker as well."""
+        assert self._child is not None
+        return self._child.pid
+
+    def figures(self) -> JobFigures:
+        """The job's counters now."""
+        return JobFigures(self._job().figures(), 0)
+
+    def state_bytes(self) -> int:
+        """Of the whole state in the last checkpoint."""
+        latest = self.cluster.rest.checkpoints(self._job().jid)["latest"]["completed"]
+        return int(latest["state_size"])
 
     def start(self, *flags: str) -> None:
         """Starts `run --streaming`, and waits until its job runs in Flink."""
@@ -148,13 +171,13 @@ class StreamingCommand:
         self.run("run", *self._source_and_destination())
         return self.ended(120)
 
-    def wait_until_read(self, partitions: int) -> None:
+    def wait_until_read(self, partitions: int, seconds: float = 120) -> None:
         """Until nothing waits in Kafka, and what was read lies in the tables.
 
         A checkpoint that begins after the last record was read is complete only once every step has
         dealt with what came before it.
         """
-        self.wait_for("nothing waits in Kafka", lambda: self._nothing_waits(partitions))
+        self.wait_for("nothing waits in Kafka", lambda: self._nothing_waits(partitions), seconds)
         self.wait_for_checkpoints(2)
 
     def wait_for_checkpoints(self, number: int) -> None:
@@ -179,7 +202,7 @@ class StreamingCommand:
     def _flags(self) -> list[str]:
         return [
             "--streaming", "--runner=FlinkRunner", f"--flink_master={self.cluster.rest_address}",
-            f"--job_endpoint={self.cluster.job_server_address}", "--checkpointing_interval=500",
+            f"--job_endpoint={self.cluster.job_server_address}", f"--checkpointing_interval={self._checkpoint_ms}",
             "--min_pause_between_checkpoints=200", *self._source_and_destination(),
         ]  # fmt: skip
 
@@ -197,8 +220,7 @@ class StreamingCommand:
         return FlinkJob(self.cluster.rest, self.cluster.rest.jobs()[0]["jid"])
 
     def _nothing_waits(self, partitions: int) -> bool:
-        figures = JobFigures(self._job().figures(), 0)
-        waiting = figures.gauges("kafka_lag")
+        waiting = self.figures().gauges("kafka_lag")
         return len(waiting) == partitions and not any(waiting.values())
 
     def _completed(self) -> int:
