@@ -91,8 +91,8 @@ def measure(
     steady = job(folder, broker, cluster, "steady", lambda: send_steadily(broker, seconds))
     p50, p99 = (steady.figures.latency_ms(share) for share in (0.5, 0.99))
     print(
-        f"at {RATE:,}/s for {seconds} s    latency from Kafka's timestamp to the acknowledged append:"
-        f" p50 up to {p50} ms, p99 up to {p99} ms"
+        f"at {RATE:,}/s for {seconds} s    from Kafka's timestamp to the acknowledged append: p50 up"
+        f" to {p50} ms, p99 up to {p99} ms"
     )
 
 

@@ -202,7 +202,8 @@ class StreamingCommand:
     def _flags(self) -> list[str]:
         return [
             "--streaming", "--runner=FlinkRunner", f"--flink_master={self.cluster.rest_address}",
-            f"--job_endpoint={self.cluster.job_server_address}", f"--checkpointing_interval={self._checkpoint_ms}",
+            f"--job_endpoint={self.cluster.job_server_address}",
+            f"--checkpointing_interval={self._checkpoint_ms}",
             "--min_pause_between_checkpoints=200", *self._source_and_destination(),
         ]  # fmt: skip
 
