@@ -91,7 +91,7 @@ def measure(
     steady = job(folder, broker, cluster, "steady", lambda: send_steadily(broker, seconds))
     p50, p99 = (steady.figures.latency_ms(share) for share in (0.5, 0.99))
     print(
-        f"at {RATE:,}/s for {seconds} s    from Kafka's timestamp to the acknowledged append: p50 up"
+        f"at {RATE:,}/s for {seconds} s    Kafka's timestamp to acknowledged append: p50 up"
         f" to {p50} ms, p99 up to {p99} ms"
     )
 
