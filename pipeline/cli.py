@@ -36,7 +36,7 @@ commands:
   check     find out whether a row was lost, doubled or altered
   produce   send generated payments to a topic
   preflight find out whether run could start, without writing a payment
-  demo      all of it on this machine, with kills on the way
+  demo      all of it on this machine, with kills on the way; --runner=flink: streaming
   flink     a Flink cluster on this machine: up, down, status
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.

@@ -69,7 +69,7 @@ def flink_demo() -> int:
     before = signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         java_command()
-        say("Maven fetches Flink and Beam's job server, the first time only")
+        say("Flink and Beam's job server come from Maven Central, the first time only")
         jars_of(version.POM, ending_with_this_process)
         with (
             embedded_kafka() as servers,

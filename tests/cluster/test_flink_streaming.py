@@ -137,6 +137,8 @@ def test_a_job_survives_the_end_of_everything(command: StreamingCommand, sender:
     command.start("--restore=latest")
     command.wait_until_read(PARTITIONS)
     command.interrupt()
+    assert "the job begins again from its last checkpoint: JobMasterException" in command.log
+    assert "Traceback" not in command.log, "the ends of connections are no news"
     assert command.stop("--lost") == 0
     assert_each_payment_once(command.file, sender.sent)
 
