@@ -214,7 +214,7 @@ def assert_each_payment_once(file: Path, sent: Sent) -> None:
         assert paid == Counter(dict.fromkeys(sent.ids, 1))
         assert copies == sent.ids - paid
         assert [row["payload"] for row in rejected] == [b"broken"] * sent.broken
-        results = check(destination, None, 100.0, 400)
+        results = list(check(destination, None, 100.0, 400))
     assert [result for result in results if result.status == FAILED] == []
 
 
