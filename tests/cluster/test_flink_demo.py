@@ -1,0 +1,63 @@
+"""`demo --runner=flink` leaves nothing behind when it is interrupted half way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runners.flink import version
+from runners.java import Unavailable, java_command
+from runners.maven import jars_of
+from tests.support.child_process import ending_with_this_process
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Where the demo's folder and files are. Without Java or Maven its tests are skipped, or fail
+    where CI is set.
+    """
+    try:
+        java_command()
+        jars_of(version.POM)
+    except Unavailable as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+def processes_of(folder: Path) -> list[str]:
+    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in shown.splitlines() if str(folder) in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_interrupted_demo_leaves_no_process_and_no_folder(
+    number: signal.Signals, temporary: Path, tmp_path: Path
+) -> None:
+    demo = subprocess.Popen(
+        ending_with_this_process([sys.executable, "-m", "pipeline", "demo", "--runner=flink"]),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+    )
+    assert demo.stdout is not None
+    assert any("run --streaming" in line for line in demo.stdout)
+    assert len(processes_of(temporary)) >= 3
+    demo.send_signal(number)
+    # Whatever still runs has the pipe open.
+    assert demo.communicate(timeout=60)[0] == "\n"
+    assert demo.returncode == (130 if number == signal.SIGINT else 143)
+    assert processes_of(temporary) == []
+    assert list(temporary.iterdir()) == []
