@@ -1,10 +1,16 @@
-"""Who owns the tables: a streaming job begins, is restored, and is stopped (docs/guarantees.md).
+"""The life of a streaming job (docs/streaming.md), and who owns the tables (docs/guarantees.md).
 
-begin.py     a job begins, with or without a checkpoint
-found.py     a partition that is found while the job runs
-stop.py      a job is stopped, with or without its cluster
-hand_over.py what a stopped job hands over: totals that it owed, gaps that it had not written
-records.py   the records of the chain that all of them write
-
-No Beam is imported here.
+command.py      `run --streaming`: begins a job, submits it, follows it
+build.py        from the configuration to the settings of every step of its graph
+follow.py       looks after the job: figures.py, flink_job.py, metrics_port.py are what it sees;
+                worker_end.py: how a worker in this process ends
+restore.py      which checkpoint a job begins with; shards.py: how many shards it has
+status_command.py, stop_command.py   the other two commands; job_report.py: what `status` says
+The protocol, without Beam:
+begin.py        a job begins, with or without a checkpoint
+found.py        a partition that is found while the job runs
+stop.py         a job is stopped, with or without its cluster
+hand_over.py    what a stopped job hands over: totals that it owed, gaps that it had not written
+tables_end.py   how far the tables reach above the positions of the chain
+records.py      the records of the chain that all of them write
 """
