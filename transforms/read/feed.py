@@ -87,7 +87,11 @@ class DiscoverPartitions(beam.DoFn):
         new: NewPartitions,
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
-        """begins: where the job begins, one for each partition known then."""
+        """begins: where the job begins, one for each partition known then.
+
+        After a restore the checkpoint has positions of its own. Of `begins` those count that it
+        does not know: of a topic that is named for the first time, for instance.
+        """
         self._begins = list(begins)
         self._new = new
         self._now = now_seconds
@@ -113,21 +117,36 @@ class DiscoverPartitions(beam.DoFn):
         ask: Any = beam.DoFn.TimerParam(ASK),
     ) -> Iterator[tuple[str, bytes]]:
         before = msgspec.msgpack.decode(known.read(), type=dict[str, int])
-        yield from self._emit(self._new.beyond(before), before, known)
+        named = self._unknown(before)
+        found = self._new.beyond(_counted(named, before))
+        yield from self._emit([*named, *found], before, known)
         self._again(ask)
+
+    def _unknown(self, before: Mapping[str, int]) -> list[PartitionPosition]:
+        """They did not hold the watermark back while the job ran without them."""
+        return [
+            msgspec.structs.replace(begin, watermark_us=None, is_new=True)
+            for begin in self._begins
+            if begin.partition >= before.get(begin.topic, 0)
+        ]
 
     def _emit(
         self, found: Sequence[PartitionPosition], before: Mapping[str, int], known: Any
     ) -> Iterator[tuple[str, bytes]]:
-        """Remembers them: topic -> number of its partitions, which Kafka only ever raises."""
-        counts = dict(before)
         for position in found:
-            counts[position.topic] = max(counts.get(position.topic, 0), position.partition + 1)
             yield f"{position.topic}:{position.partition}", encode_position(position)
-        known.write(msgspec.msgpack.encode(counts))
+        known.write(msgspec.msgpack.encode(_counted(found, before)))
 
     def _again(self, ask: Any) -> None:
         set_timer(ask, self._now() + _ASK_SECONDS, FAR_AHEAD)
+
+
+def _counted(found: Sequence[PartitionPosition], before: Mapping[str, int]) -> dict[str, int]:
+    """Topic -> number of its known partitions, which Kafka only ever raises."""
+    counts = dict(before)
+    for position in found:
+        counts[position.topic] = max(counts.get(position.topic, 0), position.partition + 1)
+    return counts
 
 
 def set_timer(timer: Any, at_seconds: float, hold: Timestamp) -> None:

@@ -33,7 +33,8 @@ class IdleWatch:
     def wants_answer(self, now_us: int) -> bool:
         """Whether to ask the broker for the end offset now."""
         return self._timeout_us is not None and (
-            self._asked_us is None or now_us - self._asked_us >= self._every_us
+            # A clock that was set back has not passed the last question yet.
+            self._asked_us is None or not 0 <= now_us - self._asked_us < self._every_us
         )
 
     def payment_came(self) -> None:
@@ -61,7 +62,7 @@ class IdleWatch:
             return None
         _, moment_us = self._ahead
         self._ahead = None
-        if self._quiet_since_us is None:
+        if self._quiet_since_us is None or moment_us < self._quiet_since_us:
             self._quiet_since_us = moment_us
         if self._timeout_us is None or moment_us - self._quiet_since_us < self._timeout_us:
             return None

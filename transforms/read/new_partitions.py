@@ -9,6 +9,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from transforms.model.errors import GuaranteeError
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors
 from transforms.read.partition_reader import consumer_settings
@@ -44,8 +45,8 @@ class NewPartitions:
 
         A new partition of a known topic begins at offset 0, what is deleted of it is a loss; a new
         topic begins with what it has. Neither judges a record late before it has a watermark of its
-        own. Empty where the broker does not answer. Raises GuaranteeError for a topic that does not
-        exist any more, and what `record` raises.
+        own. Empty where the broker does not answer. Raises GuaranteeError for a known topic that
+        does not exist any more, and what `record` raises.
         """
         consumer, admin = self._connected()
         try:
@@ -62,17 +63,32 @@ class NewPartitions:
             new = range(known.get(name, 0), len(metadata.partitions))
             if metadata.error is not None or not new:
                 continue
-            identity = ask_identity(consumer, admin, topic, _ANSWER_SECONDS)
-            if identity is None:
-                continue
-            ids = identity.topic_id, identity.cluster_id
-            for number in new:
-                begin = 0 if topic in names else self._first(consumer, topic, number)
-                if begin is None:
-                    break
-                found = PartitionPosition(name, number, *ids, begin, None, is_new=True)
-                positions.append(found)
+            positions += self._found(consumer, admin, name, new, is_known=topic in names)
         return list(self._record(positions)) if positions else []
+
+    def _found(
+        self, consumer: Consumer, admin: AdminClient, name: str, new: range, *, is_known: bool
+    ) -> list[PartitionPosition]:
+        """Where the new partitions of one topic begin. All or none.
+
+        Those that are left for the next question would be the new ones of a known topic then.
+        """
+        topic = kafka_topic(name)
+        try:
+            identity = ask_identity(consumer, admin, topic, _ANSWER_SECONDS)
+        except GuaranteeError:
+            if is_known:
+                raise
+            return []
+        if identity is None:
+            return []
+        ids, found = (identity.topic_id, identity.cluster_id), []
+        for number in new:
+            begin = 0 if is_known else self._first(consumer, topic, number)
+            if begin is None:
+                return []
+            found.append(PartitionPosition(name, number, *ids, begin, None, is_new=True))
+        return found
 
     def _first(self, consumer: Consumer, topic: str, partition: int) -> int | None:
         """The first offset that the log holds; None without an answer."""

@@ -119,6 +119,8 @@ class PartitionLoop:
             if begin is None:
                 return waiting
             self._poller.assign(begin)
+            # Another attempt of the job may have read payments since this loop was kept.
+            self._idle = IdleWatch(self._settings.idle_timeout_us)
             read_from = begin
         polled = self._poller.poll(BATCH_RECORDS, BATCH_BYTES, SLICE_SECONDS)
         now_us = self._now_us()
@@ -189,8 +191,10 @@ class PartitionLoop:
         They are asked for again where a recreated topic could have gone unnoticed. Raises
         GuaranteeError where they are others.
         """
-        fresh = self._same_at_us is not None and now_us - self._same_at_us < _IDENTITY_EVERY_US
-        if fresh and now_us - self._read_at_us < _SILENCE_US:
+        # A clock that was set back makes neither of them fresh.
+        same_at_us = self._same_at_us
+        fresh = same_at_us is not None and 0 <= now_us - same_at_us < _IDENTITY_EVERY_US
+        if fresh and 0 <= now_us - self._read_at_us < _SILENCE_US:
             return True
         found = self._poller.identity()
         if found is None:

@@ -55,13 +55,24 @@ class PartitionPoller:
         self._topic, self._partition = topic, partition
         self._where = kafka_topic(topic), partition
         self._admin, self._clock = admin, clock
+        self._config = dict(consumer_config)
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
-        self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
+        self._consumer = self._new_consumer()
+        self._is_assigned = False
         self._waiting = WaitLog(f"topic {topic} partition {partition}: the broker")
         self.next_offset: int | None = None
 
     def assign(self, offset: int) -> None:
-        """Begins at `offset`, which the log must hold, or be about to."""
+        """Begins at `offset`, which the log must hold, or be about to.
+
+        Each assignment has a consumer of its own. librdkafka takes an assignment up in a thread of
+        its own, and until then position() is that of the one before: where that one had come
+        further, the offsets between would pass as ones that hold no record.
+        """
+        if self._is_assigned:
+            self._consumer.close()
+            self._consumer = self._new_consumer()
+        self._is_assigned = True
         self._consumer.assign([TopicPartition(*self._where, offset)])
         self.next_offset = offset
 
@@ -128,6 +139,9 @@ class PartitionPoller:
     def close(self) -> None:
         """Closes the consumer."""
         self._consumer.close()
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(consumer_settings(self._config, self._errors))
 
     def _records_among(self, messages: list[Message]) -> list[Message]:
         """The messages that are records. Raises TryAgainLater for an error that stays."""

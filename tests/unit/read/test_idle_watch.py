@@ -68,3 +68,13 @@ def test_the_broker_is_asked_every_few_seconds_at_most() -> None:
     assert not watch.wants_answer(5 * SECOND - 1)
     assert watch.wants_answer(5 * SECOND)
     assert IdleWatch(8 * SECOND).wants_answer(0)
+
+
+def test_a_clock_that_is_set_back_does_not_end_the_questions() -> None:
+    watch = IdleWatch(TIMEOUT)
+    watch.answered(7, 1_000 * TIMEOUT)
+    assert watch.no_payment_until(7) is None
+    assert watch.wants_answer(0)
+    # The silence is counted by the clock as it is now.
+    assert quiet(watch, 7, 0, TIMEOUT - SECOND) is None
+    assert quiet(watch, 7, TIMEOUT, TIMEOUT + 5 * SECOND) is not None

@@ -243,6 +243,33 @@ def test_a_recreated_topic_is_noticed_although_nothing_is_read_of_it() -> None:
         partition.step(10)
 
 
+def test_a_recreated_topic_is_noticed_although_the_clock_was_set_back() -> None:
+    log = Log([payment(0)])
+    partition = Partition(log)
+    partition.step()
+    log.ids = TopicIdentity("cluster", "another")
+    with pytest.raises(GuaranteeError, match="created again"):
+        partition.step(-3600)
+
+
+def test_the_silence_begins_anew_where_reading_does() -> None:
+    """Another attempt of the job may have read payments, which this loop has not seen."""
+    log = Log([payment(0, NOW - MINUTE)])
+    partition = Partition(log)
+    for _ in range(100):
+        partition.step(1)
+    assert (partition.position.watermark_us or 0) > NOW - HOUR
+    log.records.append(payment(1))
+    before = partition.position.watermark_us
+    partition.position = msgspec.structs.replace(partition.position, offset=2)
+    for _ in range(50):
+        partition.step(1)
+        assert partition.position.watermark_us == before
+    for _ in range(50):
+        partition.step(1)
+    assert (partition.position.watermark_us or 0) > (before or 0)
+
+
 def test_what_was_read_waits_until_the_broker_has_said_whose_it_is() -> None:
     log = Log([payment(0)])
     partition = Partition(log)

@@ -1,0 +1,133 @@
+"""Partitions that are read although the checkpoint, or the begin of the job, had none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from transforms.model.errors import GuaranteeError
+from transforms.read import new_partitions
+from transforms.read.feed import DiscoverPartitions
+from transforms.read.new_partitions import NewPartitions
+from transforms.read.position import PartitionPosition, decode_position
+from transforms.read.topic_identity import TopicIdentity
+
+
+class Topic:
+    """What Kafka's metadata say of a topic."""
+
+    error = None
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = dict.fromkeys(range(partitions))
+
+
+class Broker:
+    """topics: name -> partitions. silent: partitions of which it does not tell the first offset.
+    deleted: topics that end between two questions. All logs begin at offset 7.
+    """
+
+    def __init__(self, topics: dict[str, int]) -> None:
+        self.topics_there = topics
+        self.silent: set[int] = set()
+        self.deleted: set[str] = set()
+
+    def list_topics(self, timeout: float) -> Any:
+        topics = {name: Topic(count) for name, count in self.topics_there.items()}
+        return SimpleNamespace(topics=topics)
+
+    def get_watermark_offsets(self, where: TopicPartition, timeout: float) -> tuple[int, int]:
+        if where.partition in self.silent:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return 7, 9
+
+    def identity(self, _consumer: Any, _admin: Any, topic: str, _seconds: float) -> TopicIdentity:
+        if topic in self.deleted:
+            raise GuaranteeError(f"topic {topic} does not exist any more")
+        return TopicIdentity("cluster", f"id of {topic}")
+
+
+class Cell:
+    """A state cell."""
+
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+
+    def read(self) -> bytes | None:
+        return self.value
+
+    def write(self, value: bytes) -> None:
+        self.value = value
+
+
+class Timer:
+    """A timer that is set, and is fired by hand."""
+
+    def set(self, _moment: object) -> None: ...
+
+
+def as_found(positions: Sequence[PartitionPosition]) -> Sequence[PartitionPosition]:
+    return positions
+
+
+def asking(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, pattern: str | None = None
+) -> NewPartitions:
+    monkeypatch.setattr(new_partitions, "ask_identity", broker.identity)
+    new = NewPartitions({"bootstrap.servers": "b"}, as_found, pattern)
+    clients: Any = broker, None
+    new._clients = clients
+    return new
+
+
+def begin(topic: str, partition: int, offset: int) -> PartitionPosition:
+    return PartitionPosition(topic, partition, f"id of {topic}", "cluster", offset, 1_000_000)
+
+
+def emitted(found: Any) -> list[tuple[str, int, int]]:
+    positions = [decode_position(encoded) for _, encoded in found]
+    return [(each.topic, each.partition, each.offset) for each in positions]
+
+
+def test_a_topic_that_is_named_at_a_restore_for_the_first_time_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The state of the checkpoint does not name it, so its element would never be made."""
+    broker, known = Broker({"a": 1, "b": 2}), Cell()
+    new = asking(broker, monkeypatch)
+    first = DiscoverPartitions([begin("a", 0, 3)], new, lambda: 0.0)
+    assert emitted(first.process((0, b""), known, Timer())) == [("a", 0, 3)]
+    begins = [begin("a", 0, 3), begin("b", 0, 4), begin("b", 1, 5)]
+    restored = DiscoverPartitions(begins, new, lambda: 0.0)
+    found = [*restored.ask_broker(known, Timer())]
+    assert emitted(found) == [("b", 0, 4), ("b", 1, 5)]
+    # They did not hold the watermark back while the job ran without them.
+    positions = [decode_position(encoded) for _, encoded in found]
+    assert all(each.is_new and each.watermark_us is None for each in positions)
+    assert not [*restored.ask_broker(known, Timer())]
+
+
+def test_a_new_topic_is_found_as_a_whole_or_not_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other partitions would begin at 0 later on: what retention has deleted is no loss."""
+    broker = Broker({"pay-1": 2})
+    new = asking(broker, monkeypatch, "pay-.*")
+    broker.silent = {1}
+    assert not new.beyond({})
+    broker.silent = set()
+    assert [(each.partition, each.offset) for each in new.beyond({})] == [(0, 7), (1, 7)]
+
+
+def test_a_new_topic_that_is_deleted_before_it_is_read_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = Broker({"a": 2, "pay-1": 1})
+    new = asking(broker, monkeypatch, "pay-.*")
+    broker.deleted = {"pay-1"}
+    assert [(each.topic, each.partition) for each in new.beyond({"a": 1})] == [("a", 1)]
+    broker.deleted = {"a"}
+    with pytest.raises(GuaranteeError, match="does not exist any more"):
+        new.beyond({"a": 1})
