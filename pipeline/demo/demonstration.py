@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -54,10 +54,10 @@ class Demonstration:
     def verdict(self) -> int:
         """Prints the closing table; 1 if a figure is not what was sent."""
         kinds = Counter(message.kind for message in self.sent)
-        charged_twice: Counter[str] = Counter()
+        charged_twice: defaultdict[str, Decimal] = defaultdict(Decimal)
         for message in self.sent:
             if message.kind == COPY:
-                charged_twice[str(message.currency)] += message.amount or Decimal(0)  # type: ignore[assignment]
+                charged_twice[str(message.currency)] += message.amount or 0
         query = self.destination.query
         rows = {name: self.destination.count(name) for name in _TABLES}
         unique = query("SELECT COUNT(DISTINCT transaction_id) AS n FROM {payment_transactions}")[0][

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+from weakref import WeakSet
 
 import grpc
 from apache_beam.runners.worker import sdk_worker
@@ -32,8 +33,8 @@ _BROKEN: Final = re.compile(
 )
 """The last is what Beam's Java side answers to a state request of a bundle that it has given up."""
 
-_HARNESSES: Final[list[sdk_worker.SdkHarness]] = []
-"""Beam's workers in this process: one for each start of the job."""
+_BROKEN_OFF: Final[WeakSet[sdk_worker.SdkHarness]] = WeakSet()
+"""Beam's workers in this process, but those that have ended in good order."""
 
 
 @contextmanager
@@ -51,8 +52,9 @@ def broken_connections_hidden() -> Iterator[None]:
             hook(failed)
 
     def known(harness: sdk_worker.SdkHarness) -> None:
-        _HARNESSES.append(harness)
+        _BROKEN_OFF.add(harness)
         run(harness)
+        _BROKEN_OFF.discard(harness)
 
     threading.excepthook = shown
     sdk_worker.SdkHarness.run = known
@@ -64,7 +66,7 @@ def broken_connections_hidden() -> Iterator[None]:
     finally:
         threading.excepthook = hook
         sdk_worker.SdkHarness.run = run
-        _HARNESSES.clear()
+        _BROKEN_OFF.clear()
         vars(sdk_worker).pop("print", None)
         for logger in loggers:
             logger.removeFilter(_says_more)
@@ -82,8 +84,8 @@ def end_worker(seconds: float) -> bool:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 return False
-    while _HARNESSES:
-        _HARNESSES.pop()._bundle_processor_cache.shutdown()
+    while _BROKEN_OFF:
+        _BROKEN_OFF.pop()._bundle_processor_cache.shutdown()
     return True
 
 

@@ -36,7 +36,9 @@ def temporary(tmp_path: Path) -> Path:
 
 
 def processes_of(folder: Path) -> list[str]:
-    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout
     return [line for line in shown.splitlines() if str(folder) in line]
 
 
@@ -57,7 +59,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_folder(
     assert len(processes_of(temporary)) >= 3
     demo.send_signal(number)
     # Whatever still runs has the pipe open.
-    assert demo.communicate(timeout=60)[0] == "\n"
+    assert demo.communicate(timeout=60)[0] == ""
     assert demo.returncode == (130 if number == signal.SIGINT else 143)
     assert processes_of(temporary) == []
     assert list(temporary.iterdir()) == []
