@@ -44,7 +44,7 @@ class StopOnError(Protocol):
         """Around a poll. subject: the partition."""
 
     def went_well(self, subject: str) -> None:
-        """After a first poll of this process that has found no error."""
+        """After a poll that has found no error."""
 
 
 @with_output_types(tuple[int, StreamBatch])
@@ -98,8 +98,7 @@ class ReadLoop(beam.DoFn):
         position = decode_position(at.read())
         where = self._settings.job_id, position.topic, position.partition
         subject = f"{position.topic}:{position.partition}"
-        kept = take_loop(*where)
-        loop = kept or self._new_loop(position)
+        loop = take_loop(*where) or self._new_loop(position)
         # A poll that fails leaves nothing behind: the next one begins with a consumer of its own.
         try:
             with self._stop.watching(subject):
@@ -107,7 +106,7 @@ class ReadLoop(beam.DoFn):
         except BaseException:
             loop.close()
             raise
-        if kept is None and step.has_looked:
+        if step.has_looked:
             self._stop.went_well(subject)
         keep_loop(*where, loop)
         self._count(step)
