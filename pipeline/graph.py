@@ -96,7 +96,7 @@ def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
         pipeline
         | "Once" >> beam.Create([0], reshuffle=False)
         | "Feed" >> beam.ParDo(Feed())
-        | "DiscoverPartitions" >> beam.ParDo(DiscoverPartitions(job.begins, job.new))
+        | "DiscoverPartitions" >> beam.ParDo(DiscoverPartitions(job.begins, job.new, job.stop))
         | "ReadLoop" >> beam.ParDo(ReadLoop(job.read, job.judge, job.stop))
     )
     written = arrivals | "DeduplicateAndWrite" >> beam.ParDo(

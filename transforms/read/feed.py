@@ -25,6 +25,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from transforms.read.new_partitions import NewPartitions
 from transforms.read.position import PartitionPosition, encode_position
+from transforms.read.stop import StopOnError
 
 FAR_AHEAD: Final = Timestamp.from_rfc3339("2100-01-01T00:00:00Z")
 """The watermark of what holds nothing back. Not the end of time: at that the runner ends the job's
@@ -33,6 +34,9 @@ timers, and no poll would ever fire.
 
 _FEED_DEFERS: Final = Duration.of(3600)
 _ASK_SECONDS: Final = 15.0
+
+_SUBJECT: Final = "new partitions"
+"""Of stop marks."""
 
 
 class _OneElement(RestrictionProvider):
@@ -85,15 +89,18 @@ class DiscoverPartitions(beam.DoFn):
         self,
         begins: Sequence[PartitionPosition],
         new: NewPartitions,
+        stop: StopOnError,
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
         """begins: where the job begins, one for each partition known then.
 
         After a restore the checkpoint has positions of its own. Of `begins` those count that it
-        does not know: of a topic that is named for the first time, for instance.
+        does not know: of a topic that is named for the first time, for instance. stop: what to do
+        about an error.
         """
         self._begins = list(begins)
         self._new = new
+        self._stop = stop
         self._now = now_seconds
 
     def teardown(self) -> None:
@@ -118,7 +125,9 @@ class DiscoverPartitions(beam.DoFn):
     ) -> Iterator[tuple[str, bytes]]:
         before = msgspec.msgpack.decode(known.read(), type=dict[str, int])
         named = self._unknown(before)
-        found = self._new.beyond(_counted(named, before))
+        with self._stop.watching(_SUBJECT):
+            found = self._new.beyond(_counted(named, before))
+        self._stop.went_well(_SUBJECT)
         yield from self._emit([*named, *found], before, known)
         self._again(ask)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import apache_beam as beam
 import msgspec
@@ -34,17 +33,8 @@ from transforms.read.partition_loop import (
 )
 from transforms.read.partition_poller import PartitionPoller
 from transforms.read.position import PartitionPosition, decode_position, encode_position
+from transforms.read.stop import StopOnError
 from transforms.read.topic_identity import admin_client
-
-
-class StopOnError(Protocol):
-    """See transforms/stream/stop_on_error.py. Picklable."""
-
-    def watching(self, subject: str) -> AbstractContextManager[None]:
-        """Around a poll. subject: the partition."""
-
-    def went_well(self, subject: str) -> None:
-        """After a poll that has found no error."""
 
 
 @with_output_types(tuple[int, StreamBatch])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,25 @@ class Timer:
     def set(self, _moment: object) -> None: ...
 
 
+class Watched:
+    """What a step tells of its errors."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.well: list[str] = []
+
+    @contextmanager
+    def watching(self, subject: str) -> Iterator[None]:
+        try:
+            yield
+        except GuaranteeError:
+            self.failed.append(subject)
+            raise
+
+    def went_well(self, subject: str) -> None:
+        self.well.append(subject)
+
+
 def as_found(positions: Sequence[PartitionPosition]) -> Sequence[PartitionPosition]:
     return positions
 
@@ -99,10 +119,10 @@ def test_a_topic_that_is_named_at_a_restore_for_the_first_time_is_read(
     """The state of the checkpoint does not name it, so its element would never be made."""
     broker, known = Broker({"a": 1, "b": 2}), Cell()
     new = asking(broker, monkeypatch)
-    first = DiscoverPartitions([begin("a", 0, 3)], new, lambda: 0.0)
+    first = DiscoverPartitions([begin("a", 0, 3)], new, Watched(), lambda: 0.0)
     assert emitted(first.process((0, b""), known, Timer())) == [("a", 0, 3)]
     begins = [begin("a", 0, 3), begin("b", 0, 4), begin("b", 1, 5)]
-    restored = DiscoverPartitions(begins, new, lambda: 0.0)
+    restored = DiscoverPartitions(begins, new, Watched(), lambda: 0.0)
     found = [*restored.ask_broker(known, Timer())]
     assert emitted(found) == [("b", 0, 4), ("b", 1, 5)]
     # They did not hold the watermark back while the job ran without them.
@@ -131,3 +151,15 @@ def test_a_new_topic_that_is_deleted_before_it_is_read_stops_nothing(
     broker.deleted = {"a"}
     with pytest.raises(GuaranteeError, match="does not exist any more"):
         new.beyond({"a": 1})
+
+
+def test_an_error_that_a_person_must_decide_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, known, watched = Broker({"a": 1}), Cell(), Watched()
+    step = DiscoverPartitions([begin("a", 0, 3)], asking(broker, monkeypatch), watched, lambda: 0.0)
+    assert [*step.process((0, b""), known, Timer())]
+    assert not [*step.ask_broker(known, Timer())]
+    assert (watched.failed, watched.well) == ([], ["new partitions"])
+    broker.topics_there, broker.deleted = {"a": 2}, {"a"}
+    with pytest.raises(GuaranteeError):
+        [*step.ask_broker(known, Timer())]
+    assert watched.failed == ["new partitions"]
