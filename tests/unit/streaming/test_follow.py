@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from pipeline.streaming import follow
 from pipeline.streaming.flink_job import cause_of
-from pipeline.streaming.follow import Follower, counters_shown
+from pipeline.streaming.follow import Follower, JobFailed, counters_shown
+from transforms.model.errors import GuaranteeError
 
 LOST = """org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager 7 is gone.
 \tat org.apache.flink.runtime.jobmaster.JobMaster.disconnectTaskManager(JobMaster.java:1)"""
@@ -39,7 +42,7 @@ class Job:
 
 def lines_of(looks: Sequence[tuple[str, Sequence[str]]], caplog) -> list[str]:
     with caplog.at_level(logging.WARNING):
-        Follower(Job(looks), _nothing, lambda: 0, _nothing).until_end()  # type: ignore[arg-type]
+        Follower(Job(looks), _nothing, lambda: 0, tuple, _nothing).until_end()  # type: ignore[arg-type]
     return [record.getMessage() for record in caplog.records]
 
 
@@ -65,6 +68,32 @@ def test_each_restart_by_an_error_of_ours_is_said(caplog) -> None:
     looks = [("RESTARTING", [OURS]), ("RUNNING", [OURS, OURS]), ("CANCELED", [OURS, OURS])]
     line = "the job begins again from its last checkpoint: ValueError: odd payment"
     assert lines_of(looks, caplog) == [line, line]
+
+
+def end_of(state: str, failures: Sequence[str], *marked: str) -> str:
+    looks = [(state, failures), (state, failures)]
+    follower = Follower(Job(looks), _nothing, lambda: 0, lambda: marked, _nothing)  # type: ignore[arg-type]
+    return follower.until_end()
+
+
+DECIDED = f"java.lang.Exception: {GuaranteeError('deleted')}"
+
+
+def test_a_job_that_an_error_has_ended_says_so_whatever_failed_after_it() -> None:
+    with pytest.raises(GuaranteeError) as ended:
+        end_of("CANCELED", [LOST, DECIDED], "deleted")
+    assert ended.value.message == "deleted"
+
+
+def test_an_error_that_a_restart_has_mended_is_not_why_a_job_was_cancelled() -> None:
+    assert end_of("CANCELED", [DECIDED]) == "CANCELED"
+
+
+def test_a_job_that_has_run_out_of_restarts_ends_by_its_last_error() -> None:
+    with pytest.raises(GuaranteeError):
+        end_of("FAILED", [DECIDED, LOST])
+    with pytest.raises(JobFailed, match="TaskManager 7 is gone"):
+        end_of("FAILED", [LOST, DECIDED])
 
 
 def test_counters_stand_in_the_last_line_of_a_terminal(monkeypatch, capsys) -> None:
