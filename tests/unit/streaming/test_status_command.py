@@ -131,10 +131,10 @@ def test_a_job_that_flink_does_not_run_is_shown_with_what_to_do(
 def test_without_flink_only_the_owner_is_shown(
     begun: Begun, flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert as_json(path, capsys).keys() == {"owner"}
+    assert as_json(path, capsys).keys() == {"owner", "stop_marks"}
     with DuckDBDestination(path) as destination:
         stop_streaming(destination, lambda: NOW_US)
-    assert as_json(path, capsys, MASTER) == {"owner": None}
+    assert as_json(path, capsys, MASTER) == {"owner": None, "stop_marks": []}
     status(path)
     assert "no streaming job owns the tables" in capsys.readouterr().out
     assert flink.calls == []
