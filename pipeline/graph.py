@@ -91,12 +91,15 @@ def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
     Feed, DiscoverPartitions and ReadLoop never end; each partition is read by a timer of its own.
     Dedup and write are one step per shard; totals and gaps of all shards come together behind it.
     """
+    # No event time is accepted that is further ahead of the clock.
+    behind_us = job.read.dedup_horizon_us - job.read.max_future_skew_us
     shards, ledger_job, polling = job.stream.state.shards, job.stream.job, job.stream.polling
     arrivals = (
         pipeline
         | "Once" >> beam.Create([0], reshuffle=False)
         | "Feed" >> beam.ParDo(Feed())
-        | "DiscoverPartitions" >> beam.ParDo(DiscoverPartitions(job.begins, job.new))
+        | "DiscoverPartitions"
+        >> beam.ParDo(DiscoverPartitions(job.begins, job.new, job.stop, behind_us))
         | "ReadLoop" >> beam.ParDo(ReadLoop(job.read, job.judge, job.stop))
     )
     written = arrivals | "DeduplicateAndWrite" >> beam.ParDo(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -88,7 +88,12 @@ def _run(
             _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
             if streaming.detach:
                 return 0
-            return _follow(job, streaming, now_us)
+
+            def marked() -> list[str]:
+                marks = destination.shards.read_marks(begun.job.generation)
+                return [mark.reason for mark in marks]
+
+            return _follow(job, streaming, now_us, marked)
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig) -> None:
@@ -162,13 +167,18 @@ def _submit(
     return job
 
 
-def _follow(job: FlinkJob, streaming: StreamingConfig, now_us: Callable[[], int]) -> int:
+def _follow(
+    job: FlinkJob,
+    streaming: StreamingConfig,
+    now_us: Callable[[], int],
+    marked: Callable[[], Sequence[str]],
+) -> int:
     """Until the job ends. An interrupt leaves it running, unless this process is its worker."""
     here = streaming.in_this_process
     interrupt_means(_ENDS_HERE if here else _GOES_ON.format(master=streaming.flink_master))
     try:
         with counters_shown() as (show, seconds):
-            state = Follower(job, show, now_us, line_seconds=seconds).until_end()
+            state = Follower(job, show, now_us, marked, line_seconds=seconds).until_end()
     except KeyboardInterrupt:
         if here:
             _end_with_savepoint(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -46,7 +46,7 @@ class Follower:
     """Shows what a job does.
 
     show: takes the line of figures, every `line_seconds`. now_us: the clock, microseconds since
-    1970. sleep: seconds.
+    1970. marked: the reasons of the stop marks of the job that stand now. sleep: seconds.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Follower:
         job: FlinkJob,
         show: Callable[[str], None],
         now_us: Callable[[], int],
+        marked: Callable[[], Sequence[str]],
         sleep: Callable[[float], None] = time.sleep,
         line_seconds: float = LINE_SECONDS,
     ) -> None:
@@ -61,6 +62,7 @@ class Follower:
         self._line_seconds = line_seconds
         self._show = show
         self._now_us = now_us
+        self._marked = marked
         self._sleep = sleep
         self._failures = 0
         self._waits_for_slot = False
@@ -110,13 +112,16 @@ class Follower:
         self._waits_for_slot = waits
 
     def _ended(self, state: str) -> str:
-        failures = self._job.failures()
-        decided = GuaranteeError.find_in(RuntimeError(failures[0])) if failures else None
-        if decided is not None:
-            # Its second look has confirmed it: transforms/stream/stop_on_error.py.
-            raise decided
+        # Flink's newest failure may be that of another step, or have been mended by a restart long
+        # before the job was cancelled. The mark of a confirmed error stands until the next job:
+        # transforms/stream/stop_on_error.py.
+        if marked := self._marked():
+            raise GuaranteeError(marked[0])
         if state != "FAILED":
             return state
+        failures = self._job.failures()
+        if failures and (decided := GuaranteeError.find_in(RuntimeError(failures[0]))):
+            raise decided
         raise JobFailed(
             f"the job has failed: {cause_of(failures[0]) if failures else 'Flink knows no cause'}."
             " --restore=latest goes on from its last checkpoint."

@@ -27,6 +27,11 @@ _NOT_IN_FLINK: Final = (
     " tables over"
 )
 
+_MARKED: Final = (
+    "a process of it has met an error that a person must decide; it ends the job when it comes"
+    " again: {reason}"
+)
+
 
 def status_parser() -> Arguments:
     """The options of `status`. Values stay text; status_command checks them."""
@@ -57,8 +62,11 @@ def status_command(
     one_of("log_format", given.log_format, FORMATS)
     with destination_of(given) as destination:
         owner = _owner(destination)
-    found: dict[str, Any] = {"owner": _as_json(owner)}
-    lines = [_in_words(owner)]
+        marks = [] if owner is None else destination.shards.read_marks(owner.generation)
+    found: dict[str, Any] = {
+        "owner": _as_json(owner), "stop_marks": [mark.reason for mark in marks]
+    }  # fmt: skip
+    lines = [_in_words(owner), *(_MARKED.format(reason=mark.reason) for mark in marks)]
     if owner is not None and given.flink_master:
         report = _report(given.flink_master, owner, now_us)
         found["job"] = None if report is None else report.as_json()

@@ -52,8 +52,8 @@ _FLAGS: Final = (
     ),
     RunnerFlag(
         "checkpoint_timeout_millis",
-        "milliseconds after which a checkpoint is given up (Flink's own default: 10 minutes)",
-        None,
+        "milliseconds after which a checkpoint is given up, and the job restarts (120000)",
+        "120000",
         lambda value: _whole(value, 1_000),
         "must be a whole number of milliseconds from 1000 on. Correct it, or leave it out.",
     ),

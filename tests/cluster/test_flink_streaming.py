@@ -95,7 +95,8 @@ def test_an_upgrade_by_savepoint_and_the_figures_that_prometheus_gets(
 
     def all_served() -> bool:
         served = figures()
-        return served.get("records_read_total") == records and served.get("live_ids") == ids
+        read, known = served.get("records_read_total"), served.get("live_ids")
+        return (read, known) == (records, ids) and "checkpoint_bytes" in served
 
     command.wait_for("the figures of all records", all_served)
     served = figures()

@@ -25,14 +25,18 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from transforms.read.new_partitions import NewPartitions
 from transforms.read.position import PartitionPosition, encode_position
+from transforms.read.stop import StopOnError
 
 FAR_AHEAD: Final = Timestamp.from_rfc3339("2100-01-01T00:00:00Z")
-"""The watermark of what holds nothing back. Not the end of time: at that the runner ends the job's
-timers, and no poll would ever fire.
+"""The watermark of Feed. Not the end of time: at that the runner ends the job's timers, and no poll
+would ever fire.
 """
 
 _FEED_DEFERS: Final = Duration.of(3600)
 _ASK_SECONDS: Final = 15.0
+
+_SUBJECT: Final = "new partitions"
+"""Of stop marks."""
 
 
 class _OneElement(RestrictionProvider):
@@ -85,15 +89,20 @@ class DiscoverPartitions(beam.DoFn):
         self,
         begins: Sequence[PartitionPosition],
         new: NewPartitions,
+        stop: StopOnError,
+        behind_us: int,
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
         """begins: where the job begins, one for each partition known then.
 
         After a restore the checkpoint has positions of its own. Of `begins` those count that it
-        does not know: of a topic that is named for the first time, for instance.
+        does not know: of a topic that is named for the first time, for instance. stop: what to do
+        about an error. behind_us: no watermark is later than this long before now, in microseconds.
         """
         self._begins = list(begins)
         self._new = new
+        self._stop = stop
+        self._behind_us = behind_us
         self._now = now_seconds
 
     def teardown(self) -> None:
@@ -118,7 +127,9 @@ class DiscoverPartitions(beam.DoFn):
     ) -> Iterator[tuple[str, bytes]]:
         before = msgspec.msgpack.decode(known.read(), type=dict[str, int])
         named = self._unknown(before)
-        found = self._new.beyond(_counted(named, before))
+        with self._stop.watching(_SUBJECT):
+            found = self._new.beyond(_counted(named, before))
+        self._stop.went_well(_SUBJECT)
         yield from self._emit([*named, *found], before, known)
         self._again(ask)
 
@@ -138,7 +149,11 @@ class DiscoverPartitions(beam.DoFn):
         known.write(msgspec.msgpack.encode(_counted(found, before)))
 
     def _again(self, ask: Any) -> None:
-        set_timer(ask, self._now() + _ASK_SECONDS, FAR_AHEAD)
+        # A subtask of ReadLoop without a partition holds nothing itself, and its watermark does not
+        # go back for a partition that it gets later: so it must never be ahead of those that read.
+        now = self._now()
+        hold = Timestamp(micros=(int(now * 1_000_000) - self._behind_us) // 1000 * 1000)
+        set_timer(ask, now + _ASK_SECONDS, hold)
 
 
 def _counted(found: Sequence[PartitionPosition], before: Mapping[str, int]) -> dict[str, int]:

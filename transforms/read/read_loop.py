@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import apache_beam as beam
 import msgspec
@@ -34,17 +33,8 @@ from transforms.read.partition_loop import (
 )
 from transforms.read.partition_poller import PartitionPoller
 from transforms.read.position import PartitionPosition, decode_position, encode_position
+from transforms.read.stop import StopOnError
 from transforms.read.topic_identity import admin_client
-
-
-class StopOnError(Protocol):
-    """See transforms/stream/stop_on_error.py. Picklable."""
-
-    def watching(self, subject: str) -> AbstractContextManager[None]:
-        """Around a poll. subject: the partition."""
-
-    def went_well(self, subject: str) -> None:
-        """After a first poll of this process that has found no error."""
 
 
 @with_output_types(tuple[int, StreamBatch])
@@ -98,8 +88,7 @@ class ReadLoop(beam.DoFn):
         position = decode_position(at.read())
         where = self._settings.job_id, position.topic, position.partition
         subject = f"{position.topic}:{position.partition}"
-        kept = take_loop(*where)
-        loop = kept or self._new_loop(position)
+        loop = take_loop(*where) or self._new_loop(position)
         # A poll that fails leaves nothing behind: the next one begins with a consumer of its own.
         try:
             with self._stop.watching(subject):
@@ -107,7 +96,7 @@ class ReadLoop(beam.DoFn):
         except BaseException:
             loop.close()
             raise
-        if kept is None and step.has_looked:
+        if step.has_looked:
             self._stop.went_well(subject)
         keep_loop(*where, loop)
         self._count(step)

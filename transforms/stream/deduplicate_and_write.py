@@ -34,7 +34,7 @@ GAPS: Final = "gaps"
 TOTALS: Final = "totals"
 
 _SUBJECT: Final = "shards"
-"""Of stop marks: what a recovery of the shards looks at again."""
+"""Of stop marks: what the next attempt looks at again, by a recovery and a replay."""
 
 
 class StateOfShard:
@@ -118,8 +118,7 @@ class DeduplicateAndWrite(beam.DoFn):
         bundle = StreamBundle(self._destination, self._settings, memory)
         with self._stop.watching(_SUBJECT, bundle.claimed):
             finished = self._work(bundle)
-        if finished.recovered_shards:
-            self._stop.went_well(_SUBJECT)
+        self._stop.went_well(_SUBJECT)
         for shard, cells in self._cells.items():
             # Rounded up to the milliseconds of timers, so that none fires before its ids expire.
             expires_us = bundle.next_expiry(shard)

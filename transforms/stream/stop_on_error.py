@@ -5,6 +5,9 @@ again. So the process that meets it writes a stop mark (contract/stop_mark.py) b
 next attempt looks again, by fresh answers and a recovery of its own: where the error is there
 again, it asks the runner to end the job; where it is not, a process that was believed dead had
 written the mark, and it is taken away.
+
+The error may come late in the replay, with the very record that it is about. So a single poll or
+bundle without it proves nothing: the subject must go well for longer than a replay takes.
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.errors import GuaranteeError, TryAgainLater
+
+_SETTLED_SECONDS: Final = 600.0
+"""A replay begins at the newest checkpoint, so it is over long before."""
 
 _FRESH_SECONDS: Final = 5.0
 """All partitions of a process begin at about the same time: one question does for them."""
@@ -31,7 +37,7 @@ _GUARD: Final = threading.Lock()
 
 @dataclass(frozen=True)
 class StopOnError:
-    """What the steps of one job do about an error. Picklable.
+    """What the steps of one job do about an error. Picklable: each DoFn instance has its own copy.
 
     end_job: asks the runner to end the job for good, and does not wait for it. clock: monotonic, in
     seconds.
@@ -41,6 +47,10 @@ class StopOnError:
     job: Job
     end_job: Callable[[], None]
     clock: Callable[[], float] = time.monotonic
+    _looks: dict[str, tuple[float, Sequence[StopMark]]] = field(
+        default_factory=dict, init=False, compare=False
+    )
+    """By subject: when it went well for the first time, and the marks that stood then."""
 
     @contextmanager
     def watching(
@@ -65,12 +75,19 @@ class StopOnError:
         """
         if isinstance(error, TryAgainLater):
             return
+        self._looks.pop(subject, None)
         with self.destination as destination:
             marks = destination.shards.read_marks(self.job.generation)
-            if any(mark.subject == subject for mark in marks):
-                self.end_job()
-                return
             shard, nonce = claimed or (None, None)
+            if any(mark.subject == subject for mark in marks):
+                # The claim may be another process's by now: then this error is not the job's.
+                if shard is None or destination.shards.read([shard])[0].nonce == nonce:
+                    self.end_job()
+                return
+            for mark in marks:
+                if shard is None and mark.shard is None:
+                    # There is room for one. Each restart by this error would keep the other one.
+                    destination.shards.take_mark_away(mark)
             mark = StopMark(
                 generation=self.job.generation,
                 shard=shard,
@@ -83,11 +100,20 @@ class StopOnError:
             _SEEN.pop(self.job, None)
 
     def went_well(self, subject: str) -> None:
-        """After a first look of this process: takes a mark of this subject away as false."""
-        for mark in self._marks():
-            if mark.subject == subject:
-                with self.destination as destination:
-                    destination.shards.take_mark_away(mark)
+        """After a step that has found no error.
+
+        Takes a mark of this subject away as false, once no step has found one for long enough.
+        """
+        if subject not in self._looks:
+            mine = [mark for mark in self._marks() if mark.subject == subject]
+            self._looks[subject] = self.clock(), mine
+        since, marks = self._looks[subject]
+        if not marks or self.clock() - since < _SETTLED_SECONDS:
+            return
+        self._looks[subject] = since, ()
+        with self.destination as destination:
+            for mark in marks:
+                destination.shards.take_mark_away(mark)
 
     def _marks(self) -> Sequence[StopMark]:
         with _GUARD:

@@ -64,4 +64,5 @@ class WriteGaps(beam.DoFn):
             for answer in self._answers:
                 shard.add(answer)
             shard.finish()
+        self._stop.went_well("gaps")
         self.start_bundle()

@@ -86,6 +86,7 @@ class WriteTotals(beam.DoFn):
             if self._closed_us is not None:
                 shard.close(self._closed_us)
             shard.finish()
+        self._stop.went_well("totals")
         closes_us = shard.next_close()
         if closes_us is not None:
             timer.set(Timestamp(micros=closes_us))

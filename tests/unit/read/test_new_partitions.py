@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from apache_beam.utils.timestamp import Timestamp
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from transforms.model.errors import GuaranteeError
@@ -65,9 +67,30 @@ class Cell:
 
 
 class Timer:
-    """A timer that is set, and is fired by hand."""
+    """A timer that is set, and is fired by hand. _input_timestamp: what it holds the output at."""
+
+    _input_timestamp: Timestamp
 
     def set(self, _moment: object) -> None: ...
+
+
+class Watched:
+    """What a step tells of its errors."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.well: list[str] = []
+
+    @contextmanager
+    def watching(self, subject: str) -> Iterator[None]:
+        try:
+            yield
+        except GuaranteeError:
+            self.failed.append(subject)
+            raise
+
+    def went_well(self, subject: str) -> None:
+        self.well.append(subject)
 
 
 def as_found(positions: Sequence[PartitionPosition]) -> Sequence[PartitionPosition]:
@@ -99,10 +122,10 @@ def test_a_topic_that_is_named_at_a_restore_for_the_first_time_is_read(
     """The state of the checkpoint does not name it, so its element would never be made."""
     broker, known = Broker({"a": 1, "b": 2}), Cell()
     new = asking(broker, monkeypatch)
-    first = DiscoverPartitions([begin("a", 0, 3)], new, lambda: 0.0)
+    first = DiscoverPartitions([begin("a", 0, 3)], new, Watched(), 0, lambda: 0.0)
     assert emitted(first.process((0, b""), known, Timer())) == [("a", 0, 3)]
     begins = [begin("a", 0, 3), begin("b", 0, 4), begin("b", 1, 5)]
-    restored = DiscoverPartitions(begins, new, lambda: 0.0)
+    restored = DiscoverPartitions(begins, new, Watched(), 0, lambda: 0.0)
     found = [*restored.ask_broker(known, Timer())]
     assert emitted(found) == [("b", 0, 4), ("b", 1, 5)]
     # They did not hold the watermark back while the job ran without them.
@@ -131,3 +154,35 @@ def test_a_new_topic_that_is_deleted_before_it_is_read_stops_nothing(
     broker.deleted = {"a"}
     with pytest.raises(GuaranteeError, match="does not exist any more"):
         new.beyond({"a": 1})
+
+
+def test_an_error_that_a_person_must_decide_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, known, watched = Broker({"a": 1}), Cell(), Watched()
+    step = DiscoverPartitions(
+        [begin("a", 0, 3)], asking(broker, monkeypatch), watched, 0, lambda: 0.0
+    )
+    assert [*step.process((0, b""), known, Timer())]
+    assert not [*step.ask_broker(known, Timer())]
+    assert (watched.failed, watched.well) == ([], ["new partitions"])
+    broker.topics_there, broker.deleted = {"a": 2}, {"a"}
+    with pytest.raises(GuaranteeError):
+        [*step.ask_broker(known, Timer())]
+    assert watched.failed == ["new partitions"]
+
+
+def test_what_reads_no_partition_yet_is_not_ahead_of_those_that_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A subtask of ReadLoop without a partition passes this watermark on. It cannot go back, so a
+    partition that the subtask gets later would hold nothing, and the shards would expire its ids.
+    """
+    hour, skew, now = 3_600_000_000, 300_000_000, 1_790_000_000.0
+    known, timer = Cell(), Timer()
+    new = asking(Broker({"a": 1}), monkeypatch)
+    step = DiscoverPartitions([begin("a", 0, 3)], new, Watched(), hour - skew, lambda: now)
+    latest = int(now * 1_000_000) + skew - hour
+    assert [*step.process((0, b""), known, timer)]
+    assert timer._input_timestamp.micros == latest
+    now += 15
+    assert not [*step.ask_broker(known, timer)]
+    assert timer._input_timestamp.micros == latest + 15_000_000

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.streaming import follow
 from pipeline.streaming.flink_job import cause_of
-from pipeline.streaming.follow import Follower, counters_shown
+from pipeline.streaming.follow import Follower, JobFailed, counters_shown
 from transforms.model.errors import GuaranteeError
 
 LOST = """org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager 7 is gone.
@@ -42,7 +42,7 @@ class Job:
 
 def lines_of(looks: Sequence[tuple[str, Sequence[str]]], caplog) -> list[str]:
     with caplog.at_level(logging.WARNING):
-        Follower(Job(looks), _nothing, lambda: 0, _nothing).until_end()  # type: ignore[arg-type]
+        Follower(Job(looks), _nothing, lambda: 0, tuple, _nothing).until_end()  # type: ignore[arg-type]
     return [record.getMessage() for record in caplog.records]
 
 
@@ -70,13 +70,30 @@ def test_each_restart_by_an_error_of_ours_is_said(caplog) -> None:
     assert lines_of(looks, caplog) == [line, line]
 
 
-def test_an_error_that_a_person_must_decide_ends_the_command_once_the_job_has_ended(caplog) -> None:
-    decided = f"java.lang.Exception: x\nCaused by: {GuaranteeError('offsets 1 to 2 were deleted')}"
-    restarted = [("RESTARTING", [decided]), ("RUNNING", [decided])]
-    # One restart looks again: the error may be that of a process that was believed dead.
-    assert lines_of([*restarted, ("CANCELED", [LOST, decided])], caplog)
-    with pytest.raises(GuaranteeError, match="offsets 1 to 2 were deleted"):
-        lines_of([*restarted, ("CANCELED", [decided, decided])], caplog)
+def end_of(state: str, failures: Sequence[str], *marked: str) -> str:
+    looks = [(state, failures), (state, failures)]
+    follower = Follower(Job(looks), _nothing, lambda: 0, lambda: marked, _nothing)  # type: ignore[arg-type]
+    return follower.until_end()
+
+
+DECIDED = f"java.lang.Exception: {GuaranteeError('deleted')}"
+
+
+def test_a_job_that_an_error_has_ended_says_so_whatever_failed_after_it() -> None:
+    with pytest.raises(GuaranteeError) as ended:
+        end_of("CANCELED", [LOST, DECIDED], "deleted")
+    assert ended.value.message == "deleted"
+
+
+def test_an_error_that_a_restart_has_mended_is_not_why_a_job_was_cancelled() -> None:
+    assert end_of("CANCELED", [DECIDED]) == "CANCELED"
+
+
+def test_a_job_that_has_run_out_of_restarts_ends_by_its_last_error() -> None:
+    with pytest.raises(GuaranteeError):
+        end_of("FAILED", [DECIDED, LOST])
+    with pytest.raises(JobFailed, match="TaskManager 7 is gone"):
+        end_of("FAILED", [LOST, DECIDED])
 
 
 def test_counters_stand_in_the_last_line_of_a_terminal(monkeypatch, capsys) -> None:

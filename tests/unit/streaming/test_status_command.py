@@ -15,7 +15,8 @@ from pipeline.streaming.stop import stop_streaming
 from tests.support.fake_flink import JID, FakeFlink, counting
 from tests.support.in_memory_kafka import NOW_US
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.model.errors import TryAgainLater, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.stream.stop_on_error import StopOnError
 
 MASTER = "--flink_master=localhost:8081"
 WAS_LOST = "org.apache.flink.util.FlinkException: TaskExecutor is lost.\n\tat org.apache.x(y)"
@@ -104,6 +105,18 @@ def test_a_job_that_has_just_begun_has_figures_too(
     assert as_json(path, capsys, MASTER)["job"]["checkpoint"] is None
 
 
+def test_an_error_that_a_person_must_decide_is_shown_also_when_the_job_has_ended(
+    begun: Begun, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_json(path, capsys)["stop_marks"] == []
+    stop = StopOnError(DuckDBDestination(str(path)), begun.job, lambda: None)
+    stop.failed("payments:0", GuaranteeError("offsets 0 to 4 were deleted"))
+    assert as_json(path, capsys)["stop_marks"] == ["offsets 0 to 4 were deleted"]
+    status(path)
+    assert "must decide" in (line := capsys.readouterr().out.splitlines()[1])
+    assert line.endswith(": offsets 0 to 4 were deleted")
+
+
 def test_a_job_that_flink_does_not_run_is_shown_with_what_to_do(
     flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,10 +131,10 @@ def test_a_job_that_flink_does_not_run_is_shown_with_what_to_do(
 def test_without_flink_only_the_owner_is_shown(
     begun: Begun, flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert as_json(path, capsys).keys() == {"owner"}
+    assert as_json(path, capsys).keys() == {"owner", "stop_marks"}
     with DuckDBDestination(path) as destination:
         stop_streaming(destination, lambda: NOW_US)
-    assert as_json(path, capsys, MASTER) == {"owner": None}
+    assert as_json(path, capsys, MASTER) == {"owner": None, "stop_marks": []}
     status(path)
     assert "no streaming job owns the tables" in capsys.readouterr().out
     assert flink.calls == []
