@@ -58,7 +58,7 @@ def test_the_json_has_the_owner_and_everything_of_the_job(
         "flink_id": JID,
         "state": "RUNNING",
         "restarts": 2,
-        "last_failure": "org.apache.flink.util.FlinkException: TaskExecutor is lost.",
+        "last_failure": "FlinkException: TaskExecutor is lost.",
         "checkpoint": {
             "path": "file:///checkpoints/b5d1/chk-7",
             "begun_us": NOW_US - 3_000_000,
@@ -86,7 +86,7 @@ def test_a_person_sees_the_same(
         "  latency: half within 50 ms, 99 of 100 above 30,000 ms",
         "  4 appends, 2 sent again; 2 shards recovered, 9 rows found present",
         "  newest checkpoint: begun 3 s ago, 4,096 bytes, file:///checkpoints/b5d1/chk-7",
-        "  restarts: 2; last failure: org.apache.flink.util.FlinkException: TaskExecutor is lost.",
+        "  restarts: 2; last failure: FlinkException: TaskExecutor is lost.",
     ]
 
 
