@@ -128,14 +128,14 @@ class PartitionLoop:
         after = self._poller.next_offset
         if after is None:
             after = block.offsets[-1] + 1 if block.offsets else read_from
-        moved = after > position.offset
-        if not self._is_same(position, now_us, before_records=moved) and moved:
+        goes_on = after > position.offset
+        if not self._is_same(position, now_us, before_records=goes_on) and goes_on:
             # What was read is not passed on; the next poll begins here again.
             self._poller.next_offset = None
             return waiting
         epoch = _leader_epoch(position, polled)
         judged = JudgedArrivals((), None)
-        if after > position.offset:
+        if goes_on:
             self._read_at_us = now_us
             covered = _covered(position, read_from, after, block)
             judged = judge(block, covered, position, now_us)
