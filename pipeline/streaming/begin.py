@@ -176,8 +176,9 @@ def restore_streaming(
             since = f"; job {jobs[0]} owns the tables" if jobs else ""
             raise GuaranteeError(
                 f"--restore: the checkpoint{of} is older than the last hand-over of the tables"
-                f"{since}: bounded runs may have written records that it would read again. Start"
-                " without a checkpoint, by --from_tables."
+                f"{since}: bounded runs may have written records that it would read again. Or it"
+                " belongs to another destination. Give the path of one of the jobs since then, or"
+                " start without a checkpoint, by --from_tables."
             )
 
     if config.adopt_topics:

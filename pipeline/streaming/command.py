@@ -23,7 +23,7 @@ from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
-from pipeline.streaming.restore import checkpoint_to_restore
+from pipeline.streaming.restore import checkpoint_to_restore, made_by
 from pipeline.streaming.shards import shards_of_ledger
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.preconditions import check_cluster
@@ -81,7 +81,7 @@ def _run(
                 topics=_topics(config, streaming, admin),
                 shards=shards_of_ledger(destination, config.shards, streaming.shards_given),
             )
-            begun = _begin(config, streaming, destination, admin, checkpoint, now_us)
+            begun = _begin(config, streaming, destination, admin, checkpoint, now_us, rest)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
             scraped.job = job
@@ -132,11 +132,19 @@ def _begin(
     admin: KafkaAdmin,
     checkpoint: str | None,
     now_us: Callable[[], int],
+    rest: FlinkRest,
 ) -> Begun:
     notes = Notes()
     if checkpoint is not None:
         _LOG.info("restoring %s", checkpoint)
-        return restore_streaming(config, destination, admin, now_us, notes=notes)
+        return restore_streaming(
+            config,
+            destination,
+            admin,
+            now_us,
+            checkpoint_of=made_by(rest, checkpoint),
+            notes=notes,
+        )
     return begin_streaming(
         config, destination, admin, now_us, take_over=streaming.from_tables, notes=notes
     )

@@ -20,6 +20,7 @@ from transforms.model.errors import GuaranteeError
 _LOG = logging.getLogger(__name__)
 
 _PREFIX: Final = f".{NAMESPACE}_"
+_NAME: Final = "payment-pipeline-"
 _NAMES_PER_QUESTION: Final = 50
 _PACKAGE: Final = re.compile(r"^(?:\w+\.)+(?=[A-Z])")
 _PYTHON_ERROR: Final = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$", re.MULTILINE)
@@ -27,7 +28,12 @@ _PYTHON_ERROR: Final = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+)$", re.MULTILINE)
 
 def flink_name(job_id: str) -> str:
     """The name of a job in Flink."""
-    return f"payment-pipeline-{job_id}"
+    return f"{_NAME}{job_id}"
+
+
+def job_id_in(name: str) -> str | None:
+    """The id of ours that is in the name of a job in Flink; None: it is none of ours."""
+    return name.removeprefix(_NAME) if name.startswith(_NAME) else None
 
 
 @dataclass(frozen=True)

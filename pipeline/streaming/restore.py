@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from pipeline.streaming.flink_job import job_id_in
 from runners.flink.checkpoints import complete_checkpoints
 from runners.flink.rest import FlinkRest
 from transforms.model.errors import GuaranteeError
@@ -45,6 +46,20 @@ def checkpoint_to_restore(rest: FlinkRest, wanted: str) -> str:
         )
     newest = max(found, key=lambda folder: (folder / _METADATA).stat().st_mtime_ns)
     return newest.absolute().as_uri()
+
+
+def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
+    """The id of the streaming job that has made a checkpoint; None where Flink does not know.
+
+    Flink names folders after the ids that it has given the jobs: JOB/chk-N, and savepoint-X with
+    the begin of the id
+    (https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/state/savepoints/#triggering-savepoints),
+    and forgets jobs that have ended some time ago. Raises FlinkUnreachable.
+    """
+    folder, last = checkpoint.rstrip("/").split("/")[-2:]
+    jid = last.split("-")[1] if last.startswith("savepoint-") else folder
+    made = [job["name"] for job in rest.jobs() if jid and job["jid"].startswith(jid)]
+    return job_id_in(made[0]) if len(made) == 1 else None
 
 
 def _local(address: str) -> Path | None:

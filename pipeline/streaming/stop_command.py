@@ -14,7 +14,7 @@ from pipeline.options.destination import (
     add_impersonation,
     destination_of,
 )
-from pipeline.streaming.flink_job import find_job
+from pipeline.streaming.flink_job import FlinkJob, find_job
 from pipeline.streaming.status_command import add_flink_master
 from pipeline.streaming.stop import Seen, Stopped, look_before_stop, stop_streaming
 from runners.flink.rest import ENDED, FlinkRest, FlinkUnreachable
@@ -73,15 +73,23 @@ def _end_job(flink_master: str, seen: Seen) -> None:
         if job is None or job.state() in ENDED:
             _LOG.warning("Flink does not run job %s; the tables are handed over", seen.job_id)
             return
-        folder = rest.configuration().get("state.savepoints.dir")
-        if folder and job.state() == "RUNNING":
-            _LOG.info("savepoint: %s", rest.savepoint(job.jid, folder))
+        _take_savepoint(job)
         rest.cancel(job.jid)
     except (FlinkUnreachable, TimeoutError) as error:
         raise TryAgainLater(
             f"--flink_master={flink_master}: the job is not ended ({error}). Nothing was changed in"
             " the tables. Stop it again, or with --lost if the cluster does not come back."
         ) from error
+
+
+def _take_savepoint(job: FlinkJob) -> None:
+    """Where one can be taken: positions come from the tables, so the stop does not need it."""
+    try:
+        folder = job.rest.configuration().get("state.savepoints.dir")
+        if folder and job.state() == "RUNNING":
+            _LOG.info("savepoint: %s", job.rest.savepoint(job.jid, folder))
+    except (FlinkUnreachable, TimeoutError) as error:
+        _LOG.warning("no savepoint (%s); the tables are enough to hand over", error)
 
 
 def _as_json(stopped: Stopped) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.failures import GUARANTEE_REFUSED, failure_of
-from pipeline.options.config import LATEST, Start
+from pipeline.options.config import LATEST, AdoptTopic, Start
 from pipeline.run import command as command_step
 from pipeline.run import commit as commit_step
 from pipeline.streaming.found import FoundPartition, record_partitions
@@ -221,6 +221,26 @@ def test_start_latest_is_resolved_once(tables: Tables) -> None:
     again = tables.begin(take_over=True, start=Start(LATEST))
     assert [part.position for part in begun.partitions] == [2, 2]
     assert [part.position for part in again.partitions] == [2, 2]
+
+
+def test_what_a_job_has_read_of_a_topic_that_was_adopted_since_is_accounted_for(
+    tables: Tables,
+) -> None:
+    """By the stop: the job that takes over carries on where the one before it began."""
+    begun = tables.begin()
+    offer_all(tables)
+    read_to_the_end(tables.attempt(begun))
+    tables.kafka.create(TOPIC, len(LOG), topic_id="new")
+    adopted = AdoptTopic(TOPIC, "new")
+    tables.begin(take_over=True, adopt_topics=(adopted,), on_data_loss="accept")
+    assert tables.failures() == []
+    stopped = tables.stop().record
+    assert {(part.topic, part.to_offset) for part in stopped.partitions} == {
+        (TOPIC, 5), (f"{TOPIC}#2", 0),
+    }  # fmt: skip
+    assert tables.failures() == []
+    tables.run()
+    assert tables.failures() == []
 
 
 # MUST 1: a stop takes a generation of its own.

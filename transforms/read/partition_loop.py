@@ -128,13 +128,14 @@ class PartitionLoop:
         after = self._poller.next_offset
         if after is None:
             after = block.offsets[-1] + 1 if block.offsets else read_from
-        if not self._is_same(position, now_us) and after > position.offset:
+        goes_on = after > position.offset
+        if not self._is_same(position, now_us, before_records=goes_on) and goes_on:
             # What was read is not passed on; the next poll begins here again.
             self._poller.next_offset = None
             return waiting
         epoch = _leader_epoch(position, polled)
         judged = JudgedArrivals((), None)
-        if after > position.offset:
+        if goes_on:
             self._read_at_us = now_us
             covered = _covered(position, read_from, after, block)
             judged = judge(block, covered, position, now_us)
@@ -185,16 +186,18 @@ class PartitionLoop:
                 )
         return low
 
-    def _is_same(self, position: PartitionPosition, now_us: int) -> bool:
+    def _is_same(
+        self, position: PartitionPosition, now_us: int, *, before_records: bool = True
+    ) -> bool:
         """Whether the ids of topic and cluster are known to be those of the position.
 
-        They are asked for again where a recreated topic could have gone unnoticed. Raises
-        GuaranteeError where they are others.
+        They are asked for again where a recreated topic could have gone unnoticed. before_records:
+        whether something was read, and is to go on. Raises GuaranteeError where they are others.
         """
         # A clock that was set back makes neither of them fresh.
         same_at_us = self._same_at_us
         fresh = same_at_us is not None and 0 <= now_us - same_at_us < _IDENTITY_EVERY_US
-        if fresh and 0 <= now_us - self._read_at_us < _SILENCE_US:
+        if fresh and (not before_records or 0 <= now_us - self._read_at_us < _SILENCE_US):
             return True
         found = self._poller.identity()
         if found is None:

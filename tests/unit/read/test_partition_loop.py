@@ -49,6 +49,7 @@ class Log:
     epoch: int | None = 0
     next_offset: int | None = None
     asked: int = 0
+    asked_whose: int = 0
     delivers: int = 10**9
     loses: bool = False
 
@@ -83,6 +84,7 @@ class Log:
         return len(self.records)
 
     def identity(self) -> TopicIdentity | None:
+        self.asked_whose += 1
         return self.ids
 
     def close(self) -> None:
@@ -250,6 +252,18 @@ def test_a_recreated_topic_is_noticed_although_the_clock_was_set_back() -> None:
     log.ids = TopicIdentity("cluster", "another")
     with pytest.raises(GuaranteeError, match="created again"):
         partition.step(-3600)
+
+
+def test_a_quiet_partition_asks_whose_it_is_every_ten_seconds_and_before_a_record_goes_on() -> None:
+    log = Log([payment(0)])
+    partition = Partition(log)
+    for _ in range(600):
+        partition.step()
+    assert log.asked_whose <= 4
+    before = log.asked_whose
+    log.records.append(payment(1))
+    assert whole(partition.step()).payments.num_rows == 1
+    assert log.asked_whose == before + 1
 
 
 def test_the_silence_begins_anew_where_reading_does() -> None:

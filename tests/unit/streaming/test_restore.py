@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.streaming.restore import LATEST, checkpoint_to_restore
-from tests.support.fake_flink import FakeFlink
+from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by
+from tests.support.fake_flink import JID, JOB_ID, FakeFlink
 from transforms.model.errors import GuaranteeError
 
 
@@ -74,3 +74,20 @@ def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -
         checkpoint_to_restore(flink, str(tmp_path / "chk-1"))
     assert f"--restore={tmp_path / 'chk-1'}" in refused.value.message
     assert "--restore=latest" in refused.value.message
+
+
+@pytest.mark.parametrize("folder", [f"{JID}/chk-7", f"savepoint-{JID[:3]}-0a1b", f"{JID}/chk-7/"])
+def test_the_job_that_has_made_a_checkpoint_is_known_by_its_folder(
+    flink: FakeFlink, folder: str
+) -> None:
+    """So that one from before a hand-over, or of another destination, is refused before the tables
+    are claimed, and with them a job that is well.
+    """
+    assert made_by(flink, f"s3://bucket/{folder}") == JOB_ID
+    flink.name = "a job of others"
+    assert made_by(flink, f"s3://bucket/{folder}") is None
+
+
+@pytest.mark.parametrize("folder", ["c6e2/chk-7", "savepoint-c6e2-0a1b", "savepoint--x", "chk-7"])
+def test_a_job_that_flink_has_forgotten_is_not_known(flink: FakeFlink, folder: str) -> None:
+    assert made_by(flink, f"file:///{folder}") is None
