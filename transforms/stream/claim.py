@@ -51,6 +51,9 @@ def claim(
     created before the claim, several at a time. Raises GuaranteeError when another job has begun,
     Superseded when the claims of other processes win every time.
     """
+    # A job that was superseded must not create streams at each of its restarts.
+    seen = destination.shards.read(shards)
+    _require_stamp(job, seen)
     tables = [tables_of(shard) if with_streams else () for shard in shards]
     created = iter(
         in_parallel(
@@ -64,14 +67,14 @@ def claim(
     streams = [{table: next(created) for table in its_tables} for its_tables in tables]
     nonce = secrets.token_hex(16)
     for _ in range(_CLAIM_TRIES):
-        seen = destination.shards.read(shards)
         _require_stamp(job, seen)
         claimed = [row.claim(nonce, named) for row, named in zip(seen, streams, strict=True)]
         if destination.shards.swap(job, seen, claimed):
             return claimed
         # The claim may have taken effect and its answer may be lost: then our nonce is there.
-        if (after := destination.shards.read(shards)) == claimed:
-            return after
+        seen = destination.shards.read(shards)
+        if seen == claimed:
+            return seen
     raise Superseded(
         f"shards {list(shards)}: {_CLAIM_TRIES} claims met claims of other processes of this job"
     )

@@ -121,12 +121,13 @@ class Attempt:
         timers = {shard for shard in range(shards) if shard in after.cells}
         needed = set(after.on_the_way) | (timers if watermark is not None else set())
         totals: list[pa.RecordBatch] = []
+        answers: list[list[GapAnswer]] = []
         for number, memory in enumerate(self._memories):
             mine = sorted(shard for shard in needed if shard % len(self._memories) == number)
             if mine and number != slow:
                 finished = self._row_shards(after, memory, mine, watermark)
                 totals += finished.totals.values()
-                self._gaps(after, finished.answers)
+                answers.append(finished.answers)
         if after.on_the_way:
             # The watermark of a step is that of its slowest input.
             watermark = None
@@ -143,6 +144,8 @@ class Attempt:
             if watermark is not None:
                 shard.close(watermark)
             shard.finish()
+        for of_one_process in answers:
+            self._gaps(after, of_one_process)
 
     def _gaps(self, after: Checkpoint, answers: list[GapAnswer]) -> None:
         if answers:
