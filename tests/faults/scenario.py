@@ -90,7 +90,7 @@ class Scenario:
         if done.returncode == WRONG_USAGE and "no run has written here" in done.stderr:
             return {}
         results = {row["name"]: row["status"] for row in json.loads(done.stdout)}
-        assert done.returncode == int("FAILED" in results.values()), done.stderr
+        assert done.returncode == int("FAILED" in results.values()), done.stdout + done.stderr
         return results
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:

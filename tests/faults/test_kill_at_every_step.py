@@ -112,10 +112,11 @@ def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(
 def test_a_run_that_adopts_a_recreated_topic_is_killed(
     scenario: Scenario, recreate_topic: Callable[..., None], step: str, moment: str
 ) -> None:
-    """The new topic has every message of the old one again, and some more."""
+    """The new topic has most messages of the old one again, and some more."""
     assert scenario.run() == 0, scenario.output
     recreate_topic(scenario.topic, partitions=2)
-    mirrored, now_us = list(scenario.sent), time.time_ns() // 1000
+    # Not all: `check` allows one duplicate for each payment.
+    mirrored, now_us = scenario.sent[:-200], time.time_ns() // 1000
     scenario.send(mirrored + MessageGenerator(8, now_us - 600_000_000).take(300))
     assert scenario.run() == 3
     flag = re.search(r"--adopt_topic=\S+", scenario.output)

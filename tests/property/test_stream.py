@@ -215,7 +215,8 @@ def test_whatever_dies_and_comes_back_the_tables_hold_what_the_oracle_says(
 
 
 # An example takes a second there.
-@examples(12)
+@pytest.mark.timeout(900)
+@examples(6)
 @schedules
 def test_whatever_dies_and_comes_back_bigquery_holds_it_too(
     log: list[list[Sent]], shards: int, processes: int, script: list[Any], most_bytes: int
