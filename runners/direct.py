@@ -16,8 +16,8 @@ DIRECT: Final = RunnerProfile(
             "streaming",
             None,
             "this runner fires event-time timers before the watermark reaches them, so ids would"
-            " expire too early. Leave --streaming out: a bounded run reads to the end of the"
-            " topics, and can be repeated as often as wanted.",
+            " expire too early. Use --runner=FlinkRunner, or leave --streaming out: a bounded run"
+            " reads to the end of the topics, and can be repeated as often as wanted.",
         ),
         Refusal(
             "direct_running_mode",

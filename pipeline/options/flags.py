@@ -152,7 +152,7 @@ class DeduplicationOptions(PipelineOptions):
 
 
 class StreamingOptions(PipelineOptions):
-    """Streaming: a job that never ends. Beam itself declares --streaming."""
+    """Streaming: a job that never ends."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:

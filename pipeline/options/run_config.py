@@ -26,7 +26,13 @@ from pipeline.options.destination import (
     destination_of,
     destination_options,
 )
-from pipeline.options.flags import OURS, DestinationOptions, KafkaOptions, RunOptions
+from pipeline.options.flags import (
+    OURS,
+    DestinationOptions,
+    KafkaOptions,
+    RunOptions,
+    StreamingOptions,
+)
 from pipeline.options.quantities import parse_duration, parse_share, parse_size, parse_whole
 from pipeline.options.runner import RunnerOptions, runner_of
 from pipeline.options.schema_file import load_schema
@@ -62,7 +68,28 @@ _SHOWN_WITH_OURS = {
         DestinationOptions,
         {"metavar": "ACCOUNT", "help": IMPERSONATION_HELP},
     ),
-    "--runner": (RunOptions, {"metavar": "NAME", "help": "Beam runner; DirectRunner is allowed"}),
+    "--runner": (
+        RunOptions,
+        {"metavar": "NAME", "help": "Beam runner; FlinkRunner with --streaming"},
+    ),
+    "--streaming": (StreamingOptions, {"help": "a job that never ends, on --runner=FlinkRunner"}),
+    "--flink_master": (
+        StreamingOptions,
+        {"metavar": "HOST:PORT", "help": "Flink's REST interface. Required for --streaming."},
+    ),
+    "--job_endpoint": (
+        StreamingOptions,
+        {"metavar": "HOST:PORT", "help": "Beam's job server. Required for --streaming."},
+    ),
+    "--parallelism": (StreamingOptions, {"metavar": "N", "help": "subtasks of each step (1)"}),
+    "--environment_type": (
+        StreamingOptions,
+        {"metavar": "TYPE", "help": "LOOPBACK: this process is the worker; or EXTERNAL"},
+    ),
+    "--environment_config": (
+        StreamingOptions,
+        {"metavar": "HOST:PORT", "help": "of a worker pool, with EXTERNAL"},
+    ),
 }
 """Options that Beam declares, with the group and the words that `--help` shows them with."""
 

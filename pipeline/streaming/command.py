@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PortableOptions
 
 from pipeline.graph import build_streaming
 from pipeline.interrupt import interrupt_means, only_record_signals
@@ -24,10 +24,11 @@ from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
-from pipeline.streaming.shards import shards_of_ledger
+from pipeline.streaming.shards import jobs_of, shards_of_ledger
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
+from runners.flink.job_server import check_job_server
 from runners.flink.preconditions import check_cluster
-from runners.flink.rest import FlinkRest, FlinkUnreachable
+from runners.flink.rest import ENDED, FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
 from transforms.destinations.contract.destination import Destination
@@ -70,11 +71,14 @@ def _run(
     now_us: Callable[[], int],
 ) -> int:
     rest = FlinkRest(streaming.flink_master)
-    _check(rest, streaming)
-    checkpoint = (
-        None if streaming.restore is None else checkpoint_to_restore(rest, streaming.restore)
-    )
+    _check(rest, streaming, str(config.beam_options.view_as(PortableOptions).job_endpoint))
     with open_destination(config.destination, **config.destination_options) as destination:
+        before = jobs_of(destination)
+        checkpoint = (
+            None
+            if streaming.restore is None
+            else checkpoint_to_restore(rest, streaming.restore, before)
+        )
         with KafkaAdmin(config.consumer_config) as admin:
             config = replace(
                 config,
@@ -82,6 +86,7 @@ def _run(
                 shards=shards_of_ledger(destination, config.shards, streaming.shards_given),
             )
             begun = _begin(config, streaming, destination, admin, checkpoint, now_us, rest)
+        _cancel_superseded(rest, before)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
             scraped.job = job
@@ -96,7 +101,16 @@ def _run(
             return _follow(job, streaming, now_us, marked)
 
 
-def _check(rest: FlinkRest, streaming: StreamingConfig) -> None:
+def _cancel_superseded(rest: FlinkRest, jobs: Sequence[str]) -> None:
+    """They may write no more, but where their worker is dead they restart, and keep their slots."""
+    for job_id in jobs:
+        old = find_job(rest, job_id)
+        if old is not None and old.state() not in ENDED:
+            _LOG.info("job %s is superseded, and cancelled in Flink", job_id)
+            rest.cancel(old.jid)
+
+
+def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> None:
     try:
         check_timer_hold()
         check_cluster(rest, streaming.parallelism)
@@ -108,6 +122,14 @@ def _check(rest: FlinkRest, streaming: StreamingConfig) -> None:
         raise TryAgainLater(
             f"--flink_master={rest.address}: Flink does not answer ({error}). Start the cluster, or"
             " correct the address. Nothing was changed."
+        ) from error
+    try:
+        check_job_server(job_endpoint)
+    except FlinkUnreachable as error:
+        raise TryAgainLater(
+            f"--job_endpoint={job_endpoint}: {error}. Start Beam's job server, or correct the"
+            " address (`payment-pipeline flink status` shows that of `flink up`). Nothing was"
+            " changed."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -17,10 +18,11 @@ _METADATA: Final = "_metadata"
 """Flink writes this file last: a folder without it is an unfinished checkpoint."""
 
 
-def checkpoint_to_restore(rest: FlinkRest, wanted: str) -> str:
+def checkpoint_to_restore(rest: FlinkRest, wanted: str, ours: Collection[str]) -> str:
     """The address of the checkpoint, file:///... or of another file system.
 
-    wanted: a path or address, or LATEST, the newest complete one of the cluster. Raises
+    wanted: a path or address, or LATEST: the newest complete one of the cluster, but for those that
+    Flink knows to be of other jobs. ours: the ids of the jobs of this destination. Raises
     GuaranteeError where there is none, FlinkUnreachable.
     """
     if wanted != LATEST:
@@ -38,14 +40,16 @@ def checkpoint_to_restore(rest: FlinkRest, wanted: str) -> str:
         if folder is not None:
             found += complete_checkpoints(folder)
             found += [path.parent for path in folder.glob(f"savepoint-*/{_METADATA}")]
-    if not found:
-        raise GuaranteeError(
-            "--restore=latest: no complete checkpoint or savepoint lies in"
-            f" {keys.get('state.checkpoints.dir')}, as far as this machine can see. Give the path"
-            " of one, or use --from_tables."
-        )
-    newest = max(found, key=lambda folder: (folder / _METADATA).stat().st_mtime_ns)
-    return newest.absolute().as_uri()
+    newest_first = sorted(found, key=lambda place: -(place / _METADATA).stat().st_mtime_ns)
+    for place in newest_first:
+        address = place.absolute().as_uri()
+        if made_by(rest, address) in (None, *ours):
+            return address
+    raise GuaranteeError(
+        "--restore=latest: no complete checkpoint or savepoint of this destination's jobs lies in"
+        f" {keys.get('state.checkpoints.dir')}, as far as this machine can see. Give the path of"
+        " one, or use --from_tables."
+    )
 
 
 def made_by(rest: FlinkRest, checkpoint: str) -> str | None:

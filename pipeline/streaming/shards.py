@@ -1,10 +1,20 @@
-"""The number of hash ranges of a destination that streaming has written to: it stays as it was."""
+"""What the chain says of the streaming jobs of a destination: their ids, and how many shards.
+
+The number of hash ranges stays as it was when the first one began.
+"""
 
 from __future__ import annotations
 
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.ownership import ownership_of
+from transforms.destinations.contract.ownership import BEGIN, ownership_of
 from transforms.model.errors import GuaranteeError
+
+
+def jobs_of(destination: Destination) -> list[str]:
+    """The ids of all streaming jobs that have begun on this destination, oldest first."""
+    runs = destination.runs.read() if destination.tables.exist() else []
+    found = [ownership_of(record) for record in runs]
+    return list(dict.fromkeys(each.job_id for each in found if each and each.kind == BEGIN))
 
 
 def shards_of_ledger(destination: Destination, wanted: int, given: bool) -> int:

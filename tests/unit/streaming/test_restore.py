@@ -35,10 +35,20 @@ def test_the_newest_complete_one_counts(flink: FakeFlink, tmp_path: Path) -> Non
     complete(of_job / "chk-9", at=10)
     newest = complete(of_job / "chk-10", at=20)
     (of_job / "chk-11").mkdir()
-    assert checkpoint_to_restore(flink, LATEST) == newest.as_uri()
+    assert checkpoint_to_restore(flink, LATEST, [JOB_ID]) == newest.as_uri()
     savepoint = complete(tmp_path / "save points" / "savepoint-b5d1-1", at=30)
     (tmp_path / "save points" / "savepoint-b5d1-2").mkdir()
-    assert checkpoint_to_restore(flink, LATEST) == savepoint.as_uri()
+    assert checkpoint_to_restore(flink, LATEST, [JOB_ID]) == savepoint.as_uri()
+
+
+def test_the_newest_one_of_another_destination_is_passed_over(
+    flink: FakeFlink, tmp_path: Path
+) -> None:
+    older = complete(tmp_path / "checkpoints" / "c6e2" / "chk-1", at=10)
+    complete(tmp_path / "checkpoints" / JID / "chk-9", at=20)
+    # Flink knows whose the newer one is, and has forgotten the job of the older one.
+    assert checkpoint_to_restore(flink, LATEST, ["job of ours"]) == older.as_uri()
+    assert checkpoint_to_restore(flink, LATEST, [JOB_ID]).endswith("chk-9")
 
 
 def test_without_a_complete_one_the_message_says_what_to_do(
@@ -46,7 +56,7 @@ def test_without_a_complete_one_the_message_says_what_to_do(
 ) -> None:
     (tmp_path / "checkpoints" / "b5d1" / "chk-1").mkdir(parents=True)
     with pytest.raises(GuaranteeError) as refused:
-        checkpoint_to_restore(flink, LATEST)
+        checkpoint_to_restore(flink, LATEST, [JOB_ID])
     assert flink.keys["state.checkpoints.dir"] in refused.value.message
     assert "--from_tables" in refused.value.message
 
@@ -54,24 +64,24 @@ def test_without_a_complete_one_the_message_says_what_to_do(
 def test_latest_on_another_file_system_is_not_seen_from_here(flink: FakeFlink) -> None:
     flink.keys = {"state.checkpoints.dir": "s3://bucket/checkpoints"}
     with pytest.raises(GuaranteeError, match=r"s3://bucket/checkpoints.* Give the path"):
-        checkpoint_to_restore(flink, LATEST)
+        checkpoint_to_restore(flink, LATEST, [JOB_ID])
 
 
 def test_a_path_becomes_an_address(flink: FakeFlink, tmp_path: Path) -> None:
     folder = complete(tmp_path / "chk-1", at=1)
-    assert checkpoint_to_restore(flink, str(folder)) == folder.as_uri()
-    assert checkpoint_to_restore(flink, folder.as_uri()) == folder.as_uri()
+    assert checkpoint_to_restore(flink, str(folder), [JOB_ID]) == folder.as_uri()
+    assert checkpoint_to_restore(flink, folder.as_uri(), [JOB_ID]) == folder.as_uri()
 
 
 def test_another_file_system_is_left_to_flink(flink: FakeFlink) -> None:
-    assert checkpoint_to_restore(flink, "s3://bucket/chk-1") == "s3://bucket/chk-1"
+    assert checkpoint_to_restore(flink, "s3://bucket/chk-1", [JOB_ID]) == "s3://bucket/chk-1"
     assert flink.calls == []
 
 
 def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -> None:
     (tmp_path / "chk-1").mkdir()
     with pytest.raises(GuaranteeError) as refused:
-        checkpoint_to_restore(flink, str(tmp_path / "chk-1"))
+        checkpoint_to_restore(flink, str(tmp_path / "chk-1"), [JOB_ID])
     assert f"--restore={tmp_path / 'chk-1'}" in refused.value.message
     assert "--restore=latest" in refused.value.message
 

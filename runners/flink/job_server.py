@@ -1,0 +1,30 @@
+"""Whether Beam's job server answers, before anything depends on it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+from runners.flink.rest import FlinkUnreachable
+
+_ANSWER_SECONDS: Final = 15.0
+
+
+def check_job_server(address: str, seconds: float = _ANSWER_SECONDS) -> None:
+    """Asks the job server which options it knows, as a submission does first.
+
+    address: HOST:PORT. Raises FlinkUnreachable where no job server of Beam answers within
+    `seconds`: a submission would wait for it without an end.
+    """
+    with grpc.insecure_channel(address) as channel:
+        jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        try:
+            jobs.DescribePipelineOptions(
+                beam_job_api_pb2.DescribePipelineOptionsRequest(),
+                timeout=seconds,
+                wait_for_ready=True,
+            )
+        except grpc.RpcError as error:
+            raise FlinkUnreachable(f"no job server of Beam: {error.code().name}") from error
