@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.stored_coordinates import StoredCoordinates
 from pipeline.check.streamed import written_above
-from transforms.destinations.contract.ownership import ownership_of
+from transforms.destinations.contract.ownership import owner_of, ownership_of
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -118,9 +118,10 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
         "no coordinate twice over the three tables",
         f"{rows_seen:,} rows, each at its own coordinate",
     )
-    yield missing.result(
-        "no coordinate missing", "every offset below the committed positions is a row or a gap"
-    )
+    below = "every offset below the committed positions is a row or a gap"
+    if owner_of(runs) is not None:
+        below += "; what a streaming job has written above them is judged when it is stopped"
+    yield missing.result("no coordinate missing", below)
     yield both.result("no gap where a row is", "rows and gaps are apart")
     yield surplus.result("no row that no run has read", "every row lies in the range of a run")
     yield unlike.result(
