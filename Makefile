@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # and other fixtures, and takes tests from another one when its own are done.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo flink-demo flink-up flink-down test test-fast test-bigquery lint bench clean
+.PHONY: help demo flink-demo flink-up flink-down test test-fast test-bigquery lint bench bench-flink clean
 
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven)"
+	@echo "make bench-flink   speed and latency of a streaming job on a real Flink cluster (Java 17, Maven)"
 	@echo "make clean  removes the virtual environment, caches and what the demo left"
 
 demo: $(READY)
@@ -57,6 +58,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.direct_run
+
+bench-flink: $(READY)
+	$(BIN)/python -m benchmarks.flink_stream
 
 # Without its folder a cluster that runs could not be ended any more.
 clean:
