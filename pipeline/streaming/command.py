@@ -23,6 +23,7 @@ from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
+from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
 from pipeline.streaming.shards import jobs_of, shards_of_ledger
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
@@ -73,7 +74,8 @@ def _run(
     rest = FlinkRest(streaming.flink_master)
     _check(rest, streaming, str(config.beam_options.view_as(PortableOptions).job_endpoint))
     with open_destination(config.destination, **config.destination_options) as destination:
-        before = jobs_of(destination)
+        runs = chain_of(destination)
+        before = jobs_of(runs)
         checkpoint = (
             None
             if streaming.restore is None
@@ -83,7 +85,7 @@ def _run(
             config = replace(
                 config,
                 topics=_topics(config, streaming, admin),
-                shards=shards_of_ledger(destination, config.shards, streaming.shards_given),
+                shards=shards_of_ledger(runs, config.shards, streaming.shards_given),
             )
             begun = _begin(config, streaming, destination, admin, checkpoint, now_us, rest)
         _cancel_superseded(rest, before)

@@ -32,6 +32,11 @@ def fresh_id(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(8)}"
 
 
+def chain_of(destination: Destination) -> list[RunRecord]:
+    """The records of the chain, oldest first; empty where the tables do not exist yet."""
+    return destination.runs.read() if destination.tables.exist() else []
+
+
 def generation_of(destination: Destination) -> int:
     """The generation that the shard ledger carries.
 

@@ -16,8 +16,8 @@ from pipeline.options.destination import (
 )
 from pipeline.streaming.flink_job import find_job
 from pipeline.streaming.job_report import JobReport, report_of
+from pipeline.streaming.records import chain_of
 from runners.flink.rest import FlinkRest, FlinkUnreachable
-from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import Ownership, owner_of
 from transforms.model.errors import TryAgainLater
 from transforms.model.moments import moment_in_words
@@ -61,7 +61,7 @@ def status_command(
     given = status_parser().parse_strictly(argv)
     one_of("log_format", given.log_format, FORMATS)
     with destination_of(given) as destination:
-        owner = _owner(destination)
+        owner = owner_of(chain_of(destination))
         marks = [] if owner is None else destination.shards.read_marks(owner.generation)
     found: dict[str, Any] = {
         "owner": _as_json(owner), "stop_marks": [mark.reason for mark in marks]
@@ -73,10 +73,6 @@ def status_command(
         lines += [_NOT_IN_FLINK] if report is None else report.lines()
     print(json.dumps(found) if given.json else "\n".join(lines))
     return 0
-
-
-def _owner(destination: Destination) -> Ownership | None:
-    return owner_of(destination.runs.read()) if destination.tables.exist() else None
 
 
 def _in_words(owner: Ownership | None) -> str:

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from pipeline.streaming.hand_over import Columns, write_owed_totals, write_pending_gaps
 from pipeline.streaming.records import (
+    chain_of,
     fresh_id,
     generation_of,
     ownership_record,
@@ -76,7 +77,7 @@ class Stopped:
 
 def look_before_stop(destination: Destination) -> Seen | None:
     """Step 1 of a stop that takes a savepoint next. None: no job owns the tables."""
-    owner = owner_of(_chain(destination))
+    owner = owner_of(chain_of(destination))
     return None if owner is None else Seen(owner.job_id, generation_of(destination))
 
 
@@ -97,7 +98,7 @@ def stop_streaming(
     ever owned the tables, another one has begun meanwhile, or acknowledged rows are not there.
     """
     for _ in range(_TRIES):
-        runs = _chain(destination)
+        runs = chain_of(destination)
         owner = owner_of(runs)
         if owner is None:
             return _stopped_before(runs, seen)
@@ -121,10 +122,6 @@ def stop_streaming(
         f"the chain was followed {_TRIES} times while the job was stopped. Its workers are refused"
         " by now; stop it again."
     )
-
-
-def _chain(destination: Destination) -> list[RunRecord]:
-    return destination.runs.read() if destination.tables.exist() else []
 
 
 def _stopped_before(runs: Sequence[RunRecord], seen: Seen | None) -> Stopped:
