@@ -8,14 +8,11 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from pipeline.streaming.flink_job import job_id_in
-from runners.flink.checkpoints import complete_checkpoints
+from runners.flink.checkpoints import METADATA, complete_snapshots
 from runners.flink.rest import FlinkRest
 from transforms.model.errors import GuaranteeError
 
 LATEST: Final = "latest"
-
-_METADATA: Final = "_metadata"
-"""Flink writes this file last: a folder without it is an unfinished checkpoint."""
 
 
 def checkpoint_to_restore(rest: FlinkRest, wanted: str, ours: Collection[str]) -> str:
@@ -27,21 +24,17 @@ def checkpoint_to_restore(rest: FlinkRest, wanted: str, ours: Collection[str]) -
     """
     if wanted != LATEST:
         folder = _local(wanted)
-        if folder is not None and not (folder / _METADATA).is_file():
+        if folder is not None and not (folder / METADATA).is_file():
             raise GuaranteeError(
                 f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
-                f" {_METADATA} is missing). Give the path of one, or --restore=latest."
+                f" {METADATA} is missing). Give the path of one, or --restore=latest."
             )
         return wanted if folder is None else folder.absolute().as_uri()
     keys = rest.configuration()
-    found = []
-    for key in ("state.checkpoints.dir", "state.savepoints.dir"):
-        folder = _local(keys.get(key, ""))
-        if folder is not None:
-            found += complete_checkpoints(folder)
-            found += [path.parent for path in folder.glob(f"savepoint-*/{_METADATA}")]
-    newest_first = sorted(found, key=lambda place: -(place / _METADATA).stat().st_mtime_ns)
-    for place in newest_first:
+    folders = [
+        _local(keys.get(key, "")) for key in ("state.checkpoints.dir", "state.savepoints.dir")
+    ]
+    for place in complete_snapshots(folder for folder in folders if folder is not None):
         address = place.absolute().as_uri()
         if made_by(rest, address) in (None, *ours):
             return address

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from runners.flink.checkpoints import complete_checkpoints
+from runners.flink.checkpoints import complete_checkpoints, complete_snapshots
 
 
 def test_the_newest_that_is_complete_comes_first(tmp_path: Path) -> None:
@@ -20,3 +20,14 @@ def test_the_newest_that_is_complete_comes_first(tmp_path: Path) -> None:
         tmp_path / "job-a" / "chk-1",
         tmp_path / "job-b" / "chk-9",
     ]
+
+
+def test_savepoints_count_beside_checkpoints(tmp_path: Path) -> None:
+    folders = [tmp_path / "checkpoints", tmp_path / "savepoints", tmp_path / "not there"]
+    names = ["checkpoints/job-a/chk-1", "savepoints/savepoint-b-1", "checkpoints/job-a/chk-2"]
+    for moment, name in enumerate(names):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "_metadata").write_bytes(b"x")
+        os.utime(tmp_path / name / "_metadata", ns=(moment, moment))
+    (folders[1] / "savepoint-b-2").mkdir()
+    assert complete_snapshots(folders) == [tmp_path / name for name in reversed(names)]
