@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from transforms.deduplicate.fingerprint_index import FingerprintIndex
 
@@ -53,14 +53,26 @@ class ProcessMemory(Generic[Memory]):
             self._kept[shard] = (token, memory)
 
 
-_INDEXES: Final[dict[str, ProcessMemory[FingerprintIndex]]] = {}
+_MEMORIES: Final[dict[tuple[str, str], ProcessMemory[Any]]] = {}
+_GUARD: Final = threading.Lock()
+_INDEXES: Final = "indexes"
+
+
+def memory_of(job: str, step: str) -> ProcessMemory[Any]:
+    """The memory that this process keeps for one step of a job.
+
+    All DoFn instances of the step share it: the next bundle of a shard may come to another one.
+    """
+    with _GUARD:
+        return _MEMORIES.setdefault((job, step), ProcessMemory())
 
 
 def indexes_of(job: str) -> ProcessMemory[FingerprintIndex]:
     """The indexes that this process keeps for the job."""
-    return _INDEXES.setdefault(job, ProcessMemory())
+    return memory_of(job, _INDEXES)
 
 
 def forget_indexes(job: str) -> None:
-    """Frees the memory of a job that has ended in this process."""
-    _INDEXES.pop(job, None)
+    """Frees the indexes of a job that has ended in this process."""
+    with _GUARD:
+        _MEMORIES.pop((job, _INDEXES), None)

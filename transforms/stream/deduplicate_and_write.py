@@ -22,12 +22,12 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics
+from transforms.deduplicate.process_memory import memory_of
 from transforms.deduplicate.ring import with_ring
 from transforms.destinations.contract.destination import Destination
 from transforms.model.coders import encode_rows
 from transforms.model.elements import StreamBatch, merge
 from transforms.stream.bundle import FinishedBundle, StreamBundle, StreamSettings
-from transforms.stream.process_memories import memory_of
 from transforms.stream.stop_on_error import StopOnError
 
 GAPS: Final = "gaps"

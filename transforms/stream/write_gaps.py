@@ -8,13 +8,13 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
+from transforms.deduplicate.process_memory import memory_of
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.elements import GapAnswer
 from transforms.stream.gaps import GapsShard
 from transforms.stream.head_cell import HeadCell
 from transforms.stream.polling import Polling
-from transforms.stream.process_memories import memory_of
 from transforms.stream.stop_on_error import StopOnError
 
 

@@ -14,13 +14,13 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
+from transforms.deduplicate.process_memory import memory_of
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.coders import decode_rows
 from transforms.model.totals import add_up
 from transforms.stream.head_cell import HeadCell
 from transforms.stream.polling import Polling
-from transforms.stream.process_memories import memory_of
 from transforms.stream.stop_on_error import StopOnError
 from transforms.stream.totals import TotalsShard
 
