@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from pipeline.options.config import EARLIEST, LATEST, Start
@@ -26,6 +26,7 @@ from transforms.read.broker_errors import (
     denied,
     is_denied,
 )
+from transforms.read.topic_identity import is_mock, topic_id_of
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
 _LOG = logging.getLogger(__name__)
@@ -45,9 +46,6 @@ _PASSING: Final = (
 
 _REQUEST_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
-
-_MOCK_CLUSTER: Final = "mockCluster"
-"""Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
 
 _NO_ANSWER: Final = (
     KafkaError._TRANSPORT,
@@ -204,7 +202,7 @@ class KafkaAdmin:
                 return None
             return f"Kafka lets this user look at the consumer group {group}, not use it"
 
-        if (self.cluster_id() or "").startswith(_MOCK_CLUSTER):
+        if is_mock(self.cluster_id()):
             return None
         return self._ask(f"consumer group {group}", describe)
 
@@ -278,24 +276,10 @@ class KafkaAdmin:
         return low, high
 
     def _topic_id(self, topic: str) -> str | None:
-        if (self.cluster_id() or "").startswith(_MOCK_CLUSTER):
-            return None
-
-        def describe(seconds: float) -> str | None:
-            described = self._admin.describe_topics(
-                TopicCollection([topic]), request_timeout=seconds
-            )[topic]
-            try:
-                return str(described.result().topic_id)
-            except KafkaException as error:
-                if error.args[0].code() in (
-                    KafkaError._UNSUPPORTED_FEATURE,
-                    KafkaError.UNSUPPORTED_VERSION,
-                ):
-                    return None
-                raise
-
-        return self._ask(f"topic {topic}", describe)
+        cluster_id = self.cluster_id()
+        return self._ask(
+            f"topic {topic}", lambda seconds: topic_id_of(self._admin, cluster_id, topic, seconds)
+        )
 
     def _ask(self, what: str, request: Callable[[float], _T]) -> _T:
         """Repeats a request while the broker does not answer, at most `patience_seconds` long.

@@ -17,7 +17,6 @@ from transforms.model.errors import GuaranteeError
 from transforms.read.position import PartitionPosition
 
 _MOCK_CLUSTER: Final = "mockCluster"
-"""Start of the cluster id of librdkafka's mock cluster, which never answers DescribeTopics."""
 
 _CANNOT_TELL: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
 
@@ -36,6 +35,29 @@ def admin_client(consumer_config: Mapping[str, str]) -> AdminClient:
     return AdminClient({"log_level": 2, **settings})
 
 
+def is_mock(cluster_id: str | None) -> bool:
+    """Whether it is librdkafka's mock cluster, which never answers requests of an AdminClient."""
+    return (cluster_id or "").startswith(_MOCK_CLUSTER)
+
+
+def topic_id_of(
+    admin: AdminClient, cluster_id: str | None, topic: str, seconds: float
+) -> str | None:
+    """Kafka's id of the topic; None where the broker has none. Raises KafkaException.
+
+    seconds: how long the broker may take to answer.
+    """
+    if is_mock(cluster_id):
+        return None
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
+    try:
+        return str(described[topic].result().topic_id)
+    except KafkaException as error:
+        if error.args[0].code() in _CANNOT_TELL:
+            return None
+        raise
+
+
 def ask_identity(
     consumer: Consumer, admin: AdminClient, topic: str, seconds: float
 ) -> TopicIdentity | None:
@@ -45,18 +67,12 @@ def ask_identity(
     """
     try:
         cluster_id = consumer.list_topics(topic, timeout=seconds).cluster_id
-        if (cluster_id or "").startswith(_MOCK_CLUSTER):
-            return TopicIdentity(cluster_id, None)
-        described = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
-        return TopicIdentity(cluster_id, str(described[topic].result().topic_id))
+        return TopicIdentity(cluster_id, topic_id_of(admin, cluster_id, topic, seconds))
     except KafkaException as error:
-        code = error.args[0].code()
-        if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise GuaranteeError(
                 f"topic {topic} does not exist any more; what was not read of it is lost."
             ) from error
-        if code in _CANNOT_TELL:
-            return TopicIdentity(cluster_id, None)
         return None
 
 
