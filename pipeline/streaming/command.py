@@ -224,8 +224,8 @@ def _end_with_savepoint(job: FlinkJob) -> None:
     only_record_signals()
     logging.disable(logging.NOTSET)
     try:
-        if folder := job.rest.configuration().get("state.savepoints.dir"):
-            _LOG.info("savepoint: %s", job.rest.savepoint(job.jid, folder))
+        if savepoint := job.take_savepoint():
+            _LOG.info("savepoint: %s", savepoint)
     except (FlinkUnreachable, TimeoutError) as error:
         _LOG.warning("no savepoint (%s); the last checkpoint will do", error)
     try:

@@ -60,6 +60,14 @@ class FlinkJob:
         """RUNNING, RESTARTING, FAILED ..."""
         return self.rest.job_state(self.jid)
 
+    def take_savepoint(self) -> str | None:
+        """The address of a new savepoint; None where the cluster has no folder for them.
+
+        Raises TimeoutError beside FlinkUnreachable.
+        """
+        folder = self.rest.configuration().get("state.savepoints.dir")
+        return self.rest.savepoint(self.jid, folder) if folder else None
+
     def failures(self) -> list[str]:
         """The stack traces that have restarted or ended it, newest first."""
         return self.rest.exceptions(self.jid)

@@ -85,9 +85,8 @@ def _end_job(flink_master: str, seen: Seen) -> None:
 def _take_savepoint(job: FlinkJob) -> None:
     """Where one can be taken: positions come from the tables, so the stop does not need it."""
     try:
-        folder = job.rest.configuration().get("state.savepoints.dir")
-        if folder and job.state() == "RUNNING":
-            _LOG.info("savepoint: %s", job.rest.savepoint(job.jid, folder))
+        if job.state() == "RUNNING" and (savepoint := job.take_savepoint()):
+            _LOG.info("savepoint: %s", savepoint)
     except (FlinkUnreachable, TimeoutError) as error:
         _LOG.warning("no savepoint (%s); the tables are enough to hand over", error)
 
