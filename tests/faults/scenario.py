@@ -89,6 +89,7 @@ class Scenario:
         )
         if done.returncode == WRONG_USAGE and "no run has written here" in done.stderr:
             return {}
+        self.output = done.stdout + done.stderr
         results = {row["name"]: row["status"] for row in json.loads(done.stdout)}
         assert done.returncode == int("FAILED" in results.values()), done.stdout + done.stderr
         return results

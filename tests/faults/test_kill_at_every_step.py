@@ -99,7 +99,7 @@ def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(
         # A run that follows a killed one may have less to do, and end before its moment comes.
         assert statuses[-1] in (KILLED, 0), scenario.output
         if scenario.database.exists():
-            assert "FAILED" not in scenario.check().values()
+            assert "FAILED" not in scenario.check().values(), scenario.output
     assert KILLED in statuses
     assert scenario.run() == 0, scenario.output
     scenario.holds()
@@ -123,11 +123,11 @@ def test_a_run_that_adopts_a_recreated_topic_is_killed(
     assert flag is not None, scenario.output
     adopting = replace(scenario, options=(*scenario.options, flag[0], "--on_data_loss=accept"))
     assert adopting.run("tests.faults.crashing_run", step, moment, "1") == KILLED, adopting.output
-    assert "FAILED" not in adopting.check().values()
+    assert "FAILED" not in adopting.check().values(), adopting.output
     assert adopting.run() == 0, adopting.output
     assert scenario.run() == 0, scenario.output
     assert scenario.check()["adopted topics"] == "noted"
-    assert "FAILED" not in scenario.check().values()
+    assert "FAILED" not in scenario.check().values(), scenario.output
     scenario.agrees_with_the_oracle()
 
 

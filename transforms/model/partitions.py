@@ -18,10 +18,11 @@ def sorted_groups(
 
     The rows of a group are sorted by the column `within`.
     """
-    table = table.sort_by([(name, "ascending") for name in (*keys, within)])
-    # One thread keeps the groups in the order of their first rows, which is the order of the
-    # slices.
-    sizes = table.group_by(list(keys), use_threads=False).aggregate([([], "count_all")])
+    order = [(name, "ascending") for name in keys]
+    table = table.sort_by([*order, (within, "ascending")])
+    # A group-by promises no order of its groups, and with one thread it usually, but not always,
+    # keeps that of their first rows: keys whose hashes collide change places.
+    sizes = table.group_by(list(keys)).aggregate([([], "count_all")]).sort_by(order)
     start = 0
     for *key, rows in zip(
         *(sizes.column(name).to_pylist() for name in (*keys, "count_all")), strict=True
