@@ -123,8 +123,9 @@ def job(
 
 
 def send_steadily(broker: KafkaBroker, seconds: int) -> None:
-    """Sends RATE messages a second, evenly."""
-    generator = MessageGenerator(2, time.time_ns() // 1000, duplicate_rate=0.02)
+    """Sends RATE messages a second, evenly, each with the event time of its sending."""
+    now_us = time.time_ns() // 1000
+    generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // RATE)
     each = int(RATE * _SLICE_SECONDS)
     with steady_sender(broker) as sender:
         started = time.monotonic()

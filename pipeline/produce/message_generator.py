@@ -21,7 +21,7 @@ FUTURE: Final = "future"
 INVALID: Final = "invalid"
 
 STEP_US: Final = 1000
-"""Event time between two messages: a thousand payments a second."""
+"""Event time between two messages, unless said otherwise: a thousand payments a second."""
 
 _RECENT: Final = 10_000
 _HOURS_LATE_US: Final = 6 * 3_600_000_000
@@ -68,7 +68,7 @@ class GeneratedMessage:
 
 
 class MessageGenerator:
-    """Messages whose event times rise by one millisecond each.
+    """Messages whose event times rise evenly, by a millisecond each unless another step is given.
 
     A copy repeats one of the last 10,000 payments byte by byte, half of the time with another key,
     so that it may go to another partition. A late message lies six hours behind; it is late for a
@@ -84,8 +84,10 @@ class MessageGenerator:
         late_rate: float = 0.0,
         invalid_rate: float = 0.0,
         future_rate: float = 0.0,
+        step_us: int = STEP_US,
     ) -> None:
         """start_time_us: microseconds since 1970. Rates are shares of all messages, from 0 to 1.
+        step_us: event time between two messages, in microseconds; their text has milliseconds.
 
         Raises UsageError when the rates add up to more than 1.
         """
@@ -99,6 +101,7 @@ class MessageGenerator:
         self._random = random.Random(f"{seed} {start_time_us}")
         self._prefix = f"{self._random.getrandbits(32):08x}"
         self._time_us = start_time_us
+        self._step_us = step_us
         self._count = 0
         self._recent: list[GeneratedMessage] = []
 
@@ -110,7 +113,7 @@ class MessageGenerator:
         copies, late, invalid, future = self._bounds
         draw = self._random.random()
         self._count += 1
-        self._time_us += STEP_US
+        self._time_us += self._step_us
         if draw < copies and self._recent:
             original = self._random.choice(self._recent)
             key = original.key if self._random.random() < 0.5 else b"retry-%d" % self._count
