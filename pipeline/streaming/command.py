@@ -17,8 +17,8 @@ from pipeline.interrupt import interrupt_means, only_record_signals
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import RunConfig, StreamingConfig
 from pipeline.options.runner import RunnerOptions
-from pipeline.run.notes import Notes
-from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
+from pipeline.streaming.announce import begin_and_announce
+from pipeline.streaming.begin import Begun
 from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
@@ -87,7 +87,16 @@ def _run(
                 topics=_topics(config, streaming, admin),
                 shards=shards_of_ledger(runs, config.shards, streaming.shards_given),
             )
-            begun = _begin(config, streaming, destination, admin, checkpoint, now_us, rest)
+            begun = begin_and_announce(
+                config,
+                destination,
+                admin,
+                now_us,
+                runs,
+                take_over=streaming.from_tables,
+                checkpoint=checkpoint,
+                checkpoint_of=None if checkpoint is None else made_by(rest, checkpoint),
+            )
         _cancel_superseded(rest, before)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
@@ -147,31 +156,6 @@ def _topics(config: RunConfig, streaming: StreamingConfig, admin: KafkaAdmin) ->
             " Correct it, or create the first topic."
         )
     return tuple(dict.fromkeys((*config.topics, *matching)))
-
-
-def _begin(
-    config: RunConfig,
-    streaming: StreamingConfig,
-    destination: Destination,
-    admin: KafkaAdmin,
-    checkpoint: str | None,
-    now_us: Callable[[], int],
-    rest: FlinkRest,
-) -> Begun:
-    notes = Notes()
-    if checkpoint is not None:
-        _LOG.info("restoring %s", checkpoint)
-        return restore_streaming(
-            config,
-            destination,
-            admin,
-            now_us,
-            checkpoint_of=made_by(rest, checkpoint),
-            notes=notes,
-        )
-    return begin_streaming(
-        config, destination, admin, now_us, take_over=streaming.from_tables, notes=notes
-    )
 
 
 def _submit(

@@ -94,6 +94,7 @@ class StopOnError:
                 subject=subject,
                 reason=error.message,
                 token=secrets.token_hex(8),
+                since_us=time.time_ns() // 1000,
             )
             destination.shards.write_mark(mark, self.job.job_id, nonce)
         with _GUARD:
