@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError, causes
+from pipeline.file_in_use import words_for_holder
+from transforms.model.errors import FileInUse, GuaranteeError, TryAgainLater, UsageError, causes
 
 CHECK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -39,6 +40,9 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, UsageError) and reason is None:
         return Failure(WRONG_USAGE, f"wrong usage: {error}")
     found = GuaranteeError.find_in(error)
+    if isinstance(found, FileInUse):
+        held = words_for_holder(found)
+        return Failure(TRY_AGAIN_LATER, f"try again later: {found.message}{held}")
     if isinstance(found, TryAgainLater):
         return Failure(TRY_AGAIN_LATER, f"try again later: {found.message}")
     if found is not None:

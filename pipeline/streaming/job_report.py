@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pipeline.streaming.figures import JobFigures, one_line
 from pipeline.streaming.flink_job import Checkpoint, FlinkJob, cause_of
+from runners.flink.rest import ENDED
 from transforms import metrics
 from transforms.model.moments import span_in_words
+
+_ENDED: Final = (
+    "the job has ended: `run --streaming --restore=latest` goes on, `stop` hands the tables over"
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class JobReport:
         """The same for a person."""
         figures = self.figures
         yield one_line(self.state, None, figures)
+        if self.state in ENDED:
+            yield f"  {_ENDED}"
         lags = figures.gauges(metrics.KAFKA_LAG)
         yield "  lag: " + (", ".join(f"{part} {lag:,}" for part, lag in lags.items()) or "unknown")
         yield f"  state: {figures.live_ids:,} live ids, {figures.state_bytes:,} bytes"

@@ -55,7 +55,7 @@ def stop_command(
             "give either --flink_master=HOST:PORT, the cluster that runs the job, or --lost where"
             " there is no cluster any more."
         )
-    with destination_of(given) as destination:
+    with destination_of(given, must_exist=True) as destination:
         seen = look_before_stop(destination)
     if seen is not None and not given.lost:
         _end_job(given.flink_master, seen)
