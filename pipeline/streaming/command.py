@@ -79,7 +79,7 @@ def _run(
         checkpoint = (
             None
             if streaming.restore is None
-            else checkpoint_to_restore(rest, streaming.restore, before)
+            else checkpoint_to_restore(rest, streaming.restore, before, config.beam_options)
         )
         with KafkaAdmin(config.consumer_config) as admin:
             config = replace(
