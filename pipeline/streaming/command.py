@@ -26,10 +26,11 @@ from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
 from pipeline.streaming.shards import jobs_of, shards_of_ledger
+from pipeline.streaming.superseded import cancel_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.job_server import check_job_server
 from runners.flink.preconditions import check_cluster
-from runners.flink.rest import ENDED, FlinkRest, FlinkUnreachable
+from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
 from transforms.destinations.contract.destination import Destination
@@ -62,7 +63,15 @@ def streaming_command(
     streaming = config.streaming
     assert streaming is not None
     with serve_metrics(streaming.metrics_port, now_us) as scraped:
-        return _run(config, streaming, scraped, now_us)
+        try:
+            return _run(config, streaming, scraped, now_us)
+        except FlinkUnreachable as error:
+            raise TryAgainLater(
+                f"--flink_master={streaming.flink_master}: Flink does not answer any more"
+                f" ({error}). `payment-pipeline status` shows whether a job owns the tables; then"
+                " `run --streaming --restore=latest` goes on, or --from_tables where no checkpoint"
+                " is there yet."
+            ) from error
 
 
 def _run(
@@ -97,7 +106,7 @@ def _run(
                 checkpoint=checkpoint,
                 checkpoint_of=None if checkpoint is None else made_by(rest, checkpoint),
             )
-        _cancel_superseded(rest, before)
+        cancel_superseded(rest, before)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
             scraped.job = job
@@ -110,15 +119,6 @@ def _run(
                 return [mark.reason for mark in marks]
 
             return _follow(job, streaming, now_us, marked)
-
-
-def _cancel_superseded(rest: FlinkRest, jobs: Sequence[str]) -> None:
-    """They may write no more, but where their worker is dead they restart, and keep their slots."""
-    for job_id in jobs:
-        old = find_job(rest, job_id)
-        if old is not None and old.state() not in ENDED:
-            _LOG.info("job %s is superseded, and cancelled in Flink", job_id)
-            rest.cancel(old.jid)
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> None:
