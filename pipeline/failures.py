@@ -25,6 +25,13 @@ _FULL_TEXT: Final = re.compile(
 )
 
 
+class JobFailed(RuntimeError):
+    """A streaming job has ended by an error that is no question of the guarantee: status 4.
+
+    The text says why, and how to go on.
+    """
+
+
 @dataclass(frozen=True)
 class Failure:
     """status: the exit status; line: for standard error; traceback: whether to show it too."""
@@ -54,6 +61,8 @@ def failure_of(error: Exception) -> Failure:
             " is visible. Make room where the DuckDB file and the temporary files are (TMPDIR),"
             " then run again.",
         )
+    if isinstance(error, JobFailed):
+        return Failure(UNEXPECTED, str(error))
     return Failure(
         UNEXPECTED,
         "unexpected error: what is committed is correct, and the next run goes on from there",

@@ -48,19 +48,19 @@ class LedgerReport:
         """The same for a person."""
         if self.owner is None:
             yield "no streaming job owns the tables: bounded runs may write to them"
-            label = "bounded runs go on at"
+            before, behind = "bounded runs go on at", ""
         else:
             yield (
                 f"the streaming job {self.owner.job_id} owns the tables since"
                 f" {moment_in_words(self.owner.since_us)}, generation {self.owner.generation}"
             )
-            label = "it goes on from where the tables end, above"
+            before, behind = "it began at", "; a stop finds where the tables end by now"
         yield from map(_marked, self.marks)
         if self.partitions:
             positions = [
                 f"{part.topic}:{part.partition}: {part.to_offset:,}" for part in self.partitions
             ]
-            yield f"  {label} {', '.join(positions)}"
+            yield f"  {before} {', '.join(positions)}{behind}"
 
 
 def ledger_report(destination: Destination) -> LedgerReport:

@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.streaming.flink_job import job_id_in
 from runners.flink.checkpoints import METADATA, local_folder
-from runners.flink.remote_files import NotListed
+from runners.flink.remote_files import NotListed, modified_at
 from runners.flink.rest import FlinkRest
 from runners.flink.snapshots import complete_snapshots
 from transforms.model.errors import GuaranteeError
@@ -28,9 +28,10 @@ def checkpoint_to_restore(
     those of Beam's file systems, such as --hdfs_host. Raises GuaranteeError where there is none, or
     it cannot be looked for, FlinkUnreachable.
     """
+    FileSystems.set_options(options)
     if wanted != LATEST:
         folder = local_folder(wanted)
-        if folder is not None and not (folder / METADATA).is_file():
+        if not (_is_complete(wanted) if folder is None else (folder / METADATA).is_file()):
             raise GuaranteeError(
                 f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
                 f" {METADATA} is missing). Give the path of one, or --restore=latest."
@@ -42,7 +43,6 @@ def checkpoint_to_restore(
         for key in ("state.checkpoints.dir", "state.savepoints.dir")
         if (address := keys.get(key))
     ]
-    FileSystems.set_options(options)
     try:
         for address in complete_snapshots(folders):
             if made_by(rest, address) in (None, *ours):
@@ -59,6 +59,14 @@ def checkpoint_to_restore(
         f" {' or '.join(folders)}, as far as this machine can see. Give the path of one, or use"
         " --from_tables."
     )
+
+
+def _is_complete(address: str) -> bool:
+    """True also where this process cannot look: Flink may see it, and fails the job if not."""
+    try:
+        return bool(modified_at(address, METADATA))
+    except NotListed:
+        return True
 
 
 def made_by(rest: FlinkRest, checkpoint: str) -> str | None:

@@ -27,6 +27,8 @@ _NOT_IN_FLINK: Final = (
     " tables over"
 )
 
+_NOT_ASKED: Final = "  --flink_master=HOST:PORT shows what it does"
+
 _NO_ANSWER: Final = (
     "--flink_master={master}: Flink does not answer, so what the job does is not known ({error})."
     " Start the cluster, or correct the address; where the cluster is lost, `stop --lost` hands the"
@@ -74,6 +76,8 @@ def status_command(
         _print(given.json, held.as_json(), held.lines())
         return 0
     found, lines, status = known.as_json(), list(known.lines()), 0
+    if known.owner is not None and not given.flink_master:
+        lines.append(_NOT_ASKED)
     if known.owner is not None and given.flink_master:
         try:
             job = find_job(FlinkRest(given.flink_master), known.owner.job_id)

@@ -130,6 +130,16 @@ def test_another_file_system_is_left_to_flink(flink: FakeFlink) -> None:
     assert flink.calls == []
 
 
+def test_a_path_of_a_file_system_that_beam_lists_is_looked_at(
+    flink: FakeFlink, bucket: dict[str, float]
+) -> None:
+    """Before the tables are claimed: Flink would find out after that."""
+    with pytest.raises(GuaranteeError, match="listed://bucket/b5d1/chk-1: there is no complete"):
+        restored(flink, "listed://bucket/b5d1/chk-1")
+    bucket["listed://bucket/b5d1/chk-1/_metadata"] = 0.0
+    assert restored(flink, "listed://bucket/b5d1/chk-1") == "listed://bucket/b5d1/chk-1"
+
+
 def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -> None:
     (tmp_path / "chk-1").mkdir()
     with pytest.raises(GuaranteeError) as refused:

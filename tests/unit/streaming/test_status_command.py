@@ -90,7 +90,9 @@ def test_a_person_sees_the_same(
         f"the streaming job {begun.job.job_id} owns the tables since 2026-09-21T14:13:20Z,"
         " generation 1"
     )
-    assert positions == "  it goes on from where the tables end, above payments:0: 0, payments:1: 0"
+    assert positions == (
+        "  it began at payments:0: 0, payments:1: 0; a stop finds where the tables end by now"
+    )
     assert counters.startswith("RUNNING: 12 waiting in Kafka, 6 accepted")
     assert rest == [
         "  lag: my_topic_1 5, payments_0 7",
