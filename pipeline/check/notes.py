@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult
+from pipeline.counted import counted
 from pipeline.run.generations import ACCEPT, Adoption, adoptions
 from transforms.destinations.contract.ownership import owner_of
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
@@ -67,8 +68,8 @@ def accepted_losses(snapshot: Snapshot) -> Iterator[CheckResult]:
         yield CheckResult(
             "offsets accepted as lost",
             NOTED,
-            f"{offsets:,} offsets in {len(lost):,} partitions were deleted before they were read"
-            " (--on_data_loss=accept)",
+            f"{counted(offsets, 'offset')} in {counted(len(lost), 'partition')}, deleted before"
+            " they were read (--on_data_loss=accept)",
             lost[:PROOF_ROWS],
         )
 
@@ -84,7 +85,7 @@ def repaired_runs(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
         yield CheckResult(
             "repaired runs",
             NOTED,
-            f"{len(repairs):,} runs with {records:,} records: the write streams of a dead run had"
-            " expired, and what was not visible of it was read again",
+            f"{counted(len(repairs), 'run')} with {counted(records, 'record')}: the write streams"
+            " of a dead run had expired, and what was not visible of it was read again",
             [{"run_id": run.run_id, "repairs": run.repairs} for run in repairs[-PROOF_ROWS:]],
         )
