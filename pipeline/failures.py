@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError, causes
+from pipeline.file_in_use import words_for_holder
+from transforms.model.errors import FileInUse, GuaranteeError, TryAgainLater, UsageError, causes
 
 CHECK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -22,6 +23,13 @@ _FULL_TEXT: Final = re.compile(
     # DuckDB's own limit for what it spills is a share of the free space.
     + "|max_temp_directory_size"
 )
+
+
+class JobFailed(RuntimeError):
+    """A streaming job has ended by an error that is no question of the guarantee: status 4.
+
+    The text says why, and how to go on.
+    """
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, UsageError) and reason is None:
         return Failure(WRONG_USAGE, f"wrong usage: {error}")
     found = GuaranteeError.find_in(error)
+    if isinstance(found, FileInUse):
+        held = words_for_holder(found)
+        return Failure(TRY_AGAIN_LATER, f"try again later: {found.message}{held}")
     if isinstance(found, TryAgainLater):
         return Failure(TRY_AGAIN_LATER, f"try again later: {found.message}")
     if found is not None:
@@ -50,6 +61,8 @@ def failure_of(error: Exception) -> Failure:
             " is visible. Make room where the DuckDB file and the temporary files are (TMPDIR),"
             " then run again.",
         )
+    if isinstance(error, JobFailed):
+        return Failure(UNEXPECTED, str(error))
     return Failure(
         UNEXPECTED,
         "unexpected error: what is committed is correct, and the next run goes on from there",

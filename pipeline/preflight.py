@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult, print_results
+from pipeline.counted import counted
 from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
@@ -116,7 +117,8 @@ def _ask_kafka(
     admins.append(admin)
     partitions = sum(len(state.partitions) for state in states)
     offsets = sum(high - low for state in states for low, high in state.partitions.values())
-    return f"{len(states)} topic(s), {partitions} partitions, {offsets:,} offsets"
+    found = counted(len(states), "topic"), counted(partitions, "partition")
+    return ", ".join((*found, counted(offsets, "offset")))
 
 
 def _tables(
@@ -146,7 +148,7 @@ def _read_ledger(
     if runs[-1].status == PREPARED:
         leave_alone_what_makes_tables(runs[-1], now_us)
     check_settings(settings_in_force(runs), config)
-    return f"{len(runs)} records; settings fit"
+    return f"{counted(len(runs), 'record')}; settings fit"
 
 
 def _group(config: RunConfig, admin: KafkaAdmin) -> CheckResult:
@@ -182,7 +184,10 @@ def _ahead(
         return
     transactions = -(-ahead.waiting // config.max_records_per_run)
     yield CheckResult(
-        "the plan", PASSED, f"{ahead.waiting:,} offsets wait, in {transactions:,} transaction(s)"
+        "the plan",
+        PASSED,
+        f"{counted(ahead.waiting, 'offset waits', 'offsets wait')}, in"
+        f" {counted(transactions, 'transaction')}",
     )
     if ahead.genesis is None and config.start.given is not None:
         yield CheckResult("--start", NOTED, describe_start_ignored(config.start.given))

@@ -33,6 +33,7 @@ from pipeline.check.result import (
     print_results,
 )
 from pipeline.check.streamed import owed_totals, owner_of_the_tables, without_streamed
+from pipeline.counted import counted
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.destination import (
@@ -129,7 +130,8 @@ def check_command(
         results = list(check(destination, day, rate, state_mb, rejected, now_us()))
         if destination.bytes_read is not None:
             print(
-                f"BigQuery: the queries of this check read {destination.bytes_read:,} bytes",
+                "BigQuery: the queries of this check read"
+                f" {counted(destination.bytes_read, 'byte')}",
                 file=sys.stderr,
             )
     print_results(results, given.json)
@@ -236,8 +238,8 @@ def _totals(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResu
         yield CheckResult(
             "windows that are still open",
             NOTED,
-            f"{pc.sum(owed).as_py():,} totals are not written yet: the streaming job writes a"
-            " window when its watermark closes it",
+            f"{counted(pc.sum(owed).as_py(), 'total is', 'totals are')} not written yet: the"
+            " streaming job writes a window when its watermark closes it",
         )
         differs = differs.filter(pc.invert(owed))
     yield expect_no_rows(
@@ -245,7 +247,7 @@ def _totals(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResu
     )
     if len(marked):
         figure = (
-            f"{len(marked):,} windows have no complete totals: they were open when a streaming job"
+            f"{counted(len(marked), 'window')} without complete totals: open when a streaming job"
             " began without a checkpoint, or was stopped without its state"
         )
         yield CheckResult(

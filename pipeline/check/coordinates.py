@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.stored_coordinates import StoredCoordinates
 from pipeline.check.streamed import written_above
+from pipeline.counted import counted
 from transforms.destinations.contract.ownership import owner_of, ownership_of
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
@@ -57,7 +58,7 @@ class Findings:
         return CheckResult(
             name,
             FAILED if self.count else PASSED,
-            f"{self.count:,} {self.what}" if self.count else good,
+            f"{self.what}: {self.count:,}" if self.count else good,
             self.proof,
         )
 
@@ -116,7 +117,7 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
                 )
     yield repeated.result(
         "no coordinate twice over the three tables",
-        f"{rows_seen:,} rows, each at its own coordinate",
+        f"{counted(rows_seen, 'row')}, each at its own coordinate",
     )
     below = "every offset below the committed positions is a row or a gap"
     if owner_of(runs) is not None:

@@ -14,6 +14,7 @@ from pipeline.check.result import (
     CheckResult,
     limit_result,
 )
+from pipeline.counted import counted
 from transforms.destinations.contract.checks import time_bounds
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
 from transforms.destinations.contract.snapshot import Snapshot
@@ -50,14 +51,14 @@ def check_health(
     yield CheckResult(
         "COUNT(DISTINCT transaction_id) = COUNT(*)",
         FAILED if wrong else PASSED,
-        f"{ids['uniq']:,} ids, {ids['total']:,} rows",
+        f"{counted(ids['uniq'], 'id')}, {counted(ids['total'], 'row')}",
         wrong[:PROOF_ROWS],
     )
     if beyond := [row for row in repeats if row["beyond_horizon"]]:
         yield CheckResult(
             "ids that came again beyond the dedup horizon",
             NOTED,
-            f"{len(beyond):,} payments",
+            counted(len(beyond), "payment"),
             beyond[:PROOF_ROWS],
         )
     yield _duplicate_rate(snapshot, when, max_duplicate_rate)
@@ -65,7 +66,7 @@ def check_health(
 
 def _state_size(last: RunRecord, max_state_mb: float) -> CheckResult:
     figure = (
-        f"{last.live_ids:,} ids in {last.state_bytes / _MEGABYTE:,.1f} MB,"
+        f"{counted(last.live_ids, 'id')} in {last.state_bytes / _MEGABYTE:,.1f} MB,"
         f" allowed {max_state_mb:g} MB (--max_state_mb)"
     )
     small = last.state_bytes <= max_state_mb * _MEGABYTE

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.topics import topic_problems
+from pipeline.counted import counted
 from pipeline.run.generations import topics_of
 from pipeline.run.plan import first_watermark
 from transforms.destinations.contract.ownership import OWNERSHIP, ownership_of
@@ -42,9 +43,9 @@ def check_ledger(
     """One result. runs: the chain in its order; reading it has raised where it was broken."""
     problems = list(_problems(runs, highest))
     figure = (
-        f"{len(problems):,} breaks"
+        counted(len(problems), "break")
         if problems
-        else f"{len(runs):,} records, each follows the one before"
+        else f"{counted(len(runs), 'record')}, each follows the one before"
     )
     yield CheckResult(
         "the ledger is one chain", FAILED if problems else PASSED, figure, problems[:PROOF_ROWS]
@@ -101,7 +102,8 @@ def _partition_problems(
 ) -> Iterator[str]:
     if part.records + part.gap_offsets != part.to_offset - part.from_offset:
         yield (
-            f"{part.records} records and {part.gap_offsets} gaps do not fill offsets"
+            f"{counted(part.records, 'record')} and {counted(part.gap_offsets, 'gap')} do not fill"
+            " offsets"
             f" {part.from_offset} to {part.to_offset}"
         )
     if before is None:

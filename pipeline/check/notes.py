@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult
-from pipeline.run.generations import ACCEPT, adoptions
+from pipeline.counted import counted
+from pipeline.run.generations import ACCEPT, Adoption, adoptions
+from transforms.destinations.contract.ownership import owner_of
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.topic_generations import kafka_topic
@@ -41,9 +44,20 @@ def adopted_topics(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
             NOTED,
             f"{', '.join(sorted({one.topic for one in adopted}))}: another topic took its place"
             " (--adopt_topic), and what was not read of the old one is lost"
-            f" ({ACCEPT}); how much that is cannot be known",
+            f" ({ACCEPT}); how much that is cannot be known{_not_yet_moved(adopted, runs)}",
             [one.figures() for one in adopted[-PROOF_ROWS:]],
         )
+
+
+def _not_yet_moved(adopted: Sequence[Adoption], runs: Sequence[RunRecord]) -> str:
+    """Whether a job has adopted a topic since the tables were handed to streaming jobs."""
+    jobs = takewhile(lambda run: owner_of([run]) is not None, reversed(runs))
+    if {run.run_id for run in jobs}.isdisjoint(one.run_id for one in adopted):
+        return ""
+    return (
+        ". The position of a topic that a job has adopted is where the job before began to read it,"
+        " until `stop` writes down how far the tables are"
+    )
 
 
 def accepted_losses(snapshot: Snapshot) -> Iterator[CheckResult]:
@@ -54,8 +68,8 @@ def accepted_losses(snapshot: Snapshot) -> Iterator[CheckResult]:
         yield CheckResult(
             "offsets accepted as lost",
             NOTED,
-            f"{offsets:,} offsets in {len(lost):,} partitions were deleted before they were read"
-            " (--on_data_loss=accept)",
+            f"{counted(offsets, 'offset')} in {counted(len(lost), 'partition')}, deleted before"
+            " they were read (--on_data_loss=accept)",
             lost[:PROOF_ROWS],
         )
 
@@ -71,7 +85,7 @@ def repaired_runs(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
         yield CheckResult(
             "repaired runs",
             NOTED,
-            f"{len(repairs):,} runs with {records:,} records: the write streams of a dead run had"
-            " expired, and what was not visible of it was read again",
+            f"{counted(len(repairs), 'run')} with {counted(records, 'record')}: the write streams"
+            " of a dead run had expired, and what was not visible of it was read again",
             [{"run_id": run.run_id, "repairs": run.repairs} for run in repairs[-PROOF_ROWS:]],
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.check.result import PROOF_ROWS, CheckResult, limit_result
+from pipeline.counted import counted
 from pipeline.run.rejected_rate import NEWEST_RECORDS, NOT_JUDGED
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.ownership import written_at
@@ -105,7 +106,8 @@ def check_rejected_rate(
         yield limit_result("rejected records", True, figure)
         return
     figure = "; ".join(
-        f"{topic}: {found.rejected:,} of the newest {found.judged:,} records ({found.share:.2%})"
+        f"{topic}: {found.rejected:,} of the newest {counted(found.judged, 'record')}"
+        f" ({found.share:.2%})"
         for topic, found in above.items()
     )
     rows = [row for found in above.values() for row in found.rows]

@@ -61,7 +61,7 @@ def expect_no_rows(name: str, found: pa.Table, what: str) -> CheckResult:
     if not found.num_rows:
         return CheckResult(name, PASSED, f"no {what}")
     return CheckResult(
-        name, FAILED, f"{found.num_rows:,} {what}", found.slice(0, PROOF_ROWS).to_pylist()
+        name, FAILED, f"{what}: {found.num_rows:,}", found.slice(0, PROOF_ROWS).to_pylist()
     )
 
 

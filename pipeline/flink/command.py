@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.counted import counted
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.quantities import parse_size, parse_whole
@@ -118,7 +119,8 @@ def _down(cluster: FlinkCluster, given: Namespace) -> None:
         _print_json({"dir": str(cluster.folder), "ended": [one.role for one in ended]})
     elif ended:
         print(
-            f"ended {len(ended)} servers of {cluster.folder}; its checkpoints and savepoints stay"
+            f"ended {counted(len(ended), 'server')} of {cluster.folder}; its checkpoints and"
+            " savepoints stay"
         )
     else:
         print(f"nothing runs in {cluster.folder}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from pipeline.counted import counted
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import (
@@ -120,7 +121,7 @@ def produce_command(argv: Sequence[str]) -> int:
         print(json.dumps({"exit_status": 0, "error": None, **figures}))
         return 0
     print(
-        f"sent {messages:,} messages to {topic}: "
+        f"sent {counted(messages, 'message')} to {topic}: "
         + ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
     )
     return 0
@@ -162,10 +163,10 @@ class KafkaSender:
         if left:
             why = f" ({self._errors.reason})" if self._errors.reason else ""
             raise TryAgainLater(
-                f"--bootstrap_servers={self._servers}: {left} messages were not taken within"
+                f"--bootstrap_servers={self._servers}:"
+                f" {counted(left, 'message was', 'messages were')} not taken within"
                 f" {_FLUSH_SECONDS:.0f} s{why}. Start the broker or correct the address; some"
-                " messages"
-                " may have been sent."
+                " messages may have been sent."
             )
 
     def send(self, topic: str, messages: Iterable[GeneratedMessage]) -> None:

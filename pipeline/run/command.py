@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from pipeline.counted import counted
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.logs import of_run
@@ -161,7 +162,7 @@ def run_once(
     """
     try:
         of_run(plan.run_id)
-        _LOG.info("%s begins: at most %d records", place, plan.records_at_most)
+        _LOG.info("%s begins: at most %s", place, counted(plan.records_at_most, "record"))
         if plan.records_at_most:
             with progress_shown(place, plan.records_at_most):
                 before = records_read()
@@ -176,7 +177,7 @@ def run_once(
             "%s %s: %s",
             place,
             "is committed" if status == COMMITTED else f"is {status}",
-            ", ".join(f"{table.rows} rows in {table.table}" for table in record.tables)
+            ", ".join(f"{counted(table.rows, 'row')} in {table.table}" for table in record.tables)
             or "no rows",
         )
     finally:

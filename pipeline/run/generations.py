@@ -167,10 +167,12 @@ class Adoption:
 def adoptions(runs: Sequence[RunRecord]) -> list[Adoption]:
     """Each generation behind the first one, with the COMMITTED run that began it.
 
-    runs: the chain in its order.
+    runs: the chain in its order. Positions are those of the newest record, as a stop may have moved
+    those of a topic whose job was taken over.
     """
     found = []
     committed = [run for run in runs if run.status == COMMITTED]
+    newest = generations_in(committed[-1]) if committed else {}
     for before, run in pairwise(committed):
         for topic in sorted(topics_of(run.partitions) - topics_of(before.partitions)):
             if (last := current_of(before).get(kafka_topic(topic))) is None:
@@ -185,7 +187,7 @@ def adoptions(runs: Sequence[RunRecord]) -> list[Adoption]:
                     last.cluster_id,
                     min(new.topic_ids, default=None),
                     new.cluster_id,
-                    last.positions,
+                    newest.get(last.topic, last).positions,
                 )
             )
     return found

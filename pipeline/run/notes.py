@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +15,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     last_committed,
 )
+from transforms.model.coordinates import TopicPartition
 from transforms.model.rejected_counts import RejectedCount
 from transforms.model.tables import ROW_TABLES
 
@@ -120,6 +121,23 @@ class Notes:
                 for (topic, partition), lost in destination.rows.lost_offsets(ranges).items()
                 for first, last in lost
             ]
+
+
+def losses_ahead(plan: Plan, positions: Mapping[TopicPartition, int]) -> tuple[Loss, ...]:
+    """What a streaming job will write to `offset_gaps` as lost, where Kafka has deleted it.
+
+    positions: by the tables, where they are further than those of the plan. At most: above a hole
+    that a killed process has left, some of these offsets may have their row already.
+    """
+    ranges = [
+        (part, max(part.from_offset, positions[part.topic, part.partition]))
+        for part in plan.partitions
+    ]
+    return tuple(
+        Loss(part.topic, part.partition, first, part.read_from - 1)
+        for part, first in ranges
+        if first < part.read_from
+    )
 
 
 def _rows(record: RunRecord) -> dict[str, int]:

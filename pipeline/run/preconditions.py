@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from pipeline.counted import counted
 from pipeline.kafka_admin import TopicState
 from pipeline.options.quantities import format_duration
 from pipeline.run.adopt import is_on
@@ -102,9 +103,9 @@ def check_stream_quota(
     if streams_per_hour is not None and wanted > streams_per_hour:
         enough = -(-records * each // streams_per_hour)
         raise GuaranteeError(
-            f"{records} records in transactions of --max_records_per_run={max_records_per_run} with"
-            f" --shards={shards} need up to {wanted} write streams, but BigQuery creates"
-            f" {streams_per_hour} an hour. Use"
+            f"{counted(records, 'record')} in transactions of"
+            f" --max_records_per_run={max_records_per_run} with --shards={shards} need up to"
+            f" {wanted} write streams, but BigQuery creates {streams_per_hour} an hour. Use"
             f" --max_records_per_run={enough} or more, or fewer shards."
         )
 
@@ -163,7 +164,7 @@ def check_position(
     if position < low and not accept_data_loss:
         raise GuaranteeError(
             f"topic {topic} partition {partition}: offsets {position} to {low - 1} were deleted"
-            f" before they were read ({low - position} records at most are lost)."
+            f" before they were read: at most {counted(low - position, 'record')}."
             " --on_data_loss=fail is in force; --on_data_loss=accept goes on at"
             f" {low} and writes the loss to offset_gaps."
         )

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.counted import counted
 from pipeline.logs import shows_bar
 from transforms.read.read_records import records_read
 
@@ -65,8 +66,8 @@ class Progress:
         else:
             left = f"none read for {_duration(seconds)}"
         return (
-            f"{self._place}: {self.share():.0%} of {self._expected:,} records, {rate:,.0f}/s,"
-            f" {left}"
+            f"{self._place}: {self.share():.0%} of {counted(self._expected, 'record')},"
+            f" {rate:,.0f}/s, {left}"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.counted import counted
 from pipeline.run.gaps import gap_rows, gaps_of
 from pipeline.run.plan import Plan, PlannedPartition, Repair
 from transforms.destinations.contract.run_ledger import PartitionProgress
@@ -86,8 +87,8 @@ def prove(
         for stream in report.streams:
             if finalized_rows.get(stream.stream) != stream.rows:
                 raise _broken(
-                    f"stream {stream.stream} holds {finalized_rows.get(stream.stream)} rows,"
-                    f" {stream.rows} were reported"
+                    f"stream {stream.stream} holds {finalized_rows.get(stream.stream)} of the"
+                    f" {counted(stream.rows, 'row')} that were reported"
                 )
     streams: dict[str, list[tuple[str, int]]] = {}
     for report in shards:
@@ -138,8 +139,8 @@ def _progress(
     # The sum of hashes notices a record that was written twice while another one was left out.
     if expected != (rows.records, rows.coordinate_hash):
         raise _broken(
-            f"{where}: the reader delivered {expected[0]} records, the tables are about to get"
-            f" {rows.records} or other ones"
+            f"{where}: the reader delivered {counted(expected[0], 'record')}, the tables are"
+            f" about to get {rows.records:,} or other ones"
         )
     records += int((~delivered_again).sum())
     coordinate_hash = (
@@ -150,8 +151,8 @@ def _progress(
     gaps = sum(last - first + 1 for first, last, _ in gaps_of(part, report, present))
     if records + gaps != part.to_offset - part.from_offset:
         raise _broken(
-            f"{where}: {records} records and {gaps} gaps do not fill offsets {part.from_offset} to"
-            f" {part.to_offset}"
+            f"{where}: {counted(records, 'record')} and {counted(gaps, 'gap')} do not fill offsets"
+            f" {part.from_offset} to {part.to_offset}"
         )
     # Only payments and duplicates count: a rejected record's event time is not to be trusted.
     times = [rows.highest_event_time_us, plan.highest_us.get(position)]
@@ -191,12 +192,11 @@ def _nothing_lost_since(
     ) and not repair.accept_data_loss:
         raise GuaranteeError(
             f"topic {position[0]} partition {position[1]}: of offsets {before.from_offset} to"
-            f" {before.to_offset - 1} {before.records} records were read by a run whose streams"
-            " have"
-            f" expired, but Kafka and the tables together hold {records} of them now: the others"
-            " were compacted away before they became visible."
-            " --on_data_loss=fail is in force; --on_data_loss=accept"
-            " goes on and writes the loss to offset_gaps."
+            f" {before.to_offset - 1}"
+            f" {counted(before.records, 'record was', 'records were')} read by a run whose streams"
+            f" have expired, but Kafka and the tables together hold {records} of them now: the"
+            " others were compacted away before they became visible. --on_data_loss=fail is in"
+            " force; --on_data_loss=accept goes on and writes the loss to offset_gaps."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.counted import counted
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.run.plan import Plan
 from transforms.model.errors import GuaranteeError, TryAgainLater
@@ -55,6 +56,6 @@ def _says_what_was_read(records: int) -> Iterator[None]:
     except GuaranteeError as error:
         again = " The next run reads them again." if isinstance(error, TryAgainLater) else ""
         raise type(error)(
-            f"{error.message} {records:,} records were read in this transaction, and nothing of"
-            f" them is visible.{again}"
+            f"{error.message} {counted(records, 'record was', 'records were')} read in this"
+            f" transaction, and nothing of it is visible.{again}"
         ) from error

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from pipeline.counted import counted
 from pipeline.run.notes import FINISHED, PLANNED_AGAIN, REPAIRED, Notes
 from pipeline.run.rejected_rate import DETAILS
 from transforms.destinations.contract.run_ledger import RunRecord
@@ -101,7 +102,7 @@ def print_notes(figures: Mapping[str, Any], file: TextIO | None = None) -> None:
             file=file,
         )
     if figures["losses"]:
-        print(f"accepted losses: {figures['offsets_lost']:,} offsets in all", file=file)
+        print(f"accepted losses: {counted(figures['offsets_lost'], 'offset')} in all", file=file)
     for adoption in figures["adopted_topics"]:
         print(f"adopted topic: {describe_adoption(adoption)}", file=file)
     for topic in figures["topics_not_named"]:
@@ -128,7 +129,8 @@ def describe_forgotten(topic: Mapping[str, Any]) -> str:
     if topic["problem"]:
         return f"{topic['topic']}; {topic['problem']}"
     lost = f", {topic['lost']:,} deleted before they were read" if topic["lost"] else ""
-    return f"{topic['topic']}, {topic['waiting']:,} offsets wait{lost}"
+    waiting = counted(topic["waiting"], "offset waits", "offsets wait")
+    return f"{topic['topic']}, {waiting}{lost}"
 
 
 def describe_start_ignored(start: str) -> str:
@@ -163,18 +165,16 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
             f"  {cause['records']:,} {cause['reason']}: {cause['detail']} (for example"
             f" {cause['example']})"
         )
-    print(f"state {figures['live_ids']:,} live ids, {figures['state_bytes']:,} bytes")
-    transactions = figures["transactions"]
+    ids, size = counted(figures["live_ids"], "live id"), counted(figures["state_bytes"], "byte")
+    print(f"state {ids}, {size}")
+    transactions = counted(figures["transactions"], "transaction")
     rate = figures["messages_per_second"] or 0
     if "bytes_read_by_queries" in figures:
         print(
-            f"BigQuery: queries read {figures['bytes_read_by_queries']:,} bytes,"
+            f"BigQuery: queries read {counted(figures['bytes_read_by_queries'], 'byte')},"
             f" {figures['bytes_billed']:,} are billed"
         )
-    print(
-        f"{figures['seconds']} s in {transactions} transaction{'s' if transactions > 1 else ''},"
-        f" {rate:,} messages/s"
-    )
+    print(f"{figures['seconds']} s in {transactions}, {rate:,} messages/s")
 
 
 _HOW = {

@@ -23,7 +23,7 @@ from pipeline.options.config import RunConfig
 from pipeline.run.generations import under_their_names
 from pipeline.run.look_ahead import ask_topics, look_ahead
 from pipeline.run.make_ready import make_ready
-from pipeline.run.notes import Notes
+from pipeline.run.notes import Loss, Notes, losses_ahead
 from pipeline.run.plan import Plan, lowest
 from pipeline.run.preconditions import check_clock
 from pipeline.run.recover import recover
@@ -79,7 +79,7 @@ class Begun:
     partitions: of the topics of the configuration; after a restore positions and watermarks are
     those of the ledger, and the checkpoint has its own. lowest_watermark_us: of the cold start: ids
     that it has expired are not loaded; None: all are. lifted: stop marks of the job before, which
-    end with its generation.
+    end with its generation. losses: offsets that the job gives up, by --on_data_loss=accept.
     """
 
     job: Job
@@ -88,6 +88,7 @@ class Begun:
     partitions: tuple[StartPartition, ...]
     lowest_watermark_us: int | None
     lifted: tuple[StopMark, ...] = ()
+    losses: tuple[Loss, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,7 @@ def _begun(
         partitions,
         lowest(loads.values()),
         taken.lifted,
+        losses_ahead(plan, positions),
     )
 
 

@@ -17,8 +17,8 @@ from pipeline.interrupt import interrupt_means, only_record_signals
 from pipeline.kafka_admin import KafkaAdmin
 from pipeline.options.config import RunConfig, StreamingConfig
 from pipeline.options.runner import RunnerOptions
-from pipeline.run.notes import Notes
-from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
+from pipeline.streaming.announce import begin_and_announce
+from pipeline.streaming.begin import Begun
 from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
@@ -26,10 +26,11 @@ from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
 from pipeline.streaming.shards import jobs_of, shards_of_ledger
+from pipeline.streaming.superseded import cancel_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.job_server import check_job_server
 from runners.flink.preconditions import check_cluster
-from runners.flink.rest import ENDED, FlinkRest, FlinkUnreachable
+from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
 from transforms.destinations.contract.destination import Destination
@@ -62,7 +63,15 @@ def streaming_command(
     streaming = config.streaming
     assert streaming is not None
     with serve_metrics(streaming.metrics_port, now_us) as scraped:
-        return _run(config, streaming, scraped, now_us)
+        try:
+            return _run(config, streaming, scraped, now_us)
+        except FlinkUnreachable as error:
+            raise TryAgainLater(
+                f"--flink_master={streaming.flink_master}: Flink does not answer any more"
+                f" ({error}). `payment-pipeline status` shows whether a job owns the tables; then"
+                " `run --streaming --restore=latest` goes on, or --from_tables where no checkpoint"
+                " is there yet."
+            ) from error
 
 
 def _run(
@@ -79,7 +88,7 @@ def _run(
         checkpoint = (
             None
             if streaming.restore is None
-            else checkpoint_to_restore(rest, streaming.restore, before)
+            else checkpoint_to_restore(rest, streaming.restore, before, config.beam_options)
         )
         with KafkaAdmin(config.consumer_config) as admin:
             config = replace(
@@ -87,8 +96,17 @@ def _run(
                 topics=_topics(config, streaming, admin),
                 shards=shards_of_ledger(runs, config.shards, streaming.shards_given),
             )
-            begun = _begin(config, streaming, destination, admin, checkpoint, now_us, rest)
-        _cancel_superseded(rest, before)
+            begun = begin_and_announce(
+                config,
+                destination,
+                admin,
+                now_us,
+                runs,
+                take_over=streaming.from_tables,
+                checkpoint=checkpoint,
+                checkpoint_of=None if checkpoint is None else made_by(rest, checkpoint),
+            )
+        cancel_superseded(rest, before)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
             scraped.job = job
@@ -101,15 +119,6 @@ def _run(
                 return [mark.reason for mark in marks]
 
             return _follow(job, streaming, now_us, marked)
-
-
-def _cancel_superseded(rest: FlinkRest, jobs: Sequence[str]) -> None:
-    """They may write no more, but where their worker is dead they restart, and keep their slots."""
-    for job_id in jobs:
-        old = find_job(rest, job_id)
-        if old is not None and old.state() not in ENDED:
-            _LOG.info("job %s is superseded, and cancelled in Flink", job_id)
-            rest.cancel(old.jid)
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> None:
@@ -147,31 +156,6 @@ def _topics(config: RunConfig, streaming: StreamingConfig, admin: KafkaAdmin) ->
             " Correct it, or create the first topic."
         )
     return tuple(dict.fromkeys((*config.topics, *matching)))
-
-
-def _begin(
-    config: RunConfig,
-    streaming: StreamingConfig,
-    destination: Destination,
-    admin: KafkaAdmin,
-    checkpoint: str | None,
-    now_us: Callable[[], int],
-    rest: FlinkRest,
-) -> Begun:
-    notes = Notes()
-    if checkpoint is not None:
-        _LOG.info("restoring %s", checkpoint)
-        return restore_streaming(
-            config,
-            destination,
-            admin,
-            now_us,
-            checkpoint_of=made_by(rest, checkpoint),
-            notes=notes,
-        )
-    return begin_streaming(
-        config, destination, admin, now_us, take_over=streaming.from_tables, notes=notes
-    )
 
 
 def _submit(

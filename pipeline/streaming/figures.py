@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.counted import counted
 from transforms import metrics
 from transforms.model.moments import span_in_words
 
@@ -125,8 +126,9 @@ def one_line(state: str, before: JobFigures | None, now: JobFigures) -> str:
     lag_us = now.watermark_lag_us
     behind = "no watermark" if lag_us is None else f"watermark {span_in_words(lag_us)} back"
     speed = "" if before is None else f" {rate(before, now):,.0f}/s,"
+    duplicates = counted(now.of(metrics.DUPLICATE), "duplicate")
     return (
         f"{state}:{speed} {now.lag:,} waiting in Kafka,"
-        f" {now.of(metrics.ACCEPTED):,} accepted, {now.of(metrics.DUPLICATE):,} duplicates,"
-        f" {now.of(metrics.REJECTED):,} rejected, {now.live_ids:,} live ids, {behind}"
+        f" {now.of(metrics.ACCEPTED):,} accepted, {duplicates},"
+        f" {now.of(metrics.REJECTED):,} rejected, {counted(now.live_ids, 'live id')}, {behind}"
     )

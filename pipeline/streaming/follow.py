@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from pipeline.failures import JobFailed
 from pipeline.interrupt import interrupting_signal
 from pipeline.logs import shows_bar
 from pipeline.streaming.figures import JobFigures, one_line
@@ -36,10 +37,6 @@ def counters_shown() -> Iterator[tuple[Callable[[str], None], float]]:
     newest = {"line": ""}
     with bar_shown(lambda: newest["line"]):
         yield lambda line: newest.update(line=line), TERMINAL_SECONDS
-
-
-class JobFailed(RuntimeError):
-    """The job has ended by an error that is no question of the guarantee: exit status 4."""
 
 
 class Follower:
@@ -122,9 +119,11 @@ class Follower:
         failures = self._job.failures()
         if failures and (decided := GuaranteeError.find_in(RuntimeError(failures[0]))):
             raise decided
+        cause = cause_of(failures[0]) if failures else "Flink knows no cause"
         raise JobFailed(
-            f"the job has failed: {cause_of(failures[0]) if failures else 'Flink knows no cause'}."
-            " --restore=latest goes on from its last checkpoint."
+            f"the job has failed: {cause.rstrip('.')}. What is in the tables is correct. Remove the"
+            " cause, if it is none of the pipeline's; then --restore=latest goes on from the newest"
+            " checkpoint, --from_tables where there is none."
         )
 
     def _figure_line(self, state: str) -> None:

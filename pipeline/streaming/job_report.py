@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from pipeline.counted import counted
 from pipeline.streaming.figures import JobFigures, one_line
 from pipeline.streaming.flink_job import Checkpoint, FlinkJob, cause_of
+from runners.flink.rest import ENDED
 from transforms import metrics
 from transforms.model.moments import span_in_words
+
+_ENDED: Final = (
+    "the job has ended: `run --streaming --restore=latest` goes on, `stop` hands the tables over"
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +56,18 @@ class JobReport:
         """The same for a person."""
         figures = self.figures
         yield one_line(self.state, None, figures)
+        if self.state in ENDED:
+            yield f"  {_ENDED}"
         lags = figures.gauges(metrics.KAFKA_LAG)
         yield "  lag: " + (", ".join(f"{part} {lag:,}" for part, lag in lags.items()) or "unknown")
-        yield f"  state: {figures.live_ids:,} live ids, {figures.state_bytes:,} bytes"
+        ids, size = counted(figures.live_ids, "live id"), counted(figures.state_bytes, "byte")
+        yield f"  state: {ids}, {size}"
         yield f"  latency: half {_below(figures, 0.5)}, 99 of 100 {_below(figures, 0.99)}"
         yield (
-            f"  {figures.of(metrics.APPENDS):,} appends,"
+            f"  {counted(figures.of(metrics.APPENDS), 'append')},"
             f" {figures.of(metrics.APPEND_RETRIES):,} sent again;"
-            f" {figures.of(metrics.RECOVERED_SHARDS):,} shards recovered,"
-            f" {figures.of(metrics.PRESENT_ROWS):,} rows found present"
+            f" {counted(figures.of(metrics.RECOVERED_SHARDS), 'shard')} recovered,"
+            f" {counted(figures.of(metrics.PRESENT_ROWS), 'row')} found present"
         )
         checkpoint = self.checkpoint
         if checkpoint is None:
@@ -66,7 +75,7 @@ class JobReport:
         else:
             yield (
                 f"  newest checkpoint: begun {span_in_words(self._age_us(checkpoint))} ago,"
-                f" {checkpoint.size:,} bytes, {checkpoint.path}"
+                f" {counted(checkpoint.size, 'byte')}, {checkpoint.path}"
             )
         yield f"  restarts: {self.restarts}" + (
             f"; last failure: {self.last_failure}" if self.last_failure else ""

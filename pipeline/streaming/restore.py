@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.streaming.flink_job import job_id_in
-from runners.flink.checkpoints import METADATA, complete_snapshots
+from runners.flink.checkpoints import METADATA, local_folder
+from runners.flink.remote_files import NotListed, modified_at
 from runners.flink.rest import FlinkRest
+from runners.flink.snapshots import complete_snapshots
 from transforms.model.errors import GuaranteeError
 
 LATEST: Final = "latest"
 
 
-def checkpoint_to_restore(rest: FlinkRest, wanted: str, ours: Collection[str]) -> str:
+def checkpoint_to_restore(
+    rest: FlinkRest, wanted: str, ours: Collection[str], options: PipelineOptions
+) -> str:
     """The address of the checkpoint, file:///... or of another file system.
 
     wanted: a path or address, or LATEST: the newest complete one of the cluster, but for those that
-    Flink knows to be of other jobs. ours: the ids of the jobs of this destination. Raises
-    GuaranteeError where there is none, FlinkUnreachable.
+    Flink knows to be of other jobs. ours: the ids of the jobs of this destination. options: with
+    those of Beam's file systems, such as --hdfs_host. Raises GuaranteeError where there is none, or
+    it cannot be looked for, FlinkUnreachable.
     """
+    FileSystems.set_options(options)
     if wanted != LATEST:
-        folder = _local(wanted)
-        if folder is not None and not (folder / METADATA).is_file():
+        folder = local_folder(wanted)
+        if not (_is_complete(wanted) if folder is None else (folder / METADATA).is_file()):
             raise GuaranteeError(
                 f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
                 f" {METADATA} is missing). Give the path of one, or --restore=latest."
@@ -32,17 +39,34 @@ def checkpoint_to_restore(rest: FlinkRest, wanted: str, ours: Collection[str]) -
         return wanted if folder is None else folder.absolute().as_uri()
     keys = rest.configuration()
     folders = [
-        _local(keys.get(key, "")) for key in ("state.checkpoints.dir", "state.savepoints.dir")
+        address
+        for key in ("state.checkpoints.dir", "state.savepoints.dir")
+        if (address := keys.get(key))
     ]
-    for place in complete_snapshots(folder for folder in folders if folder is not None):
-        address = place.absolute().as_uri()
-        if made_by(rest, address) in (None, *ours):
-            return address
+    try:
+        for address in complete_snapshots(folders):
+            if made_by(rest, address) in (None, *ours):
+                return address
+    except NotListed as error:
+        raise GuaranteeError(
+            f"--restore=latest: this process cannot list the folder {error}. Install Beam's extra"
+            " for it (apache-beam[gcp] for gs://, [aws] for s3://, [hadoop] for hdfs://) and give"
+            " it access; or give the path of the newest checkpoint, as `payment-pipeline status"
+            " --flink_master=...` or Flink's web page shows it: --restore=PATH."
+        ) from error
     raise GuaranteeError(
         "--restore=latest: no complete checkpoint or savepoint of this destination's jobs lies in"
-        f" {keys.get('state.checkpoints.dir')}, as far as this machine can see. Give the path of"
-        " one, or use --from_tables."
+        f" {' or '.join(folders)}, as far as this machine can see. Give the path of one, or use"
+        " --from_tables."
     )
+
+
+def _is_complete(address: str) -> bool:
+    """True also where this process cannot look: Flink may see it, and fails the job if not."""
+    try:
+        return bool(modified_at(address, METADATA))
+    except NotListed:
+        return True
 
 
 def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
@@ -57,11 +81,3 @@ def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
     jid = last.split("-")[1] if last.startswith("savepoint-") else folder
     made = [job["name"] for job in rest.jobs() if jid and job["jid"].startswith(jid)]
     return job_id_in(made[0]) if len(made) == 1 else None
-
-
-def _local(address: str) -> Path | None:
-    """The folder of a path or of file:///...; None for another file system, and for ""."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("", "file") or not address:
-        return None
-    return Path(unquote(parts.path) if parts.scheme else address)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from pipeline.failures import TRY_AGAIN_LATER
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.destination import (
@@ -15,21 +16,23 @@ from pipeline.options.destination import (
     destination_of,
 )
 from pipeline.streaming.flink_job import find_job
-from pipeline.streaming.job_report import JobReport, report_of
-from pipeline.streaming.records import chain_of
+from pipeline.streaming.held_file import HeldFile, job_that_holds
+from pipeline.streaming.job_report import report_of
+from pipeline.streaming.ledger_report import ledger_report
 from runners.flink.rest import FlinkRest, FlinkUnreachable
-from transforms.destinations.contract.ownership import Ownership, owner_of
-from transforms.model.errors import TryAgainLater
-from transforms.model.moments import moment_in_words
+from transforms.model.errors import FileInUse
 
 _NOT_IN_FLINK: Final = (
     "Flink does not run it. `run --streaming --restore=latest` goes on, `stop --lost` hands the"
     " tables over"
 )
 
-_MARKED: Final = (
-    "a process of it has met an error that a person must decide; it ends the job when it comes"
-    " again: {reason}"
+_NOT_ASKED: Final = "  --flink_master=HOST:PORT shows what it does"
+
+_NO_ANSWER: Final = (
+    "--flink_master={master}: Flink does not answer, so what the job does is not known ({error})."
+    " Start the cluster, or correct the address; where the cluster is lost, `stop --lost` hands the"
+    " tables over, and `run --streaming --restore=latest` on another one goes on"
 )
 
 
@@ -37,8 +40,9 @@ def status_parser() -> Arguments:
     """The options of `status`. Values stay text; status_command checks them."""
     parser = plain_parser(
         "payment-pipeline status",
-        "Shows who owns the tables, and what the streaming job does. A DuckDB file can be looked at"
-        " only while no process has it open.",
+        "Shows who owns the tables, and what the streaming job does. Where the job's command has"
+        " the DuckDB file open, --flink_master shows the counters without it. Exit status 5: a file"
+        " in use, or Flink does not answer.",
     )
     add_destination_arguments(parser)
     add_impersonation(parser)
@@ -57,47 +61,56 @@ def add_flink_master(parser: Arguments, what_for: str) -> None:
 def status_command(
     argv: Sequence[str], now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 ) -> int:
-    """Prints the state. Raises UsageError, GuaranteeError or TryAgainLater."""
+    """Prints the state; returns the exit status, 5 where Flink does not say what the job does.
+
+    Raises UsageError, GuaranteeError or TryAgainLater, where there is nothing to show.
+    """
     given = status_parser().parse_strictly(argv)
     one_of("log_format", given.log_format, FORMATS)
-    with destination_of(given) as destination:
-        owner = owner_of(chain_of(destination))
-        marks = [] if owner is None else destination.shards.read_marks(owner.generation)
-    found: dict[str, Any] = {
-        "owner": _as_json(owner), "stop_marks": [mark.reason for mark in marks]
-    }  # fmt: skip
-    lines = [_in_words(owner), *(_MARKED.format(reason=mark.reason) for mark in marks)]
-    if owner is not None and given.flink_master:
-        report = _report(given.flink_master, owner, now_us)
-        found["job"] = None if report is None else report.as_json()
-        lines += [_NOT_IN_FLINK] if report is None else report.lines()
-    print(json.dumps(found) if given.json else "\n".join(lines))
-    return 0
-
-
-def _in_words(owner: Ownership | None) -> str:
-    if owner is None:
-        return "no streaming job owns the tables: bounded runs may write to them"
-    return (
-        f"the streaming job {owner.job_id} owns the tables since {moment_in_words(owner.since_us)}"
-    )
-
-
-def _as_json(owner: Ownership | None) -> dict[str, Any] | None:
-    if owner is None:
-        return None
-    return {
-        "job_id": owner.job_id, "generation": owner.generation, "since_us": owner.since_us,
-    }  # fmt: skip
-
-
-def _report(flink_master: str, owner: Ownership, now_us: Callable[[], int]) -> JobReport | None:
-    """None: Flink does not run the job."""
+    destination = destination_of(given, must_exist=True)
     try:
-        job = find_job(FlinkRest(flink_master), owner.job_id)
-        return None if job is None else report_of(job, now_us())
-    except FlinkUnreachable as error:
-        raise TryAgainLater(
-            f"--flink_master={flink_master}: Flink does not answer ({error}). Start the cluster,"
-            " correct the address, or leave it out."
+        with destination:
+            known = ledger_report(destination)
+    except FileInUse as error:
+        held = _held(given.flink_master, destination.name, error, now_us)
+        _print(given.json, held.as_json(), held.lines())
+        return 0
+    found, lines, status = known.as_json(), list(known.lines()), 0
+    if known.owner is not None and not given.flink_master:
+        lines.append(_NOT_ASKED)
+    if known.owner is not None and given.flink_master:
+        try:
+            job = find_job(FlinkRest(given.flink_master), known.owner.job_id)
+            report = None if job is None else report_of(job, now_us())
+        except FlinkUnreachable as error:
+            status, found["job"] = TRY_AGAIN_LATER, None
+            found["error"] = _NO_ANSWER.format(master=given.flink_master, error=error)
+            lines.append(found["error"])
+        else:
+            found["job"] = None if report is None else report.as_json()
+            lines += [_NOT_IN_FLINK] if report is None else report.lines()
+    _print(given.json, {"exit_status": status, "error": None, **found}, lines)
+    return status
+
+
+def _held(
+    flink_master: str | None, destination: str, error: FileInUse, now_us: Callable[[], int]
+) -> HeldFile:
+    """Raises `error` where Flink is not to be asked, or runs no job that writes to this file."""
+    if not flink_master:
+        raise error
+    try:
+        path = destination.removeprefix("duckdb:")
+        held = job_that_holds(FlinkRest(flink_master), path, error.pid, now_us)
+    except FlinkUnreachable as silent:
+        no_answer = _NO_ANSWER.format(master=flink_master, error=silent)
+        raise FileInUse(f"{error.message} {no_answer}", error.pid) from silent
+    if held is None:
+        raise FileInUse(
+            f"{error.message} Flink at {flink_master} runs no job that writes to it.", error.pid
         ) from error
+    return held
+
+
+def _print(as_json: bool, found: dict[str, Any], lines: Iterable[str]) -> None:
+    print(json.dumps(found) if as_json else "\n".join(lines))

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from pipeline.counted import counted
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.destination import (
@@ -55,7 +56,7 @@ def stop_command(
             "give either --flink_master=HOST:PORT, the cluster that runs the job, or --lost where"
             " there is no cluster any more."
         )
-    with destination_of(given) as destination:
+    with destination_of(given, must_exist=True) as destination:
         seen = look_before_stop(destination)
     if seen is not None and not given.lost:
         _end_job(given.flink_master, seen)
@@ -112,5 +113,6 @@ def _in_words(stopped: Stopped) -> str:
         f"  {part.topic}:{part.partition}: {part.to_offset}" for part in stopped.record.partitions
     ]
     if stopped.unobserved:
-        lines.append(f"  {len(stopped.unobserved)} windows were open: their totals are unobserved")
+        windows = counted(len(stopped.unobserved), "window was", "windows were")
+        lines.append(f"  {windows} open, with totals that are unobserved from now on")
     return "\n".join(lines)

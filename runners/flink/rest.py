@@ -56,6 +56,11 @@ class FlinkRest:
         """The jobs that have not ended, newest first."""
         return [job for job in self.jobs() if job["state"] not in ENDED]
 
+    def options_of(self, job: str) -> dict[str, str]:
+        """The options that the job was submitted with, by Beam's names in camel case."""
+        found: dict[str, str] = self.get(f"/jobs/{job}/config")["execution-config"]["user-config"]
+        return found
+
     def job_state(self, job: str) -> str:
         """RUNNING, RESTARTING, FAILED ..."""
         return str(self.get(f"/jobs/{job}")["state"])

@@ -18,7 +18,8 @@ class FakeFlink(FlinkRest):
     """One JobManager with one job.
 
     vertices: id -> the figures of its subtasks together, by Flink's name. failures: newest first.
-    checkpoint: `latest.completed` as Flink answers it. calls: method and path of each request.
+    options: of the job, as Flink shows them. checkpoint: `latest.completed` as Flink answers it.
+    calls: method and path of each request.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class FakeFlink(FlinkRest):
         self.keys: dict[str, str] = {}
         self.savepoint_failure: str | None = None
         self.answers = True
+        self.options: dict[str, str] = {}
         self.calls: list[str] = []
 
     def __call__(self, address: str) -> FakeFlink:
@@ -60,11 +62,14 @@ class FakeFlink(FlinkRest):
     def _get(self, path: str, query: dict[str, list[str]]) -> Any:
         answers = {
             "": {"state": self.state, "vertices": [{"id": each} for each in self.vertices]},
-            "/jobs/overview": {"jobs": [{"jid": JID, "name": self.name, "start-time": 1}]},
+            "/jobs/overview": {
+                "jobs": [{"jid": JID, "name": self.name, "start-time": 1, "state": self.state}]
+            },
             "/jobmanager/config": [{"key": k, "value": v} for k, v in self.keys.items()],
             "/exceptions": {
                 "exceptionHistory": {"entries": [{"stacktrace": each} for each in self.failures]}
             },
+            "/config": {"execution-config": {"user-config": self.options}},
             "/checkpoints": {"latest": {"completed": self.checkpoint}},
             "/metrics": []
             if self.restarts is None

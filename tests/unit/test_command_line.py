@@ -24,7 +24,8 @@ from pipeline.options.quantities import (
     parse_size,
     parse_whole,
 )
-from pipeline.options.run_config import parse_start, run_config, run_parser
+from pipeline.options.run_config import parse_start, run_config
+from pipeline.options.run_parser import run_parser
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 

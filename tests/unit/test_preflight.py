@@ -91,7 +91,7 @@ def test_it_counts_write_streams_as_a_run_does_also_the_first_one(
 def test_it_says_how_much_waits(kafka: InMemoryKafka, path: Path) -> None:
     kafka.send("payments", 0, *(payment(f"b{number}") for number in range(9)))
     results = asked(config(path, max_records_per_run=4))
-    assert results["the plan"].figure == "9 offsets wait, in 3 transaction(s)"
+    assert results["the plan"].figure == "9 offsets wait, in 3 transactions"
     assert "not there yet" in results["the ledger"].figure
     assert not path.exists()
     assert preflight_command(config(path), lambda: NOW_US) == 0
@@ -239,7 +239,7 @@ def test_a_dead_run_is_noted_and_left_for_the_run_to_finish(
     kafka.send("payments", 0, payment("c"))
     results = asked(config(path))
     assert results["an earlier run"].status == NOTED
-    assert results["the plan"].figure.startswith("1 offsets wait")
+    assert results["the plan"].figure.startswith("1 offset waits")
     assert FAILED not in [result.status for result in results.values()]
     assert table(path, "SELECT status FROM pipeline_runs WHERE run_id <> 'genesis'") == [
         ("PREPARED",)

@@ -274,6 +274,6 @@ def test_a_broker_that_is_away_after_reading_does_not_claim_that_nothing_was_rea
     assert message.startswith("--bootstrap_servers=b:1: no answer within 60 s")
     assert "Nothing was read" not in message
     assert message.endswith(
-        " 3 records were read in this transaction, and nothing of them is visible."
+        " 3 records were read in this transaction, and nothing of it is visible."
         " The next run reads them again."
     )

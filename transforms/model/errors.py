@@ -57,6 +57,17 @@ class TryAgainLater(GuaranteeError):
     _mark = "try-again-later"
 
 
+class FileInUse(TryAgainLater):
+    """Another process has the file of the destination open.
+
+    pid: of that process on this machine; None where it is not known.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and what it was raised from or while handling, outermost first."""
     seen: BaseException | None = error

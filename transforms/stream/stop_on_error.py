@@ -71,12 +71,17 @@ class StopOnError:
     ) -> None:
         """Before `error` is raised on: writes the mark, or ends the job where one stands.
 
+        A job that another one, or a stop, has followed is ended too: it is refused for good.
         subject: what a second look is about, such as a partition. claimed: see `watching`.
         """
         if isinstance(error, TryAgainLater):
             return
         self._looks.pop(subject, None)
         with self.destination as destination:
+            (stamped,) = destination.shards.read([0])
+            if (stamped.job_id, stamped.generation) != (self.job.job_id, self.job.generation):
+                self.end_job()
+                return
             marks = destination.shards.read_marks(self.job.generation)
             shard, nonce = claimed or (None, None)
             if any(mark.subject == subject for mark in marks):
@@ -94,6 +99,7 @@ class StopOnError:
                 subject=subject,
                 reason=error.message,
                 token=secrets.token_hex(8),
+                since_us=time.time_ns() // 1000,
             )
             destination.shards.write_mark(mark, self.job.job_id, nonce)
         with _GUARD:

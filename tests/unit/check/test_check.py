@@ -531,7 +531,7 @@ def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_a
     ]
     assert (noted.status, noted.figure[:9], noted.proof[0]["window_start"]) == (
         NOTED,
-        "1 windows",
+        "1 window ",
         window,
     )
     tamper(

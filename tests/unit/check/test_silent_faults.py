@@ -248,6 +248,6 @@ def test_a_repair_is_noted_with_its_totals(dead: Path) -> None:
     (record,) = run(config(dead))
     found = results(dead)[REPAIRED]
     assert found.status == NOTED
-    assert found.figure.startswith("1 runs with 3 records")
+    assert found.figure.startswith("1 run with 3 records")
     assert found.proof == [{"run_id": record.run_id, "repairs": record.repairs}]
     assert failed(dead) == set()

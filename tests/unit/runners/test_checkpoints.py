@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from runners.flink.checkpoints import complete_checkpoints, complete_snapshots
+from runners.flink.checkpoints import complete_checkpoints
+from runners.flink.snapshots import complete_snapshots
 
 
 def test_the_newest_that_is_complete_comes_first(tmp_path: Path) -> None:
@@ -30,4 +31,7 @@ def test_savepoints_count_beside_checkpoints(tmp_path: Path) -> None:
         (tmp_path / name / "_metadata").write_bytes(b"x")
         os.utime(tmp_path / name / "_metadata", ns=(moment, moment))
     (folders[1] / "savepoint-b-2").mkdir()
-    assert complete_snapshots(folders) == [tmp_path / name for name in reversed(names)]
+    assert complete_snapshots(folder.as_uri() for folder in folders) == [
+        (tmp_path / name).as_uri() for name in reversed(names)
+    ]
+    assert len(complete_snapshots(map(str, folders))) == 3

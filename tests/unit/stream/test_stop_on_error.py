@@ -112,12 +112,15 @@ def test_what_a_restart_may_mend_leaves_no_mark(attempts: Attempts, error: Excep
     assert attempts.marks() == []
 
 
-def test_a_process_of_a_superseded_job_marks_nothing_and_ends_nothing(attempts: Attempts) -> None:
+def test_a_process_of_a_superseded_job_marks_nothing_and_ends_that_job(attempts: Attempts) -> None:
+    """At the first error: its claims are refused for good, and each restart would meet that."""
     with attempts.destination as opened:
-        opened.shards.begin_job("newer", attempts.job.generation)
-    for _ in range(2):
-        fails(attempts.stop(), GuaranteeError("superseded"))
-    assert (attempts.marks(), attempts.ended) == ([], 0)
+        newer = opened.shards.begin_job("newer", attempts.job.generation)
+    fails(attempts.stop(), GuaranteeError("superseded"))
+    assert attempts.ended == 1
+    with attempts.destination as opened:
+        assert opened.shards.read_marks(newer.generation) == []
+    assert attempts.marks() == []
 
 
 def test_all_partitions_of_a_process_ask_for_the_marks_once(attempts: Attempts) -> None:

@@ -81,7 +81,7 @@ def test_a_rate_is_never_negative_and_needs_time_to_pass() -> None:
 def test_one_line_leaves_out_a_rate_that_is_not_known() -> None:
     line = one_line("RUNNING", None, counted())
     assert line == (
-        "RUNNING: 12 waiting in Kafka, 6 accepted, 1 duplicates, 3 rejected, 6 live ids,"
+        "RUNNING: 12 waiting in Kafka, 6 accepted, 1 duplicate, 3 rejected, 6 live ids,"
         " watermark 10 s back"
     )
     before = figures(11 * SECOND_US, records_read=8)

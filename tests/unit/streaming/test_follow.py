@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from pipeline.failures import JobFailed, failure_of
 from pipeline.streaming import follow
 from pipeline.streaming.flink_job import cause_of
-from pipeline.streaming.follow import Follower, JobFailed, counters_shown
+from pipeline.streaming.follow import Follower, counters_shown
 from transforms.model.errors import GuaranteeError
 
 LOST = """org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager 7 is gone.
@@ -92,8 +93,12 @@ def test_an_error_that_a_restart_has_mended_is_not_why_a_job_was_cancelled() -> 
 def test_a_job_that_has_run_out_of_restarts_ends_by_its_last_error() -> None:
     with pytest.raises(GuaranteeError):
         end_of("FAILED", [DECIDED, LOST])
-    with pytest.raises(JobFailed, match="TaskManager 7 is gone"):
+    with pytest.raises(JobFailed, match="TaskManager 7 is gone") as failed:
         end_of("FAILED", [LOST, DECIDED])
+    ended = failure_of(failed.value)
+    assert (ended.status, ended.traceback) == (4, False)
+    assert ended.line.startswith("the job has failed: JobMasterException: TaskManager 7 is gone. ")
+    assert "--from_tables where there is none" in ended.line
 
 
 def test_counters_stand_in_the_last_line_of_a_terminal(monkeypatch, capsys) -> None:

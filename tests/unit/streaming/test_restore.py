@@ -6,10 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
+from tests.support.listed_files import ListedFileSystem
 from transforms.model.errors import GuaranteeError
+
+
+def restored(flink: FakeFlink, wanted: str, job_id: str = JOB_ID) -> str:
+    return checkpoint_to_restore(flink, wanted, [job_id], PipelineOptions([]))
+
+
+def latest(flink: FakeFlink, job_id: str = JOB_ID) -> str:
+    return restored(flink, LATEST, job_id)
 
 
 @pytest.fixture
@@ -35,10 +45,10 @@ def test_the_newest_complete_one_counts(flink: FakeFlink, tmp_path: Path) -> Non
     complete(of_job / "chk-9", at=10)
     newest = complete(of_job / "chk-10", at=20)
     (of_job / "chk-11").mkdir()
-    assert checkpoint_to_restore(flink, LATEST, [JOB_ID]) == newest.as_uri()
+    assert latest(flink) == newest.as_uri()
     savepoint = complete(tmp_path / "save points" / "savepoint-b5d1-1", at=30)
     (tmp_path / "save points" / "savepoint-b5d1-2").mkdir()
-    assert checkpoint_to_restore(flink, LATEST, [JOB_ID]) == savepoint.as_uri()
+    assert latest(flink) == savepoint.as_uri()
 
 
 def test_the_newest_one_of_another_destination_is_passed_over(
@@ -47,8 +57,8 @@ def test_the_newest_one_of_another_destination_is_passed_over(
     older = complete(tmp_path / "checkpoints" / "c6e2" / "chk-1", at=10)
     complete(tmp_path / "checkpoints" / JID / "chk-9", at=20)
     # Flink knows whose the newer one is, and has forgotten the job of the older one.
-    assert checkpoint_to_restore(flink, LATEST, ["job of ours"]) == older.as_uri()
-    assert checkpoint_to_restore(flink, LATEST, [JOB_ID]).endswith("chk-9")
+    assert latest(flink, "job of ours") == older.as_uri()
+    assert latest(flink).endswith("chk-9")
 
 
 def test_without_a_complete_one_the_message_says_what_to_do(
@@ -56,32 +66,84 @@ def test_without_a_complete_one_the_message_says_what_to_do(
 ) -> None:
     (tmp_path / "checkpoints" / "b5d1" / "chk-1").mkdir(parents=True)
     with pytest.raises(GuaranteeError) as refused:
-        checkpoint_to_restore(flink, LATEST, [JOB_ID])
+        latest(flink)
     assert flink.keys["state.checkpoints.dir"] in refused.value.message
     assert "--from_tables" in refused.value.message
 
 
-def test_latest_on_another_file_system_is_not_seen_from_here(flink: FakeFlink) -> None:
-    flink.keys = {"state.checkpoints.dir": "s3://bucket/checkpoints"}
-    with pytest.raises(GuaranteeError, match=r"s3://bucket/checkpoints.* Give the path"):
-        checkpoint_to_restore(flink, LATEST, [JOB_ID])
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Files of listed://, with the seconds since 1970 when they were written."""
+    files: dict[str, float] = {}
+    monkeypatch.setattr(ListedFileSystem, "files", files)
+    return files
+
+
+@pytest.mark.parametrize("folders", [True, False], ids=["with folders", "prefixes"])
+def test_the_newest_in_a_file_system_that_beam_lists(
+    flink: FakeFlink, bucket: dict[str, float], monkeypatch: pytest.MonkeyPatch, folders: bool
+) -> None:
+    monkeypatch.setattr(ListedFileSystem, "folders", folders)
+    checkpoints, savepoints = "listed://bucket/flink/checkpoints", "listed://bucket/savepoints/"
+    flink.keys = {"state.checkpoints.dir": checkpoints, "state.savepoints.dir": savepoints}
+    bucket[f"{checkpoints}/b5d1/chk-9/_metadata"] = 10.0
+    bucket[f"{checkpoints}/b5d1/chk-10/_metadata"] = 20.0
+    bucket[f"{checkpoints}/b5d1/chk-11/part"] = 30.0
+    bucket[f"{checkpoints}/b5d1/shared/_metadata"] = 40.0
+    assert latest(flink) == f"{checkpoints}/b5d1/chk-10"
+    bucket["listed://bucket/savepoints/savepoint-b5d1-1/_metadata"] = 30.0
+    assert latest(flink) == "listed://bucket/savepoints/savepoint-b5d1-1"
+
+
+def test_a_file_system_that_tells_no_times_has_no_newest(
+    flink: FakeFlink, bucket: dict[str, float]
+) -> None:
+    flink.keys = {"state.checkpoints.dir": "listed://bucket"}
+    bucket["listed://bucket/b5d1/chk-1/_metadata"] = 0.0
+    assert latest(flink) == "listed://bucket/b5d1/chk-1"
+    bucket["listed://bucket/b5d1/chk-2/_metadata"] = 0.0
+    with pytest.raises(GuaranteeError, match="does not say when its files were written"):
+        latest(flink)
+
+
+@pytest.mark.parametrize("scheme", ["wasbs", "hdfs", "unreachable"])
+def test_a_folder_that_cannot_be_listed_is_refused_with_the_way_on(
+    flink: FakeFlink, scheme: str
+) -> None:
+    """No library, one that is not installed or has no options, a server that does not answer."""
+    flink.keys = {"state.checkpoints.dir": f"{scheme}://bucket/checkpoints"}
+    with pytest.raises(GuaranteeError) as refused:
+        latest(flink)
+    assert f"cannot list the folder {scheme}://bucket/checkpoints: " in refused.value.message
+    assert "apache-beam[gcp] for gs://" in refused.value.message
+    assert "--restore=PATH" in refused.value.message
 
 
 def test_a_path_becomes_an_address(flink: FakeFlink, tmp_path: Path) -> None:
     folder = complete(tmp_path / "chk-1", at=1)
-    assert checkpoint_to_restore(flink, str(folder), [JOB_ID]) == folder.as_uri()
-    assert checkpoint_to_restore(flink, folder.as_uri(), [JOB_ID]) == folder.as_uri()
+    assert restored(flink, str(folder)) == folder.as_uri()
+    assert restored(flink, folder.as_uri()) == folder.as_uri()
 
 
 def test_another_file_system_is_left_to_flink(flink: FakeFlink) -> None:
-    assert checkpoint_to_restore(flink, "s3://bucket/chk-1", [JOB_ID]) == "s3://bucket/chk-1"
+    assert restored(flink, "s3://bucket/chk-1") == "s3://bucket/chk-1"
     assert flink.calls == []
+
+
+def test_a_path_of_a_file_system_that_beam_lists_is_looked_at(
+    flink: FakeFlink, bucket: dict[str, float]
+) -> None:
+    """Before the tables are claimed: Flink would find out after that."""
+    with pytest.raises(GuaranteeError, match="listed://bucket/b5d1/chk-1: there is no complete"):
+        restored(flink, "listed://bucket/b5d1/chk-1")
+    bucket["listed://bucket/b5d1/chk-1/_metadata"] = 0.0
+    assert restored(flink, "listed://bucket/b5d1/chk-1") == "listed://bucket/b5d1/chk-1"
 
 
 def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -> None:
     (tmp_path / "chk-1").mkdir()
     with pytest.raises(GuaranteeError) as refused:
-        checkpoint_to_restore(flink, str(tmp_path / "chk-1"), [JOB_ID])
+        restored(flink, str(tmp_path / "chk-1"))
     assert f"--restore={tmp_path / 'chk-1'}" in refused.value.message
     assert "--restore=latest" in refused.value.message
 

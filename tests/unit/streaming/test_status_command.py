@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.failures import failure_of
 from pipeline.streaming import status_command as status_module
 from pipeline.streaming.begin import Begun
 from pipeline.streaming.status_command import status_command
 from pipeline.streaming.stop import stop_streaming
+from tests.support.child_process import ending_with_this_process
 from tests.support.fake_flink import JID, FakeFlink, counting
 from tests.support.in_memory_kafka import NOW_US
+from transforms.destinations.duckdb import session
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.model.errors import FileInUse, GuaranteeError, UsageError
 from transforms.stream.stop_on_error import StopOnError
 
 MASTER = "--flink_master=localhost:8081"
@@ -27,8 +34,9 @@ def only_this_flink(flink: FakeFlink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_module, "FlinkRest", flink)
 
 
-def status(path: Path, *arguments: str) -> None:
-    assert status_command([f"--destination=duckdb:{path}", *arguments], lambda: NOW_US) == 0
+def status(path: Path, *arguments: str, expected: int = 0) -> None:
+    arguments = (f"--destination=duckdb:{path}", *arguments)
+    assert status_command(arguments, lambda: NOW_US) == expected
 
 
 def as_json(path: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -77,8 +85,14 @@ def test_a_person_sees_the_same(
 ) -> None:
     busy(flink)
     status(path, MASTER)
-    owner, counters, *rest = capsys.readouterr().out.splitlines()
-    assert f"the streaming job {begun.job.job_id} owns the tables" in owner
+    owner, positions, counters, *rest = capsys.readouterr().out.splitlines()
+    assert owner == (
+        f"the streaming job {begun.job.job_id} owns the tables since 2026-09-21T14:13:20Z,"
+        " generation 1"
+    )
+    assert positions == (
+        "  it began at payments:0: 0, payments:1: 0; a stop finds where the tables end by now"
+    )
     assert counters.startswith("RUNNING: 12 waiting in Kafka, 6 accepted")
     assert rest == [
         "  lag: my_topic_1 5, payments_0 7",
@@ -94,7 +108,7 @@ def test_a_job_that_has_just_begun_has_figures_too(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status(path, MASTER)
-    assert capsys.readouterr().out.splitlines()[2:] == [
+    assert capsys.readouterr().out.splitlines()[3:] == [
         "  lag: unknown",
         "  state: 0 live ids, 0 bytes",
         "  latency: half unknown, 99 of 100 unknown",
@@ -131,19 +145,103 @@ def test_a_job_that_flink_does_not_run_is_shown_with_what_to_do(
 def test_without_flink_only_the_owner_is_shown(
     begun: Begun, flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert as_json(path, capsys).keys() == {"owner", "stop_marks"}
+    known = as_json(path, capsys)
+    assert known["positions"] == [
+        {"topic": "payments", "partition": 0, "offset": 0},
+        {"topic": "payments", "partition": 1, "offset": 0},
+    ]
+    assert (known["exit_status"], known["error"], "job" in known) == (0, None, False)
     with DuckDBDestination(path) as destination:
         stop_streaming(destination, lambda: NOW_US)
-    assert as_json(path, capsys, MASTER) == {"owner": None, "stop_marks": []}
+    found = as_json(path, capsys, MASTER)
+    assert (found["owner"], found["stop_marks"], "job" in found) == (None, [], False)
     status(path)
-    assert "no streaming job owns the tables" in capsys.readouterr().out
+    owner, positions = capsys.readouterr().out.splitlines()
+    assert "no streaming job owns the tables" in owner
+    assert positions == "  bounded runs go on at payments:0: 0, payments:1: 0"
     assert flink.calls == []
 
 
-def test_a_flink_that_does_not_answer_is_named(flink: FakeFlink, path: Path) -> None:
+def test_without_an_answer_of_flink_the_ledger_is_shown(
+    begun: Begun, flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flink.answers = False
-    with pytest.raises(TryAgainLater, match=r"--flink_master=localhost:8081: .*Start the cluster"):
+    status(path, MASTER, expected=5)
+    owner, _, last = capsys.readouterr().out.splitlines()
+    assert f"{begun.job.job_id} owns the tables" in owner
+    assert last.startswith("--flink_master=localhost:8081: Flink does not answer")
+    assert "Start the cluster" in last
+    status(path, MASTER, "--json", expected=5)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["owner"]["job_id"], found["job"]) == (begun.job.job_id, None)
+    assert (found["exit_status"], found["error"]) == (5, last)
+
+
+def test_a_job_that_has_ended_is_shown_with_what_to_do(
+    flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flink.state = "FAILED"
+    status(path, MASTER)
+    assert "--restore=latest` goes on, `stop` hands" in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_there_is_no_empty_destination(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no such file"):
+        status(tmp_path / "wrong.duckdb")
+
+
+@pytest.fixture
+def held(path: Path) -> Iterator[int]:
+    """The process id of a job's worker that has the file open."""
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[-1]); print(flush=True); input()"
+    command = [sys.executable, "-c", code, "run", "--streaming", "--flink_master=f:1", str(path)]
+    holder = subprocess.Popen(
+        ending_with_this_process(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "\n"
+    yield holder.pid
+    holder.communicate("\n")
+
+
+@pytest.fixture
+def not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "LOCK_WAIT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("begun", "held", "not_waiting")
+def test_a_file_that_the_job_holds_is_left_to_it_and_flink_asked(
+    flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy(flink)
+    flink.options = {"destination": f"duckdb:{path}"}
+    found = as_json(path, capsys, MASTER)
+    assert (found["file_in_use"], found["job"]["state"]) == (True, "RUNNING")
+    status(path, MASTER)
+    first, counters, *_ = capsys.readouterr().out.splitlines()
+    assert f"the streaming job {found['job_id']} writes to duckdb:{path}" in first
+    assert "is its worker" in first and "Ctrl-C there takes a savepoint" in first
+    assert counters.startswith("RUNNING: 12 waiting in Kafka")
+
+
+@pytest.mark.usefixtures("begun", "held", "not_waiting")
+def test_without_flink_the_holder_is_named_with_the_way_on(flink: FakeFlink, path: Path) -> None:
+    with pytest.raises(FileInUse) as refused:
+        status(path)
+    line = failure_of(refused.value).line
+    assert "is the worker of a streaming job" in line
+    assert f"Ctrl-C there (or `kill -INT {refused.value.pid}`)" in line
+    assert "status --destination=... --flink_master=f:1` shows its counters" in line
+    flink.options = {"destination": "duckdb:another.duckdb"}
+    with pytest.raises(FileInUse, match="Flink at localhost:8081 runs no job that writes to it"):
         status(path, MASTER)
+    flink.answers = False
+    with pytest.raises(FileInUse, match="Flink does not answer"):
+        status(path, MASTER)
+
+
+def test_a_holder_that_is_no_job_is_not_called_one() -> None:
+    for pid in (os.getpid(), None, 2**31):
+        assert failure_of(FileInUse("in use.", pid)).line == "try again later: in use."
 
 
 def test_a_format_that_there_is_not_is_refused(path: Path) -> None:

@@ -22,7 +22,8 @@ import msgspec
 class StopMark(msgspec.Struct, frozen=True, kw_only=True):
     """generation: of the job that must stop. shard: of the row shard whose process has written it;
     None: a reader. subject: what to look at again, such as a topic's name. reason: for a person.
-    token: random, names this very mark.
+    token: random, names this very mark. since_us: when it was written, by the clock of the process,
+    microseconds since 1970; None in marks of versions that did not write it.
     """
 
     generation: int
@@ -30,6 +31,7 @@ class StopMark(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     reason: str
     token: str
+    since_us: int | None = None
 
 
 class StopMarks(Protocol):

@@ -6,6 +6,7 @@ DuckDB locks the file against every other process, so it is open only while it i
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,13 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from transforms.model.errors import TryAgainLater, UsageError
+from transforms.model.errors import FileInUse, UsageError
 from transforms.model.waiting import waiting_for
 
 LOCK_WAIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.1
 _LOCKED: Final = "Could not set lock on file"
+_HOLDER: Final = re.compile(r"\(PID (\d+)\)")
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # Commits stream through; a cold start's aggregate spills to disk beyond it. DuckDB's default,
     # 80 % of the machine's memory, is too much beside other processes.
@@ -172,9 +174,11 @@ def _connect(
             if _LOCKED not in str(error):
                 raise _not_opened(path, error) from error
             if clock() >= deadline:
-                raise TryAgainLater(
+                holder = _HOLDER.search(str(error))
+                raise FileInUse(
                     f"--destination=duckdb:{path}: another process has the file open ({error})."
                     " Only one can write to a DuckDB file;"
-                    " wait for it to end, or close it, and start again."
+                    " wait for it to end, or close it, and start again.",
+                    int(holder[1]) if holder else None,
                 ) from error
             sleep(_RETRY_SECONDS)

@@ -1,0 +1,65 @@
+"""File systems of Beam's, found by Beam through their schemes, as those of its extras are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NoReturn
+
+from apache_beam.io.filesystem import FileMetadata, FileSystem
+
+
+def _unused(*_: Any, **__: Any) -> NoReturn:
+    raise NotImplementedError
+
+
+class ListedFileSystem(FileSystem):
+    """files: address -> seconds since 1970, 0.0 where the file system does not say. folders:
+    whether it lists one level at a time, as HDFS does, or all files of a prefix, as buckets do.
+    """
+
+    files: ClassVar[dict[str, float]] = {}
+    folders = False
+
+    mkdirs = create = open = copy = rename = delete = split = join = _unused
+    size = last_updated = _unused
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "listed"
+
+    def has_dirs(self) -> bool:
+        return self.folders
+
+    def exists(self, path: str) -> bool:
+        return any(file == path or file.startswith(f"{path}/") for file in self.files)
+
+    def metadata(self, path: str) -> FileMetadata:
+        return FileMetadata(path, 1, self.files[path])
+
+    def _url_dirname(self, url: str) -> str:
+        return url.rpartition("/")[0]
+
+    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
+        if not self.folders:
+            for file, written in self.files.items():
+                if file.startswith(dir_or_prefix):
+                    yield FileMetadata(file, 1, written)
+            return
+        below = f"{dir_or_prefix.rstrip('/')}/"
+        names: dict[str, float] = {}
+        for file, written in self.files.items():
+            if file.startswith(below):
+                names[file.removeprefix(below).partition("/")[0]] = written
+        for name, written in names.items():
+            yield FileMetadata(below + name, 1, written)
+
+
+class UnreachableFileSystem(ListedFileSystem):
+    """One whose server does not answer."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "unreachable"
+
+    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
+        raise ConnectionError("Connection refused")

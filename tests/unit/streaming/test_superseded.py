@@ -1,0 +1,44 @@
+"""A job that takes over ends the jobs before it in Flink, wherever their workers run."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.request import Request
+
+import pytest
+
+from pipeline.streaming.superseded import cancel_superseded
+from tests.support.fake_flink import JID, JOB_ID, FakeFlink
+
+CANCEL = f"PATCH /jobs/{JID}"
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "RESTARTING"])
+def test_a_job_before_is_cancelled(state: str) -> None:
+    flink = FakeFlink()
+    flink.state = state
+    cancel_superseded(flink, ["job of long ago", JOB_ID])
+    assert CANCEL in flink.calls
+    assert flink.state == "CANCELED"
+
+
+@pytest.mark.parametrize(("state", "jobs"), [("FAILED", [JOB_ID]), ("RUNNING", ["another job"])])
+def test_what_has_ended_or_is_none_of_ours_is_left_alone(state: str, jobs: list[str]) -> None:
+    flink = FakeFlink()
+    flink.state = state
+    cancel_superseded(flink, jobs)
+    assert CANCEL not in flink.calls
+
+
+def test_one_that_does_not_end_does_not_hold_up_the_new_job(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Hanging(FakeFlink):
+        def _call(self, request: Request) -> Any:
+            return None if request.get_method() == "PATCH" else super()._call(request)
+
+        def cancel(self, job: str, seconds: float = 0.0) -> None:
+            super().cancel(job, 0.0)
+
+    cancel_superseded(Hanging(), [JOB_ID])
+    assert f"job {JOB_ID} is superseded and writes no more, but has not ended" in caplog.text
