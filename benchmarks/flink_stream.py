@@ -38,6 +38,7 @@ from runners.flink.servers import TASK_MANAGER
 from runners.java import Unavailable
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import KafkaBroker, running_broker
+from transforms import metrics
 
 TOPIC, FEW, STEADY = "payments", "few", "steady"
 PROCESSES = 2
@@ -100,22 +101,23 @@ class Jobs:
 
     def drain_with_one_process(self) -> float | None:
         """Rate into DuckDB, in messages a second; None: too few messages to tell."""
-        idle_java = self._java_cpu()
         with running_job(self._cluster, self._broker, FEW, self._folder / FEW) as job:
             drain(job, PARTITIONS)
-            start_up = cpu_seconds(job.pid), self._java_cpu() - idle_java
-        before_java = self._java_cpu()
+            start_up = cpu_seconds(job.pid)
+        before = self._java_cpu()
         with running_job(self._cluster, self._broker, TOPIC, self._folder / "one") as job:
             rate = drain(job, self._messages)
-            taken = cpu_seconds(job.pid), self._java_cpu() - before_java
-            live, state = job.figures().live_ids, job.state_bytes()
-        say("drain, one process into DuckDB", _in_words(rate))
-        worker, task_manager = (
-            f"{(all_of_it - start) / self._messages * 1e6:.2f} us/message after start-up"
-            for all_of_it, start in zip(taken, start_up, strict=True)
+            worker, java = cpu_seconds(job.pid) - start_up, self._java_cpu() - before
+            figures, state = job.figures(), job.state_bytes()
+        say(
+            "drain, one process into DuckDB",
+            f"{_in_words(rate)}, {figures.of(metrics.ACCEPTED):,} accepted",
         )
-        say("CPU of the worker, all threads", worker, "at most 6.5")
-        say("CPU of the TaskManager (Java)", task_manager)
+        each = f"{worker / self._messages * 1e6:.2f} us/message after start-up"
+        say("CPU of the worker, all threads", each, "at most 6.5")
+        each = f"{java / self._messages * 1e6:.2f} us/message, the job's start included"
+        say("CPU of the TaskManager (Java)", each)
+        live = figures.live_ids
         say("checkpoint", f"{state / live:.2f} bytes/live id, {live:,} ids", "at most 11")
         return rate
 
