@@ -19,7 +19,7 @@ help:
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven)"
-	@echo "make bench-flink   speed and latency of a streaming job on a real Flink cluster (Java 17, Maven)"
+	@echo "make bench-flink   a streaming job on a real Flink cluster: speed, latency, and Spark beside it (Java 17, Maven)"
 	@echo "make clean  removes the virtual environment, caches and what the demo left"
 
 demo: $(READY)

@@ -8,29 +8,23 @@ Everything it prints comes from one run of it.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from benchmarks.discarding_stand_in import DATASET, PROJECT, discarding_stand_in
 from pipeline.options.schema_file import load_schema
-from tests.support.child_process import ending_with_this_process
-from tests.support.kafka_broker import ROOT
 from transforms.destinations.appends import APPEND_BYTES, FailBundle, TableAppends
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.rows import serialize_rows
 from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.model.tables import NUMERIC, PAYMENTS, TIMESTAMP
 
-PROJECT, DATASET = "payments-benchmark", "d"
 BATCH_ROWS = 5_000
 """What one shard gets of one source batch, about."""
 
@@ -39,7 +33,7 @@ def main(rows: int) -> None:
     batch = payments(BATCH_ROWS)
     batches = rows // BATCH_ROWS
     rows = batches * BATCH_ROWS
-    with tempfile.TemporaryDirectory() as folder, stand_in(Path(folder)) as ready:
+    with tempfile.TemporaryDirectory() as folder, discarding_stand_in(Path(folder)) as ready:
         settings = BigQuerySettings(
             PROJECT,
             DATASET,
@@ -119,33 +113,6 @@ def payments(rows: int) -> pa.RecordBatch:
         "ingest_time": times,
     }
     return pa.RecordBatch.from_pydict(columns)
-
-
-@contextmanager
-def stand_in(folder: Path) -> Iterator[dict[str, str]]:
-    ready = folder / "ready.json"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.bigquery_stand_in",
-        f"--project={PROJECT}",
-        f"--dataset={DATASET}",
-        "--discard_rows",
-    ]
-    process = subprocess.Popen(
-        ending_with_this_process([*command, f"--ready_file={ready}"]), cwd=ROOT
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not ready.exists():
-            assert process.poll() is None and time.monotonic() < deadline, (
-                "the stand-in did not start"
-            )
-            time.sleep(0.05)
-        yield json.loads(ready.read_text())
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.direct_run import PARTITIONS, send
-from benchmarks.flink_stream import RATE, send_steadily
+from benchmarks.steady_load import RATE, WARM_UP_SECONDS, send_steadily
 from pipeline.check.command import check
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
@@ -57,9 +57,8 @@ def main(minutes: int) -> None:
         command = StreamingCommand(cluster, servers, "steady", Path(folder), checkpoint_ms=2000)
         try:
             command.start(f"--dedup_horizon={HORIZON}")
-            sender = threading.Thread(
-                target=send_steadily, args=(broker, minutes * 60), daemon=True
-            )
+            load = broker, "steady", minutes * 60 - WARM_UP_SECONDS, lambda: None
+            sender = threading.Thread(target=send_steadily, args=load, daemon=True)
             sender.start()
             watch(command, cluster, minutes)
             sender.join()

@@ -1,155 +1,207 @@
 """How fast a streaming job on Flink is, and how late a payment is in the table.
 
 python -m benchmarks.flink_stream [messages] [seconds]: a real Kafka broker and a real Flink cluster
-(Java 17, Maven) on this machine, one worker process (LOOPBACK) into DuckDB. It drains a topic of 8
-partitions, then reads 10,000 messages/s for so many seconds. Everything it prints comes from one
-run of it. See benchmarks/README.md.
+(Java 17, Maven) on this machine. Jobs drain a topic of 8 partitions: one worker process (LOOPBACK)
+into DuckDB, two (EXTERNAL) into a stand-in for BigQuery; then a job gets 10,000 messages/s for so
+many seconds, and Spark Structured Streaming drains the same topic. Everything it prints comes from
+one run of it. See benchmarks/README.md.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.direct_run import PARTITIONS, consume_bare, send
-from pipeline.produce.command import KafkaSender
-from pipeline.produce.message_generator import MessageGenerator
+from benchmarks.discarding_stand_in import DATASET, PROJECT, discarding_stand_in
+from benchmarks.report import say, say_ratio
+from benchmarks.spark_environment import SparkEnvironment, spark_environment
+from benchmarks.spark_stream import drain_with_spark
+from benchmarks.steady_load import (
+    RATE,
+    WARM_UP_SECONDS,
+    latency_in_words,
+    send_steadily,
+    since,
+)
+from benchmarks.streaming_job import cpu_seconds, drain, running_job
 from pipeline.streaming.figures import JobFigures
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
+from runners.flink.servers import TASK_MANAGER
+from runners.java import Unavailable
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import KafkaBroker, running_broker
-from tests.support.streaming_command import StreamingCommand
-from transforms.destinations.open import open_destination
+from transforms import metrics
 
-RATE = 10_000
-"""Messages a second while latency is measured: the users' load."""
+TOPIC, FEW, STEADY = "payments", "few", "steady"
+PROCESSES = 2
 
-_SLICE_SECONDS = 0.02
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a job took. cpu: seconds of the worker process, from its start until all was read.
-
-    written: (rows, seconds between the first and the last batch of rows). figures: counters at the
-    end. checkpoint: bytes of the state in the last checkpoint.
-    """
-
-    cpu: float
-    written: tuple[int, float]
-    figures: JobFigures
-    checkpoint: int
+_CLUSTER = ClusterSettings(slots=PROCESSES, worker_pools=1, managed_mib=256 * PROCESSES)
 
 
 def main(messages: int, seconds: int) -> None:
-    """Sends the messages, runs the jobs one after the other, and prints the figures."""
+    """Sends the messages, runs one job after the other, and prints the figures."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    spark = spark_or_reason()
     with tempfile.TemporaryDirectory() as folder, running_broker(Path(folder) / "broker") as broker:
-        cluster = FlinkCluster(Path(folder, "flink"), launch=ending_with_this_process)
-        cluster.start(ClusterSettings(slots=1))
-        try:
-            measure(Path(folder), broker, cluster, messages, seconds)
-        finally:
-            cluster.stop()
+        size = send(broker, TOPIC, messages)
+        for topic in (FEW, STEADY):
+            send(broker, topic, PARTITIONS)
+        say("messages", f"{messages:,} of {size:.0f} bytes on average, {PARTITIONS} partitions")
+        say("cores", f"{os.cpu_count()}")
+        bare = messages / consume_bare(broker, messages)
+        say("bare consume() loop", f"{bare:,.0f} messages/s")
+        with running_cluster(Path(folder, "flink")) as cluster:
+            jobs = Jobs(Path(folder), broker, cluster, messages)
+            one = jobs.drain_with_one_process()
+            say_ratio(one, bare, "of the bare loop", 0.30)
+            jobs.show_steps()
+            two = jobs.drain_with_two_processes()
+            say_ratio(two, bare, "of the bare loop", 0.42)
+            jobs.show_latency(seconds)
+        compare_with_spark(spark, broker, Path(folder, "spark"), messages, one, two)
 
 
-def measure(
-    folder: Path, broker: KafkaBroker, cluster: FlinkCluster, messages: int, seconds: int
-) -> None:
-    """Everything that is printed."""
-    size = send(broker, "payments", messages)
-    for topic in ("one", "steady"):
-        send(broker, topic, PARTITIONS)
-    print(
-        f"{messages:,} messages of {size:.0f} bytes on average, {PARTITIONS} partitions,"
-        f" {os.cpu_count()} cores"
-    )
-    bare = messages / consume_bare(broker, messages)
-    print(f"bare consume() loop       {bare:>10,.0f} messages/s")
-    start_up = job(folder, broker, cluster, "one").cpu
-    drained = job(folder, broker, cluster, "payments")
-    rows, took = drained.written
-    print(
-        f"drain, one process        {rows / took:>10,.0f} messages/s   {rows / took / bare:.2f} of"
-        " bare"
-    )
-    print(
-        f"CPU after start-up        {(drained.cpu - start_up) / rows * 1e6:>10.2f}"
-        " microseconds/message, all threads of the worker"
-    )
-    live = drained.figures.live_ids
-    print(
-        f"checkpoint                {drained.checkpoint / live:>10.2f} bytes/live id, {live:,} ids"
-    )
-    steady = job(folder, broker, cluster, "steady", lambda: send_steadily(broker, seconds))
-    p50, p99 = (steady.figures.latency_ms(share) for share in (0.5, 0.99))
-    print(
-        f"at {RATE:,}/s for {seconds} s    Kafka's timestamp to acknowledged append: p50 up"
-        f" to {p50} ms, p99 up to {p99} ms"
-    )
-
-
-def job(
-    folder: Path, broker: KafkaBroker, cluster: FlinkCluster, topic: str, feed: Any = None
-) -> Job:
-    """Runs a job on a topic until everything is read. feed: sends while it runs."""
-    place = folder / f"job-{topic}"
-    place.mkdir()
-    command = StreamingCommand(cluster, broker.bootstrap_servers, topic, place, checkpoint_ms=2000)
+def spark_or_reason() -> SparkEnvironment | str:
+    """Fetched before anything is measured. Without it the other figures are still worth having."""
     try:
-        command.start()
-        if feed is not None:
-            feed()
-        command.wait_until_read(PARTITIONS, seconds=600)
-        cpu = cpu_seconds(command.pid)
-        figures, checkpoint = command.figures(), command.state_bytes()
-        command.interrupt()
-    finally:
-        command.kill()
-    with open_destination(f"duckdb:{command.file}") as destination:
-        (found,) = destination.query(
-            "SELECT COUNT(*) AS n, MIN(epoch_us(ingest_time)) AS first,"
-            " MAX(epoch_us(ingest_time)) AS last FROM payment_transactions"
-        ).to_pylist()
-    took = (found["last"] - found["first"]) / 1_000_000
-    return Job(cpu, (found["n"], took), figures, checkpoint)
-
-
-def send_steadily(broker: KafkaBroker, seconds: int) -> None:
-    """Sends RATE messages a second, evenly, each with the event time of its sending."""
-    now_us = time.time_ns() // 1000
-    generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // RATE)
-    each = int(RATE * _SLICE_SECONDS)
-    with steady_sender(broker) as sender:
-        started = time.monotonic()
-        for number in range(int(seconds / _SLICE_SECONDS)):
-            sender.send("steady", generator.take(each))
-            ahead = started + (number + 1) * _SLICE_SECONDS - time.monotonic()
-            time.sleep(max(0.0, ahead))
+        return spark_environment()
+    except Unavailable as missing:
+        return str(missing)
 
 
 @contextmanager
-def steady_sender(broker: KafkaBroker) -> Any:
-    """A sender that does not keep messages back."""
-    with KafkaSender({"bootstrap.servers": broker.bootstrap_servers, "linger.ms": "1"}) as sender:
-        yield sender
+def running_cluster(folder: Path) -> Iterator[FlinkCluster]:
+    """A cluster with a slot for each process, which ends with the context."""
+    cluster = FlinkCluster(folder, launch=ending_with_this_process)
+    cluster.start(_CLUSTER)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Of all threads of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / _TICKS
+class Jobs:
+    """The jobs on Flink, one after the other. Each method prints its figures."""
+
+    def __init__(
+        self, folder: Path, broker: KafkaBroker, cluster: FlinkCluster, messages: int
+    ) -> None:
+        self._folder = folder
+        self._broker = broker
+        self._cluster = cluster
+        self._messages = messages
+
+    def drain_with_one_process(self) -> float | None:
+        """Rate into DuckDB, in messages a second; None: too few messages to tell."""
+        with running_job(self._cluster, self._broker, FEW, self._folder / FEW) as job:
+            drain(job, PARTITIONS)
+            start_up = cpu_seconds(job.pid)
+        before = self._java_cpu()
+        with running_job(self._cluster, self._broker, TOPIC, self._folder / "one") as job:
+            rate = drain(job, self._messages)
+            worker, java = cpu_seconds(job.pid) - start_up, self._java_cpu() - before
+            figures, state = job.figures(), job.state_bytes()
+        say(
+            "drain, one process into DuckDB",
+            f"{_in_words(rate)}, {figures.of(metrics.ACCEPTED):,} accepted",
+        )
+        each = f"{worker / self._messages * 1e6:.2f} us/message after start-up"
+        say("CPU of the worker, all threads", each, "at most 6.5")
+        each = f"{java / self._messages * 1e6:.2f} us/message, the job's start included"
+        say("CPU of the TaskManager (Java)", each)
+        live = figures.live_ids
+        say("checkpoint", f"{state / live:.2f} bytes/live id, {live:,} ids", "at most 11")
+        return rate
+
+    def show_steps(self) -> None:
+        """CPU by step, from a job of its own: its clocks take time as well."""
+        clocks = self._folder / "clocks.json"
+        program = "benchmarks.measured_stream", str(clocks)
+        folder = self._folder / "clocks"
+        with running_job(self._cluster, self._broker, TOPIC, folder, program=program) as job:
+            drain(job, self._messages)
+            os.kill(job.pid, signal.SIGUSR1)
+            job.wait_for("the clocks", clocks.exists)
+        say("CPU of one more worker, by step", "us/message, the clocks' own cost included")
+        for step, seconds in json.loads(clocks.read_text()).items():
+            say(f"    {step}", f"{seconds / self._messages * 1e6:6.2f}")
+
+    def drain_with_two_processes(self) -> float | None:
+        """Rate into a stand-in that discards rows, in messages a second; None as above."""
+        place = self._folder / "two"
+        with discarding_stand_in(self._folder) as ready:
+            flags = (
+                "--environment_type=EXTERNAL",
+                f"--environment_config={self._cluster.worker_pool_addresses[0]}",
+                f"--parallelism={PROCESSES}",
+                f"--sdk_worker_parallelism={PROCESSES}",
+                f"--destination=bigquery:{PROJECT}.{DATASET}",
+                f"--bigquery_api_endpoint={ready['rest_endpoint']}",
+                f"--bigquery_storage_endpoint={ready['storage_endpoint']}",
+            )
+            with running_job(self._cluster, self._broker, TOPIC, place, flags) as job:
+                rate = drain(job, self._messages)
+                workers = len(self._cluster.workers())
+        say("drain, two processes", f"{_in_words(rate)}, {workers} processes; rows are discarded")
+        return rate
+
+    def show_latency(self, seconds: int) -> None:
+        """From Kafka's timestamp of a payment to its acknowledged append, at the users' load."""
+        warm: list[JobFigures] = []
+        with running_job(self._cluster, self._broker, STEADY, self._folder / STEADY) as job:
+            send_steadily(self._broker, STEADY, seconds, lambda: warm.append(job.figures()))
+            job.wait_until_read(PARTITIONS, 600)
+            whole = job.figures()
+        say(f"latency at {RATE:,}/s", "Kafka's timestamp to acknowledged append")
+        for name, figures, p50, p99 in (
+            (f"    {seconds} s after the warm-up", since(warm[0], whole), "500", "900"),
+            (f"    with the first {WARM_UP_SECONDS} s", whole, "", ""),
+        ):
+            for share, most in ((0.5, p50), (0.99, p99)):
+                found = latency_in_words(figures, share)
+                say(f"{name}, p{share * 100:.0f}", found, most and f"below {most} ms")
+
+    def _java_cpu(self) -> float:
+        """CPU seconds of the TaskManager so far."""
+        return sum(cpu_seconds(each.pid) for each in self._cluster.running(TASK_MANAGER))
+
+
+def compare_with_spark(
+    spark: SparkEnvironment | str,
+    broker: KafkaBroker,
+    folder: Path,
+    messages: int,
+    one: float | None,
+    two: float | None,
+) -> None:
+    """Spark drains the topic, while no Flink runs. spark: or why there is none."""
+    if isinstance(spark, str):
+        say("Spark Structured Streaming", f"NOT MEASURED: {spark}")
+        return
+    found = drain_with_spark(spark, broker, TOPIC, messages, folder)
+    say(
+        "Spark Structured Streaming",
+        f"{found.rate:,.0f} messages/s, {found.batches} micro-batches,"
+        f" {found.accepted:,} accepted; rows are discarded",
+    )
+    say_ratio(one, found.rate, "of Spark, one process", 1.2)
+    say_ratio(two, found.rate, "of Spark, two processes", 1.6)
+
+
+def _in_words(rate: float | None) -> str:
+    return "no rate: too few messages" if rate is None else f"{rate:,.0f} messages/s"
 
 
 if __name__ == "__main__":
     main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000,
+        int(sys.argv[1]) if len(sys.argv) > 1 else 4_000_000,
         int(sys.argv[2]) if len(sys.argv) > 2 else 60,
     )

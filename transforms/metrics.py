@@ -45,7 +45,12 @@ that of the lowest bound which it does not exceed; MORE is behind the highest.
 """
 
 LATENCY_SUM: Final = "latency_ms_sum"
-LATENCY_BOUNDS_MS: Final = (50, 100, 200, 300, 500, 700, 900, 1_000, 2_000, 5_000, 10_000, 30_000)
+LATENCY_BOUNDS_MS: Final[tuple[int, ...]] = (
+    *(50, *range(100, 1_000, 100)),
+    *(1_000, 1_500, 2_000, 5_000, 10_000, 30_000),
+)
+"""What readers are promised lies below a second, so every tenth of it can be told."""
+
 MORE: Final = "more"
 
 COUNTER: Final = "counter"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,8 +92,11 @@ class StreamingCommand:
         topic: str,
         folder: Path,
         checkpoint_ms: int = 500,
+        program: Sequence[str] = ("pipeline",),
     ) -> None:
+        """program: what `python -m` runs, with the arguments that stand before the command."""
         self.cluster = cluster
+        self._program = program
         self._checkpoint_ms = checkpoint_ms
         self.file = folder / "payments.duckdb"
         self._servers, self._topic, self._folder = servers, topic, folder
@@ -134,7 +137,7 @@ class StreamingCommand:
         self._starts += 1
         with (self._folder / f"command-{self._starts:02}.log").open("wb") as log:
             self._child = subprocess.Popen(
-                ending_with_this_process([sys.executable, "-m", "pipeline", *arguments]),
+                ending_with_this_process([sys.executable, "-m", *self._program, *arguments]),
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip

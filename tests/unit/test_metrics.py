@@ -150,6 +150,12 @@ def test_what_a_broken_connection_to_bigquery_makes_it_send_again_is_counted(
     assert counted == {metrics.APPEND_RETRIES: 1}
 
 
+def test_below_a_second_a_latency_is_known_to_a_tenth() -> None:
+    within = [bound for bound in metrics.LATENCY_BOUNDS_MS if 100 <= bound <= 1_000]
+    assert within == list(range(100, 1_001, 100))
+    assert list(metrics.LATENCY_BOUNDS_MS) == sorted(metrics.LATENCY_BOUNDS_MS)
+
+
 def test_latencies_are_counted_by_their_bound(counted: dict[str, int]) -> None:
     at_us = 1_000_000_000
     stamps = pa.array(

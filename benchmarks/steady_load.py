@@ -1,0 +1,58 @@
+"""The users' load for some time, and the latency of the payments after the job has warmed up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pipeline.produce.command import KafkaSender
+from pipeline.produce.message_generator import MessageGenerator
+from pipeline.streaming.figures import JobFigures
+from tests.support.kafka_broker import KafkaBroker
+from transforms import metrics
+
+RATE = 10_000
+"""Messages a second."""
+
+WARM_UP_SECONDS = 30
+"""The first seconds of a job, whose Java is cold: their payments are told apart."""
+
+_SLICE_SECONDS = 0.02
+
+
+def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[[], None]) -> None:
+    """Sends RATE messages a second, evenly, for so many seconds after WARM_UP_SECONDS.
+
+    warm: called between the two; what it takes is caught up.
+    """
+    # With the event time of its sending each: a faster one would soon be from the future.
+    now_us = time.time_ns() // 1000
+    generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // RATE)
+    each = int(RATE * _SLICE_SECONDS)
+    warm_up = round(WARM_UP_SECONDS / _SLICE_SECONDS)
+    # A sender keeps messages back to send many at once, unless it is not let.
+    connection = {"bootstrap.servers": broker.bootstrap_servers, "linger.ms": "1"}
+    with KafkaSender(connection) as sender:
+        started = time.monotonic()
+        for number in range(warm_up + round(seconds / _SLICE_SECONDS)):
+            if number == warm_up:
+                warm()
+            sender.send(topic, generator.take(each))
+            ahead = started + (number + 1) * _SLICE_SECONDS - time.monotonic()
+            time.sleep(max(0.0, ahead))
+
+
+def since(before: JobFigures, now: JobFigures) -> JobFigures:
+    """What the counters have counted between two moments."""
+    return JobFigures(
+        {name: value - before.values.get(name, 0) for name, value in now.values.items()}, now.at_us
+    )
+
+
+def latency_in_words(figures: JobFigures, share: float) -> str:
+    """The two bounds that the latency of this share of the payments lies between."""
+    bound = figures.latency_ms(share)
+    if bound is None:
+        return f"above {metrics.LATENCY_BOUNDS_MS[-1]:,} ms"
+    lower = max((each for each in metrics.LATENCY_BOUNDS_MS if each < bound), default=0)
+    return f"{lower:,} to {bound:,} ms"
