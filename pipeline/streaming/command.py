@@ -25,7 +25,7 @@ from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
-from pipeline.streaming.shards import jobs_of, shards_of_ledger
+from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.job_server import check_job_server
 from runners.flink.preconditions import check_cluster
@@ -74,19 +74,14 @@ def _run(
     rest = FlinkRest(streaming.flink_master)
     _check(rest, streaming, str(config.beam_options.view_as(PortableOptions).job_endpoint))
     with open_destination(config.destination, **config.destination_options) as destination:
-        runs = chain_of(destination)
-        before = jobs_of(runs)
+        before = jobs_of(chain_of(destination))
         checkpoint = (
             None
             if streaming.restore is None
             else checkpoint_to_restore(rest, streaming.restore, before)
         )
         with KafkaAdmin(config.consumer_config) as admin:
-            config = replace(
-                config,
-                topics=_topics(config, streaming, admin),
-                shards=shards_of_ledger(runs, config.shards, streaming.shards_given),
-            )
+            config = replace(config, topics=_topics(config, streaming, admin))
             begun = _begin(config, streaming, destination, admin, checkpoint, now_us, rest)
         _cancel_superseded(rest, before)
         with broken_connections_hidden():
@@ -167,10 +162,17 @@ def _begin(
             admin,
             now_us,
             checkpoint_of=made_by(rest, checkpoint),
+            shards_given=streaming.shards_given,
             notes=notes,
         )
     return begin_streaming(
-        config, destination, admin, now_us, take_over=streaming.from_tables, notes=notes
+        config,
+        destination,
+        admin,
+        now_us,
+        take_over=streaming.from_tables,
+        shards_given=streaming.shards_given,
+        notes=notes,
     )
 
 
