@@ -30,6 +30,7 @@ def begin_and_announce(
     now_us: Callable[[], int],
     before: Sequence[RunRecord],
     *,
+    shards_given: bool = True,
     take_over: bool = False,
     checkpoint: str | None = None,
     checkpoint_of: str | None = None,
@@ -37,19 +38,31 @@ def begin_and_announce(
     """begin_streaming, or restore_streaming with a checkpoint; what they note is printed.
 
     It goes to standard error, also where the job is refused after a run was finished. before: the
-    chain as it was. checkpoint: its address; checkpoint_of: the job that has made it, None where
-    that is unknown. Raises what those two raise.
+    chain as it was. shards_given: see begin_streaming. checkpoint: its address; checkpoint_of: the
+    job that has made it, None where that is unknown. Raises what those two raise.
     """
     notes = Notes()
     try:
         if checkpoint is not None:
             _LOG.info("restoring %s", checkpoint)
             begun = restore_streaming(
-                config, destination, admin, now_us, checkpoint_of=checkpoint_of, notes=notes
+                config,
+                destination,
+                admin,
+                now_us,
+                checkpoint_of=checkpoint_of,
+                shards_given=shards_given,
+                notes=notes,
             )
         else:
             begun = begin_streaming(
-                config, destination, admin, now_us, take_over=take_over, notes=notes
+                config,
+                destination,
+                admin,
+                now_us,
+                take_over=take_over,
+                shards_given=shards_given,
+                notes=notes,
             )
         notes.losses += begun.losses
         notes.adopted += _adopted(config, destination, before, now_us())

@@ -3,9 +3,11 @@
 1. Everything that refuses a bounded run refuses a job (pipeline/run/preconditions.py), and a
    PREPARED run is finished first.
 2. The generation of the shard ledger is read, then one statement claims the chain with a BEGIN.
-   From there on no bounded run becomes visible, and a run or a stop that is half way loses.
+   From there on no bounded run becomes visible, and a run or a stop that is half way loses. The
+   number of shards is in the record, decided by the very chain that the claim compares.
 3. `begin_job` follows the generation that was read before the claim: a job that begins while
-   another one is being stopped is refused, or ends the stop; both never go on.
+   another one is being stopped is refused, or ends the stop; both never go on. It makes the rows of
+   the shard ledger those of the record's number.
 4. Without a checkpoint, `adopt` closes all streams and finds positions in the tables.
 
 A crash between two steps leaves a BEGIN without a living job: `stop --lost` ends it, and
@@ -37,6 +39,7 @@ from pipeline.streaming.records import (
     ownership_record,
     partitions_of,
 )
+from pipeline.streaming.shards import shards_of_job
 from pipeline.streaming.tables_end import where_tables_end
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import (
@@ -102,8 +105,11 @@ class _Taken:
 
 @dataclass(frozen=True)
 class _Ready:
-    """What step 1 has found. runs: the chain; plan: partitions and watermarks."""
+    """What step 1 has found. config: with the number of shards that the job has; runs: the chain;
+    plan: partitions and watermarks.
+    """
 
+    config: RunConfig
     runs: Sequence[RunRecord]
     plan: Plan
     settings: RunSettings
@@ -116,14 +122,16 @@ def begin_streaming(
     now_us: Callable[[], int],
     *,
     take_over: bool = False,
+    shards_given: bool = True,
     polling: Polling = Polling(),
     notes: Notes | None = None,
 ) -> Begun:
     """A job without a checkpoint begins. now_us: the clock, in microseconds.
 
-    take_over: also where another job owns the tables; its workers are refused from here on. notes:
-    learns of a run that was finished first. Raises GuaranteeError or TryAgainLater where the job
-    must not begin.
+    take_over: also where another job owns the tables; its workers are refused from here on.
+    shards_given: whether the number of the configuration must be kept to; else the one of the jobs
+    before goes on. notes: learns of a run that was finished first. Raises GuaranteeError or
+    TryAgainLater where the job must not begin.
     """
 
     def check_owner(runs: Sequence[RunRecord]) -> None:
@@ -136,7 +144,11 @@ def begin_streaming(
                 " `payment-pipeline stop`."
             )
 
-    ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
+    def shards(runs: Sequence[RunRecord]) -> int:
+        return shards_of_job(runs, config.shards, shards_given, from_tables=take_over)
+
+    ready = _make_ready(config, destination, admin, now_us, check_owner, shards, notes)
+    config = ready.config
     taken = _take_tables(destination, ready, now_us(), restores=None)
     columns = config.schema.amount_column, config.schema.currency_column
     found = adopt(
@@ -160,11 +172,13 @@ def restore_streaming(
     now_us: Callable[[], int],
     *,
     checkpoint_of: str | None = None,
+    shards_given: bool = True,
     notes: Notes | None = None,
 ) -> Begun:
     """A job goes on from a checkpoint, under a new id and generation.
 
-    checkpoint_of: the id of the job that has made it, where it is known. Raises GuaranteeError
+    checkpoint_of: the id of the job that has made it, where it is known. shards_given: as for
+    begin_streaming. Raises GuaranteeError
     where a topic is to be adopted, which a checkpoint cannot know, or that job does not own the
     tables any more: what bounded runs have written since would stop the restored one on surplus
     rows, after it has claimed the tables.
@@ -187,9 +201,13 @@ def restore_streaming(
             f"{config.adopt_topics[0]} with --restore: a checkpoint holds the positions of the old"
             " topic. Start without a checkpoint, by --from_tables."
         )
-    ready = _make_ready(config, destination, admin, now_us, check_owner, notes)
+
+    def shards(runs: Sequence[RunRecord]) -> int:
+        return shards_of_job(runs, config.shards, shards_given, from_tables=False)
+
+    ready = _make_ready(config, destination, admin, now_us, check_owner, shards, notes)
     taken = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
-    return _begun(config, taken, ready.plan, taken.positions, {})
+    return _begun(ready.config, taken, ready.plan, taken.positions, {})
 
 
 def _make_ready(
@@ -198,12 +216,14 @@ def _make_ready(
     admin: KafkaAdmin,
     now_us: Callable[[], int],
     check_owner: Callable[[Sequence[RunRecord]], None],
+    shards: Callable[[Sequence[RunRecord]], int],
     notes: Notes | None,
 ) -> _Ready:
-    """Step 1: refuses, or finishes a PREPARED run and creates what is missing."""
+    """Step 1: refuses, or finishes a PREPARED run and creates what is missing.
+
+    check_owner, shards: of the chain that the claim will follow.
+    """
     notes = Notes() if notes is None else notes
-    config = replace(config, max_records_per_run=_NO_TRANSACTIONS)
-    settings = run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
     known = recover(destination, now_us(), notes)
     if known and known[-1].status == PREPARED:
@@ -213,6 +233,8 @@ def _make_ready(
             " repairs it; start the job after it."
         )
     check_owner(known)
+    config = replace(config, max_records_per_run=_NO_TRANSACTIONS, shards=shards(known))
+    settings = run_settings(config)
     check_settings(settings_in_force(known), config)
     states = under_their_names(ask_topics(config, admin, now_us), known)
     judged = where_tables_end(destination, known, now_us())
@@ -222,7 +244,7 @@ def _make_ready(
     # The positions of the chain, not those of the tables, are carried on.
     runs = [*runs[:-1], known[-1]] if known and runs[-1].run_id == known[-1].run_id else runs
     destination.shards.create(config.shards)
-    return _Ready(runs, plan, settings)
+    return _Ready(config, runs, plan, settings)
 
 
 def _take_tables(
@@ -270,7 +292,8 @@ def _take_tables(
         )
     positions = {where: part.to_offset for where, part in partitions_of(record).items()}
     lifted = tuple(destination.shards.read_marks(follows))
-    return _Taken(destination.shards.begin_job(job_id, follows), positions, lifted)
+    job = destination.shards.begin_job(job_id, follows, ready.config.shards)
+    return _Taken(job, positions, lifted)
 
 
 def _jobs_without_stop(runs: Sequence[RunRecord]) -> list[str]:

@@ -25,7 +25,7 @@ from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
-from pipeline.streaming.shards import jobs_of, shards_of_ledger
+from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.job_server import check_job_server
@@ -91,17 +91,14 @@ def _run(
             else checkpoint_to_restore(rest, streaming.restore, before, config.beam_options)
         )
         with KafkaAdmin(config.consumer_config) as admin:
-            config = replace(
-                config,
-                topics=_topics(config, streaming, admin),
-                shards=shards_of_ledger(runs, config.shards, streaming.shards_given),
-            )
+            config = replace(config, topics=_topics(config, streaming, admin))
             begun = begin_and_announce(
                 config,
                 destination,
                 admin,
                 now_us,
                 runs,
+                shards_given=streaming.shards_given,
                 take_over=streaming.from_tables,
                 checkpoint=checkpoint,
                 checkpoint_of=None if checkpoint is None else made_by(rest, checkpoint),

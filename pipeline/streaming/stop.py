@@ -109,7 +109,7 @@ def stop_streaming(
                 f" tables, generation {generation} of {SHARD_LEDGER}. It goes on; stop it if that"
                 " is still wanted."
             )
-        job = destination.shards.begin_job(fresh_id("stop"), generation)
+        job = destination.shards.begin_job(fresh_id("stop"), generation, _shards(runs[-1]))
         before = _unobserved(destination)
         ends = _close(destination, job, runs[-1], owed, pending_gaps, polling)
         marked = sorted(_unobserved(destination) - before)
@@ -161,8 +161,8 @@ def _close(
     if owed is not None and owed.num_rows:
         write_owed_totals(destination, job, owed, columns, polling)
     begins = {where: part.to_offset for where, part in partitions_of(begin).items()}
-    shards, horizon = (int(str(settings[name])) for name in ("shards", "dedup_horizon_us"))
-    positions = adopt(destination, job, shards, begins, horizon, columns, polling).positions
+    horizon = int(str(settings["dedup_horizon_us"]))
+    positions = adopt(destination, job, _shards(begin), begins, horizon, columns, polling).positions
     if pending_gaps:
         write_pending_gaps(destination, job, pending_gaps, polling)
         positions = destination.rows.first_missing(positions)
@@ -250,6 +250,10 @@ def _above(
         for where in positions
     }
     return tuple((*where, end) for where, end in sorted(ends.items()) if end)
+
+
+def _shards(begin: RunRecord) -> int:
+    return int(str(begin.settings["shards"]))
 
 
 def _unobserved(destination: Destination) -> set[str]:

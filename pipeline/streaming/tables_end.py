@@ -25,10 +25,8 @@ def where_tables_end(
     if owner_of(runs) is None:
         return list(runs)
     last = runs[-1]
-    shards = int(str(last.settings["shards"]))
-    positions = destination.rows.first_missing(
-        passed_by_all(partitions_of(last), destination.shards.read(range(shards)))
-    )
+    rows = [row for row in destination.shards.read_all() if row.shard >= 0]
+    positions = destination.rows.first_missing(passed_by_all(partitions_of(last), rows))
     return [
         *runs[:-1],
         msgspec.structs.replace(

@@ -66,6 +66,35 @@ def test_a_merge_changes_and_inserts_in_one_statement_or_not_at_all(
 
 
 @source(limits.DML_SYNTAX)
+def test_a_merge_may_read_its_target_and_changes_what_its_source_lacks(
+    service: Service, table: str
+) -> None:
+    """As the shard ledger changes the number of its rows, and only if none has another amount."""
+    name = table.rsplit("/", 1)[-1]
+    service.query(f"INSERT INTO {name} (id, amount) VALUES ('0', 1), ('1', 1), ('-1', 1)")
+    merge = f"""MERGE {name} AS t USING (
+            SELECT id FROM UNNEST(['0', '2']) AS id
+            WHERE NOT EXISTS (SELECT 1 FROM {name} WHERE amount != {{amount}})
+        ) AS s ON t.id = s.id
+        WHEN MATCHED THEN UPDATE SET amount = 2
+        WHEN NOT MATCHED BY TARGET THEN INSERT (id, amount) VALUES (s.id, 3)
+        WHEN NOT MATCHED BY SOURCE AND t.amount = {{amount}} AND t.id < '0' THEN
+            UPDATE SET amount = 4
+        WHEN NOT MATCHED BY SOURCE AND t.amount = {{amount}} THEN DELETE"""
+    affected = []
+    for amount in (9, 1, 1):
+        job = service.client.query(merge.format(amount=amount))
+        job.result()
+        affected.append(job.num_dml_affected_rows)
+    assert affected == [0, 4, 0]
+    assert service.query(f"SELECT id, amount FROM {name} ORDER BY id") == [
+        ("-1", Decimal(4)),
+        ("0", Decimal(2)),
+        ("2", Decimal(3)),
+    ]
+
+
+@source(limits.DML_SYNTAX)
 def test_update_and_delete_need_a_where_and_required_columns_are_enforced(
     service: Service, table: str
 ) -> None:

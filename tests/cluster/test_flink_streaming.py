@@ -160,6 +160,32 @@ def test_without_any_checkpoint_a_job_goes_on_from_the_tables(
     assert_each_payment_once(command.file, sender.sent)
 
 
+def test_behind_a_stop_a_job_begins_with_more_shards(
+    command: StreamingCommand, sender: Sender
+) -> None:
+    """Copies of ids that were paid under the old number come under the new one."""
+    command.start("--shards=4")
+    sender.send(500, now_us())
+    command.wait_until_read(PARTITIONS)
+    command.interrupt()
+    assert command.stop() == 0
+    sender.send_copies(200, now_us())
+    command.start("--from_tables", "--shards=6")
+    command.wait_until_read(PARTITIONS)
+    command.wait_for("six shards", lambda: len(command.figures().gauges("live_ids")) == 6)
+    sender.send(300, now_us())
+    sender.send_copies(100, now_us())
+    command.wait_until_read(PARTITIONS)
+    command.interrupt()
+    # A restore keeps the number.
+    command.start("--restore=latest")
+    sender.send_copies(100, now_us())
+    command.wait_until_read(PARTITIONS)
+    command.interrupt()
+    assert command.stop() == 0
+    assert_each_payment_once(command.file, sender.sent)
+
+
 def test_a_task_manager_that_was_taken_for_dead_adds_nothing(
     command: StreamingCommand, sender: Sender
 ) -> None:

@@ -60,7 +60,30 @@ def stop(tables: Tables) -> Callable[[Any], Any]:
     return lambda through: tables.stop(through, owed=add_up([owed]), pending_gaps=[gap])
 
 
-OPERATIONS = (begin_first, begin, take_over, restore, stop)
+def another_number(shards: int) -> Callable[[Tables], Callable[[Any], Any]]:
+    """A stop, and a begin with another number of shards."""
+
+    def operation(tables: Tables) -> Callable[[Any], Any]:
+        tables.attempt(tables.begin()).bundle([(0, 3), (1, 1)])
+
+        def both(through: Any) -> Any:
+            tables.stop(through)
+            return tables.begin(through, take_over=True, shards=shards)
+
+        return both
+
+    return operation
+
+
+OPERATIONS = {
+    "begin first": begin_first,
+    "begin": begin,
+    "take over": take_over,
+    "restore": restore,
+    "stop": stop,
+    "more shards": another_number(5),
+    "fewer shards": another_number(1),
+}
 
 
 def goes_on_by_stop(tables: Tables) -> None:
@@ -77,7 +100,7 @@ def goes_on_by_taking_over(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_whatever_a_dead_driver_leaves_another_one_goes_on_from(
     kind: str,
     operation: Callable[[Tables], Callable[[Any], Any]],

@@ -26,7 +26,7 @@ from tests.support.streaming.hand_over import DyingDestination, Tables
 from tests.support.streaming.log import Sent
 from tests.support.streaming.oracle import compare
 from tests.support.streaming.runner import Attempt, Checkpoint, read_to_the_end
-from transforms.destinations.contract.ownership import owner_of
+from transforms.destinations.contract.ownership import owner_of, ownership_of
 from transforms.model.errors import GuaranteeError
 
 dies_at = st.one_of(st.none(), st.none(), st.tuples(st.integers(0, 25), st.booleans()))
@@ -34,8 +34,11 @@ kill = st.one_of(
     st.none(), st.builds(Kill, st.sampled_from(STEPS), st.integers(0, 6), st.booleans())
 )
 offer = st.tuples(st.just("offer"), st.tuples(st.integers(0, PARTITIONS - 1), st.integers(1, 5)))
-begin = st.tuples(st.just("begin"), st.tuples(st.booleans(), dies_at))
-"""Whether it takes over, and the change at which the driver dies."""
+number = st.one_of(st.none(), st.integers(1, 5))
+begin = st.tuples(st.just("begin"), st.tuples(st.booleans(), number, dies_at))
+"""Whether it takes over, with how many shards (None: not given), and the change at which the driver
+dies.
+"""
 
 restore = st.tuples(st.just("restore"), st.tuples(st.integers(0, 2), dies_at))
 stop = st.tuples(st.just("stop"), dies_at)
@@ -55,7 +58,7 @@ behind_a_stop = st.one_of(
 )
 rounds = st.builds(
     lambda first, job, end, stopped, behind: [
-        *([("begin", (True, None))] if first else []), *job, *end, stopped, *behind
+        *([("begin", (True, None, None))] if first else []), *job, *end, stopped, *behind
     ],
     st.booleans(),
     st.lists(of_a_job, min_size=1, max_size=6),
@@ -83,6 +86,11 @@ class World:
         real = self.tables.real
         return owner_of(real.runs.read()) is not None
 
+    def shards(self) -> int | None:
+        """Of the last job; None: there was none."""
+        owned = [record for record in self.tables.real.runs.read() if ownership_of(record)]
+        return int(owned[-1].settings["shards"]) if owned else None
+
     def play(self, step: str, argument: Any) -> None:
         if step == "offer":
             partition, more = argument
@@ -92,12 +100,18 @@ class World:
         elif step == "run":
             self.run(argument)
         elif step == "begin":
-            take_over, dying = argument
-            if self.owned() and not take_over:
+            take_over, shards, dying = argument
+            given = {} if shards is None else {"shards": shards}
+            changes = self.shards() is not None and shards not in (None, self.shards())
+            if ((self.owned() or changes) and not take_over) or (self.owned() and changes):
                 with pytest.raises(GuaranteeError, match="--from_tables"):
-                    self.tables.begin()
+                    self.tables.begin(take_over=take_over, **given)
                 return
-            self.begin(lambda through: self.tables.begin(through, take_over=take_over), dying, None)
+            self.begin(
+                lambda through: self.tables.begin(through, take_over=take_over, **given),
+                dying,
+                None,
+            )
         elif step == "restore":
             back, dying = argument
             if self.checkpoints:

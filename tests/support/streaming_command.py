@@ -60,13 +60,24 @@ class Sender:
                 value = b"broken"
                 self.sent.broken += 1
             else:
-                key = self._key()
-                self.sent.ids[key] += 1
-                value = _payment(key, event_time_us - self._random.randrange(60 * _SECOND_US))
-            partition = self._random.randrange(self._partitions)
-            self._producer.produce(self._topic, value, partition=partition)
-            self._producer.poll(0)
+                value = self._copy(self._key(), event_time_us)
+            self._produce(value)
         assert self._producer.flush(30) == 0
+
+    def send_copies(self, records: int, event_time_us: int) -> None:
+        """Of payments that were sent before; else as `send`."""
+        for key in self._random.choices(list(self.sent.ids), k=records):
+            self._produce(self._copy(key, event_time_us))
+        assert self._producer.flush(30) == 0
+
+    def _copy(self, key: str, event_time_us: int) -> bytes:
+        self.sent.ids[key] += 1
+        return _payment(key, event_time_us - self._random.randrange(60 * _SECOND_US))
+
+    def _produce(self, value: bytes) -> None:
+        partition = self._random.randrange(self._partitions)
+        self._producer.produce(self._topic, value, partition=partition)
+        self._producer.poll(0)
 
     def _key(self) -> str:
         known = len(self.sent.ids)

@@ -140,7 +140,8 @@ def taken_rows(
             f"shard {row.shard}: the checkpoint was made in epoch {begin.epoch} of the ledger"
             f" {begin.ledger_id}, which the ledger of this destination, {row.ledger_id} in epoch"
             f" {row.epoch - 1}, does not know. It belongs to another destination or table prefix:"
-            " restore it there."
+            " restore it there. Or it was made before the number of shards was changed: start"
+            " without it, by --from_tables."
         )
     return {table: _taken(row, begin, counted, table) for table in tables}
 

@@ -56,8 +56,8 @@ def value_of(offset: int, sent: Sent) -> Any:
 
 @dataclass
 class Tables:
-    """A destination, and what reads the log into it. offered: records of each partition that Kafka
-    has by now; None: all of the log.
+    """A destination, and what reads the log into it. shards: of the first job, and of bounded runs.
+    offered: records of each partition that Kafka has by now; None: all of the log.
     """
 
     real: Any
@@ -98,16 +98,18 @@ class Tables:
         return list(run_until_caught_up(self.config(**changes), self.real, lambda: NOW_US))
 
     def begin(self, through: Any = None, *, take_over: bool = False, **changes: Any) -> Begun:
-        """through: the destination as the driver sees it."""
+        """through: the destination as the driver sees it. changes: shards, where it is given."""
         return begin_streaming(
             self.config(**changes), through or self.real, self.kafka, lambda: NOW_US,
-            take_over=take_over, polling=PATIENCE,
+            take_over=take_over, shards_given="shards" in changes, polling=PATIENCE,
         )  # fmt: skip
 
-    def restore(self, through: Any = None, checkpoint_of: str | None = None) -> Begun:
+    def restore(
+        self, through: Any = None, checkpoint_of: str | None = None, **changes: Any
+    ) -> Begun:
         return restore_streaming(
-            self.config(), through or self.real, self.kafka, lambda: NOW_US,
-            checkpoint_of=checkpoint_of,
+            self.config(**changes), through or self.real, self.kafka, lambda: NOW_US,
+            checkpoint_of=checkpoint_of, shards_given="shards" in changes,
         )  # fmt: skip
 
     def stop(self, through: Any = None, **handed_over: Any) -> Stopped:
@@ -123,7 +125,7 @@ class Tables:
         """A life of the job. checkpoint: None where it has none."""
         start = ColdStart(self.real, secrets.token_hex(8), begun.lowest_watermark_us, 0)
         settings = StreamSettings(
-            begun.job, state_settings(self.shards), "amount", "currency", start, PATIENCE,
+            begun.job, state_settings(begun.shards), "amount", "currency", start, PATIENCE,
             lambda: NOW_US,
         )  # fmt: skip
         destination = UnreliableDestination(self.real.of_another_process(), self.network, **faults)

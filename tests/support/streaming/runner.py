@@ -204,7 +204,7 @@ class Cluster:
         self.job = self.begin_job()
 
     def begin_job(self) -> Job:
-        self.job = self.real.shards.begin_job(secrets.token_hex(8), self.generation)
+        self.job = self.real.shards.begin_job(secrets.token_hex(8), self.generation, self.shards)
         self.generation = self.job.generation
         return self.job
 

@@ -24,7 +24,7 @@ class Attempts:
         self.ended, self.now = 0, 0.0
         with self.destination as opened:
             opened.shards.create(2)
-            self.job = opened.shards.begin_job("job", 0)
+            self.job = opened.shards.begin_job("job", 0, 2)
 
     def stop(self, job: Job | None = None) -> StopOnError:
         stop_on_error._SEEN.clear()
@@ -115,7 +115,7 @@ def test_what_a_restart_may_mend_leaves_no_mark(attempts: Attempts, error: Excep
 def test_a_process_of_a_superseded_job_marks_nothing_and_ends_that_job(attempts: Attempts) -> None:
     """At the first error: its claims are refused for good, and each restart would meet that."""
     with attempts.destination as opened:
-        newer = opened.shards.begin_job("newer", attempts.job.generation)
+        newer = opened.shards.begin_job("newer", attempts.job.generation, 2)
     fails(attempts.stop(), GuaranteeError("superseded"))
     assert attempts.ended == 1
     with attempts.destination as opened:

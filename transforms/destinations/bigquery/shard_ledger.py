@@ -8,7 +8,8 @@ statements that change one row conflict under snapshot isolation: one has its ef
 run again by BigQuery on what the first has left, or fails with no effect
 (https://cloud.google.com/bigquery/docs/data-manipulation-language#dml_statement_conflicts). So an
 UPDATE that compares nonces has its effect on the very rows that it compared. Plain INSERT
-statements never conflict, so there is none.
+statements never conflict, so there is none: another number of shards is a MERGE that changes the
+rows of totals and gaps in any case, and so conflicts like an UPDATE.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _CHANGE: Final = {
     "epoch": "INT64",
     **dict.fromkeys(shard_ledger_rows.JSON_COLUMNS, "STRING"),
 }
+_STAMP: Final = "job_id = @job_id, generation = @follows + 1, stop_mark = NULL"
 _CHANGED: Final = ", ".join(f"{name} = c.{name}" for name in shard_ledger_rows.CHANGED)
 
 
@@ -73,21 +75,22 @@ class BigQueryShardLedger(BigQueryStopMarks):
 
     def create(self, shards: int) -> None:
         self._tables.create_with_rows(SHARD_LEDGER, create_statement(self._table, shards))
-        found = self._queries.query(f"SELECT shard FROM {self._table} ORDER BY shard")
-        shard_ledger_rows.require_shards(found.column("shard").to_pylist(), shards)
 
-    def begin_job(self, job_id: str, follows: int) -> Job:
-        """Stamps all rows by one UPDATE, and reads the stamps back.
+    def begin_job(self, job_id: str, follows: int, shards: int) -> Job:
+        """Stamps all rows by one statement, and reads the stamps back.
 
-        They may be those of another job's UPDATE, or of an earlier one of this job whose answer was
-        lost.
+        They may be those of another job's statement, or of an earlier one of this job whose answer
+        was lost. Rows that were read under the generation `follows` are changed under it, or not at
+        all, so a number that differs is that of the rows that the MERGE finds.
         """
-        sql = (
-            f"UPDATE {self._table} SET job_id = @job_id, generation = @follows + 1,"
-            " stop_mark = NULL"
-            " WHERE generation = @follows"
-        )
-        self._queries.change(sql, {"job_id": job_id, "follows": follows}, "begin-job")
+        rows, values = self.read_all(), {"job_id": job_id, "follows": follows}
+        if rows[0].generation == follows and not shard_ledger_rows.are_of(rows, shards):
+            first = shard_ledger_rows.values_of_another_number(rows, shards)
+            values |= {"shards": list(range(shards)), **first}
+            self._queries.change(self._renumber_sql(list(first)), values, "renumber-shards")
+        else:
+            sql = f"UPDATE {self._table} SET {_STAMP} WHERE generation = @follows"
+            self._queries.change(sql, values, "begin-job")
         found = self._queries.query(f"SELECT DISTINCT job_id, generation FROM {self._table}")
         stamps = [(row["job_id"], row["generation"]) for row in found.to_pylist()]
         return shard_ledger_rows.job_of_stamps(stamps, job_id, follows)
@@ -101,6 +104,11 @@ class BigQueryShardLedger(BigQueryStopMarks):
         return shard_ledger_rows.in_order_of(
             shards, map(shard_ledger_rows.row_of, found.to_pylist())
         )
+
+    def read_all(self) -> list[ShardRow]:
+        columns = ", ".join(ShardRow.__struct_fields__)
+        found = self._queries.query(f"SELECT {columns} FROM {self._table} ORDER BY shard")
+        return [shard_ledger_rows.row_of(row) for row in found.to_pylist()]
 
     def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         """One UPDATE, whose condition counts the rows that are as they were seen.
@@ -121,6 +129,23 @@ class BigQueryShardLedger(BigQueryStopMarks):
                 " rows. Restore the ledger."
             )
         return bool(changed)
+
+    def _renumber_sql(self, names: Sequence[str]) -> str:
+        """names: columns of text that each row shard gets."""
+        sets = ", ".join(f"{name} = @{name}" for name in names)
+        columns = ", ".join(("shard", "job_id", "generation", "nonce", "epoch", *names))
+        values = ", ".join(f"@{name}" for name in names)
+        return f"""MERGE {self._table} AS l
+USING (
+    SELECT shard FROM UNNEST(@shards) AS shard
+    WHERE NOT EXISTS (SELECT 1 FROM {self._table} WHERE generation != @follows)
+) AS wanted
+ON l.shard = wanted.shard
+WHEN MATCHED THEN UPDATE SET {_STAMP}, nonce = '', epoch = 0, {sets}
+WHEN NOT MATCHED BY TARGET THEN
+    INSERT ({columns}) VALUES (wanted.shard, @job_id, @follows + 1, '', 0, {values})
+WHEN NOT MATCHED BY SOURCE AND l.generation = @follows AND l.shard < 0 THEN UPDATE SET {_STAMP}
+WHEN NOT MATCHED BY SOURCE AND l.generation = @follows THEN DELETE"""
 
     def _swap_sql(self) -> str:
         return f"""UPDATE {self._table} AS l SET {_CHANGED}
@@ -157,7 +182,7 @@ def _require_room(changes: Sequence[Mapping[str, Any]], rows: Sequence[ShardRow]
             f" {max(map(_partitions, rows))} partitions and has up to"
             f" {max(len(row.open_epochs) for row in rows)} claims that no recovery has closed."
             " Many claims: end what makes recoveries fail. Many partitions: stop the job, and start"
-            " it again without a checkpoint and with fewer --shards."
+            " it again with --from_tables and fewer --shards."
         )
 
 

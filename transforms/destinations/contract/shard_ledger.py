@@ -1,8 +1,8 @@
 """The ledger of streaming: which write streams may hold rows of a shard, and who may open new ones.
 
-One row per shard, created before the first job and never deleted. It changes by one statement only,
-an UPDATE that compares the row's nonce and job and sets the whole row, for several shards at once;
-the number of affected rows says whether it happened. So the rows of a shard have one total order of
+One row per shard, created before the first job. It changes by one statement only, an UPDATE that
+compares the row's nonce and job and sets the whole row, for several shards at once; the number of
+affected rows says whether it happened. So the rows of a shard have one total order of
 writers, the *epochs*. A process that wants to write registers fresh streams as the next epoch, then
 finalizes those of all older epochs; a superseded writer finds every stream that it could register
 finalized.
@@ -12,7 +12,8 @@ Two jobs never take turns. A job takes its *generation* once, before it is submi
 on every row. From then on a change by any other job is refused, for good: generations only rise,
 and workers carry the stamp that their job was submitted with and cannot ask for another one.
 Processes of one job (restarts, a worker believed dead) share the stamp; among them the epochs
-decide.
+decide. The number of shards changes in that very compare-and-set, or never: the rows of all row
+shards begin anew in it.
 
 A row does not grow with the recoveries of its shard, although any checkpoint that was ever taken
 may be restored: rows are counted *cumulatively*. The ledger holds how many rows the closed streams
@@ -100,10 +101,11 @@ class Progress(msgspec.Struct, array_like=True):
 class ShardRow(msgspec.Struct, frozen=True):
     """One row of the ledger.
 
-    ledger_id: random, the same in all rows from their creation on: a checkpoint that names another
-    one belongs to another destination. nonce: of the last change by a claim. epoch: number of the
-    last claim. open_epochs: the claims whose streams are not closed, oldest first; the last one is
-    that of the owner. closed_rows: table -> rows that the streams of all closed epochs have taken.
+    ledger_id: random; row shards get another one when their number changes. A checkpoint that names
+    another one was made before that, or belongs to another destination. nonce: of the last change
+    by a claim. epoch: number of the last claim. open_epochs: the claims whose streams are not
+    closed, oldest first; the last one is that of the owner. closed_rows: table -> rows that the
+    streams of all closed epochs have taken.
     base: what a shard without state starts from; set when a job begins without a checkpoint, and by
     nothing else: an older checkpoint may hold no state of a shard that a newer one has. latest: the
     progress of the latest recovery, from which the next adopt counts; rows below it may have been
@@ -163,18 +165,20 @@ class ShardLedger(StopMarks, Protocol):
     def create(self, shards: int) -> None:
         """One row with epoch 0 for each of 0..shards-1, TOTALS_SHARD and GAPS_SHARD.
 
-        They get a new ledger id. Does nothing if the rows are there. Called before the first job
-        only, by one process. Raises GuaranteeError for another number of shards: an id would meet a
-        shard that does not know it.
+        They get a new ledger id. Does nothing if rows are there, of whatever number: the first job
+        may not have begun, and `begin_job` makes them those of its number.
         """
 
-    def begin_job(self, job_id: str, follows: int) -> Job:
+    def begin_job(self, job_id: str, follows: int, shards: int) -> Job:
         """Stamps every row with `job_id` and generation `follows` + 1, in one statement.
 
         From here on every other job is refused, and no stop mark stands. follows: the generation
-        that the rows carry (0 before the first job). The same call again is success, so the caller
-        repeats it when an answer was lost. Raises GuaranteeError when the rows carry another
-        generation: another job has begun.
+        that the rows carry (0 before the first job). shards: of the record that owns the tables;
+        where the rows are those of another number, the same statement makes them those of this one:
+        row shards begin anew, with what all of them had passed. The same call again is success, so
+        the caller repeats it when an answer was lost. Raises GuaranteeError when the rows carry
+        another generation: another job has begun; and when the number changes although a row shard
+        has streams that no stop has closed.
         """
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
@@ -182,6 +186,9 @@ class ShardLedger(StopMarks, Protocol):
 
         Raises GuaranteeError when one has no row.
         """
+
+    def read_all(self) -> list[ShardRow]:
+        """All rows, in the order of their shards: GAPS_SHARD, TOTALS_SHARD, 0, 1 and so on."""
 
     def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         """Sets all `rows` if the ledger is as it was seen; else none of them.

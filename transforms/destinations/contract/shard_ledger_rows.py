@@ -18,6 +18,7 @@ from transforms.destinations.contract.shard_ledger import (
     TOTALS_SHARD,
     Epoch,
     Job,
+    Offsets,
     Progress,
     ShardRow,
 )
@@ -42,14 +43,41 @@ def all_shards(shards: int) -> list[int]:
     return sorted([GAPS_SHARD, TOTALS_SHARD, *range(shards)])
 
 
-def require_shards(found: Sequence[int], shards: int) -> None:
-    """Raises GuaranteeError unless these sorted rows are those of so many shards."""
-    if list(found) != all_shards(shards):
+def are_of(rows: Sequence[ShardRow], shards: int) -> bool:
+    """Whether these rows, sorted, are those of a ledger for so many shards."""
+    return [row.shard for row in rows] == all_shards(shards)
+
+
+def values_of_another_number(rows: Sequence[ShardRow], shards: int) -> dict[str, str]:
+    """The columns of text that each row shard gets when their number changes; the nonce is empty.
+
+    rows: the whole ledger. A row counts for nothing but what all have passed: an id is in another
+    shard now, and what the streams of each have taken is no number of any of the new ones. Raises
+    GuaranteeError where streams are open, whose rows no stop has looked for.
+    """
+    before = [row for row in rows if row.shard >= 0]
+    open_ones = [row.shard for row in before if any(epoch.streams for epoch in row.open_epochs)]
+    if open_ones:
         raise GuaranteeError(
-            f"--shards={shards}: {SHARD_LEDGER} of this destination has {len(found) - 2} shards. An"
-            " id would meet a shard that does not know it;"
-            f" use --shards={len(found) - 2}."
+            f"--shards={shards}: {SHARD_LEDGER} has {len(before)} shards, and streams of the shards"
+            f" {open_ones} are open: a job that was not stopped may be writing to them. Use"
+            f" --shards={len(before)}; `payment-pipeline stop` (`stop --lost` without its cluster)"
+            " closes them, and a start with --from_tables may have another number then."
         )
+    return first_values(Progress(0, "", _passed_by_all(before), {}, {}, {}))
+
+
+def _passed_by_all(rows: Sequence[ShardRow]) -> Offsets:
+    """Per partition the offset that every one of these shards had passed at its last recovery."""
+    offsets = [row.latest.offsets for row in rows]
+    return {
+        topic: {
+            partition: min(each[topic][partition] for each in offsets)
+            for partition in partitions
+            if all(partition in each.get(topic, {}) for each in offsets)
+        }
+        for topic, partitions in offsets[0].items()
+    }
 
 
 def job_of_stamps(stamps: Sequence[tuple[str, int]], job_id: str, follows: int) -> Job:
@@ -71,8 +99,8 @@ def in_order_of(shards: Sequence[int], rows: Iterable[ShardRow]) -> list[ShardRo
     found = {row.shard: row for row in rows}
     if missing := [shard for shard in shards if shard not in found]:
         raise GuaranteeError(
-            f"{SHARD_LEDGER} has no row for shard(s) {missing}: it was not created for this number"
-            " of shards."
+            f"{SHARD_LEDGER} has no row for shard(s) {missing}: a job with another number of shards"
+            " has begun, so the one that asks for them is superseded. Stop it."
         )
     return [found[shard] for shard in shards]
 
@@ -91,9 +119,9 @@ def changes(seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> list[dict[str
     ]
 
 
-def first_values() -> dict[str, str]:
+def first_values(latest: Progress = NOTHING) -> dict[str, str]:
     """The columns of text in the rows of a new ledger; the nonce is empty."""
-    first = {"open_epochs": [], "closed_rows": {}, "base": NOTHING, "latest": NOTHING}
+    first = {"open_epochs": [], "closed_rows": {}, "base": NOTHING, "latest": latest}
     return {
         "ledger_id": secrets.token_hex(16),
         **{name: _text(first[name]) for name in JSON_COLUMNS},

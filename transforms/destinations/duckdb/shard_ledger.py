@@ -5,7 +5,7 @@ Every change is one transaction, and its function below is what happens within i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import duckdb
@@ -43,22 +43,22 @@ class DuckDBShardLedger(DuckDBStopMarks):
     def create(self, shards: int) -> None:
         self._session.atomically(lambda cursor: create(cursor, shards))
 
-    def begin_job(self, job_id: str, follows: int) -> Job:
-        return self._session.atomically(lambda cursor: begin_job(cursor, job_id, follows))
+    def begin_job(self, job_id: str, follows: int, shards: int) -> Job:
+        try:
+            return self._session.atomically(
+                lambda cursor: begin_job(cursor, job_id, follows, shards)
+            )
+        except duckdb.TransactionException:
+            # Two changes of one row met, and the other one has been let through.
+            return _job_of_stamps(self._session.cursor(), job_id, follows)
 
     def read(self, shards: Sequence[int]) -> list[ShardRow]:
-        found = self._session.cursor().execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM {SHARD_LEDGER} WHERE shard IN (SELECT"
-            " unnest(?::INTEGER[]))",
-            [list(shards)],
-        )
-        return shard_ledger_rows.in_order_of(
-            shards,
-            (
-                shard_ledger_rows.row_of(dict(zip(_COLUMNS, row, strict=True)))
-                for row in found.fetchall()
-            ),
-        )
+        wanted = "WHERE shard IN (SELECT unnest(?::INTEGER[]))"
+        found = _rows(self._session.cursor(), wanted, list(shards))
+        return shard_ledger_rows.in_order_of(shards, found)
+
+    def read_all(self) -> list[ShardRow]:
+        return _rows(self._session.cursor())
 
     def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         try:
@@ -69,28 +69,64 @@ class DuckDBShardLedger(DuckDBStopMarks):
 
 
 def create(cursor: duckdb.DuckDBPyConnection, shards: int) -> None:
-    """Creates the table with its rows, or compares the table that is there."""
+    """Creates the table with its rows, if it has none."""
     cursor.execute(_DDL)
-    found = cursor.execute(f"SELECT shard FROM {SHARD_LEDGER} ORDER BY shard").fetchall()
-    if found:
-        shard_ledger_rows.require_shards([shard for (shard,) in found], shards)
-        return
-    first = shard_ledger_rows.first_values()
-    cursor.executemany(
-        f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', 0, '', 0, {', '.join('?' * len(first))}, NULL)",
-        [(shard, *first.values()) for shard in shard_ledger_rows.all_shards(shards)],
-    )
+    if not cursor.execute(f"SELECT 1 FROM {SHARD_LEDGER} LIMIT 1").fetchall():
+        _insert(cursor, shard_ledger_rows.all_shards(shards), 0, shard_ledger_rows.first_values())
 
 
-def begin_job(cursor: duckdb.DuckDBPyConnection, job_id: str, follows: int) -> Job:
+def _rows(cursor: duckdb.DuckDBPyConnection, where: str = "", *values: object) -> list[ShardRow]:
+    """Those of the condition, in the order of their shards."""
+    sql = f"SELECT {', '.join(_COLUMNS)} FROM {SHARD_LEDGER} {where} ORDER BY shard"
+    cursor.execute(sql, values)
+    return [
+        shard_ledger_rows.row_of(dict(zip(_COLUMNS, row, strict=True))) for row in cursor.fetchall()
+    ]
+
+
+def begin_job(cursor: duckdb.DuckDBPyConnection, job_id: str, follows: int, shards: int) -> Job:
     """Stamps the rows that carry the generation `follows`; all rows must carry one stamp then."""
+    rows = _rows(cursor)
+    if rows[0].generation == follows and not shard_ledger_rows.are_of(rows, shards):
+        _renumber(cursor, rows, shards)
     cursor.execute(
         f"UPDATE {SHARD_LEDGER} SET job_id = ?, generation = ?, stop_mark = NULL"
         " WHERE generation = ?",
         [job_id, follows + 1, follows],
     )
+    return _job_of_stamps(cursor, job_id, follows)
+
+
+def _job_of_stamps(cursor: duckdb.DuckDBPyConnection, job_id: str, follows: int) -> Job:
     stamps = cursor.execute(f"SELECT DISTINCT job_id, generation FROM {SHARD_LEDGER}").fetchall()
     return shard_ledger_rows.job_of_stamps(stamps, job_id, follows)
+
+
+def _renumber(cursor: duckdb.DuckDBPyConnection, rows: Sequence[ShardRow], shards: int) -> None:
+    """The row shards begin anew, so many of them."""
+    first = shard_ledger_rows.values_of_another_number(rows, shards)
+    kept = {row.shard for row in rows}
+    cursor.execute(f"DELETE FROM {SHARD_LEDGER} WHERE shard >= ?", [shards])
+    cursor.execute(
+        f"UPDATE {SHARD_LEDGER} SET nonce = '', epoch = 0,"
+        f" {', '.join(f'{name} = ?' for name in first)} WHERE shard >= 0",
+        list(first.values()),
+    )
+    more = [shard for shard in range(shards) if shard not in kept]
+    _insert(cursor, more, rows[0].generation, first)
+
+
+def _insert(
+    cursor: duckdb.DuckDBPyConnection,
+    shards: Sequence[int],
+    generation: int,
+    first: Mapping[str, str],
+) -> None:
+    sql = (
+        f"INSERT INTO {SHARD_LEDGER} VALUES (?, '', ?, '', 0, {', '.join('?' * len(first))}, NULL)"
+    )
+    for shard in shards:
+        cursor.execute(sql, [shard, generation, *first.values()])
 
 
 def swap(

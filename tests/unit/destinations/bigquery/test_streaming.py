@@ -1,6 +1,7 @@
 import pytest
 
 from tests.bigquery_stand_in import BigQueryStandIn
+from tests.bigquery_stand_in.faults import Rule
 from tests.support.bigquery import settings_of
 from tests.unit.destinations.contract.present_rows import PresentRowsContract
 from tests.unit.destinations.contract.shard_ledger import ShardLedgerContract, claimed
@@ -64,17 +65,27 @@ QUEUE_IS_FULL = (
 )
 
 
+SAME_OR_OTHER_NUMBER = pytest.mark.parametrize("shards", [2, 3])
+"""Of shards, where the ledger has two: another one is another statement."""
+
+
+@SAME_OR_OTHER_NUMBER
 @pytest.mark.parametrize("message", [CONFLICT, QUEUE_IS_FULL])
 def test_a_change_that_meets_others_is_tried_again_under_another_job_id(
-    stand_in: BigQueryStandIn, destination: BigQueryDestination, message: str
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, message: str, shards: int
 ) -> None:
     destination.shards.create(2)
-    rules = [stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3)]
-    job = destination.shards.begin_job("job", 0)
+
+    def three_fail() -> Rule:
+        return stand_in.faults.fail(
+            "jobs.run", 400, reason="invalidQuery", message=message, times=3,
+            when=lambda call: "UPDATE" in str(call.request),
+        )  # fmt: skip
+
+    rules = [three_fail()]
+    job = destination.shards.begin_job("job", 0, shards)
     seen = destination.shards.read([0, 1])
-    rules.append(
-        stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=message, times=3)
-    )
+    rules.append(three_fail())
     assert destination.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
     assert [rule.hits for rule in rules] == [3, 3]
 
@@ -83,7 +94,7 @@ def test_a_change_that_always_meets_others_has_no_effect_and_is_no_success(
     stand_in: BigQueryStandIn, destination: BigQueryDestination
 ) -> None:
     destination.shards.create(2)
-    job = destination.shards.begin_job("job", 0)
+    job = destination.shards.begin_job("job", 0, 2)
     seen = destination.shards.read([0])
     stand_in.faults.fail("jobs.run", 400, reason="invalidQuery", message=CONFLICT, times=99)
     assert not destination.shards.swap(job, seen, [claimed(seen[0], "mine")])
@@ -91,13 +102,16 @@ def test_a_change_that_always_meets_others_has_no_effect_and_is_no_success(
     assert destination.shards.read([0]) == seen
 
 
+@SAME_OR_OTHER_NUMBER
 @pytest.mark.parametrize("call", ["jobs.insert", "jobs.getQueryResults"])
 def test_a_change_whose_answer_was_lost_is_read_back_by_its_job_id_and_not_done_again(
-    stand_in: BigQueryStandIn, destination: BigQueryDestination, call: str
+    stand_in: BigQueryStandIn, destination: BigQueryDestination, call: str, shards: int
 ) -> None:
     destination.shards.create(2)
-    rules = [stand_in.faults.lose_answer(call)]
-    job = destination.shards.begin_job("job", 0)
+    # The first one reads the rows.
+    rules = [stand_in.faults.lose_answer(call, nth=2)]
+    job = destination.shards.begin_job("job", 0, shards)
+    assert len(destination.shards.read_all()) == shards + 2
     seen = destination.shards.read([0, 1])
     rules.append(stand_in.faults.lose_answer(call))
     assert destination.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
@@ -135,7 +149,7 @@ def test_a_change_that_no_request_has_room_for_is_refused_in_words(
 ) -> None:
     """Every claim was followed by a death, so that none is closed."""
     destination.shards.create(2)
-    job = destination.shards.begin_job("job", 0)
+    job = destination.shards.begin_job("job", 0, 2)
     seen = row = destination.shards.read([0])[0]
     for _ in range(3_000):
         row = row.claim("n", {PAYMENTS: "s" * 2_000})

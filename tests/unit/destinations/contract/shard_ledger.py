@@ -42,8 +42,10 @@ class ShardLedgerContract:
         return destination
 
     def test_every_shard_has_its_row_from_the_beginning(self, ledger: Any) -> None:
-        ledger.shards.create(4)
+        # The second call finds rows, of whatever number.
+        ledger.shards.create(7)
         rows = ledger.shards.read(EVERYTHING)
+        assert ledger.shards.read_all() == sorted(rows, key=lambda row: row.shard)
         ledger_id = rows[0].ledger_id
         assert len(ledger_id) == 32
         assert rows == [
@@ -53,14 +55,77 @@ class ShardLedgerContract:
         with pytest.raises(GuaranteeError, match="no row for shard"):
             ledger.shards.read([4])
 
-    def test_another_number_of_shards_is_refused(self, ledger: Any) -> None:
-        with pytest.raises(GuaranteeError, match="use --shards=4"):
-            ledger.shards.create(5)
+    @pytest.mark.parametrize("shards", [1, 3, 6])
+    def test_with_another_number_of_shards_their_rows_begin_anew(
+        self, ledger: Any, shards: int
+    ) -> None:
+        """All that they keep is what every one of them has passed."""
+        old = ledger.shards.begin_job("old", 0, 4)
+        for nonce, streams in (("n1", {"payment_transactions": "stream"}), ("n2", {})):
+            seen = ledger.shards.read(EVERYTHING)
+            taken = [row.claim(nonce, streams) for row in seen]
+            assert ledger.shards.swap(old, seen, taken)
+        progress = [
+            Progress(2, "id", {"a": {0: 5 + row.shard, 10 + row.shard: 7}, "b": {1: 3}}, {}, {}, {})
+            for row in taken
+        ]
+        closed = [
+            row.close({"payment_transactions": 9}, base=each, latest=each)
+            for row, each in zip(taken, progress, strict=True)
+        ]
+        assert ledger.shards.swap(old, taken, closed)
+        for _ in range(2):
+            assert ledger.shards.begin_job("new", 1, shards) == Job("new", 2)
+        gaps, totals, *rows = ledger.shards.read_all()
+        stamp = {"job_id": "new", "generation": 2}
+        assert [totals, gaps] == [msgspec.structs.replace(row, **stamp) for row in closed[-2:]]
+        ledger_id = rows[0].ledger_id
+        assert len(ledger_id) == 32
+        assert ledger_id != totals.ledger_id
+        passed = Progress(0, "", {"a": {0: 5}, "b": {1: 3}}, {}, {}, {})
+        assert rows == [
+            ShardRow(shard, "new", 2, ledger_id, "", 0, [], {}, NOTHING, passed)
+            for shard in range(shards)
+        ]
+        assert not ledger.shards.swap(old, closed[:1], [claimed(closed[0], "old")])
+
+    def test_another_number_of_shards_is_refused_where_streams_are_open(self, ledger: Any) -> None:
+        job = ledger.shards.begin_job("job", 0, 4)
+        seen = ledger.shards.read([1])
+        assert ledger.shards.swap(job, seen, [claimed(seen[0], "n1")])
+        before = ledger.shards.read_all()
+        with pytest.raises(GuaranteeError, match=r"--shards=5: .* 4 shards, .*\[1\] are open"):
+            ledger.shards.begin_job("next", 1, 5)
+        assert ledger.shards.read_all() == before
+
+    def test_another_number_of_shards_does_not_come_with_an_old_generation(
+        self, ledger: Any
+    ) -> None:
+        ledger.shards.begin_job("first", 0, 4)
+        with pytest.raises(GuaranteeError, match="another job has begun"):
+            ledger.shards.begin_job("rival", 0, 6)
+        assert [row.job_id for row in ledger.shards.read_all()] == ["first"] * 6
+
+    def test_of_several_jobs_that_begin_at_once_one_decides_the_number(self, ledger: Any) -> None:
+        def begin(number: int, ready: Callable[[], object]) -> bool:
+            with self.opened_again(ledger) as mine:
+                ready()
+                try:
+                    mine.shards.begin_job(str(number), 0, number + 1)
+                except GuaranteeError as refused:
+                    assert "another job has begun" in refused.message
+                    return False
+                return True
+
+        (won,) = claim_at_once(6, begin)
+        rows = ledger.shards.read_all()
+        assert [row.shard for row in rows] == [GAPS_SHARD, TOTALS_SHARD, *range(won + 1)]
+        assert {(row.job_id, row.generation) for row in rows} == {(str(won), 1)}
 
     def test_a_claim_registers_the_streams_of_the_next_epoch_of_all_its_shards_at_once(
         self, ledger: Any
     ) -> None:
-        job = ledger.shards.begin_job("job", 0)
+        job = ledger.shards.begin_job("job", 0, 4)
         seen = ledger.shards.read([2, TOTALS_SHARD])
         assert ledger.shards.swap(job, seen, [claimed(row, "n1") for row in seen])
         after = ledger.shards.read([TOTALS_SHARD, 2, 0])
@@ -71,7 +136,7 @@ class ShardLedgerContract:
         )
 
     def test_a_claim_of_several_shards_is_one_change_or_none(self, ledger: Any) -> None:
-        job = ledger.shards.begin_job("job", 0)
+        job = ledger.shards.begin_job("job", 0, 4)
         seen = ledger.shards.read([0, 1])
         assert ledger.shards.swap(job, seen[:1], [claimed(seen[0], "other")])
         assert not ledger.shards.swap(job, seen, [claimed(row, "mine") for row in seen])
@@ -81,7 +146,7 @@ class ShardLedgerContract:
         self, destination: Any
     ) -> None:
         destination.shards.create(2)
-        job = destination.shards.begin_job("job", 0)
+        job = destination.shards.begin_job("job", 0, 2)
         seen = destination.shards.read([0, 1])
 
         def claim(number: int, ready: Callable[[], object]) -> bool:
@@ -98,7 +163,7 @@ class ShardLedgerContract:
     def test_the_same_claim_again_changes_nothing_and_the_nonce_tells_whose_it_was(
         self, ledger: Any
     ) -> None:
-        job = ledger.shards.begin_job("job", 0)
+        job = ledger.shards.begin_job("job", 0, 4)
         seen = ledger.shards.read([0])
         rows = [claimed(seen[0], "mine")]
         assert ledger.shards.swap(job, seen, rows)
@@ -108,7 +173,7 @@ class ShardLedgerContract:
     def test_closing_the_older_epochs_removes_them_and_raises_the_count_in_one_change(
         self, ledger: Any
     ) -> None:
-        job = ledger.shards.begin_job("job", 0)
+        job = ledger.shards.begin_job("job", 0, 4)
         for nonce in ("n1", "n2"):
             seen = ledger.shards.read([0])
             assert ledger.shards.swap(job, seen, [claimed(seen[0], nonce)])
@@ -127,28 +192,30 @@ class ShardLedgerContract:
         assert found.open_epochs == [Epoch(2, {"payment_transactions": "stream of n2"})]
 
     def test_a_superseded_job_is_refused_for_good(self, ledger: Any) -> None:
-        old = ledger.shards.begin_job("old", 0)
-        new = ledger.shards.begin_job("new", 1)
+        old = ledger.shards.begin_job("old", 0, 4)
+        new = ledger.shards.begin_job("new", 1, 4)
         assert (old.generation, new.generation) == (1, 2)
         for _ in range(2):
             seen = ledger.shards.read([0])
             assert not ledger.shards.swap(old, seen, [claimed(seen[0], "old")])
             with pytest.raises(GuaranteeError, match="another job has begun"):
-                ledger.shards.begin_job("old", 0)
+                ledger.shards.begin_job("old", 0, 4)
             assert ledger.shards.swap(new, seen, [claimed(seen[0], "new")])
 
     def test_a_job_begins_once_and_a_lost_answer_is_asked_for_again(self, ledger: Any) -> None:
         assert (
-            ledger.shards.begin_job("job", 0) == ledger.shards.begin_job("job", 0) == Job("job", 1)
+            ledger.shards.begin_job("job", 0, 4)
+            == ledger.shards.begin_job("job", 0, 4)
+            == Job("job", 1)
         )
         with pytest.raises(GuaranteeError, match="another job has begun"):
-            ledger.shards.begin_job("rival", 0)
+            ledger.shards.begin_job("rival", 0, 4)
         assert {(row.job_id, row.generation) for row in ledger.shards.read(EVERYTHING)} == {
             ("job", 1)
         }
 
     def test_a_job_cannot_write_under_the_generation_of_another(self, ledger: Any) -> None:
-        ledger.shards.begin_job("job", 0)
+        ledger.shards.begin_job("job", 0, 4)
         seen = ledger.shards.read([0])
         for forged in (Job("job", 2), Job("other", 1)):
             assert not ledger.shards.swap(
