@@ -36,6 +36,12 @@ PARTITIONS = 3
 
 _LOOK_SECONDS = 0.2
 _SENT_SECONDS = 120
+_CHECKPOINT_TIMEOUT_MS = 30_000
+"""Below the bounds of the waits. Where the machine is busy, the first incremental checkpoint after
+a restore may name files that Flink has forgotten ("Attempt to reference unknown state", Flink
+1.19); nothing acknowledges it then, and the job restarts when its time is over.
+"""
+
 _SECOND_US = 1_000_000
 
 
@@ -276,7 +282,9 @@ class StreamingCommand:
             "--streaming", "--runner=FlinkRunner", f"--flink_master={self.cluster.rest_address}",
             f"--job_endpoint={self.cluster.job_server_address}",
             f"--checkpointing_interval={self._checkpoint_ms}",
-            "--min_pause_between_checkpoints=200", *self._source_and_destination(),
+            "--min_pause_between_checkpoints=200",
+            f"--checkpoint_timeout_millis={_CHECKPOINT_TIMEOUT_MS}",
+            *self._source_and_destination(),
         ]  # fmt: skip
 
     def _source_and_destination(self) -> list[str]:

@@ -22,6 +22,10 @@ _MOCK_CLUSTER: Final = "mockCluster"
 _CANNOT_TELL: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
 
 
+class TopicUnknown(GuaranteeError):
+    """The broker says that there is no such topic."""
+
+
 @dataclass(frozen=True)
 class TopicIdentity:
     """Kafka's ids of cluster and topic; None where the broker has none."""
@@ -64,15 +68,16 @@ def ask_identity(
 ) -> TopicIdentity | None:
     """What the broker says now; None where it does not answer within `seconds`.
 
-    Raises GuaranteeError where it says that there is no such topic.
+    Raises TopicUnknown where it says that there is no such topic.
     """
     try:
         cluster_id = consumer.list_topics(topic, timeout=seconds).cluster_id
         return TopicIdentity(cluster_id, topic_id_of(admin, cluster_id, topic, seconds))
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise GuaranteeError(
-                f"topic {topic} does not exist any more; what was not read of it is lost."
+            raise TopicUnknown(
+                f"topic {topic} does not exist any more; what was not read of it is lost. Start"
+                " again with the topics that exist."
             ) from error
         return None
 
