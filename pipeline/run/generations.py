@@ -108,10 +108,11 @@ def flag_of(state: TopicState, record: RunRecord) -> AdoptTopic | None:
     return AdoptTopic(name, state.topic_id, number)
 
 
-def way_on(state: TopicState, record: RunRecord) -> str:
+def way_on(state: TopicState, record: RunRecord, command: str) -> str:
     """What to do about a topic that was created again, as the end of a refusal.
 
-    A topic that has kept its id is the same one, so adopting it would not help.
+    command: the one that is to go on, such as "run". A topic that has kept its id is the same one,
+    so adopting it would not help.
     """
     otherwise = "Use a new topic name, or a new destination."
     flag = flag_of(state, record)
@@ -119,8 +120,8 @@ def way_on(state: TopicState, record: RunRecord) -> str:
     if flag is None or state.topic_id in {part.topic_id for part in mine}:
         return otherwise
     return (
-        f"`run {flag} {ACCEPT}` goes on with the new one from its beginning, and gives up what was"
-        f" not read of the old one. Or: {otherwise[0].lower()}{otherwise[1:]}"
+        f"`{command} {flag} {ACCEPT}` goes on with the new one from its beginning, and gives up"
+        f" what was not read of the old one. Or: {otherwise[0].lower()}{otherwise[1:]}"
     )
 
 

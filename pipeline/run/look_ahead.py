@@ -88,14 +88,14 @@ def look_ahead(
     states = adopt_topics(
         config.adopt_topics, states, runs, cluster_id, config.on_data_loss == "accept"
     )
-    check_cluster(chain, states, cluster_id)
+    check_cluster(chain, states, cluster_id, settings.command)
     check_refused(config.reject_records.items(), chain, states)
     waiting = backlog(chain, states)
     check_stream_quota(
         waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
     )
     plan = next_plan(destination, admin, chain, states, cluster_id, settings, now_us)
-    forgotten = forgotten_topics(config.topics, admin, chain, cluster_id, now_us)
+    forgotten = forgotten_topics(config.topics, admin, chain, cluster_id, settings.command, now_us)
     return Outlook(genesis, chain, cluster_id, states, waiting, plan, forgotten)
 
 
@@ -104,16 +104,17 @@ def forgotten_topics(
     admin: KafkaAdmin,
     runs: Sequence[RunRecord],
     cluster_id: str | None,
+    command: str,
     now_us: Callable[[], int],
 ) -> list[ForgottenTopic]:
     """Topics that the ledger knows and this run does not name, with their backlog, by name.
 
-    named: the topics of this run. One that the broker cannot describe refuses nothing, neither does
-    one of another cluster.
+    named: the topics of this run. command: see way_on. One that the broker cannot describe refuses
+    nothing, neither does one of another cluster.
     """
     record = last_committed(runs)
     return [
-        _forgotten(name, current, record, admin, cluster_id, now_us)
+        _forgotten(name, current, record, admin, cluster_id, command, now_us)
         for name, current in sorted(current_of(record).items())
         if name not in named
     ]
@@ -125,6 +126,7 @@ def _forgotten(
     record: RunRecord,
     admin: KafkaAdmin,
     cluster_id: str | None,
+    command: str,
     now_us: Callable[[], int],
 ) -> ForgottenTopic:
     if not is_on(cluster_id, current.cluster_id):
@@ -132,7 +134,7 @@ def _forgotten(
         return ForgottenTopic(name, problem=elsewhere)
     try:
         state = admin.topic_state(current.topic, now_us())
-        check_same_topic(state, record.partitions, way_on(state, record))
+        check_same_topic(state, record.partitions, way_on(state, record, command))
     except GuaranteeError as error:
         return ForgottenTopic(name, problem=error.message)
     waiting = lost = 0

@@ -49,7 +49,7 @@ def make_plan(
     runs: Sequence[RunRecord],
     states: Sequence[TopicState],
     cluster_id: str | None,
-    limits: PlanLimits,
+    settings: RunSettings,
     now_us: int,
     written: Present = NOTHING_PRESENT,
 ) -> Plan:
@@ -58,6 +58,7 @@ def make_plan(
     states: fresh answers of the broker, one per topic. now_us: the plan's time, microseconds.
     written: what is in the tables above the positions. Raises GuaranteeError on lost data.
     """
+    limits = settings.limits
     last = last_committed(runs)
     known = {(part.topic, part.partition): part for part in last.partitions}
     known_topics = topics_of(last.partitions)
@@ -66,7 +67,7 @@ def make_plan(
     load = _load_watermarks(runs, limits.dedup_horizon_us)
     planned = []
     for state in states:
-        way = way_on(state, last)
+        way = way_on(state, last, settings.command)
         check_same_topic(state, known.values(), way)
         minimum = first_watermark(state.topic, carried, known_topics, named)
         load_minimum = first_watermark(state.topic, load, known_topics, named)
@@ -232,7 +233,7 @@ def plan_next(
 
     They come from the last COMMITTED run and fresh answers of the broker. written: see make_plan.
     """
-    return make_plan(new_run_id(), runs, states, cluster_id, settings.limits, now_us, written)
+    return make_plan(new_run_id(), runs, states, cluster_id, settings, now_us, written)
 
 
 def plan_repair(

@@ -207,12 +207,16 @@ def none_vanished(
 
 
 def check_cluster(
-    runs: Sequence[RunRecord], states: Sequence[TopicState], cluster_id: str | None
+    runs: Sequence[RunRecord],
+    states: Sequence[TopicState],
+    cluster_id: str | None,
+    command: str,
 ) -> None:
     """Raises GuaranteeError when a topic is to be read from another Kafka cluster than before.
 
-    states: under the names of the ledger, new generations included. A topic that is named for the
-    first time must be where another one is, so that wrong servers are noticed.
+    states: under the names of the ledger, new generations included. command: see way_on. A topic
+    that is named for the first time must be where another one is, so that wrong servers are
+    noticed.
     """
     record = last_claimed(runs)
     current = current_of(record)
@@ -227,7 +231,7 @@ def check_cluster(
         raise GuaranteeError(
             f"--bootstrap_servers leads to the Kafka cluster {cluster_id}, but this destination was"
             f" filled from {before}: its positions mean nothing there."
-            f" {_way_to_move(moved, record)}"
+            f" {_way_to_move(moved, record, command)}"
         )
     adopted = any(
         state.topic not in clusters and generation_of(state.topic) > 1 for state in states
@@ -242,15 +246,16 @@ def check_cluster(
         )
 
 
-def _way_to_move(moved: Sequence[TopicState], record: RunRecord) -> str:
+def _way_to_move(moved: Sequence[TopicState], record: RunRecord, command: str) -> str:
     """moved: topics that are in another cluster than the record has them."""
     flags = [flag_of(state, record) for state in moved]
     otherwise = "Use the servers of that cluster, or a new destination."
     if None in flags:
         return otherwise
     return (
-        f"{otherwise} If the topics have moved, `run {' '.join(map(str, flags))} {ACCEPT}` goes on"
-        " with the new ones from their beginning, and gives up what was not read of the old ones."
+        f"{otherwise} If the topics have moved, `{command} {' '.join(map(str, flags))} {ACCEPT}`"
+        " goes on with the new ones from their beginning, and gives up what was not read of the old"
+        " ones."
     )
 
 

@@ -98,6 +98,7 @@ class RunSettings:
     """What the steps need of the configuration. Times are in microseconds.
 
     recorded: what the run record keeps of it, see settings_of. max_rejected_rate: 1 for no limit.
+    command: with which a person goes on after a refusal.
     """
 
     limits: PlanLimits
@@ -105,6 +106,7 @@ class RunSettings:
     shards: int
     recorded: dict[str, Any]
     max_rejected_rate: float
+    command: str
 
 
 def run_settings(config: RunConfig) -> RunSettings:
@@ -121,4 +123,5 @@ def run_settings(config: RunConfig) -> RunSettings:
         config.shards,
         settings_of(config),
         config.max_rejected_rate,
+        "run" if config.streaming is None else "run --streaming --from_tables",
     )

@@ -28,6 +28,7 @@ from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic
+from transforms.read.topic_identity import way_on
 
 _TRIES: Final = 5
 """Several workers may find partitions at once; each round one of them succeeds."""
@@ -99,8 +100,8 @@ def _require_same_topics(record: RunRecord, found: Sequence[FoundPartition]) -> 
             raise GuaranteeError(
                 f"topic {part.topic} is read with the id {known[part.topic]}, and partition"
                 f" {part.partition} was found with the id {part.topic_id}: the topic was deleted"
-                " and created again, so its offsets would repeat. Use a new topic name, or a new"
-                " destination."
+                " and created again, so its offsets would repeat."
+                f" {way_on(part.topic, part.topic_id)}"
             )
 
 

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import signal
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.streaming.flink_job import FlinkJob
 from pipeline.streaming.job_report import report_of
-from runners.flink.cluster import FlinkCluster
 from runners.flink.ports import free_ports
-from tests.support.kafka_broker import KafkaBroker
-from tests.support.streaming_command import Sender, StreamingCommand, assert_each_payment_once
-
-PARTITIONS = 3
-
-
-@pytest.fixture
-def topic(fresh_topic: Callable[..., str]) -> str:
-    return fresh_topic(partitions=PARTITIONS)
-
-
-@pytest.fixture
-def command(
-    flink_cluster: FlinkCluster, kafka_broker: KafkaBroker, topic: str, tmp_path: Path
-) -> Iterator[StreamingCommand]:
-    running = StreamingCommand(flink_cluster, kafka_broker.bootstrap_servers, topic, tmp_path)
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def sender(kafka_broker: KafkaBroker, topic: str) -> Sender:
-    return Sender(kafka_broker.bootstrap_servers, topic, PARTITIONS, seed=1)
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000
+from tests.support.streaming_command import (
+    PARTITIONS,
+    Sender,
+    StreamingCommand,
+    assert_each_payment_once,
+    now_us,
+)
 
 
 def test_from_bounded_runs_to_a_job_and_back(command: StreamingCommand, sender: Sender) -> None:

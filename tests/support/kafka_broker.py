@@ -96,6 +96,11 @@ class KafkaBroker:
                 )
             time.sleep(0.1)
 
+    def restart(self) -> None:
+        """kill -9, and a start with the same ports and the same log."""
+        self.kill()
+        self.start()
+
     def kill(self) -> None:
         """SIGKILL to the whole group; nothing if it does not run."""
         if self._process is not None:

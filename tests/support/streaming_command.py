@@ -8,13 +8,16 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from pipeline.check.command import check
 from pipeline.check.result import FAILED
@@ -28,8 +31,23 @@ from transforms.model.moments import moment_in_words
 
 ROOT = Path(__file__).parents[2]
 
+PARTITIONS = 3
+"""Of the topic of tests/cluster/conftest.py."""
+
 _LOOK_SECONDS = 0.2
+_SENT_SECONDS = 120
+_CHECKPOINT_TIMEOUT_MS = 30_000
+"""Below the bounds of the waits. Where the machine is busy, the first incremental checkpoint after
+a restore may name files that Flink has forgotten ("Attempt to reference unknown state", Flink
+1.19); nothing acknowledges it then, and the job restarts when its time is over.
+"""
+
 _SECOND_US = 1_000_000
+
+
+def now_us() -> int:
+    """The clock, in microseconds."""
+    return time.time_ns() // 1000
 
 
 @dataclass
@@ -43,15 +61,32 @@ class Sent:
     def records(self) -> int:
         return self.ids.total() + self.broken
 
+    def copy(self) -> Sent:
+        """What was sent so far."""
+        return Sent(Counter(self.ids), self.broken)
+
 
 class Sender:
     """Sends payments to random partitions, with copies near and far, and broken records."""
 
-    def __init__(self, servers: str, topic: str, partitions: int, seed: int) -> None:
-        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+    def __init__(
+        self, servers: str, topic: str, partitions: int, seed: int, sent: Sent | None = None
+    ) -> None:
+        """sent: to go on with what another one has sent."""
+        # What a broker that dies has taken, and not acknowledged, must not be there twice.
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "linger.ms": 5,
+                "enable.idempotence": True,
+                "log_level": 2,
+                "reconnect.backoff.max.ms": 500,
+            }
+        )
         self._topic, self._partitions = topic, partitions
+        self.seed = seed
         self._random = random.Random(seed)
-        self.sent = Sent()
+        self.sent = Sent() if sent is None else sent
 
     def send(self, records: int, event_time_us: int) -> None:
         """Event times lie within a minute before `event_time_us`. Waits until all are there."""
@@ -62,21 +97,45 @@ class Sender:
             else:
                 value = self._copy(self._key(), event_time_us)
             self._produce(value)
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(_SENT_SECONDS) == 0
+
+    @contextmanager
+    def steadily(self, records: int, event_time_us: Callable[[], int]) -> Iterator[None]:
+        """Sends some records every 0.2 s, in a thread, until the end of the block.
+
+        event_time_us: called before each `send`. Raises what a `send` has raised.
+        """
+        over = threading.Event()
+
+        def send_on() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                self.send(records, event_time_us())
+
+        with ThreadPoolExecutor(1) as threads:
+            sending = threads.submit(send_on)
+            try:
+                yield
+            finally:
+                over.set()
+        sending.result()
+
+    @staticmethod
+    def _delivered(error: KafkaError | None, _: object) -> None:
+        assert error is None, error
 
     def send_copies(self, records: int, event_time_us: int) -> None:
         """Of payments that were sent before; else as `send`."""
         for key in self._random.choices(list(self.sent.ids), k=records):
             self._produce(self._copy(key, event_time_us))
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(_SENT_SECONDS) == 0
 
     def _copy(self, key: str, event_time_us: int) -> bytes:
         self.sent.ids[key] += 1
-        return _payment(key, event_time_us - self._random.randrange(60 * _SECOND_US))
+        return payment(key, event_time_us - self._random.randrange(60 * _SECOND_US))
 
     def _produce(self, value: bytes) -> None:
         partition = self._random.randrange(self._partitions)
-        self._producer.produce(self._topic, value, partition=partition)
+        self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
         self._producer.poll(0)
 
     def _key(self) -> str:
@@ -86,7 +145,8 @@ class Sender:
         return f"t{known}"
 
 
-def _payment(key: str, event_time_us: int) -> bytes:
+def payment(key: str, event_time_us: int) -> bytes:
+    """A record's value."""
     time_text = moment_in_words(event_time_us)
     return json.dumps(
         {"transaction_id": key, "event_time": time_text, "amount": "12.50", "currency": "EUR"}
@@ -129,19 +189,31 @@ class StreamingCommand:
 
     def figures(self) -> JobFigures:
         """The job's counters now."""
-        return JobFigures(self._job().figures(), 0)
+        return JobFigures(self.job().figures(), 0)
 
     def state_bytes(self) -> int:
         """Of the whole state in the last checkpoint."""
-        latest = self.cluster.rest.checkpoints(self._job().jid)["latest"]["completed"]
+        latest = self.cluster.rest.checkpoints(self.job().jid)["latest"]["completed"]
         return int(latest["state_size"])
 
     def start(self, *flags: str) -> None:
         """Starts `run --streaming`, and waits until its job runs in Flink."""
-        before = {job["jid"] for job in self.cluster.rest.jobs()}
+        before = self.jobs()
+        self.run_streaming(*flags)
+        self.wait_until_runs(before)
+
+    def jobs(self) -> set[str]:
+        """Flink's ids of all jobs that it knows."""
+        return {job["jid"] for job in self.cluster.rest.jobs()}
+
+    def wait_until_runs(self, before: set[str]) -> None:
+        """Until a job that is none of `before` runs."""
+        self.wait_for("the job runs", lambda: bool(self.jobs() - before))
+        self.wait_for("every step runs", lambda: self.job().state() == "RUNNING")
+
+    def run_streaming(self, *flags: str) -> None:
+        """Starts `run --streaming` and does not wait for it."""
         self.run("run", *self._flags(), *flags)
-        self.wait_for("the job runs", lambda: self._newest(before) is not None)
-        self.wait_for("every step runs", lambda: self._job().state() == "RUNNING")
 
     def run(self, *arguments: str) -> None:
         """Starts a command and does not wait for it."""
@@ -152,6 +224,11 @@ class StreamingCommand:
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+
+    @property
+    def runs(self) -> bool:
+        """Whether the command was started, and has not ended."""
+        return self._child is not None and self._child.poll() is None
 
     def ended(self, seconds: float = 60) -> int:
         """Waits for the end of the command; its exit status."""
@@ -180,9 +257,9 @@ class StreamingCommand:
         self.run("stop", f"--destination=duckdb:{self.file}", *flags)
         return self.ended()
 
-    def bounded_run(self) -> int:
+    def bounded_run(self, *flags: str) -> int:
         """`payment-pipeline run` without --streaming; its exit status."""
-        self.run("run", *self._source_and_destination())
+        self.run("run", *self._source_and_destination(), *flags)
         return self.ended(120)
 
     def wait_until_read(self, partitions: int, seconds: float = 120) -> None:
@@ -208,8 +285,7 @@ class StreamingCommand:
                     return
             except FlinkUnreachable:
                 pass  # a JobManager that was killed, or a job that begins again
-            ended = self._child is None or self._child.poll() is not None
-            if ended or time.monotonic() > deadline:
+            if not self.runs or time.monotonic() > deadline:
                 raise AssertionError(f"waited for: {what}\n{self.log[-6000:]}")
             time.sleep(_LOOK_SECONDS)
 
@@ -218,7 +294,9 @@ class StreamingCommand:
             "--streaming", "--runner=FlinkRunner", f"--flink_master={self.cluster.rest_address}",
             f"--job_endpoint={self.cluster.job_server_address}",
             f"--checkpointing_interval={self._checkpoint_ms}",
-            "--min_pause_between_checkpoints=200", *self._source_and_destination(),
+            "--min_pause_between_checkpoints=200",
+            f"--checkpoint_timeout_millis={_CHECKPOINT_TIMEOUT_MS}",
+            *self._source_and_destination(),
         ]  # fmt: skip
 
     def _source_and_destination(self) -> list[str]:
@@ -227,11 +305,8 @@ class StreamingCommand:
             f"--destination=duckdb:{self.file}", "--idle_timeout=never",
         ]  # fmt: skip
 
-    def _newest(self, before: set[str]) -> FlinkJob | None:
-        new = [job["jid"] for job in self.cluster.rest.jobs() if job["jid"] not in before]
-        return FlinkJob(self.cluster.rest, new[0]) if new else None
-
-    def _job(self) -> FlinkJob:
+    def job(self) -> FlinkJob:
+        """The newest one in Flink."""
         return FlinkJob(self.cluster.rest, self.cluster.rest.jobs()[0]["jid"])
 
     def _nothing_waits(self, partitions: int) -> bool:
@@ -239,24 +314,31 @@ class StreamingCommand:
         return len(waiting) == partitions and not any(waiting.values())
 
     def _completed(self) -> int:
-        job = self._job()
+        job = self.job()
         return int(self.cluster.rest.checkpoints(job.jid)["counts"]["completed"])
 
 
 def assert_each_payment_once(file: Path, sent: Sent) -> None:
     """Each id is paid once, its further copies are duplicates, broken records are rejected."""
     with open_destination(f"duckdb:{file}") as destination:
-        paid = _counted(destination, "payment_transactions")
-        copies = _counted(destination, "duplicate_transactions")
+        paid = counted(destination, "payment_transactions")
+        copies = counted(destination, "duplicate_transactions")
         rejected = destination.query("SELECT reason, payload FROM rejected_records").to_pylist()
         assert paid == Counter(dict.fromkeys(sent.ids, 1))
         assert copies == sent.ids - paid
         assert [row["payload"] for row in rejected] == [b"broken"] * sent.broken
+    assert_no_check_fails(file)
+
+
+def assert_no_check_fails(file: Path) -> None:
+    """What `check` finds out without Kafka."""
+    with open_destination(f"duckdb:{file}") as destination:
         results = list(check(destination, None, 100.0, 400))
     assert [result for result in results if result.status == FAILED] == []
 
 
-def _counted(destination: object, table: str) -> Counter[str]:
+def counted(destination: object, table: str) -> Counter[str]:
+    """transaction_id -> rows."""
     found = destination.query(  # type: ignore[attr-defined]
         f"SELECT transaction_id, COUNT(*) AS copies FROM {table} GROUP BY ALL"
     )

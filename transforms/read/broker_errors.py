@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 FIRST_LINE_SECONDS: Final = 5.0
 
-_UNKNOWN: Final = (
+UNKNOWN_TOPIC: Final = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
@@ -38,8 +38,12 @@ class BrokerErrors:
     of them final. They are not logged one by one; `WaitLog` logs the waiting instead.
     """
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, *, waits_for_topics: bool = False) -> None:
+        """waits_for_topics: a topic that the broker does not know is no final error."""
         self._servers = bootstrap_servers
+        self._final_codes = {KafkaError._AUTHENTICATION, *_RIGHTS}
+        if not waits_for_topics:
+            self._final_codes |= {*UNKNOWN_TOPIC}
         self._final: KafkaError | None = None
         self.log = ClientLog(self._connection_failed)
         self.reason: str | None = None
@@ -59,7 +63,7 @@ class BrokerErrors:
 
     def answered(self, error: KafkaError) -> None:
         """The error of one request: kept if it is final. Of a connection it knows no reason."""
-        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, *_UNKNOWN, *_RIGHTS):
+        if error.fatal() or error.code() in self._final_codes:
             self._final = error
 
     def _connection_failed(self, text: str) -> None:
@@ -86,7 +90,7 @@ class BrokerErrors:
             )
         if code in _RIGHTS:
             raise denied(self._servers, code, text)
-        if code in _UNKNOWN:
+        if code in UNKNOWN_TOPIC:
             raise GuaranteeError(
                 f"Kafka at {self._servers} does not know a topic or partition any more ({text}). If"
                 " it was deleted, what was not read of it is lost; start again with the topics that"

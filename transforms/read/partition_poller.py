@@ -13,14 +13,21 @@ from confluent_kafka.admin import AdminClient
 from transforms.model.elements import RawBlock
 from transforms.model.errors import TryAgainLater
 from transforms.model.topic_generations import kafka_topic
-from transforms.read.broker_errors import BrokerErrors, WaitLog
+from transforms.read.broker_errors import UNKNOWN_TOPIC, BrokerErrors, WaitLog
 from transforms.read.partition_reader import block_of, collector_paused, consumer_settings
-from transforms.read.topic_identity import TopicIdentity, ask_identity
+from transforms.read.topic_identity import TopicIdentity, TopicUnknown, ask_identity
 
 _CHUNK_RECORDS: Final = 20_000
 _CONSUME_SECONDS: Final = 0.002
 _ANSWER_SECONDS: Final = 2.0
 _LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+_UNKNOWN_SECONDS: Final = 60.0
+"""A broker that has just started may not know its topics yet, or not the partitions of one."""
+
+_UNKNOWN_SINCE: Final[dict[tuple[str, str], float]] = {}
+"""(servers, topic) -> when this process has heard so first; all partitions of a topic count. Each
+by a clock of its own would end one attempt of the job after the other.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class PartitionPoller:
     """One consumer for one partition, kept between polls: it takes a thread and a connection.
 
     next_offset: what `poll` reads next; None before `assign`, and after the broker has said that it
-    does not have that offset.
+    does not have that offset, or the topic.
     """
 
     def __init__(
@@ -56,7 +63,7 @@ class PartitionPoller:
         self._where = kafka_topic(topic), partition
         self._admin, self._clock = admin, clock
         self._config = dict(consumer_config)
-        self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
+        self._errors = BrokerErrors(consumer_config["bootstrap.servers"], waits_for_topics=True)
         self._consumer = self._new_consumer()
         self._is_assigned = False
         self._waiting = WaitLog(f"topic {topic} partition {partition}: the broker")
@@ -132,9 +139,19 @@ class PartitionPoller:
     def identity(self) -> TopicIdentity | None:
         """The ids of topic and cluster, asked for now; None without an answer.
 
-        Raises GuaranteeError where the topic does not exist any more.
+        Raises GuaranteeError where the broker has said for a minute, and nothing else in between,
+        that there is no such topic; None until then.
         """
-        return ask_identity(self._consumer, self._admin, self._where[0], _ANSWER_SECONDS)
+        topic = self._config["bootstrap.servers"], self._where[0]
+        try:
+            found = ask_identity(self._consumer, self._admin, self._where[0], _ANSWER_SECONDS)
+        except TopicUnknown:
+            now = self._clock()
+            if now - _UNKNOWN_SINCE.setdefault(topic, now) >= _UNKNOWN_SECONDS:
+                raise
+            return None
+        _UNKNOWN_SINCE.pop(topic, None)
+        return found
 
     def close(self) -> None:
         """Closes the consumer."""
@@ -149,7 +166,7 @@ class PartitionPoller:
             error = message.error()
             if error is None or error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 continue
-            if error.code() in _LOST:
+            if error.code() in (*_LOST, *UNKNOWN_TOPIC):
                 self.next_offset = None
                 continue
             self._errors.remember(error)

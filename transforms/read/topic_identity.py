@@ -14,11 +14,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollectio
 from confluent_kafka.admin import AdminClient
 
 from transforms.model.errors import GuaranteeError
+from transforms.model.topic_generations import kafka_topic
 from transforms.read.position import PartitionPosition
 
 _MOCK_CLUSTER: Final = "mockCluster"
 
 _CANNOT_TELL: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
+
+
+class TopicUnknown(GuaranteeError):
+    """The broker says that there is no such topic."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,16 @@ def ask_identity(
 ) -> TopicIdentity | None:
     """What the broker says now; None where it does not answer within `seconds`.
 
-    Raises GuaranteeError where it says that there is no such topic.
+    Raises TopicUnknown where it says that there is no such topic.
     """
     try:
         cluster_id = consumer.list_topics(topic, timeout=seconds).cluster_id
         return TopicIdentity(cluster_id, topic_id_of(admin, cluster_id, topic, seconds))
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise GuaranteeError(
-                f"topic {topic} does not exist any more; what was not read of it is lost."
+            raise TopicUnknown(
+                f"topic {topic} does not exist any more; what was not read of it is lost. Start"
+                " again with the topics that exist."
             ) from error
         return None
 
@@ -86,8 +92,25 @@ def require_same(position: PartitionPosition, found: TopicIdentity) -> None:
             " there. Use the servers of that cluster."
         )
     if before.topic_id is not None and found.topic_id != before.topic_id:
+        now = f"the id {found.topic_id}" if found.topic_id else "none"
         raise GuaranteeError(
-            f"topic {position.topic} was read with the id {before.topic_id}, but it now has the id"
-            f" {found.topic_id}: it was deleted and created again, so its offsets would repeat, and"
-            " what was not read of the old one is lost."
+            f"topic {position.topic} was read with the id {before.topic_id}, but it now has {now}:"
+            " it was deleted and created again, so its offsets would repeat."
+            f" {way_on(position.topic, found.topic_id)}"
         )
+
+
+def way_on(topic: str, topic_id: str | None) -> str:
+    """What to do about a topic that was created again while a job runs, as the end of an error.
+
+    topic: its name in the ledger. topic_id: of the new one, None where the broker tells none. Where
+    the ledger knows that id already, the command is refused, and prints the flag that it needs.
+    """
+    otherwise = "se a new topic name, or a new destination."
+    if topic_id is None:
+        return f"U{otherwise}"
+    flag = f"--adopt_topic={kafka_topic(topic)}@{topic_id}"
+    return (
+        f"`run --streaming --from_tables {flag} --on_data_loss=accept` goes on with the new one"
+        f" from its beginning, and gives up what was not read of the old one. Or: u{otherwise}"
+    )

@@ -1,0 +1,31 @@
+"""A streaming job on the shared broker and the shared Flink cluster, with a topic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.flink.cluster import FlinkCluster
+from tests.support.kafka_broker import KafkaBroker
+from tests.support.streaming_command import PARTITIONS, Sender, StreamingCommand
+
+
+@pytest.fixture
+def topic(fresh_topic: Callable[..., str]) -> str:
+    return fresh_topic(partitions=PARTITIONS)
+
+
+@pytest.fixture
+def command(
+    flink_cluster: FlinkCluster, kafka_broker: KafkaBroker, topic: str, tmp_path: Path
+) -> Iterator[StreamingCommand]:
+    running = StreamingCommand(flink_cluster, kafka_broker.bootstrap_servers, topic, tmp_path)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def sender(kafka_broker: KafkaBroker, topic: str) -> Sender:
+    return Sender(kafka_broker.bootstrap_servers, topic, PARTITIONS, seed=1)
