@@ -61,6 +61,7 @@ def _is_right(plan: Schedule, servers: Servers, folder: Path) -> bool:
         played = play(plan, servers, topic, place)
     except Exception as error:
         (place / "error.txt").write_text(traceback.format_exc())
+        servers.write_jobs(place / "flink.txt")
         played = Played(0, time.monotonic() - began, [f"{type(error).__name__}: {error}"[-2000:]])
     verdict = "WRONG" if played.wrong else "right"
     print(

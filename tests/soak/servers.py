@@ -12,6 +12,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import CHECKPOINTS, SAVEPOINTS
+from runners.flink.processes import ClusterFailed
+from runners.flink.rest import FlinkUnreachable
 from runners.flink.servers import TASK_MANAGER
 from tests.support.child_process import ending_with_this_process
 from tests.support.flink_cluster import SETTINGS
@@ -44,6 +46,21 @@ class Servers:
         for name in (CHECKPOINTS, SAVEPOINTS):
             for left in (cluster.folder / name).iterdir():
                 shutil.rmtree(left)
+
+    def write_jobs(self, place: Path) -> None:
+        """What Flink knows of its jobs: state, checkpoints and failures, newest first."""
+        rest = self.cluster.rest
+        try:
+            place.write_text(
+                "\n".join(
+                    f"{job['jid']} {job['name']} {job['state']}"
+                    f" {rest.checkpoints(job['jid'])['counts']}\n"
+                    + "\n".join(rest.exceptions(job["jid"]))
+                    for job in rest.jobs()
+                )
+            )
+        except (ClusterFailed, FlinkUnreachable) as error:
+            place.write_text(f"Flink does not answer: {error}")
 
 
 @contextmanager
