@@ -56,7 +56,8 @@ def play(plan: Schedule, servers: Servers, topic: str, folder: Path) -> Played:
         finally:
             sending.log.write(folder / "sent.jsonl")
         with _opened(command, stand_in) as destination:
-            wrong = differences(destination, sending.log)
+            prefix = "" if stand_in is None else f"{_DATASET}."
+            wrong = differences(destination, sending.log, prefix)
         if stand_in is not None:
             wrong += stand_in.violations
         return Played(len(sending.log.committed), time.monotonic() - began, wrong)

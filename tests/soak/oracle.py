@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,10 +16,19 @@ from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED
 
 _SHOWN: Final = 20
 
+Rows = Callable[[str], list[dict[str, Any]]]
 
-def differences(destination: Destination, log: Log) -> list[str]:
-    """The first 20 differences between the tables and what was sent, and every failed check."""
-    found = [*_of_rows(destination, log), *_of_gaps(destination, log)]
+
+def differences(destination: Destination, log: Log, prefix: str = "") -> list[str]:
+    """The first 20 differences between the tables and what was sent, and every failed check.
+
+    prefix: of the names of tables, such as "dataset.".
+    """
+
+    def rows_of(table: str) -> list[dict[str, Any]]:
+        return destination.query(f"SELECT * FROM {prefix}{table}").to_pylist()
+
+    found = [*_of_rows(rows_of, log), *_of_gaps(rows_of, log)]
     failed = [
         f"check: {result.name}: {result.figure} {result.proof}"
         for result in check(destination, None, 100.0, 400)
@@ -29,11 +38,11 @@ def differences(destination: Destination, log: Log) -> list[str]:
     return [*found[:_SHOWN], *more, *failed]
 
 
-def _of_rows(destination: Destination, log: Log) -> Iterator[str]:
+def _of_rows(rows_of: Rows, log: Log) -> Iterator[str]:
     places: dict[Coordinate, list[str]] = {}
     paid: Counter[str | None] = Counter()
     for table in (PAYMENTS, DUPLICATES, REJECTED):
-        for row in destination.query(f"SELECT * FROM {table}").to_pylist():
+        for row in rows_of(table):
             coordinate = row["kafka_partition"], row["kafka_offset"]
             places.setdefault(coordinate, []).append(table)
             record = log.committed.get(coordinate)
@@ -66,10 +75,10 @@ def _wrong(table: str, row: dict[str, Any], record: Record) -> str | None:
     return None if seen == sent else f"{seen} instead of {sent}"
 
 
-def _of_gaps(destination: Destination, log: Log) -> Iterator[str]:
+def _of_gaps(rows_of: Rows, log: Log) -> Iterator[str]:
     """Rows and gaps together hold each offset once: `check` sees to that. Here: the right ones."""
     gaps: set[Coordinate] = set()
-    for row in destination.query(f"SELECT * FROM {GAPS}").to_pylist():
+    for row in rows_of(GAPS):
         offsets = range(row["first_offset"], row["last_offset"] + 1)
         gaps.update((row["kafka_partition"], offset) for offset in offsets)
     for coordinate in sorted(gaps & log.committed.keys()):
