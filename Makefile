@@ -8,7 +8,8 @@ READY := $(VENV)/.ready
 # and other fixtures, and takes tests from another one when its own are done.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo flink-demo flink-up flink-down test test-fast test-bigquery lint bench bench-flink clean
+.PHONY: help demo flink-demo flink-up flink-down test test-fast test-bigquery soak lint bench bench-flink \
+	clean
 
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
@@ -17,6 +18,7 @@ help:
 	@echo "make test   all tests (those on a real Kafka broker or Flink cluster need Java 17 and Maven)"
 	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: about two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
+	@echo "make soak SECONDS=600 SEED=1   a streaming job under faults at random moments (Java 17, Maven)"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed and memory on a real Kafka broker (Java 17, Maven)"
 	@echo "make bench-flink   a streaming job on a real Flink cluster: speed, latency, and Spark beside it (Java 17, Maven)"
@@ -50,6 +52,11 @@ test-bigquery: $(READY)
 		tests/bigquery_stand_in/test_write_contract.py \
 		tests/bigquery_stand_in/test_rest_contract.py \
 		tests/bigquery_stand_in/test_sql_contract.py
+
+# SCHEDULES=1 repeats the schedule of one seed.
+soak: $(READY)
+	$(BIN)/python -m tests.soak --seed=$(or $(SEED),1) --seconds=$(or $(SECONDS),600) \
+		$(if $(SCHEDULES),--schedules=$(SCHEDULES))
 
 lint: $(READY)
 	$(BIN)/ruff check .

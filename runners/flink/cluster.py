@@ -178,6 +178,17 @@ class FlinkCluster:
         """Sends a signal, such as SIGSTOP, to the TaskManager that was started last."""
         self._newest(TASK_MANAGER).send(number)
 
+    def start_job_manager(self) -> None:
+        """Starts it again after `kill_job_manager`, at its old address.
+
+        Waits until the TaskManagers that run have found it, for at most 90 seconds. It knows none
+        of the jobs of the one before it.
+        """
+        self._jars = jars = self._jars or jars_of(version.POM, self._launch)
+        with self._locked():
+            self._start_java(jars, JOB_MANAGER)
+        self.wait_for_task_managers(len(self.running(TASK_MANAGER)))
+
     def start_task_manager(self, wait: bool = True) -> None:
         """Starts one more, and waits until the JobManager knows it, for at most 90 seconds."""
         self._jars = jars = self._jars or jars_of(version.POM, self._launch)

@@ -137,6 +137,25 @@ def test_a_job_outlives_every_kill(flink_cluster: FlinkCluster, counter: Counter
     assert counter.wait_for_more(3)[:3] == [last + 1, last + 2, last + 3], "nothing twice"
 
 
+def test_a_job_manager_that_starts_again_is_found_by_its_task_managers(
+    flink_cluster: FlinkCluster, counter: Counter
+) -> None:
+    job = counter.submit()
+    counter.wait_for_more()
+    done = flink_cluster.rest.checkpoints(job)["counts"]["completed"]
+    wait_for(
+        lambda: flink_cluster.rest.checkpoints(job)["counts"]["completed"] > done, "a checkpoint"
+    )
+    address_before = flink_cluster.rest_address
+    flink_cluster.kill_job_manager()
+    flink_cluster.start_job_manager()
+    assert flink_cluster.rest_address == address_before
+    assert flink_cluster.rest.jobs() == []
+    counter.clients.pop().kill()
+    counter.submit(address(flink_cluster.newest_complete_checkpoint()))
+    assert 1 not in counter.wait_for_more(), "it went on from the checkpoint"
+
+
 def test_up_status_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def flink(*arguments: str) -> tuple[int, str]:
         status = cli.main(["flink", arguments[0], f"--dir={tmp_path / 'c'}", *arguments[1:]])

@@ -96,11 +96,6 @@ class KafkaBroker:
                 )
             time.sleep(0.1)
 
-    def restart(self) -> None:
-        """kill -9, and a start with the same ports and the same log."""
-        self.kill()
-        self.start()
-
     def kill(self) -> None:
         """SIGKILL to the whole group; nothing if it does not run."""
         if self._process is not None:
@@ -108,6 +103,14 @@ class KafkaBroker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
             self._process = None
+
+    def restart(self, killed: bool = False) -> None:
+        """Ends the broker, by SIGKILL or as an operator does, and starts it in the same folder."""
+        if not killed and self._process is not None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(_START_SECONDS)
+        self.kill()
+        self.start()
 
     def close(self) -> None:
         """Kills the broker and gives its ports back."""

@@ -154,7 +154,12 @@ def payment(key: str, event_time_us: int) -> bytes:
 
 
 class StreamingCommand:
-    """A job in a folder: the command, its log, and the DuckDB file that it writes to."""
+    """A job in a folder: the command, its log, and the DuckDB file that it writes to.
+
+    flags: more options of `run --streaming`. destination: the options that name another one than
+    the file; its workers are those of the cluster's pool then, and the command ends once the job
+    runs. bound_seconds: for how long anything is waited for.
+    """
 
     def __init__(
         self,
@@ -164,12 +169,19 @@ class StreamingCommand:
         folder: Path,
         checkpoint_ms: int = 500,
         program: Sequence[str] = ("pipeline",),
+        flags: Sequence[str] = (),
+        destination: Sequence[str] = (),
+        bound_seconds: float = 120.0,
     ) -> None:
         """program: what `python -m` runs, with the arguments that stand before the command."""
         self.cluster = cluster
         self._program = program
+        self._bound_seconds = bound_seconds
         self._checkpoint_ms = checkpoint_ms
+        self._more_flags = flags
         self.file = folder / "payments.duckdb"
+        self._detached = bool(destination)
+        self._destination = destination or [f"--destination=duckdb:{self.file}"]
         self._servers, self._topic, self._folder = servers, topic, folder
         self._child: subprocess.Popen[bytes] | None = None
         self._starts = 0
@@ -200,6 +212,8 @@ class StreamingCommand:
         """Starts `run --streaming`, and waits until its job runs in Flink."""
         before = self.jobs()
         self.run_streaming(*flags)
+        if self._detached:
+            assert self.ended() == 0, self.log[-3000:]
         self.wait_until_runs(before)
 
     def jobs(self) -> set[str]:
@@ -230,10 +244,10 @@ class StreamingCommand:
         """Whether the command was started, and has not ended."""
         return self._child is not None and self._child.poll() is None
 
-    def ended(self, seconds: float = 60) -> int:
+    def ended(self) -> int:
         """Waits for the end of the command; its exit status."""
         assert self._child is not None
-        status = self._child.wait(seconds)
+        status = self._child.wait(self._bound_seconds)
         self._child = None
         print(f"exit status {status}:\n{self.log[-3000:]}")  # shown where a test fails
         return status
@@ -254,15 +268,15 @@ class StreamingCommand:
     def stop(self, *flags: str) -> int:
         """`payment-pipeline stop`; its exit status."""
         flags = flags or (f"--flink_master={self.cluster.rest_address}",)
-        self.run("stop", f"--destination=duckdb:{self.file}", *flags)
+        self.run("stop", *self._destination, *flags)
         return self.ended()
 
     def bounded_run(self, *flags: str) -> int:
         """`payment-pipeline run` without --streaming; its exit status."""
         self.run("run", *self._source_and_destination(), *flags)
-        return self.ended(120)
+        return self.ended()
 
-    def wait_until_read(self, partitions: int, seconds: float = 120) -> None:
+    def wait_until_read(self, partitions: int, seconds: float | None = None) -> None:
         """Until nothing waits in Kafka, and what was read lies in the tables.
 
         A checkpoint that begins after the last record was read is complete only once every step has
@@ -276,21 +290,27 @@ class StreamingCommand:
         wanted = self._completed() + number
         self.wait_for(f"{number} checkpoints", lambda: self._completed() >= wanted)
 
-    def wait_for(self, what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_for(self, what: str, holds: Callable[[], bool], seconds: float | None = None) -> None:
         """Raises AssertionError with the command's log when it does not come true, or it ends."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (seconds or self._bound_seconds)
         while True:
             try:
                 if holds():
                     return
             except FlinkUnreachable:
                 pass  # a JobManager that was killed, or a job that begins again
-            if not self.runs or time.monotonic() > deadline:
+            ended = not (self.runs or self._detached)
+            if ended or time.monotonic() > deadline:
                 raise AssertionError(f"waited for: {what}\n{self.log[-6000:]}")
             time.sleep(_LOOK_SECONDS)
 
     def _flags(self) -> list[str]:
+        workers = []
+        if self._detached:
+            pool = self.cluster.worker_pool_addresses[0]
+            workers = ["--detach", "--environment_type=EXTERNAL", f"--environment_config={pool}"]
         return [
+            *workers, *self._more_flags,
             "--streaming", "--runner=FlinkRunner", f"--flink_master={self.cluster.rest_address}",
             f"--job_endpoint={self.cluster.job_server_address}",
             f"--checkpointing_interval={self._checkpoint_ms}",
@@ -302,7 +322,7 @@ class StreamingCommand:
     def _source_and_destination(self) -> list[str]:
         return [
             f"--bootstrap_servers={self._servers}", f"--topic={self._topic}",
-            f"--destination=duckdb:{self.file}", "--idle_timeout=never",
+            *self._destination, "--idle_timeout=never",
         ]  # fmt: skip
 
     def job(self) -> FlinkJob:
