@@ -33,7 +33,7 @@ def test_a_broker_that_restarts_or_is_away_for_longer_than_the_idle_timeout_make
     with sender.steadily(10, lambda: then):
         command.start("--dedup_horizon=2m", f"--idle_timeout={IDLE_SECONDS}s")
         command.wait_for_checkpoints(1)
-        kafka_broker.restart()
+        kafka_broker.restart(killed=True)
         accepts_more()
         kafka_broker.kill()
         away_us = now_us() + (IDLE_SECONDS + 5) * 1_000_000
