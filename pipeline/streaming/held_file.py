@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pipeline.streaming.flink_job import FlinkJob, job_id_in
 from pipeline.streaming.job_report import JobReport, report_of
 from runners.flink.rest import FlinkRest
 
-_DUCKDB = "duckdb:"
+DUCKDB: Final = "duckdb:"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def job_that_holds(
         if job_id is None:
             continue
         destination = rest.options_of(found["jid"]).get("destination", "")
-        named = destination.startswith(_DUCKDB) and destination.removeprefix(_DUCKDB)
+        named = destination.startswith(DUCKDB) and destination.removeprefix(DUCKDB)
         if named and os.path.realpath(named) == os.path.realpath(path):
             report = report_of(FlinkJob(rest, found["jid"]), now_us())
             return HeldFile(job_id, pid, destination, report)

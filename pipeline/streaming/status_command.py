@@ -16,15 +16,20 @@ from pipeline.options.destination import (
     destination_of,
 )
 from pipeline.streaming.flink_job import find_job
-from pipeline.streaming.held_file import HeldFile, job_that_holds
+from pipeline.streaming.held_file import DUCKDB, HeldFile, job_that_holds
 from pipeline.streaming.job_report import report_of
 from pipeline.streaming.ledger_report import ledger_report
-from runners.flink.rest import FlinkRest, FlinkUnreachable
+from runners.flink.rest import ENDED, FlinkRest, FlinkUnreachable
 from transforms.model.errors import FileInUse
 
 _NOT_IN_FLINK: Final = (
     "Flink does not run it. `run --streaming --restore=latest` goes on, `stop --lost` hands the"
     " tables over"
+)
+
+_NO_WORKER: Final = (
+    "  its command, which is its worker, does not run: the file is free. `run --streaming"
+    " --restore=latest` takes its place (--from_tables without a checkpoint), `stop` ends it"
 )
 
 _NOT_ASKED: Final = "  --flink_master=HOST:PORT shows what it does"
@@ -89,6 +94,9 @@ def status_command(
         else:
             found["job"] = None if report is None else report.as_json()
             lines += [_NOT_IN_FLINK] if report is None else report.lines()
+            if report is not None and report.state not in ("RUNNING", *ENDED):
+                # The worker of a job into a DuckDB file is its command, which holds the file.
+                lines += [_NO_WORKER] if destination.name.startswith(DUCKDB) else []
     _print(given.json, {"exit_status": status, "error": None, **found}, lines)
     return status
 
@@ -100,7 +108,7 @@ def _held(
     if not flink_master:
         raise error
     try:
-        path = destination.removeprefix("duckdb:")
+        path = destination.removeprefix(DUCKDB)
         held = job_that_holds(FlinkRest(flink_master), path, error.pid, now_us)
     except FlinkUnreachable as silent:
         no_answer = _NO_ANSWER.format(master=flink_master, error=silent)

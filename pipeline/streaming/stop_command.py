@@ -110,7 +110,7 @@ def _in_words(stopped: Stopped) -> str:
         return f"job {stopped.job_id} was stopped before; nothing was changed"
     lines = [f"job {stopped.job_id} is stopped; bounded runs go on at"]
     lines += [
-        f"  {part.topic}:{part.partition}: {part.to_offset}" for part in stopped.record.partitions
+        f"  {part.topic}:{part.partition}: {part.to_offset:,}" for part in stopped.record.partitions
     ]
     if stopped.unobserved:
         windows = counted(len(stopped.unobserved), "window was", "windows were")

@@ -177,6 +177,16 @@ def test_without_an_answer_of_flink_the_ledger_is_shown(
     assert (found["exit_status"], found["error"]) == (5, last)
 
 
+def test_a_job_whose_command_was_killed_is_shown_with_what_to_do(
+    flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flink.state = "RESTARTING"
+    status(path, MASTER)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "its command, which is its worker, does not run" in last
+    assert "--restore=latest` takes its place" in last and "`stop` ends it" in last
+
+
 def test_a_job_that_has_ended_is_shown_with_what_to_do(
     flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
