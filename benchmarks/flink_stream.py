@@ -157,10 +157,13 @@ class Jobs:
         """From Kafka's timestamp of a payment to its acknowledged append, at the users' load."""
         warm: list[JobFigures] = []
         with running_job(self._cluster, self._broker, STEADY, self._folder / STEADY) as job:
-            send_steadily(self._broker, STEADY, seconds, lambda: warm.append(job.figures()))
+            sent = send_steadily(self._broker, STEADY, seconds, lambda: warm.append(job.figures()))
             job.wait_until_read(PARTITIONS, 600)
             whole = job.figures()
-        say(f"latency at {RATE:,}/s", "Kafka's timestamp to acknowledged append")
+        say(
+            f"latency at {RATE:,}/s",
+            f"Kafka's timestamp to acknowledged append; sent {sent:,.0f}/s",
+        )
         for name, figures, p50, p99 in (
             (f"    {seconds} s after the warm-up", since(warm[0], whole), "500", "900"),
             (f"    with the first {WARM_UP_SECONDS} s", whole, "", ""),

@@ -20,26 +20,29 @@ WARM_UP_SECONDS = 30
 _SLICE_SECONDS = 0.02
 
 
-def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[[], None]) -> None:
+def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[[], None]) -> float:
     """Sends RATE messages a second, evenly, for so many seconds after WARM_UP_SECONDS.
 
-    warm: called between the two; what it takes is caught up.
+    warm: called between the two; what it takes is caught up. Returns the rate that was reached: a
+    machine with too much to do does not keep up.
     """
     # With the event time of its sending each: a faster one would soon be from the future.
     now_us = time.time_ns() // 1000
     generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // RATE)
     each = int(RATE * _SLICE_SECONDS)
     warm_up = round(WARM_UP_SECONDS / _SLICE_SECONDS)
+    slices = warm_up + round(seconds / _SLICE_SECONDS)
     # A sender keeps messages back to send many at once, unless it is not let.
     connection = {"bootstrap.servers": broker.bootstrap_servers, "linger.ms": "1"}
     with KafkaSender(connection) as sender:
         started = time.monotonic()
-        for number in range(warm_up + round(seconds / _SLICE_SECONDS)):
+        for number in range(slices):
             if number == warm_up:
                 warm()
             sender.send(topic, generator.take(each))
             ahead = started + (number + 1) * _SLICE_SECONDS - time.monotonic()
             time.sleep(max(0.0, ahead))
+    return slices * each / (time.monotonic() - started)
 
 
 def since(before: JobFigures, now: JobFigures) -> JobFigures:
