@@ -91,11 +91,16 @@ class Faults:
 
     def _begin_again(self, flag: str) -> None:
         self._command.kill()
-        self._command.start(flag)
+        self._start(flag)
 
     def _interrupt(self) -> None:
         self._command.interrupt()
-        self._command.start(LATEST)
+        self._start(LATEST)
+
+    def _start(self, flag: str) -> None:
+        """The command is refused where no TaskManager is registered."""
+        self._cluster.wait_for_task_managers(len(self._cluster.running(TASK_MANAGER)))
+        self._command.start(flag)
 
     def _kill_worker(self) -> None:
         found: list[int] = []
