@@ -72,7 +72,9 @@ class Faults:
             schedule.WORKER: lambda _: self._kill_worker(),
             schedule.TASK_MANAGER: lambda _: self._kill_task_manager(),
             schedule.ZOMBIE: lambda _: self._stop_task_manager(),
-            schedule.JOB_MANAGER: lambda _: self._kill_job_manager(),
+            schedule.JOB_MANAGER: lambda _: self.restart_job_manager(
+                self._random.choice((LATEST, ADOPT))
+            ),
             schedule.EVERYTHING: lambda _: self._kill_everything(),
             schedule.BROKER: lambda _: self._restart_broker(),
             schedule.AWAY: self._destination_away,
@@ -85,6 +87,13 @@ class Faults:
         for process in self._zombies:
             process.send(signal.SIGCONT)
         self._zombies.clear()
+
+    def restart_job_manager(self, flag: str) -> None:
+        """kill -9, and the job begins again with a flag of `run`: its jobs end with it."""
+        self._cluster.kill_job_manager()
+        self._command.kill()
+        self._cluster.start_job_manager()
+        self._command.start(flag)
 
     def _is_away(self, _call: object) -> bool:
         return self._away.is_set()
@@ -121,12 +130,6 @@ class Faults:
             process.send(signal.SIGSTOP)
             self._zombies.append(process)
         self._cluster.start_task_manager(wait=False)
-
-    def _kill_job_manager(self) -> None:
-        self._cluster.kill_job_manager()
-        self._command.kill()
-        self._cluster.start_job_manager()
-        self._command.start(self._random.choice((LATEST, ADOPT)))
 
     def _kill_everything(self) -> None:
         self._command.kill()
