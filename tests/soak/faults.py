@@ -21,6 +21,7 @@ from tests.support.streaming_command import StreamingCommand
 LATEST: Final = "--restore=latest"
 ADOPT: Final = "--from_tables"
 
+_TRIES: Final = 20
 _FOR_EVER: Final = 1 << 60
 _CALLS: Final = (
     "AppendRows", "AppendRows.connect", "CreateWriteStream", "FinalizeWriteStream",
@@ -93,7 +94,7 @@ class Faults:
         self._cluster.kill_job_manager()
         self._command.kill()
         self._cluster.start_job_manager()
-        self._command.start(flag)
+        self._start(flag)
 
     def _is_away(self, _call: object) -> bool:
         return self._away.is_set()
@@ -107,9 +108,19 @@ class Faults:
         self._start(LATEST)
 
     def _start(self, flag: str) -> None:
-        """The command is refused where no TaskManager is registered."""
-        self._cluster.wait_for_task_managers(len(self._cluster.running(TASK_MANAGER)))
-        self._command.start(flag)
+        """As a supervisor does: again, where it ends with "try again later".
+
+        So it does while no TaskManager is registered.
+        """
+        for _ in range(_TRIES):
+            try:
+                self._command.start(flag)
+                return
+            except AssertionError:
+                self._command.kill()
+                if not self._command.log.rstrip().rpartition("\n")[2].startswith("try again later"):
+                    raise
+        raise AssertionError(f"refused {_TRIES} times:\n{self._command.log[-3000:]}")
 
     def _kill_worker(self) -> None:
         found: list[int] = []
@@ -135,7 +146,7 @@ class Faults:
         self._command.kill()
         self._cluster.kill_everything()
         self._cluster.start(self._cluster.settings)
-        self._command.start(self._random.choice((LATEST, LATEST, ADOPT)))
+        self._start(self._random.choice((LATEST, LATEST, ADOPT)))
 
     def _restart_broker(self) -> None:
         self._broker.restart(killed=self._random.random() < 0.7)

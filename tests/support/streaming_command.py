@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,7 +171,8 @@ class StreamingCommand:
     def kill(self) -> None:
         """kill -9 of the command, which is the worker as well."""
         if self._child is not None:
-            os.killpg(self._child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait(10)
             self._child = None
 
