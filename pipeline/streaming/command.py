@@ -29,7 +29,7 @@ from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.job_server import check_job_server
-from runners.flink.preconditions import check_cluster
+from runners.flink.preconditions import ClusterNotReady, check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
@@ -126,6 +126,8 @@ def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> No
         raise UsageError(str(error)) from error
     except RunnerRefused as refused:
         raise GuaranteeError(str(refused)) from refused
+    except ClusterNotReady as error:
+        raise TryAgainLater(f"{error} Nothing was changed.") from error
     except FlinkUnreachable as error:
         raise TryAgainLater(
             f"--flink_master={rest.address}: Flink does not answer ({error}). Start the cluster, or"

@@ -121,8 +121,11 @@ def rate(before: JobFigures, now: JobFigures) -> float:
 def one_line(state: str, before: JobFigures | None, now: JobFigures) -> str:
     """Such as "RUNNING: 12,000/s, 0 waiting in Kafka, 10 accepted, ...".
 
-    before: figures of an earlier moment, for the rate; None leaves it out.
+    before: figures of an earlier moment, for the rate; None leaves it out. Zeros where Flink has no
+    figure at all would say that nothing happens: docs/operations.md.
     """
+    if not now.values:
+        return f"{state}: Flink shows no figures"
     lag_us = now.watermark_lag_us
     behind = "no watermark" if lag_us is None else f"watermark {span_in_words(lag_us)} back"
     speed = "" if before is None else f" {rate(before, now):,.0f}/s,"

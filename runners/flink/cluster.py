@@ -179,11 +179,7 @@ class FlinkCluster:
         self._newest(TASK_MANAGER).send(number)
 
     def start_job_manager(self) -> None:
-        """Starts it again after `kill_job_manager`, at its old address.
-
-        Waits until the TaskManagers that run have found it, for at most 90 seconds. It knows none
-        of the jobs of the one before it.
-        """
+        """Starts it at its old address, without its jobs; waits until the TaskManagers know it."""
         self._jars = jars = self._jars or jars_of(version.POM, self._launch)
         with self._locked():
             self._start_java(jars, JOB_MANAGER)

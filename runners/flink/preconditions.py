@@ -8,11 +8,15 @@ from runners.profile import RunnerMisused, RunnerRefused
 _OFF = ("none", "off", "disable")
 
 
+class ClusterNotReady(RuntimeError):
+    """The JobManager answers, but the cluster can run no job yet: to be tried again."""
+
+
 def check_cluster(rest: FlinkRest, parallelism: int) -> None:
     """Raises RunnerRefused where a restart or restore would not find all that it needs.
 
-    parallelism: of the job. Raises RunnerMisused when the cluster is too small for it, and
-    FlinkUnreachable. Keys:
+    parallelism: of the job. Raises RunnerMisused when the cluster is too small for it,
+    ClusterNotReady when it has no TaskManager at the moment, and FlinkUnreachable. Keys:
     https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/deployment/config/
     """
     where = f"--flink_master={rest.address}"
@@ -37,6 +41,12 @@ def check_cluster(rest: FlinkRest, parallelism: int) -> None:
                 " worker. Use exponential-delay in the cluster's configuration."
             )
     slots = int(rest.overview()["slots-total"])
+    if not slots:
+        raise ClusterNotReady(
+            f"{where}: no TaskManager is registered at the JobManager, so there is no task slot."
+            " One that has just been started needs some seconds: try again. If none runs, start one"
+            " (`payment-pipeline flink down`, then `flink up`, on one machine)."
+        )
     if slots < parallelism:
         raise RunnerMisused(
             f"--parallelism={parallelism}: the cluster has {slots} task slot(s). Use"

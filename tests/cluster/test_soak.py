@@ -24,6 +24,8 @@ from tests.soak.schedule import (
 from tests.soak.servers import Servers
 from tests.support.kafka_broker import KafkaBroker
 
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
 PARTITIONS = 3
 
 

@@ -21,6 +21,7 @@ from tests.support.streaming_command import StreamingCommand
 LATEST: Final = "--restore=latest"
 ADOPT: Final = "--from_tables"
 
+_TRIES: Final = 20
 _FOR_EVER: Final = 1 << 60
 _CALLS: Final = (
     "AppendRows", "AppendRows.connect", "CreateWriteStream", "FinalizeWriteStream",
@@ -72,7 +73,9 @@ class Faults:
             schedule.WORKER: lambda _: self._kill_worker(),
             schedule.TASK_MANAGER: lambda _: self._kill_task_manager(),
             schedule.ZOMBIE: lambda _: self._stop_task_manager(),
-            schedule.JOB_MANAGER: lambda _: self._kill_job_manager(),
+            schedule.JOB_MANAGER: lambda _: self.restart_job_manager(
+                self._random.choice((LATEST, ADOPT))
+            ),
             schedule.EVERYTHING: lambda _: self._kill_everything(),
             schedule.BROKER: lambda _: self._restart_broker(),
             schedule.AWAY: self._destination_away,
@@ -86,16 +89,38 @@ class Faults:
             process.send(signal.SIGCONT)
         self._zombies.clear()
 
+    def restart_job_manager(self, flag: str) -> None:
+        """kill -9, and the job begins again with a flag of `run`: its jobs end with it."""
+        self._cluster.kill_job_manager()
+        self._command.kill()
+        self._cluster.start_job_manager()
+        self._start(flag)
+
     def _is_away(self, _call: object) -> bool:
         return self._away.is_set()
 
     def _begin_again(self, flag: str) -> None:
         self._command.kill()
-        self._command.start(flag)
+        self._start(flag)
 
     def _interrupt(self) -> None:
         self._command.interrupt()
-        self._command.start(LATEST)
+        self._start(LATEST)
+
+    def _start(self, flag: str) -> None:
+        """As a supervisor does: again, where it ends with "try again later".
+
+        So it does while no TaskManager is registered.
+        """
+        for _ in range(_TRIES):
+            try:
+                self._command.start(flag)
+                return
+            except AssertionError:
+                self._command.kill()
+                if not self._command.log.rstrip().rpartition("\n")[2].startswith("try again later"):
+                    raise
+        raise AssertionError(f"refused {_TRIES} times:\n{self._command.log[-3000:]}")
 
     def _kill_worker(self) -> None:
         found: list[int] = []
@@ -117,17 +142,11 @@ class Faults:
             self._zombies.append(process)
         self._cluster.start_task_manager(wait=False)
 
-    def _kill_job_manager(self) -> None:
-        self._cluster.kill_job_manager()
-        self._command.kill()
-        self._cluster.start_job_manager()
-        self._command.start(self._random.choice((LATEST, ADOPT)))
-
     def _kill_everything(self) -> None:
         self._command.kill()
         self._cluster.kill_everything()
         self._cluster.start(self._cluster.settings)
-        self._command.start(self._random.choice((LATEST, LATEST, ADOPT)))
+        self._start(self._random.choice((LATEST, LATEST, ADOPT)))
 
     def _restart_broker(self) -> None:
         self._broker.restart(killed=self._random.random() < 0.7)

@@ -81,7 +81,7 @@ class Schedule:
 
 
 def schedule_of(seed: int, destination: str | None = None) -> Schedule:
-    """The schedule of a seed. destination: this one, whatever the seed says."""
+    """The schedule of a seed. destination: this one, not the drawn one."""
     draw = random.Random(seed)
     drawn = BIGQUERY if draw.random() < 0.35 else DUCKDB
     destination = destination or drawn

@@ -1,8 +1,8 @@
 """What the soak test sends: each record with the table that it must end in.
 
 Its event times advance by a four hundredth of the dedup horizon with each record, so that ids
-expire all the time. Every verdict is certain, whatever is replayed: a record is either far from the
-watermark or rejected by its bytes alone.
+expire all the time. Every verdict is certain, also after any replay: a record is either far from
+the watermark or rejected by its bytes alone.
 """
 
 from __future__ import annotations

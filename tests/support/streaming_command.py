@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -261,7 +261,8 @@ class StreamingCommand:
     def kill(self) -> None:
         """kill -9 of the command, which is the worker as well."""
         if self._child is not None:
-            os.killpg(self._child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait(10)
             self._child = None
 

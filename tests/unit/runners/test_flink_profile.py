@@ -1,5 +1,6 @@
 """What the Flink profile sets, respects and refuses, before anything is submitted."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,10 +8,11 @@ from apache_beam.options.pipeline_options import PortableOptions, StandardOption
 
 from pipeline.options.run_config import run_config
 from pipeline.options.runner import RunnerOptions
-from runners.flink.preconditions import check_cluster
+from pipeline.streaming import command
+from runners.flink.preconditions import ClusterNotReady, check_cluster
 from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
-from transforms.model.errors import GuaranteeError, UsageError
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 KAFKA = ["--bootstrap_servers=localhost:9092", "--topic=payments"]
 FLINK = [
@@ -128,14 +130,15 @@ class Cluster:
 
     address = "localhost:8081"
 
-    def __init__(self, **keys: str) -> None:
+    def __init__(self, slots: int = 2, **keys: str) -> None:
+        self._slots = slots
         self._keys = {key.replace("__", "-").replace("_", "."): text for key, text in keys.items()}
 
     def configuration(self) -> dict[str, str]:
         return self._keys
 
     def overview(self) -> dict[str, Any]:
-        return {"slots-total": 2}
+        return {"slots-total": self._slots}
 
 
 CHECKPOINTS = {"state_checkpoints_dir": "file:///checkpoints"}
@@ -162,6 +165,16 @@ def test_a_cluster_that_is_too_small_is_wrong_usage() -> None:
     check_cluster(Cluster(**CHECKPOINTS), parallelism=2)  # type: ignore[arg-type]
     with pytest.raises(RunnerMisused, match="2 task slot"):
         check_cluster(Cluster(**CHECKPOINTS), parallelism=3)  # type: ignore[arg-type]
+
+
+def test_a_cluster_without_any_task_manager_is_asked_again_later() -> None:
+    """A supervisor that restarts the command must not take a lost TaskManager for wrong usage."""
+    cluster: Any = Cluster(slots=0, **CHECKPOINTS)
+    with pytest.raises(ClusterNotReady, match="no TaskManager is registered"):
+        check_cluster(cluster, parallelism=1)
+    streaming: Any = SimpleNamespace(parallelism=1)
+    with pytest.raises(TryAgainLater, match=r"8081: no TaskManager .* Nothing was changed"):
+        command._check(cluster, streaming, "localhost:8099")
 
 
 def test_the_installed_beam_lets_a_timer_hold_the_watermark() -> None:
