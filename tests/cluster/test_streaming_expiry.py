@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka import KafkaError, Producer
@@ -18,6 +16,7 @@ from tests.support.streaming_command import (
     StreamingCommand,
     assert_no_check_fails,
     counted,
+    meanwhile,
     now_us,
     payment,
 )
@@ -49,35 +48,18 @@ class Flow:
         self.copies: Counter[str] = Counter()
         self.late: list[bytes] = []
 
-    @contextmanager
-    def going_on(self) -> Iterator[None]:
-        """In a thread, until the end of the block."""
-        over = threading.Event()
-
-        def send_on() -> None:
-            while not over.wait(0.2):
-                with self._guard:
-                    self.tick()
-
-        with ThreadPoolExecutor(1) as threads:
-            sending = threads.submit(send_on)
-            try:
-                yield
-            finally:
-                over.set()
-        sending.result()
-
     def tick(self) -> None:
         """Some new payments in each busy partition, and copies of one of them in all of those."""
-        for partition, minute in (
-            *((each, self.minute) for each in self.busy),
-            (BEHIND, self.minute - self.behind),
-        ):
-            keys = [self.pay(partition, minute) for _ in range(3)]
-            for copied in self.busy if partition in self.busy else [BEHIND]:
-                self._send(copied, keys[0], minute)
-                self.copies[keys[0]] += 1
-        self._flush()
+        with self._guard:
+            for partition, minute in (
+                *((each, self.minute) for each in self.busy),
+                (BEHIND, self.minute - self.behind),
+            ):
+                keys = [self.pay(partition, minute) for _ in range(3)]
+                for copied in self.busy if partition in self.busy else [BEHIND]:
+                    self._send(copied, keys[0], minute)
+                    self.copies[keys[0]] += 1
+            self._flush()
 
     def pay(self, partition: int, minute: int) -> str:
         """A payment with an id of its own."""
@@ -169,7 +151,7 @@ def test_live_ids_fall_whatever_a_partition_does(
 
     flow.pay(IDLE, flow.minute)
     flow.tick()
-    with flow.going_on():
+    with meanwhile(flow.tick):
         command.start(f"--dedup_horizon={HORIZON_MINUTES}m", "--idle_timeout=15s")
         command.wait_for("what was never written is idle", lambda: has_watermark(NEVER))
         for _ in range(4):
