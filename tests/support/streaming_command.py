@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,27 @@ class Sent:
         return Sent(Counter(self.ids), self.broken)
 
 
+@contextmanager
+def meanwhile(act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` every 0.2 s, in a thread, until the end of the block.
+
+    Raises what `act` has raised.
+    """
+    over = threading.Event()
+
+    def act_on() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            act()
+
+    with ThreadPoolExecutor(1) as threads:
+        acting = threads.submit(act_on)
+        try:
+            yield
+        finally:
+            over.set()
+    acting.result()
+
+
 class Sender:
     """Sends payments to random partitions, with copies near and far, and broken records."""
 
@@ -99,25 +120,14 @@ class Sender:
             self._produce(value)
         assert self._producer.flush(_SENT_SECONDS) == 0
 
-    @contextmanager
-    def steadily(self, records: int, event_time_us: Callable[[], int]) -> Iterator[None]:
+    def steadily(
+        self, records: int, event_time_us: Callable[[], int]
+    ) -> AbstractContextManager[None]:
         """Sends some records every 0.2 s, in a thread, until the end of the block.
 
-        event_time_us: called before each `send`. Raises what a `send` has raised.
+        event_time_us: called before each `send`.
         """
-        over = threading.Event()
-
-        def send_on() -> None:
-            while not over.wait(_LOOK_SECONDS):
-                self.send(records, event_time_us())
-
-        with ThreadPoolExecutor(1) as threads:
-            sending = threads.submit(send_on)
-            try:
-                yield
-            finally:
-                over.set()
-        sending.result()
+        return meanwhile(lambda: self.send(records, event_time_us()))
 
     @staticmethod
     def _delivered(error: KafkaError | None, _: object) -> None:

@@ -27,6 +27,7 @@ from transforms.deduplicate.ring import with_ring
 from transforms.destinations.contract.destination import Destination
 from transforms.model.coders import encode_rows
 from transforms.model.elements import StreamBatch, merge
+from transforms.model.rejected import LATE
 from transforms.stream.bundle import FinishedBundle, StreamBundle, StreamSettings
 from transforms.stream.stop_on_error import StopOnError
 
@@ -152,6 +153,7 @@ class DeduplicateAndWrite(beam.DoFn):
             for row in rows.select(["outcome", "records"]).to_pylist():
                 metrics.count(row["outcome"], row["records"])
         metrics.count_reasons(batch.rejected for batch in batches if batch.rejected.num_rows)
+        metrics.count_reason(LATE, finished.late_behind_expiry)
         metrics.count_latencies(
             (batch.payments.column("kafka_timestamp") for batch in batches),
             self._settings.now_us(),
