@@ -134,7 +134,7 @@ def begin_streaming(
     TryAgainLater where the job must not begin.
     """
 
-    def check_owner(runs: Sequence[RunRecord]) -> None:
+    def shards_behind(runs: Sequence[RunRecord]) -> int:
         owner = owner_of(runs)
         if owner is not None and not take_over:
             raise GuaranteeError(
@@ -143,11 +143,9 @@ def begin_streaming(
                 " --restore=latest, without a checkpoint by --from_tables, or end it by"
                 " `payment-pipeline stop`."
             )
-
-    def shards(runs: Sequence[RunRecord]) -> int:
         return shards_of_job(runs, config.shards, shards_given, from_tables=take_over)
 
-    ready = _make_ready(config, destination, admin, now_us, check_owner, shards, notes)
+    ready = _make_ready(config, destination, admin, now_us, shards_behind, notes)
     config = ready.config
     taken = _take_tables(destination, ready, now_us(), restores=None)
     columns = config.schema.amount_column, config.schema.currency_column
@@ -184,7 +182,7 @@ def restore_streaming(
     rows, after it has claimed the tables.
     """
 
-    def check_owner(runs: Sequence[RunRecord]) -> None:
+    def shards_behind(runs: Sequence[RunRecord]) -> int:
         jobs = _jobs_without_stop(runs)
         if not jobs or checkpoint_of not in (None, *jobs):
             of = f" of job {checkpoint_of}" if checkpoint_of else ""
@@ -195,17 +193,14 @@ def restore_streaming(
                 " belongs to another destination. Give the path of one of the jobs since then, or"
                 " start without a checkpoint, by --from_tables."
             )
+        return shards_of_job(runs, config.shards, shards_given, from_tables=False)
 
     if config.adopt_topics:
         raise GuaranteeError(
             f"{config.adopt_topics[0]} with --restore: a checkpoint holds the positions of the old"
             " topic. Start without a checkpoint, by --from_tables."
         )
-
-    def shards(runs: Sequence[RunRecord]) -> int:
-        return shards_of_job(runs, config.shards, shards_given, from_tables=False)
-
-    ready = _make_ready(config, destination, admin, now_us, check_owner, shards, notes)
+    ready = _make_ready(config, destination, admin, now_us, shards_behind, notes)
     taken = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
     return _begun(ready.config, taken, ready.plan, taken.positions, {})
 
@@ -215,13 +210,12 @@ def _make_ready(
     destination: Destination,
     admin: KafkaAdmin,
     now_us: Callable[[], int],
-    check_owner: Callable[[Sequence[RunRecord]], None],
-    shards: Callable[[Sequence[RunRecord]], int],
+    shards_behind: Callable[[Sequence[RunRecord]], int],
     notes: Notes | None,
 ) -> _Ready:
     """Step 1: refuses, or finishes a PREPARED run and creates what is missing.
 
-    check_owner, shards: of the chain that the claim will follow.
+    shards_behind: the number of the job that follows this chain; raises where none may.
     """
     notes = Notes() if notes is None else notes
     check_clock(destination, config.max_future_skew_us, now_us)
@@ -232,8 +226,8 @@ def _make_ready(
             " so a part of it must be read again. `payment-pipeline run` without --streaming"
             " repairs it; start the job after it."
         )
-    check_owner(known)
-    config = replace(config, max_records_per_run=_NO_TRANSACTIONS, shards=shards(known))
+    shards = shards_behind(known)
+    config = replace(config, max_records_per_run=_NO_TRANSACTIONS, shards=shards)
     settings = run_settings(config)
     check_settings(settings_in_force(known), config)
     states = under_their_names(ask_topics(config, admin, now_us), known)
