@@ -223,8 +223,8 @@ def test_a_run_says_which_transaction_it_is_at(kafka: InMemoryKafka, path: Path,
     said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     begun = [line for line in said if " begins: " in line["message"]]
     assert [line["message"] for line in begun] == [
-        f"transaction {number} of 3 begins: at most {most} records"
-        for number, most in ((1, 2), (2, 2), (3, 1))
+        f"transaction {number} of 3 begins: at most {most}"
+        for number, most in ((1, "2 records"), (2, "2 records"), (3, "1 record"))
     ]
     committed = [line for line in said if " is committed: " in line["message"]]
     assert "2 rows in payment_transactions" in committed[0]["message"]

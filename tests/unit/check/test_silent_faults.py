@@ -229,7 +229,7 @@ def test_accepted_losses_are_noted_with_their_totals(kafka: InMemoryKafka, path:
     run(config(path, on_data_loss="accept"))
     found = results(path)[LOST]
     assert found.status == NOTED
-    assert found.figure.startswith("999 offsets in 2 partitions were deleted")
+    assert found.figure.startswith("999 offsets in 2 partitions, deleted")
     where = {"kafka_topic": "payments", "kafka_partition": 0}
     assert found.proof == [
         {**where, "first_offset": 1, "last_offset": 999, "offsets": 998},
