@@ -148,15 +148,8 @@ def begin_streaming(
     ready = _make_ready(config, destination, admin, now_us, shards_behind, notes)
     config = ready.config
     taken = _take_tables(destination, ready, now_us(), restores=None)
-    columns = config.schema.amount_column, config.schema.currency_column
     found = adopt(
-        destination,
-        taken.job,
-        config.shards,
-        taken.positions,
-        config.dedup_horizon_us,
-        columns,
-        polling,
+        destination, taken.job, config.shards, taken.positions, config.dedup_horizon_us, polling
     )
     highest = destination.rows.highest_event_times(found.positions)
     reached = {where: time - config.dedup_horizon_us for where, time in highest.items()}

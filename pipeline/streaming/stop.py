@@ -154,15 +154,15 @@ def _close(
 ) -> _Ends:
     """Step 3, under the generation of the stop."""
     settings = begin.settings
-    columns: Columns = (
-        msgspec.convert(settings["amount_column"], str | None),
-        msgspec.convert(settings["currency_column"], str | None),
-    )
     if owed is not None and owed.num_rows:
+        columns: Columns = (
+            msgspec.convert(settings["amount_column"], str | None),
+            msgspec.convert(settings["currency_column"], str | None),
+        )
         write_owed_totals(destination, job, owed, columns, polling)
     begins = {where: part.to_offset for where, part in partitions_of(begin).items()}
     horizon = int(str(settings["dedup_horizon_us"]))
-    positions = adopt(destination, job, _shards(begin), begins, horizon, columns, polling).positions
+    positions = adopt(destination, job, _shards(begin), begins, horizon, polling).positions
     if pending_gaps:
         write_pending_gaps(destination, job, pending_gaps, polling)
         positions = destination.rows.first_missing(positions)

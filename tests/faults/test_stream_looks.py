@@ -154,8 +154,7 @@ def test_rows_of_a_partition_that_is_not_read_any_more_are_not_present_for_ever(
     first.bundle([(0, 1), (1, 2)])
     cluster.start(first.checkpoint()).bundle([(0, 1), (1, 1)])
     job = cluster.begin_job()
-    columns = ("amount", "currency")
-    adopt(destination, job, 1, {(TOPIC, 0): 0}, HORIZON, columns, PATIENCE)
+    adopt(destination, job, 1, {(TOPIC, 0): 0}, HORIZON, PATIENCE)
     (row,) = destination.shards.read([0])
     assert row.base.offsets == {TOPIC: {0: 1, 1: 1}}
     present = destination.rows.rows_above(1, [ShardOffsets(0, row.base.offsets)], None)

@@ -59,7 +59,6 @@ def adopt(
     shards: int,
     begins: Mapping[TopicPartition, int],
     dedup_horizon_us: int,
-    totals_columns: tuple[str | None, str | None],
     polling: Polling,
 ) -> Adopted:
     """Finds where a job without a checkpoint begins, and writes it into the ledger.
@@ -68,8 +67,8 @@ def adopt(
     called again after a crash.
 
     begins: every partition to be read, with the position that the run ledger knows, else its
-    beginning. totals_columns: of amount and currency, to find the windows that were open, or have
-    rows above the positions, and mark them unobserved. Raises GuaranteeError when rows that the
+    beginning. Windows that were open, or have rows above the positions, are marked as unobserved.
+    Raises GuaranteeError when rows that the
     streams took are not visible, or when rows are missing below what a shard has passed.
     """
     every_shard = [*range(shards), TOTALS_SHARD, GAPS_SHARD]
@@ -100,7 +99,7 @@ def adopt(
     watermarks = _watermarks(
         destination.rows.highest_event_times(positions), positions, dedup_horizon_us
     )
-    mark_unobserved(destination, positions, *totals_columns)
+    mark_unobserved(destination, positions)
     # The last step: until here a crash leaves the bases as they were, and adopt begins again.
     close(destination, job, everyone, based)
     return Adopted(positions, watermarks)

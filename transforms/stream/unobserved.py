@@ -22,18 +22,13 @@ from transforms.model.tables import TOTALS, TOTALS_SCHEMA
 from transforms.model.totals import UNOBSERVED
 
 
-def mark_unobserved(
-    destination: Destination,
-    positions: Mapping[TopicPartition, int],
-    amount_column: str | None,
-    currency_column: str | None,
-) -> list[str]:
+def mark_unobserved(destination: Destination, positions: Mapping[TopicPartition, int]) -> list[str]:
     """Marks every window that the job cannot observe; returns the newly marked, as text.
 
     positions: where the job begins to read. No other process may write meanwhile. Called again
     after a crash it may mark a window twice, which means the same.
     """
-    unfinished = destination.rows.unfinished_windows(positions, amount_column, currency_column)
+    unfinished = destination.rows.unfinished_windows(positions)
     known = set(
         destination.query(destination.checks.unobserved_windows).column("window_start").to_pylist()
     )

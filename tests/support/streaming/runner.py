@@ -233,7 +233,6 @@ class Cluster:
             self.shards,
             begins,
             HORIZON,
-            ("amount", "currency"),
             PATIENCE,
         )
         positions = {partition: offset for (_, partition), offset in found.positions.items()}

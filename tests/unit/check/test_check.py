@@ -511,18 +511,34 @@ def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing.duckdb").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE {} SET amount = amount + 1 WHERE {}", "DELETE FROM {} WHERE {}"],
+    ids=["altered", "removed"],
+)
+def test_a_window_with_rows_that_were_altered_or_removed_is_not_taken_for_one_that_was_open(
+    path: Path, change: str
+) -> None:
+    tamper(path, change.format(PAYMENTS, one_row(PAYMENTS, "kafka_offset")))
+    broken = failed(path)
+    assert SUMS in broken
+    with DuckDBDestination(str(path)) as destination:
+        assert mark_unobserved(destination, {}) == []
+    assert failed(path) == broken
+
+
 def test_windows_that_were_open_when_a_job_began_without_a_checkpoint_are_told_apart(
     path: Path,
 ) -> None:
     with DuckDBDestination(str(path)) as destination:
-        assert mark_unobserved(destination, {}, "amount", "currency") == []
+        assert mark_unobserved(destination, {}) == []
     tamper(
         path, f"DELETE FROM {TOTALS} WHERE outcome = 'accepted' AND {one_row(TOTALS, 'records')}"
     )
     assert failed(path) == {SUMS}
     with DuckDBDestination(str(path)) as destination:
-        (window,) = mark_unobserved(destination, {}, "amount", "currency")
-        assert mark_unobserved(destination, {}, "amount", "currency") == [], "marked once"
+        (window,) = mark_unobserved(destination, {})
+        assert mark_unobserved(destination, {}) == [], "marked once"
     assert failed(path) == set()
     (noted,) = [
         result

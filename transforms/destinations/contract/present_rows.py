@@ -83,19 +83,15 @@ class RowsAbove(Protocol):
         In microseconds; absent where there are none.
         """
 
-    def unfinished_windows(
-        self,
-        positions: Mapping[TopicPartition, int],
-        amount_column: str | None,
-        currency_column: str | None,
-    ) -> list[str]:
-        """Windows whose totals are not those of exactly the rows below `positions`, sorted.
+    def unfinished_windows(self, positions: Mapping[TopicPartition, int]) -> list[str]:
+        """Windows whose totals lack rows, or would count rows twice, sorted.
 
-        A window is unfinished when the number or the amounts of its rows are not what its totals
-        say, or when it has a row at or above the position of its partition: a job that begins there
-        counts that row again. Partitions that are not in `positions` are not read, so their rows
-        are not counted again. Windows as `CheckQueries.unobserved_windows` writes them. The columns
-        are None where the schema has none.
+        A window is unfinished when it has more rows of an outcome than its totals say, or when it
+        has a row at or above the position of its partition: a job that begins there counts that row
+        again. Partitions that are not in `positions` are not read, so their rows are not counted
+        again. Totals that say more than there is, or another amount, are no sign of an unfinished
+        window: rows are missing or altered, and `check` must go on to say so. Windows as
+        `CheckQueries.unobserved_windows` writes them.
         """
 
     def totals_since(self, epoch: int, stream_offset: int) -> pa.Table:

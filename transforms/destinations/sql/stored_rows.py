@@ -119,13 +119,8 @@ class StoredRows(ABC):
     def highest_event_times(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return self._ask_partitions(present_rows.highest_event_times(self._dialect), ends)
 
-    def unfinished_windows(
-        self,
-        positions: Mapping[TopicPartition, int],
-        amount_column: str | None,
-        currency_column: str | None,
-    ) -> list[str]:
-        sql = unfinished_windows(self._dialect, amount_column, currency_column)
+    def unfinished_windows(self, positions: Mapping[TopicPartition, int]) -> list[str]:
+        sql = unfinished_windows(self._dialect)
         lowest = {LOWEST: min(positions.values(), default=0)}
         found = self._ask(sql, lowest, {BOUNDS: bounds_table(positions)})
         windows: list[str] = found.column("window_start").to_pylist()

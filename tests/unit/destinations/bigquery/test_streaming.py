@@ -140,7 +140,7 @@ def test_looking_for_unfinished_windows_reads_no_ids(
     """They are the largest column, and hashing them is what costs."""
     asked: list[str] = []
     stand_in.faults.hook("jobs.run", lambda call: asked.append(call.request), times=99)
-    assert destination.rows.unfinished_windows({("payments", 0): 0}, "amount", "currency") == []
+    assert destination.rows.unfinished_windows({("payments", 0): 0}) == []
     assert "transaction_id" not in asked[0] and "SHA256" not in asked[0]
 
 
