@@ -106,11 +106,11 @@ def way_on(topic: str, topic_id: str | None) -> str:
     topic: its name in the ledger. topic_id: of the new one, None where the broker tells none. Where
     the ledger knows that id already, the command is refused, and prints the flag that it needs.
     """
-    otherwise = "se a new topic name, or a new destination."
+    otherwise = "use a new topic name, or a new destination."
     if topic_id is None:
-        return f"U{otherwise}"
+        return otherwise.capitalize()
     flag = f"--adopt_topic={kafka_topic(topic)}@{topic_id}"
     return (
         f"`run --streaming --from_tables {flag} --on_data_loss=accept` goes on with the new one"
-        f" from its beginning, and gives up what was not read of the old one. Or: u{otherwise}"
+        f" from its beginning, and gives up what was not read of the old one. Or: {otherwise}"
     )
