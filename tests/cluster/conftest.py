@@ -9,7 +9,8 @@ import pytest
 
 from runners.flink.cluster import FlinkCluster
 from tests.support.kafka_broker import KafkaBroker
-from tests.support.streaming_command import PARTITIONS, Sender, StreamingCommand
+from tests.support.payment_sender import PARTITIONS, Sender
+from tests.support.streaming_command import StreamingCommand
 
 
 @pytest.fixture

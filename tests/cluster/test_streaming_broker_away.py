@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from tests.support.kafka_broker import KafkaBroker
-from tests.support.streaming_command import (
-    PARTITIONS,
-    Sender,
-    StreamingCommand,
-    assert_each_payment_once,
-    now_us,
-)
+from tests.support.payment_sender import PARTITIONS, Sender, now_us
+from tests.support.stored_payments import assert_each_payment_once
+from tests.support.streaming_command import StreamingCommand
 
 HOUR_US = 3_600_000_000
 IDLE_SECONDS = 15

@@ -6,13 +6,9 @@ import re
 from collections.abc import Callable
 
 from tests.support.kafka_broker import KafkaBroker
-from tests.support.streaming_command import (
-    PARTITIONS,
-    Sender,
-    StreamingCommand,
-    assert_each_payment_once,
-    now_us,
-)
+from tests.support.payment_sender import PARTITIONS, Sender, now_us
+from tests.support.stored_payments import assert_each_payment_once
+from tests.support.streaming_command import StreamingCommand
 
 
 def test_a_topic_that_is_created_again_ends_the_job_before_a_record_of_it_goes_on(

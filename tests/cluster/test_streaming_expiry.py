@@ -12,14 +12,9 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.support.kafka_broker import KafkaBroker
-from tests.support.streaming_command import (
-    StreamingCommand,
-    assert_no_check_fails,
-    counted,
-    meanwhile,
-    now_us,
-    payment,
-)
+from tests.support.payment_sender import meanwhile, now_us, payment
+from tests.support.stored_payments import assert_no_check_fails, counted
+from tests.support.streaming_command import StreamingCommand
 from transforms.destinations.open import open_destination
 
 MINUTE_US = 60_000_000

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.streaming_command import (
-    Sender,
-    StreamingCommand,
-    assert_each_payment_once,
-    assert_no_check_fails,
-    now_us,
-)
+from tests.support.payment_sender import Sender, now_us
+from tests.support.stored_payments import assert_each_payment_once, assert_no_check_fails
+from tests.support.streaming_command import StreamingCommand
 
 
 def test_the_tables_change_hands_again_and_again_while_payments_flow(

@@ -8,13 +8,9 @@ from pathlib import Path
 
 from runners.flink.configuration import CHECKPOINTS, SAVEPOINTS
 from tests.support.kafka_broker import KafkaBroker
-from tests.support.streaming_command import (
-    PARTITIONS,
-    Sender,
-    StreamingCommand,
-    assert_each_payment_once,
-    now_us,
-)
+from tests.support.payment_sender import PARTITIONS, Sender, now_us
+from tests.support.stored_payments import assert_each_payment_once
+from tests.support.streaming_command import StreamingCommand
 
 
 def test_a_job_goes_on_from_what_is_left_of_it(

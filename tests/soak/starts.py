@@ -7,7 +7,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from tests.soak.servers import Servers
-from tests.support.streaming_command import Sender, StreamingCommand, assert_each_payment_once
+from tests.support.payment_sender import Sender
+from tests.support.stored_payments import assert_each_payment_once
+from tests.support.streaming_command import StreamingCommand
 
 _PARTITIONS = 3
 _TOPIC = "starts"

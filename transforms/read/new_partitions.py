@@ -9,12 +9,11 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from transforms.model.errors import GuaranteeError
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors
 from transforms.read.partition_reader import consumer_settings
 from transforms.read.position import PartitionPosition
-from transforms.read.topic_identity import admin_client, ask_identity
+from transforms.read.topic_identity import TopicUnknown, admin_client, ask_identity
 
 _ANSWER_SECONDS: Final = 2.0
 
@@ -45,8 +44,8 @@ class NewPartitions:
 
         A new partition of a known topic begins at offset 0, what is deleted of it is a loss; a new
         topic begins with what it has. Neither judges a record late before it has a watermark of its
-        own. Empty where the broker does not answer. Raises GuaranteeError for a known topic that
-        does not exist any more, and what `record` raises.
+        own. Empty where the broker does not answer, or does not know the topic any more: whether it
+        was deleted is for those to say who read it. Raises what `record` raises.
         """
         consumer, admin = self._connected()
         try:
@@ -76,9 +75,7 @@ class NewPartitions:
         topic = kafka_topic(name)
         try:
             identity = ask_identity(consumer, admin, topic, _ANSWER_SECONDS)
-        except GuaranteeError:
-            if is_known:
-                raise
+        except TopicUnknown:
             return []
         if identity is None:
             return []
