@@ -45,8 +45,11 @@ _FLAGS: Final = (
     ),
     RunnerFlag(
         "min_pause_between_checkpoints",
-        "milliseconds from the end of a checkpoint to the next (500)",
-        "500",
+        # Behind a restore the second checkpoint names files of the first one. A step that has not
+        # yet heard that the first is complete names those of the restored one instead, which Flink
+        # has forgotten, and the checkpoint is lost ("Attempt to reference unknown state").
+        "milliseconds from the end of a checkpoint to the next (1500)",
+        "1500",
         lambda value: _whole(value, 0),
         "must be a whole number of milliseconds. Correct it, or leave the option out.",
     ),

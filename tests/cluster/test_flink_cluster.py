@@ -94,7 +94,7 @@ def test_a_job_outlives_every_kill(flink_cluster: FlinkCluster, counter: Counter
     job = counter.submit()
     assert counter.wait_for_more()[:3] == [1, 2, 3]
     asked = rest.checkpoint_configuration(job)
-    assert (asked["interval"], asked["min_pause"], asked["max_concurrent"]) == (2000, 500, 1)
+    assert (asked["interval"], asked["min_pause"], asked["max_concurrent"]) == (2000, 1500, 1)
     assert asked["externalization"] == {"enabled": True, "delete_on_cancellation": False}
     assert not asked["unaligned_checkpoints"] and asked["state_backend"].endswith(
         "RocksDBStateBackend"

@@ -41,7 +41,7 @@ def test_all_options_that_the_guarantee_needs_are_set() -> None:
         "runner": "FlinkRunner",
         "environment_type": "LOOPBACK",
         "checkpointing_interval": "2000",
-        "min_pause_between_checkpoints": "500",
+        "min_pause_between_checkpoints": "1500",
         "num_concurrent_checkpoints": "1",
         "checkpointing_mode": "EXACTLY_ONCE",
         "max_bundle_time_mills": "50",
