@@ -9,12 +9,11 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from transforms.model.errors import GuaranteeError
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors
 from transforms.read.partition_reader import consumer_settings
 from transforms.read.position import PartitionPosition
-from transforms.read.topic_identity import admin_client, ask_identity
+from transforms.read.topic_identity import TopicUnknown, admin_client, ask_identity
 
 _ANSWER_SECONDS: Final = 2.0
 
@@ -76,9 +75,7 @@ class NewPartitions:
         topic = kafka_topic(name)
         try:
             identity = ask_identity(consumer, admin, topic, _ANSWER_SECONDS)
-        except GuaranteeError:
-            if is_known:
-                raise
+        except TopicUnknown:
             return []
         if identity is None:
             return []
