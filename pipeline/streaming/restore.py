@@ -72,12 +72,17 @@ def _is_complete(address: str) -> bool:
 def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
     """The id of the streaming job that has made a checkpoint; None where Flink does not know.
 
+    Of a job of another program it is the name that the job has in Flink, which is no id of ours.
     Flink names folders after the ids that it has given the jobs: JOB/chk-N, and savepoint-X with
     the begin of the id
     (https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/state/savepoints/#triggering-savepoints),
     and forgets jobs that have ended some time ago. Raises FlinkUnreachable.
     """
     folder, last = checkpoint.rstrip("/").split("/")[-2:]
-    jid = last.split("-")[1] if last.startswith("savepoint-") else folder
-    made = [job["name"] for job in rest.jobs() if jid and job["jid"].startswith(jid)]
-    return job_id_in(made[0]) if len(made) == 1 else None
+    if last.startswith("savepoint-"):
+        jid = last.split("-")[1]
+        made = [job["name"] for job in rest.jobs() if jid and job["jid"].startswith(jid)]
+    else:
+        # A copy may lie in any folder, also in one whose name an id begins with.
+        made = [job["name"] for job in rest.jobs() if job["jid"] == folder]
+    return (job_id_in(made[0]) or made[0]) if len(made) == 1 else None

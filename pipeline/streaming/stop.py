@@ -75,10 +75,17 @@ class Stopped:
     already: bool = False
 
 
-def look_before_stop(destination: Destination) -> Seen | None:
-    """Step 1 of a stop that takes a savepoint next. None: no job owns the tables."""
-    owner = owner_of(chain_of(destination))
-    return None if owner is None else Seen(owner.job_id, generation_of(destination))
+def look_before_stop(destination: Destination) -> Seen | Stopped:
+    """Step 1 of a stop that takes a savepoint next.
+
+    Stopped: the job had been stopped before; one that begins behind this look is not meant. Raises
+    GuaranteeError where no job has ever owned the tables.
+    """
+    runs = chain_of(destination)
+    owner = owner_of(runs)
+    if owner is None:
+        return _stopped_before(runs, None)
+    return Seen(owner.job_id, generation_of(destination))
 
 
 def stop_streaming(

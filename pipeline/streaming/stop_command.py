@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from pipeline.counted import counted
@@ -57,13 +58,17 @@ def stop_command(
             " there is no cluster any more."
         )
     with destination_of(given, must_exist=True) as destination:
-        seen = look_before_stop(destination)
-    if seen is not None and not given.lost:
-        _end_job(given.flink_master, seen)
-    with destination_of(given) as destination:
-        stopped = stop_streaming(destination, now_us, seen=seen)
+        found = look_before_stop(destination)
+    stopped = found if isinstance(found, Stopped) else _stop(given, found, now_us)
     print(json.dumps(_as_json(stopped)) if given.json else _in_words(stopped))
     return 0
+
+
+def _stop(given: Namespace, seen: Seen, now_us: Callable[[], int]) -> Stopped:
+    if not given.lost:
+        _end_job(given.flink_master, seen)
+    with destination_of(given) as destination:
+        return stop_streaming(destination, now_us, seen=seen)
 
 
 def _end_job(flink_master: str, seen: Seen) -> None:

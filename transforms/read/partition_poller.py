@@ -24,9 +24,9 @@ _LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _UNKNOWN_SECONDS: Final = 60.0
 """A broker that has just started may not know its topics yet, or not the partitions of one."""
 
-_UNKNOWN_SINCE: Final[dict[tuple[str, str], float]] = {}
-"""(servers, topic) -> when this process has heard so first; all partitions of a topic count. Each
-by a clock of its own would end one attempt of the job after the other.
+_UNKNOWN: Final[dict[tuple[str, str], tuple[float, float]]] = {}
+"""(servers, topic) -> when this process has heard so first, and last; all partitions of a topic
+count. Each by a clock of its own would end one attempt of the job after the other.
 """
 
 
@@ -140,17 +140,21 @@ class PartitionPoller:
         """The ids of topic and cluster, asked for now; None without an answer.
 
         Raises GuaranteeError where the broker has said for a minute, and nothing else in between,
-        that there is no such topic; None until then.
+        that there is no such topic; None until then. A minute without a question proves nothing:
+        no partition of the topic may have been read here.
         """
         topic = self._config["bootstrap.servers"], self._where[0]
         try:
             found = ask_identity(self._consumer, self._admin, self._where[0], _ANSWER_SECONDS)
         except TopicUnknown:
             now = self._clock()
-            if now - _UNKNOWN_SINCE.setdefault(topic, now) >= _UNKNOWN_SECONDS:
+            first, last = _UNKNOWN.get(topic, (now, now))
+            first = first if now - last < _UNKNOWN_SECONDS else now
+            _UNKNOWN[topic] = first, now
+            if now - first >= _UNKNOWN_SECONDS:
                 raise
             return None
-        _UNKNOWN_SINCE.pop(topic, None)
+        _UNKNOWN.pop(topic, None)
         return found
 
     def close(self) -> None:

@@ -71,8 +71,13 @@ def ask_identity(
     Raises TopicUnknown where it says that there is no such topic.
     """
     try:
-        cluster_id = consumer.list_topics(topic, timeout=seconds).cluster_id
-        return TopicIdentity(cluster_id, topic_id_of(admin, cluster_id, topic, seconds))
+        metadata = consumer.list_topics(topic, timeout=seconds)
+        found = topic_id_of(admin, metadata.cluster_id, topic, seconds)
+        error = metadata.topics[topic].error
+        if found is None and error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            # Of a broker without topic ids only its metadata tell.
+            raise KafkaException(error)
+        return TopicIdentity(metadata.cluster_id, found)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise TopicUnknown(

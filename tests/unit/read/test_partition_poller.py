@@ -134,3 +134,29 @@ def test_a_topic_is_deleted_when_the_broker_does_not_know_it_for_long(
     for each in (poller, another):
         with pytest.raises(GuaranteeError, match="does not exist any more"):
             each.identity()
+
+
+def test_a_minute_of_not_knowing_a_topic_has_no_pauses(
+    consumers: list[ConsumerThatIsSlow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no partition of it was read here meanwhile, the broker has not been asked: it may have
+    known the topic all the time but for two starts.
+    """
+    admin: Any = None
+    now = [0.0]
+    poller = PartitionPoller(
+        {"bootstrap.servers": "b", "group.id": "g"}, admin, "pauses", 0, lambda: now[0]
+    )
+
+    def asked(*_: object) -> TopicIdentity | None:
+        raise TopicUnknown("topic pauses does not exist any more")
+
+    monkeypatch.setattr(partition_poller, "ask_identity", asked)
+    assert poller.identity() is None
+    now[0] = 4000
+    assert poller.identity() is None
+    for now[0] in (4030, 4059):
+        assert poller.identity() is None
+    now[0] = 4060
+    with pytest.raises(GuaranteeError, match="does not exist any more"):
+        poller.identity()

@@ -61,6 +61,13 @@ def test_the_newest_one_of_another_destination_is_passed_over(
     assert latest(flink).endswith("chk-9")
 
 
+def test_the_newest_one_of_another_program_is_passed_over(flink: FakeFlink, tmp_path: Path) -> None:
+    older = complete(tmp_path / "checkpoints" / "c6e2" / "chk-1", at=10)
+    complete(tmp_path / "checkpoints" / JID / "chk-9", at=20)
+    flink.name = "WordCount"
+    assert latest(flink) == older.as_uri()
+
+
 def test_without_a_complete_one_the_message_says_what_to_do(
     flink: FakeFlink, tmp_path: Path
 ) -> None:
@@ -157,9 +164,11 @@ def test_the_job_that_has_made_a_checkpoint_is_known_by_its_folder(
     """
     assert made_by(flink, f"s3://bucket/{folder}") == JOB_ID
     flink.name = "a job of others"
-    assert made_by(flink, f"s3://bucket/{folder}") is None
+    assert made_by(flink, f"s3://bucket/{folder}") == "a job of others"
 
 
-@pytest.mark.parametrize("folder", ["c6e2/chk-7", "savepoint-c6e2-0a1b", "savepoint--x", "chk-7"])
+@pytest.mark.parametrize(
+    "folder", ["c6e2/chk-7", "savepoint-c6e2-0a1b", "savepoint--x", "chk-7", "b/copy"]
+)
 def test_a_job_that_flink_has_forgotten_is_not_known(flink: FakeFlink, folder: str) -> None:
     assert made_by(flink, f"file:///{folder}") is None

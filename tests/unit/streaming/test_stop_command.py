@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pipeline.streaming import stop_command as stop_module
-from pipeline.streaming.begin import Begun
+from pipeline.streaming.begin import Begun, begin_streaming
 from pipeline.streaming.stop_command import stop_command
 from tests.support.fake_flink import JID, FakeFlink
-from tests.support.in_memory_kafka import NOW_US
+from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config
 from transforms.destinations.contract.ownership import owner_of
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import TryAgainLater, UsageError
@@ -111,6 +111,22 @@ def test_a_flink_that_does_not_answer_leaves_the_tables_as_they_are(
     assert "--flink_master=localhost:8081" in refused.value.message
     assert "--lost" in refused.value.message
     assert is_owned(path)
+
+
+def test_a_job_that_begins_while_an_idle_destination_is_stopped_goes_on(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(path, "--lost")
+    look = stop_module.look_before_stop
+
+    def begins_behind(destination: Any) -> Any:
+        seen = look(destination)
+        begin_streaming(config(path), destination, kafka, lambda: NOW_US)
+        return seen
+
+    monkeypatch.setattr(stop_module, "look_before_stop", begins_behind)
+    stop(path, "--lost")
+    assert is_owned(path), "it was not there when the command looked whom to stop"
 
 
 def test_a_savepoint_that_fails_does_not_hold_up_the_hand_over(
