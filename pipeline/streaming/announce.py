@@ -68,8 +68,12 @@ def begin_and_announce(
         notes.adopted += _adopted(config, destination, before, now_us())
     finally:
         print_notes(note_figures(notes), sys.stderr)
-    for mark in begun.lifted:
-        _LOG.warning("%s", _lifted(mark, jobs_of(before)[-1]))
+    if begun.lifted:
+        # Another job may have begun since `before`, or behind this one.
+        jobs = jobs_of(chain_of(destination))
+        marked = jobs[jobs.index(begun.job.job_id) - 1]
+        for mark in begun.lifted:
+            _LOG.warning("%s", _lifted(mark, marked))
     return begun
 
 

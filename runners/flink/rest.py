@@ -85,8 +85,16 @@ class FlinkRest:
         self._call(self._request(f"/jobs/{job}?mode=cancel", "PATCH"))
 
     def cancel(self, job: str, seconds: float = 60.0) -> None:
-        """Cancels the job and waits until it has ended. Raises TimeoutError."""
-        self.ask_to_cancel(job)
+        """Cancels the job and waits until it has ended. Raises TimeoutError.
+
+        Flink refuses to cancel a job that has failed by itself meanwhile:
+        https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/rest_api/#jobs-jobid-1
+        """
+        try:
+            self.ask_to_cancel(job)
+        except FlinkUnreachable:
+            if self.job_state(job) not in ENDED:
+                raise
         self.wait_for_state(job, ENDED, seconds)
 
     def savepoint(self, job: str, folder: str, seconds: float = 300.0) -> str:

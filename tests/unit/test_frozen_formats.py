@@ -38,6 +38,7 @@ from transforms.destinations.contract.run_ledger import (
     clusters_of,
     other_clusters,
 )
+from transforms.destinations.contract.stop_mark import decode_marks, encode_mark
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.coordinates import coordinate_hashes, coordinate_sum
 from transforms.model.fingerprints import fingerprints_of, shards_of
@@ -238,6 +239,15 @@ def test_the_ledger() -> None:
         "shards", "dedup_layout", "epoch_units",
     ]  # fmt: skip
     assert settings_of(config("x"))["decoder_version"] == 2
+
+
+def test_a_stop_mark_of_an_earlier_version_is_written_as_it_was_read() -> None:
+    """A mark is taken away by its text. One that stays would end the job at the next error of its
+    subject, without a second look.
+    """
+    text = '{"generation":3,"shard":null,"subject":"payments:0","reason":"why","token":"a"}'
+    (mark,) = decode_marks([text], 3)
+    assert encode_mark(mark) == text
 
 
 def test_the_clusters_of_topics() -> None:

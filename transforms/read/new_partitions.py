@@ -44,8 +44,9 @@ class NewPartitions:
 
         A new partition of a known topic begins at offset 0, what is deleted of it is a loss; a new
         topic begins with what it has. Neither judges a record late before it has a watermark of its
-        own. Empty where the broker does not answer, or does not know the topic any more: whether it
-        was deleted is for those to say who read it. Raises what `record` raises.
+        own. Empty where the broker does not answer, or has just started and does not know the topic
+        yet: those that read its partitions find out whether it was deleted. Raises what `record`
+        raises.
         """
         consumer, admin = self._connected()
         try:

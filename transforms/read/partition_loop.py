@@ -128,6 +128,9 @@ class PartitionLoop:
         after = self._poller.next_offset
         if after is None:
             after = block.offsets[-1] + 1 if block.offsets else read_from
+            # The broker may have answered between two records of this poll, and those behind its
+            # answer may be of a topic that was created again.
+            self._same_at_us = None
         goes_on = after > position.offset
         if not self._is_same(position, now_us, before_records=goes_on) and goes_on:
             # What was read is not passed on; the next poll begins here again.

@@ -52,6 +52,8 @@ class Log:
     asked_whose: int = 0
     delivers: int = 10**9
     loses: bool = False
+    forgets: bool = False
+    """Behind the records of a poll the broker says that it does not know the topic."""
 
     def assign(self, offset: int) -> None:
         self.next_offset = offset
@@ -67,7 +69,7 @@ class Log:
             for offset, value in enumerate(self.records[:until])
             if offset >= self.next_offset and value is not MARKER
         ]
-        self.next_offset = max(self.next_offset, until)
+        self.next_offset = None if self.forgets else max(self.next_offset, until)
         offsets = [offset for offset, _ in found]
         block = RawBlock(
             "payments", 0, offsets, [NOW // 1000] * len(found), [value for _, value in found]
@@ -243,6 +245,25 @@ def test_a_recreated_topic_is_noticed_although_nothing_is_read_of_it() -> None:
     log.ids = TopicIdentity("cluster", "another")
     with pytest.raises(GuaranteeError, match="created again"):
         partition.step(10)
+
+
+def test_a_topic_that_is_recreated_while_old_records_lie_ready_is_noticed() -> None:
+    """The client had fetched so much that no poll was empty: what it has read behind the error is
+    of the new topic.
+    """
+    log = Log([payment(0)])
+    partition = Partition(log)
+    partition.step()
+    log.records += [payment(1), payment(2)]
+    log.forgets, log.ids = True, TopicIdentity("cluster", "another")
+    with pytest.raises(GuaranteeError, match="created again"):
+        partition.step()
+    log.ids = None
+    assert not partition.step().elements
+    assert partition.position.offset == 1, "nothing goes on before the broker has said whose it is"
+    log.forgets, log.ids = False, SAME
+    partition.step()
+    assert partition.position.offset == 3
 
 
 def test_a_recreated_topic_is_noticed_although_the_clock_was_set_back() -> None:

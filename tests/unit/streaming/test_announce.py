@@ -68,6 +68,19 @@ def test_a_stop_mark_that_is_lifted_is_said_with_its_job_and_reason(
     assert caplog.messages == []
 
 
+def test_a_mark_of_a_job_that_has_begun_since_the_chain_was_read_ends_no_command(
+    tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tables are claimed by then, and no job is submitted to Flink yet."""
+    empty = chain_of(tables.real)
+    begun = job_with_a_mark(tables, None)
+    begin_and_announce(
+        tables.config(), tables.real, tables.kafka, lambda: NOW_US,  # type: ignore[arg-type]
+        empty, take_over=True,
+    )  # fmt: skip
+    assert f"the stop mark of job {begun.job.job_id} " in caplog.text
+
+
 def test_a_mark_of_an_earlier_version_has_no_time(
     tables: Tables, caplog: pytest.LogCaptureFixture
 ) -> None:

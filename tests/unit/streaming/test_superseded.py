@@ -8,6 +8,7 @@ from urllib.request import Request
 import pytest
 
 from pipeline.streaming.superseded import cancel_superseded
+from runners.flink.rest import FlinkUnreachable
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
 
 CANCEL = f"PATCH /jobs/{JID}"
@@ -42,3 +43,28 @@ def test_one_that_does_not_end_does_not_hold_up_the_new_job(
 
     cancel_superseded(Hanging(), [JOB_ID])
     assert f"job {JOB_ID} is superseded and writes no more, but has not ended" in caplog.text
+
+
+class EndsFirst(FakeFlink):
+    """The job ends by itself right before it is asked to; Flink refuses to cancel it then."""
+
+    def _call(self, request: Request) -> Any:
+        if request.get_method() == "PATCH":
+            self.state = "FAILED"
+            raise FlinkUnreachable(f"PATCH {request.full_url}: status 409: it has ended")
+        return super()._call(request)
+
+
+def test_a_superseded_job_that_ends_itself_meanwhile_does_not_hold_up_the_next_one() -> None:
+    flink = EndsFirst()
+    cancel_superseded(flink, [JOB_ID])
+    assert flink.state == "FAILED"
+
+
+def test_a_flink_that_refuses_to_cancel_a_job_that_runs_is_an_error() -> None:
+    class Refuses(FakeFlink):
+        def ask_to_cancel(self, job: str) -> None:
+            raise FlinkUnreachable("status 500")
+
+    with pytest.raises(FlinkUnreachable, match="500"):
+        cancel_superseded(Refuses(), [JOB_ID])

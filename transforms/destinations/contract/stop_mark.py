@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 
-class StopMark(msgspec.Struct, frozen=True, kw_only=True):
+class StopMark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """generation: of the job that must stop. shard: of the row shard whose process has written it;
     None: a reader. subject: what to look at again, such as a topic's name. reason: for a person.
     token: random, names this very mark. since_us: when it was written, by the clock of the process,
