@@ -26,7 +26,7 @@ from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by
 from pipeline.streaming.shards import jobs_of
-from pipeline.streaming.superseded import cancel_superseded
+from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.job_server import check_job_server
 from runners.flink.preconditions import ClusterNotReady, check_cluster
@@ -115,7 +115,9 @@ def _run(
                 marks = destination.shards.read_marks(begun.job.generation)
                 return [mark.reason for mark in marks]
 
-            return _follow(job, streaming, now_us, marked)
+            _follow(job, streaming, now_us, marked)
+        refuse_superseded(begun.job.job_id, jobs_of(chain_of(destination)))
+    return 0
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> None:
@@ -187,7 +189,7 @@ def _follow(
     streaming: StreamingConfig,
     now_us: Callable[[], int],
     marked: Callable[[], Sequence[str]],
-) -> int:
+) -> None:
     """Until the job ends. An interrupt leaves it running, unless this process is its worker."""
     here = streaming.in_this_process
     interrupt_means(_ENDS_HERE if here else _GOES_ON.format(master=streaming.flink_master))
@@ -199,7 +201,6 @@ def _follow(
             _end_with_savepoint(job)
         raise
     _LOG.info("the job has ended: %s", state)
-    return 0
 
 
 def _end_with_savepoint(job: FlinkJob) -> None:

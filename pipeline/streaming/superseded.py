@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.streaming.flink_job import find_job
 from runners.flink.rest import ENDED, FlinkRest
+from transforms.model.errors import GuaranteeError
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,3 +34,16 @@ def cancel_superseded(rest: FlinkRest, jobs: Sequence[str]) -> None:
                 error,
                 rest.address,
             )
+
+
+def refuse_superseded(job_id: str, jobs: Sequence[str]) -> None:
+    """Raises GuaranteeError where another job has begun since this one: the end of it is no stop.
+
+    jobs: of the chain, oldest first.
+    """
+    if jobs[-1] != job_id:
+        raise GuaranteeError(
+            f"job {job_id} was superseded by {jobs[-1]}, which has taken the tables over: it has"
+            " ended, and nothing of it is lost. Start one job at a time for a destination; `status`"
+            " shows the one that owns it."
+        )

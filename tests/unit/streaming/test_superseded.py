@@ -7,9 +7,10 @@ from urllib.request import Request
 
 import pytest
 
-from pipeline.streaming.superseded import cancel_superseded
+from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
 from runners.flink.rest import FlinkUnreachable
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
+from transforms.model.errors import GuaranteeError
 
 CANCEL = f"PATCH /jobs/{JID}"
 
@@ -68,3 +69,9 @@ def test_a_flink_that_refuses_to_cancel_a_job_that_runs_is_an_error() -> None:
 
     with pytest.raises(FlinkUnreachable, match="500"):
         cancel_superseded(Refuses(), [JOB_ID])
+
+
+def test_a_command_whose_job_was_superseded_does_not_end_as_one_that_was_stopped() -> None:
+    refuse_superseded("b", ["a", "b"])
+    with pytest.raises(GuaranteeError, match="job a was superseded by b"):
+        refuse_superseded("a", ["a", "b"])
