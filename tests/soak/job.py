@@ -135,7 +135,7 @@ def _command(
         ]  # fmt: skip
     return StreamingCommand(
         servers.cluster, servers.broker.bootstrap_servers, topic, folder, plan.checkpoint_ms,
-        flags, destination, _BOUND_SECONDS,
+        flags=flags, destination=destination, bound_seconds=_BOUND_SECONDS,
     )  # fmt: skip
 
 

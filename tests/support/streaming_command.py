@@ -55,10 +55,14 @@ class StreamingCommand:
         self._more_flags = flags
         self.file = folder / "payments.duckdb"
         self._detached = bool(destination)
-        self._destination = destination or [f"--destination=duckdb:{self.file}"]
+        self._other_destination = destination
         self._servers, self._topic, self._folder = servers, topic, folder
         self._child: subprocess.Popen[bytes] | None = None
         self._starts = 0
+
+    @property
+    def _destination(self) -> Sequence[str]:
+        return self._other_destination or [f"--destination=duckdb:{self.file}"]
 
     @property
     def log(self) -> str:
