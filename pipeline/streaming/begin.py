@@ -179,12 +179,16 @@ def restore_streaming(
         jobs = _jobs_without_stop(runs)
         if not jobs or checkpoint_of not in (None, *jobs):
             of = f" of job {checkpoint_of}" if checkpoint_of else ""
-            since = f"; job {jobs[0]} owns the tables" if jobs else ""
+            way = (
+                f"Job {jobs[0]} owns the tables: give the path of one of its checkpoints, or start"
+                " without a checkpoint, by --from_tables."
+                if jobs
+                else "No job owns the tables: leave --restore out, and a job goes on from them."
+            )
             raise GuaranteeError(
-                f"--restore: the checkpoint{of} is older than the last hand-over of the tables"
-                f"{since}: bounded runs may have written records that it would read again. Or it"
-                " belongs to another destination. Give the path of one of the jobs since then, or"
-                " start without a checkpoint, by --from_tables."
+                f"--restore: the checkpoint{of} is older than the last hand-over of the tables, so"
+                " that bounded runs may have written records that it would read again; or it is of"
+                f" another destination. {way}"
             )
         return shards_of_job(runs, config.shards, shards_given, from_tables=False)
 

@@ -24,7 +24,7 @@ from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.records import chain_of
-from pipeline.streaming.restore import checkpoint_to_restore, made_by
+from pipeline.streaming.restore import checkpoint_to_restore, made_by, note_maker
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
@@ -107,6 +107,7 @@ def _run(
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
             scraped.job = job
+            note_maker(rest, job, begun.job.job_id)
             _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
             if streaming.detach:
                 return 0

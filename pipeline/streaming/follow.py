@@ -13,8 +13,8 @@ from pipeline.interrupt import interrupting_signal
 from pipeline.logs import shows_bar
 from pipeline.streaming.figures import JobFigures, one_line
 from pipeline.streaming.flink_job import FlinkJob, cause_of
-from runners.flink.rest import ENDED, FlinkUnreachable
-from transforms.model.errors import GuaranteeError
+from runners.flink.rest import ENDED, FlinkUnreachable, NotKnown
+from transforms.model.errors import GuaranteeError, TryAgainLater
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,6 +22,13 @@ LOOK_SECONDS: Final = 1.0
 LINE_SECONDS: Final = 10.0
 TERMINAL_SECONDS: Final = 2.0
 
+GIVE_UP_SECONDS: Final = 300.0
+"""Without an answer of Flink. The command would hold a DuckDB file for ever."""
+
+_GO_ON: Final = (
+    "What is in the tables is correct. Start the cluster again where it is lost, and go on with"
+    " --restore=latest; `stop --lost` hands the tables over without it."
+)
 _NO_SLOT: Final = "NoResourceAvailableException"
 """Flink counts each look for a task slot in vain as a failure of the job."""
 
@@ -70,7 +77,8 @@ class Follower:
         """Returns the state in which the job has ended: CANCELED or FINISHED.
 
         Returns RUNNING where the command is interrupted. Raises GuaranteeError where the job has
-        ended by an error that a person must decide; JobFailed where it has failed otherwise.
+        ended by an error that a person must decide; JobFailed where it has failed otherwise;
+        TryAgainLater where Flink has forgotten the job, or is silent for GIVE_UP_SECONDS.
         """
         waited = self._line_seconds
         while interrupting_signal() is None:
@@ -89,9 +97,18 @@ class Follower:
         try:
             state = self._job.state()
             failures = self._job.failures()
+        except NotKnown as error:
+            raise TryAgainLater(
+                f"Flink does not know the job any more: its JobManager was started again ({error})."
+                f" {_GO_ON}"
+            ) from error
         except FlinkUnreachable as error:
             self._silent += LOOK_SECONDS
-            if self._silent in (5.0, 60.0) or not self._silent % 300.0:
+            if self._silent >= GIVE_UP_SECONDS:
+                raise TryAgainLater(
+                    f"Flink does not answer for {self._silent:.0f} s ({error}). {_GO_ON}"
+                ) from error
+            if self._silent in (5.0, 60.0):
                 _LOG.warning("Flink does not answer for %.0f s (%s)", self._silent, error)
             return ""
         self._silent = 0.0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.streaming.flink_job import job_id_in
+from pipeline.streaming.flink_job import FlinkJob, job_id_in
 from runners.flink.checkpoints import METADATA, local_folder
+from runners.flink.noted_jobs import NotNoted, note_job, noted_jobs
 from runners.flink.remote_files import NotListed, modified_at
 from runners.flink.rest import FlinkRest
 from runners.flink.snapshots import complete_snapshots
@@ -17,16 +19,19 @@ from transforms.model.errors import GuaranteeError
 
 LATEST: Final = "latest"
 
+_CHECKPOINTS: Final = "state.checkpoints.dir"
+_LOG = logging.getLogger(__name__)
+
 
 def checkpoint_to_restore(
     rest: FlinkRest, wanted: str, ours: Collection[str], options: PipelineOptions
 ) -> str:
     """The address of the checkpoint, file:///... or of another file system.
 
-    wanted: a path or address, or LATEST: the newest complete one of the cluster, but for those that
-    Flink knows to be of other jobs. ours: the ids of the jobs of this destination. options: with
-    those of Beam's file systems, such as --hdfs_host. Raises GuaranteeError where there is none, or
-    it cannot be looked for, FlinkUnreachable.
+    wanted: a path or address, or LATEST: the newest complete one of the cluster that is known to be
+    of this destination's jobs. ours: their ids. options: with those of Beam's file systems, such as
+    --hdfs_host. Raises GuaranteeError where there is none, or it cannot be looked for,
+    FlinkUnreachable.
     """
     FileSystems.set_options(options)
     if wanted != LATEST:
@@ -39,14 +44,10 @@ def checkpoint_to_restore(
         return wanted if folder is None else folder.absolute().as_uri()
     keys = rest.configuration()
     folders = [
-        address
-        for key in ("state.checkpoints.dir", "state.savepoints.dir")
-        if (address := keys.get(key))
+        address for key in (_CHECKPOINTS, "state.savepoints.dir") if (address := keys.get(key))
     ]
     try:
-        for address in complete_snapshots(folders):
-            if made_by(rest, address) in (None, *ours):
-                return address
+        found = complete_snapshots(folders)
     except NotListed as error:
         raise GuaranteeError(
             f"--restore=latest: this process cannot list the folder {error}. Install Beam's extra"
@@ -54,10 +55,15 @@ def checkpoint_to_restore(
             " it access; or give the path of the newest checkpoint, as `payment-pipeline status"
             " --flink_master=...` or Flink's web page shows it: --restore=PATH."
         ) from error
+    makers = _makers(rest)
+    for address in found:
+        if _maker_of(address, makers) in ours:
+            return address
+    others = f" ({len(found)} are there of other or unknown jobs)" if found else ""
     raise GuaranteeError(
         "--restore=latest: no complete checkpoint or savepoint of this destination's jobs lies in"
-        f" {' or '.join(folders)}, as far as this machine can see. Give the path of one, or use"
-        " --from_tables."
+        f" {' or '.join(folders)}, as far as this machine can see{others}. Give the path of one, or"
+        " use --from_tables."
     )
 
 
@@ -70,19 +76,49 @@ def _is_complete(address: str) -> bool:
 
 
 def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
-    """The id of the streaming job that has made a checkpoint; None where Flink does not know.
+    """The id of the streaming job that has made a checkpoint; None where that is not known.
 
     Of a job of another program it is the name that the job has in Flink, which is no id of ours.
-    Flink names folders after the ids that it has given the jobs: JOB/chk-N, and savepoint-X with
-    the begin of the id
-    (https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/state/savepoints/#triggering-savepoints),
-    and forgets jobs that have ended some time ago. Raises FlinkUnreachable.
+    Raises FlinkUnreachable.
+    """
+    return _maker_of(checkpoint, _makers(rest))
+
+
+def note_maker(rest: FlinkRest, job: FlinkJob, job_id: str) -> None:
+    """Makes the checkpoints of a job known as its own, also when Flink has forgotten it.
+
+    job_id: our id of it. Raises FlinkUnreachable.
+    """
+    checkpoints = rest.configuration()[_CHECKPOINTS]
+    try:
+        note_job(checkpoints, job.jid, job_id)
+    except NotNoted as error:
+        _LOG.warning(
+            "nothing can be noted beside the checkpoints (%s), so --restore=latest does not know"
+            " them once Flink has forgotten the job: give their path then, --restore=PATH",
+            error,
+        )
+
+
+def _makers(rest: FlinkRest) -> dict[str, str]:
+    """Flink's id of a job -> ours, or its name in Flink where it is none of ours."""
+    known = {job["jid"]: job_id_in(job["name"]) or job["name"] for job in rest.jobs()}
+    checkpoints = rest.configuration().get(_CHECKPOINTS)
+    try:
+        return {**(noted_jobs(checkpoints) if checkpoints else {}), **known}
+    except NotListed:
+        return known
+
+
+def _maker_of(checkpoint: str, makers: Mapping[str, str]) -> str | None:
+    """Flink names folders JOB/chk-N, and savepoint-X with the begin of its id of the job.
+
+    https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/state/savepoints/#triggering-savepoints
     """
     folder, last = checkpoint.rstrip("/").split("/")[-2:]
-    if last.startswith("savepoint-"):
-        jid = last.split("-")[1]
-        made = [job["name"] for job in rest.jobs() if jid and job["jid"].startswith(jid)]
-    else:
+    if not last.startswith("savepoint-"):
         # A copy may lie in any folder, also in one whose name an id begins with.
-        made = [job["name"] for job in rest.jobs() if job["jid"] == folder]
-    return (job_id_in(made[0]) or made[0]) if len(made) == 1 else None
+        return makers.get(folder)
+    begin = last.split("-")[1]
+    found = [maker for flink_id, maker in makers.items() if begin and flink_id.startswith(begin)]
+    return found[0] if len(found) == 1 else None

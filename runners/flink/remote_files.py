@@ -25,10 +25,9 @@ def modified_at(folder: str, pattern: str) -> list[tuple[float, str]]:
     """When each matching file was written, seconds since 1970, and the address of its folder.
 
     folder: an address with a scheme, as Flink has it. pattern: below it, such as `*/chk-*/NAME`,
-    with a wildcard in each part but the last. Raises NotListed.
+    with a wildcard for any folder, but not in the last part. Raises NotListed.
     """
-    scheme, _, path = folder.rstrip("/").partition("://")
-    beams = f"{_BEAMS_NAME.get(scheme, scheme)}://{path}"
+    scheme, beams = folder.partition("://")[0], _for_beam(folder.rstrip("/"))
     try:
         system = FileSystems.get_filesystem(beams)
         found = list(_matching(system, beams, pattern))
@@ -42,6 +41,16 @@ def modified_at(folder: str, pattern: str) -> list[tuple[float, str]]:
     ]
 
 
+def create_empty(file: str) -> None:
+    """Raises ValueError, ImportError or OSError where it cannot be written from this process."""
+    FileSystems.create(_for_beam(file)).close()
+
+
+def _for_beam(address: str) -> str:
+    scheme, _, path = address.partition("://")
+    return f"{_BEAMS_NAME.get(scheme, scheme)}://{path}"
+
+
 def _matching(system: FileSystem, folder: str, pattern: str) -> Iterator[tuple[float, str]]:
     """A file system with folders lists one level at a time; the others all files of a prefix."""
     first, _, below = pattern.partition("/")
@@ -50,6 +59,8 @@ def _matching(system: FileSystem, folder: str, pattern: str) -> Iterator[tuple[f
             (found.last_updated_in_seconds, found.path)
             for found in system.match([f"{folder}/{pattern}"])[0].metadata_list
         )
+    elif "*" not in first:
+        yield from _matching(system, f"{folder}/{first}", below)
     elif system.exists(folder):
         for found in system.match([f"{folder}/{first}"])[0].metadata_list:
             yield from _matching(system, found.path.rstrip("/"), below)

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 _PAUSE_SECONDS: Final = 0.1
@@ -21,6 +22,10 @@ ENDED: Final = ("FINISHED", "CANCELED", "FAILED")
 
 class FlinkUnreachable(RuntimeError):
     """The JobManager does not answer, or its answer is an error."""
+
+
+class NotKnown(FlinkUnreachable):
+    """The JobManager answers, and does not know what it was asked for."""
 
 
 class FlinkRest:
@@ -159,9 +164,8 @@ class FlinkRest:
         except urllib.error.HTTPError as refused:
             with refused:
                 text = refused.read().decode(errors="replace")
-            raise FlinkUnreachable(
-                f"{what}: status {refused.code}: {_first_line(text)}"
-            ) from refused
+            kind = NotKnown if refused.code == HTTPStatus.NOT_FOUND else FlinkUnreachable
+            raise kind(f"{what}: status {refused.code}: {_first_line(text)}") from refused
         except (OSError, http.client.HTTPException) as error:
             raise FlinkUnreachable(f"{what}: {getattr(error, 'reason', error)}") from error
 

@@ -102,6 +102,14 @@ def test_a_job_survives_the_end_of_everything(command: StreamingCommand, sender:
     sender.send(500, now_us())
     command.cluster.start_task_manager()
     command.wait_until_read(PARTITIONS)
+    # A JobManager that starts again has forgotten the job, and whose checkpoints there are.
+    command.cluster.kill_job_manager()
+    sender.send(500, now_us())
+    command.cluster.start_job_manager()
+    assert command.ended() == 5
+    assert "Flink does not know the job any more" in command.log
+    command.start("--restore=latest")
+    command.wait_until_read(PARTITIONS)
     sender.send(500, now_us())
     command.kill()
     command.cluster.kill_everything()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any, ClassVar, NoReturn
 
 from apache_beam.io.filesystem import FileMetadata, FileSystem
@@ -20,12 +21,16 @@ class ListedFileSystem(FileSystem):
     files: ClassVar[dict[str, float]] = {}
     folders = False
 
-    mkdirs = create = open = copy = rename = delete = split = join = _unused
+    mkdirs = open = copy = rename = delete = split = join = _unused
     size = last_updated = _unused
 
     @classmethod
     def scheme(cls) -> str:
         return "listed"
+
+    def create(self, path: str, *_: Any, **__: Any) -> BytesIO:
+        self.files[path] = 1.0
+        return BytesIO()
 
     def has_dirs(self) -> bool:
         return self.folders

@@ -11,7 +11,8 @@ from pipeline.failures import JobFailed, failure_of
 from pipeline.streaming import follow
 from pipeline.streaming.flink_job import cause_of
 from pipeline.streaming.follow import Follower, counters_shown
-from transforms.model.errors import GuaranteeError
+from runners.flink.rest import FlinkUnreachable, NotKnown
+from transforms.model.errors import GuaranteeError, TryAgainLater
 
 LOST = """org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager 7 is gone.
 \tat org.apache.flink.runtime.jobmaster.JobMaster.disconnectTaskManager(JobMaster.java:1)"""
@@ -119,3 +120,34 @@ def test_counters_are_log_lines_elsewhere(monkeypatch, caplog) -> None:
 
 def test_the_cause_is_the_deepest_one_without_its_package() -> None:
     assert cause_of(NO_SLOT) == "NoResourceAvailableException: no slot"
+
+
+class Silent(Job):
+    """Flink answers each look with the error; `looks` counts them."""
+
+    def __init__(self, error: FlinkUnreachable) -> None:
+        super().__init__([])
+        self._error, self.looks = error, 0
+
+    def state(self) -> str:
+        self.looks += 1
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "words"),
+    [
+        (FlinkUnreachable("Connection refused"), 300, "does not answer for 300 s (Connection"),
+        (NotKnown("status 404"), 1, "does not know the job any more"),
+    ],
+)
+def test_a_command_whose_flink_is_gone_ends_and_says_how_to_go_on(
+    error: FlinkUnreachable, seconds: int, words: str
+) -> None:
+    """It would hold a DuckDB file for ever, and `stop --lost` could not open it."""
+    job, slept = Silent(error), []
+    with pytest.raises(TryAgainLater) as ended:
+        Follower(job, _nothing, lambda: 0, tuple, slept.append).until_end()  # type: ignore[arg-type]
+    assert (job.looks, sum(slept)) == (seconds, seconds - 1)
+    assert words in ended.value.message
+    assert "--restore=latest" in ended.value.message

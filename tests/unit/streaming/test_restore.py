@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by
+from pipeline.streaming.flink_job import FlinkJob
+from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by, note_maker
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
 from tests.support.listed_files import ListedFileSystem
 from transforms.model.errors import GuaranteeError
@@ -22,9 +23,14 @@ def latest(flink: FakeFlink, job_id: str = JOB_ID) -> str:
     return restored(flink, LATEST, job_id)
 
 
+OLD = "c6e2"
+"""Flink's id of a job that it has forgotten."""
+
+
 @pytest.fixture
 def flink(tmp_path: Path) -> FakeFlink:
     double = FakeFlink()
+    (tmp_path / "checkpoints").mkdir()
     double.keys = {
         "state.checkpoints.dir": (tmp_path / "checkpoints").as_uri(),
         "state.savepoints.dir": (tmp_path / "save points").as_uri(),
@@ -54,15 +60,51 @@ def test_the_newest_complete_one_counts(flink: FakeFlink, tmp_path: Path) -> Non
 def test_the_newest_one_of_another_destination_is_passed_over(
     flink: FakeFlink, tmp_path: Path
 ) -> None:
-    older = complete(tmp_path / "checkpoints" / "c6e2" / "chk-1", at=10)
+    older = complete(tmp_path / "checkpoints" / OLD / "chk-1", at=10)
+    note_maker(flink, FlinkJob(flink, OLD), "job of ours")
     complete(tmp_path / "checkpoints" / JID / "chk-9", at=20)
-    # Flink knows whose the newer one is, and has forgotten the job of the older one.
     assert latest(flink, "job of ours") == older.as_uri()
     assert latest(flink).endswith("chk-9")
 
 
+@pytest.mark.parametrize("lies", [f"checkpoints/{OLD}/chk-1", f"save points/savepoint-{OLD}-0a1b"])
+def test_after_the_end_of_the_cluster_the_notes_say_whose_each_is(
+    flink: FakeFlink, tmp_path: Path, lies: str
+) -> None:
+    """Its jobs are not known to Flink any more; two destinations have used it."""
+    of_ours = complete(tmp_path / lies, at=10)
+    note_maker(flink, FlinkJob(flink, OLD), "job of ours")
+    note_maker(flink, FlinkJob(flink, "d7f3"), "job of theirs")
+    note_maker(flink, FlinkJob(flink, "d7f3"), "job of theirs")
+    complete(tmp_path / "checkpoints" / "d7f3" / "chk-5", at=20)
+    assert latest(flink, "job of ours") == of_ours.as_uri()
+    assert latest(flink, "job of theirs").endswith("d7f3/chk-5")
+    assert made_by(flink, of_ours.as_uri()) == "job of ours"
+
+
+def test_one_of_an_unknown_job_is_not_taken_for_the_newest(
+    flink: FakeFlink, tmp_path: Path
+) -> None:
+    place = complete(tmp_path / "checkpoints" / OLD / "chk-1", at=10)
+    with pytest.raises(GuaranteeError, match=r"1 are there of other or unknown jobs"):
+        latest(flink)
+    assert restored(flink, str(place)) == place.as_uri()
+
+
+def test_a_job_whose_checkpoints_lie_elsewhere_goes_on_without_a_note(
+    flink: FakeFlink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for address in ((tmp_path / "elsewhere").as_uri(), "wasbs://bucket/checkpoints"):
+        flink.keys["state.checkpoints.dir"] = address
+        note_maker(flink, FlinkJob(flink, OLD), "job of ours")
+        assert "give their path then" in caplog.records[-1].getMessage()
+        assert made_by(flink, f"{address}/{OLD}/chk-1") is None
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_the_newest_one_of_another_program_is_passed_over(flink: FakeFlink, tmp_path: Path) -> None:
-    older = complete(tmp_path / "checkpoints" / "c6e2" / "chk-1", at=10)
+    older = complete(tmp_path / "checkpoints" / OLD / "chk-1", at=10)
+    note_maker(flink, FlinkJob(flink, OLD), JOB_ID)
     complete(tmp_path / "checkpoints" / JID / "chk-9", at=20)
     flink.name = "WordCount"
     assert latest(flink) == older.as_uri()
@@ -93,13 +135,15 @@ def test_the_newest_in_a_file_system_that_beam_lists(
     monkeypatch.setattr(ListedFileSystem, "folders", folders)
     checkpoints, savepoints = "listed://bucket/flink/checkpoints", "listed://bucket/savepoints/"
     flink.keys = {"state.checkpoints.dir": checkpoints, "state.savepoints.dir": savepoints}
-    bucket[f"{checkpoints}/b5d1/chk-9/_metadata"] = 10.0
-    bucket[f"{checkpoints}/b5d1/chk-10/_metadata"] = 20.0
-    bucket[f"{checkpoints}/b5d1/chk-11/part"] = 30.0
-    bucket[f"{checkpoints}/b5d1/shared/_metadata"] = 40.0
-    assert latest(flink) == f"{checkpoints}/b5d1/chk-10"
-    bucket["listed://bucket/savepoints/savepoint-b5d1-1/_metadata"] = 30.0
-    assert latest(flink) == "listed://bucket/savepoints/savepoint-b5d1-1"
+    note_maker(flink, FlinkJob(flink, OLD), JOB_ID)
+    assert list(bucket) == [f"{checkpoints}/payment-pipeline/{OLD}/{JOB_ID}/job"]
+    bucket[f"{checkpoints}/c6e2/chk-9/_metadata"] = 10.0
+    bucket[f"{checkpoints}/c6e2/chk-10/_metadata"] = 20.0
+    bucket[f"{checkpoints}/c6e2/chk-11/part"] = 30.0
+    bucket[f"{checkpoints}/c6e2/shared/_metadata"] = 40.0
+    assert latest(flink) == f"{checkpoints}/c6e2/chk-10"
+    bucket["listed://bucket/savepoints/savepoint-c6e2-1/_metadata"] = 30.0
+    assert latest(flink) == "listed://bucket/savepoints/savepoint-c6e2-1"
 
 
 def test_a_file_system_that_tells_no_times_has_no_newest(
