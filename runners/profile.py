@@ -81,9 +81,10 @@ class RunnerProfile:
         """
         for refusal in self.refusals:
             if refusal.applies(options):
+                value = options[refusal.option]
+                shown = "" if value is True else f"={value}"
                 raise RunnerRefused(
-                    f"--{refusal.option}={options[refusal.option]} with --runner={self.name}:"
-                    f" {refusal.reason}"
+                    f"--{refusal.option}{shown} with --runner={self.name}: {refusal.reason}"
                 )
         for flag in self.flags:
             given = options.get(flag.name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.check.result import PROOF_ROWS, CheckResult, limit_result
+from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult, limit_result
 from pipeline.counted import counted
 from pipeline.run.rejected_rate import NEWEST_RECORDS, NOT_JUDGED
 from transforms.destinations.contract.checks import ingest_times
@@ -89,7 +89,12 @@ def check_rejected_rate(
     if max_rejected_rate >= 1:
         return
     newest = newest_records(runs)
-    counts = _counts(snapshot, newest) if newest else {}
+    if not newest:
+        # What a job reads is in the ledger once it is stopped.
+        figure = "nothing to judge: the ledger has no record that was read"
+        yield CheckResult("rejected records", NOTED, figure)
+        return
+    counts = _counts(snapshot, newest)
     allowed = f"allowed {max_rejected_rate:.2%} (--max_rejected_rate)"
     above = {
         topic: found

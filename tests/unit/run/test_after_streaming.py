@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import preflight as preflight_module
 from pipeline.check.command import check
-from pipeline.check.result import FAILED, NOTED
+from pipeline.check.result import FAILED, NOTED, PASSED
 from pipeline.run import commit as commit_step
 from pipeline.streaming.records import nothing_read
 from tests.faults.dying import ProcessDied
@@ -208,7 +208,26 @@ def test_a_destination_that_only_a_job_has_written_to_is_judged(
     assert begun.job.job_id in found["owner of the tables"][1]
     assert found["windows that are still open"][0] == NOTED
     tables.stop()
-    assert "bounded runs" in results(tables)["owner of the tables"][1]
+    found = results(tables)
+    assert "bounded runs" in found["owner of the tables"][1]
+    # The ledger does not know it; 0 ids that "passed" would look like a job that forgets.
+    assert found["state size"] == (
+        NOTED,
+        "not known here of a streaming job; `status --flink_master=HOST:PORT` shows it",
+    )
+
+
+def test_a_rate_of_no_records_has_not_passed(destination: Any, kafka: InMemoryKafka) -> None:
+    tables = Tables(destination, kafka, [[Sent("a", 0), Sent("b", 0)]])
+    tables.attempt(tables.begin()).bundle([(0, 2)])
+
+    def rate() -> str:
+        found = check(tables.real, None, 100.0, 400, 0.1)
+        return next(one.status for one in found if one.name == "rejected records")
+
+    assert rate() == NOTED
+    tables.stop()
+    assert rate() == PASSED
 
 
 def test_a_row_that_is_there_twice_is_found_while_a_job_owns_the_tables(
