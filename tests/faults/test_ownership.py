@@ -438,7 +438,7 @@ def test_a_checkpoint_from_before_a_hand_over_is_refused_before_anything_is_clai
     tables.stop()
     tables.run()
     for checkpoint_of in (old.job.job_id, None):
-        with pytest.raises(GuaranteeError, match="--from_tables"):
+        with pytest.raises(GuaranteeError, match="leave --restore out"):
             tables.restore(checkpoint_of=checkpoint_of)
     new = tables.begin()
     with pytest.raises(GuaranteeError, match="--from_tables"):
