@@ -169,10 +169,9 @@ def restore_streaming(
     """A job goes on from a checkpoint, under a new id and generation.
 
     checkpoint_of: the id of the job that has made it, where it is known. shards_given: as for
-    begin_streaming. Raises GuaranteeError
-    where a topic is to be adopted, which a checkpoint cannot know, or that job does not own the
-    tables any more: what bounded runs have written since would stop the restored one on surplus
-    rows, after it has claimed the tables.
+    begin_streaming. Raises GuaranteeError where a topic is to be adopted, which a checkpoint cannot
+    know, or that job does not own the tables any more: what bounded runs have written since would
+    stop the restored one on surplus rows, after it has claimed the tables.
     """
 
     def shards_behind(runs: Sequence[RunRecord]) -> int:
