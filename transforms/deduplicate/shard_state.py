@@ -28,6 +28,16 @@ A slot spans 1/12 of the retention, so on average 1/24 of the state is dead: und
 id.
 """
 
+CLEARED_AGAIN: Final = 4
+"""So many minutes long a slot that was cleared is cleared again by each expiry.
+
+RocksDB removes what was cleared when it compacts, and it compacts a column family, which a slot has
+for itself, when four files are new in it
+(https://github.com/facebook/rocksdb/wiki/Leveled-Compaction). A checkpoint makes one if something
+was written since the last one. Cleared once, the ids would stay in every checkpoint until the ring
+comes to the slot again.
+"""
+
 _LIVE_SLOTS: Final = 12
 _GROUP: Final = struct.Struct(">iI")
 
@@ -62,14 +72,17 @@ class ShardHead(msgspec.Struct, array_like=True):
         return expiry_of_bucket(min(self.live), extra_retention_us) if self.live else None
 
     def expire(self, bucket: int) -> list[int]:
-        """Raises `expired_through` to `bucket`, and returns the slots that may be cleared.
+        """Raises `expired_through` to `bucket`, and returns the slots that are to be cleared.
 
-        Removes everything at or below `bucket` from the counts.
+        Removes everything at or below `bucket` from the counts. A slot is among them in the minutes
+        after its end as well, see CLEARED_AGAIN; never one with a live bucket.
         """
         if self.expired_through is not None and bucket <= self.expired_through:
             return []
         first = (
-            None if self.expired_through is None else (self.expired_through + 1) // self.slot_width
+            None
+            if self.expired_through is None
+            else (self.expired_through + 1 - CLEARED_AGAIN) // self.slot_width
         )
         last = (bucket + 1) // self.slot_width - 1
         rounds = (

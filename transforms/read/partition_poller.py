@@ -14,10 +14,14 @@ from transforms.model.elements import RawBlock
 from transforms.model.errors import TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import UNKNOWN_TOPIC, BrokerErrors, WaitLog
-from transforms.read.partition_reader import block_of, collector_paused, consumer_settings
+from transforms.read.partition_reader import (
+    CHUNK_RECORDS,
+    block_of,
+    collector_paused,
+    consumer_settings,
+)
 from transforms.read.topic_identity import TopicIdentity, TopicUnknown, ask_identity
 
-_CHUNK_RECORDS: Final = 20_000
 _CONSUME_SECONDS: Final = 0.002
 _ANSWER_SECONDS: Final = 2.0
 _LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
@@ -93,7 +97,7 @@ class PartitionPoller:
         started, taken = self._clock(), 0
         with collector_paused():
             while len(messages) < records and taken < size:
-                room = min(_CHUNK_RECORDS, records - len(messages))
+                room = min(CHUNK_RECORDS, records - len(messages))
                 got = self._consumer.consume(room, _CONSUME_SECONDS)
                 self._errors.raise_if_final()
                 if any(map(Message.error, got)):

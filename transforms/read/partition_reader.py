@@ -32,7 +32,9 @@ So many that each shard gets some thousands of them, and the cost per Arrow batc
 BATCH_BYTES: Final = 32 << 20
 """A block of large records ends earlier."""
 
-_CHUNK_RECORDS: Final = 20_000
+CHUNK_RECORDS: Final = 5_000
+"""Records of one `consume`: so few that they stay in the processor's cache until they are lists."""
+
 _POLL_SECONDS: Final = 0.2
 _ASK_AGAIN_SECONDS: Final = 15.0
 _TYPE: Final = itemgetter(0)
@@ -50,6 +52,8 @@ _DEFAULTS: Final[dict[str, str | int | bool]] = {
     # With the default of 100,000 a full queue pauses the fetcher for a second: 3 to 4 times slower.
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 65_536,
+    # A full queue pauses the fetcher as well, for a second with the default.
+    "fetch.queue.backoff.ms": 5,
     # A fetch that waits at the end of one partition delays the first fetch of the next one, by
     # 0.25 s with the default of 500.
     "fetch.wait.max.ms": 10,
@@ -110,7 +114,7 @@ class PartitionReader:
         block, size = _empty(wanted), 0
         while next_offset < wanted.to_offset:
             room = min(
-                batch_records - len(block.offsets), wanted.to_offset - next_offset, _CHUNK_RECORDS
+                batch_records - len(block.offsets), wanted.to_offset - next_offset, CHUNK_RECORDS
             )
             with collector_paused():
                 chunk, next_offset = self._consume(wanted, next_offset, room)

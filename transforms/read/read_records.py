@@ -51,7 +51,7 @@ class ReadRecords(beam.PTransform):
             REPORTS, main="blocks"
         )
         blocks, reports = outputs.blocks, outputs[REPORTS]
-        reports.element_type = bytes
+        blocks.element_type, reports.element_type = RawBlock, bytes
         return blocks, reports
 
 

@@ -33,7 +33,7 @@ from transforms.destinations.duckdb.tables import APPENDS, STREAMS
 from transforms.model.tables import TIMESTAMP
 
 _PAGE_BYTES = 64 << 20
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+_COMPRESSED, _PLAIN = pa.ipc.IpcWriteOptions(compression="lz4"), pa.ipc.IpcWriteOptions()
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 
 
@@ -51,7 +51,8 @@ class DuckDBStreams:
         return stream
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
-        encoded = EncodedRows(rows)
+        _, _, _, kind = _stream(self._session.cursor(), stream)
+        encoded = EncodedRows(rows, kind)
         return Acknowledged(
             self._session.atomically(lambda cursor: append(cursor, stream, offset, encoded))
         )
@@ -81,18 +82,22 @@ def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
 
 
 class EncodedRows:
-    """Rows as they wait for their commit.
+    """Rows as DuckDB takes them, and their digest.
 
-    They are encoded before the append, so that no transaction is open meanwhile.
+    waiting: for a PENDING stream, the rows as they wait for their commit; None for others. They are
+    encoded before the append, so that no transaction is open meanwhile.
     """
 
-    def __init__(self, rows: pa.RecordBatch) -> None:
+    def __init__(self, rows: pa.RecordBatch, kind: str) -> None:
+        self._rows = _without_zones(rows)
         self.rows: int = rows.num_rows
-        self.ipc = _to_ipc(rows)
-        self.digest = hashlib.sha256(self.ipc).digest()
+        is_pending = kind == PENDING_STREAM
+        ipc = _to_ipc(self._rows, _COMPRESSED if is_pending else _PLAIN)
+        self.digest = hashlib.sha256(ipc).digest()
+        self.waiting = bytes(ipc) if is_pending else None
 
     def reader(self) -> pa.RecordBatchReader:
-        return pa.ipc.open_stream(self.ipc)
+        return pa.RecordBatchReader.from_batches(self._rows.schema, [self._rows])
 
 
 def append(
@@ -113,12 +118,11 @@ def append(
         raise StreamFinalized(stream, "it takes no more rows")
     if offset > next_offset:
         raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
-    waiting = encoded.ipc if kind == PENDING_STREAM else None
     if kind == COMMITTED_STREAM:
         _insert(cursor, table, encoded.reader())
     cursor.execute(
         f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)",
-        [stream, offset, encoded.rows, encoded.digest, waiting],
+        [stream, offset, encoded.rows, encoded.digest, encoded.waiting],
     )
     cursor.execute(
         f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream]
@@ -210,17 +214,18 @@ def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, s
     return (found[0][0], found[0][1], found[0][2], found[0][3])
 
 
-def _to_ipc(rows: pa.RecordBatch) -> bytes:
-    """The rows as a compressed Arrow IPC stream, without time zones.
-
-    DuckDB's conversion from TIMESTAMPTZ would follow the session's zone.
-    """
+def _without_zones(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """DuckDB's conversion from TIMESTAMPTZ would follow the session's zone."""
     columns = [_without_zone(column) for column in rows.columns]
-    plain = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+
+
+def _to_ipc(rows: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
+    """The rows as an Arrow IPC stream: of a slice no more than its own rows."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
-        writer.write_batch(plain)
-    return bytes(sink.getvalue())
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
+        writer.write_batch(rows)
+    return sink.getvalue()
 
 
 def _from_ipc(blob: bytes) -> Iterator[pa.RecordBatch]:
