@@ -19,6 +19,7 @@ from pipeline.options.config import RunConfig
 from pipeline.run.adopt import is_on
 from pipeline.run.commit import Moment, commit
 from pipeline.run.generations import group_offsets, under_their_names
+from pipeline.run.ids_between_runs import IdsBetweenRuns
 from pipeline.run.look_ahead import ask_topics, look_ahead, next_plan
 from pipeline.run.make_plan import backlog
 from pipeline.run.make_ready import make_ready
@@ -29,7 +30,7 @@ from pipeline.run.preconditions import check_clock, check_goes_on
 from pipeline.run.prepare import prove_and_prepare
 from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove_source import prove_source
-from pipeline.run.read_and_write import read_and_write
+from pipeline.run.read_and_write import cold_start, read_and_write
 from pipeline.run.recover import recover, remove_leftovers
 from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
 from pipeline.run.summary import note_figures, print_notes, print_summary
@@ -89,14 +90,17 @@ def run_until_caught_up(
     destination: Destination,
     now_us: Callable[[], int],
     outcome: Outcome | None = None,
+    ids: IdsBetweenRuns | None = None,
 ) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed.
 
     The end offsets are asked for once, at the start. now_us: the clock, in microseconds. outcome:
-    learns what the ledger and the broker say, and what the run has to say beside. Raises
-    GuaranteeError when the run is refused, or must stop.
+    learns what the ledger and the broker say, and what the run has to say beside. ids: what an
+    earlier call of this process has left in memory. Raises GuaranteeError when the run is refused,
+    or must stop.
     """
     outcome = Outcome() if outcome is None else outcome
+    ids = IdsBetweenRuns() if ids is None else ids
     notes = outcome.notes
     settings = run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
@@ -126,7 +130,7 @@ def run_until_caught_up(
             more = -(-max(0, backlog(runs, ahead.states)) // config.max_records_per_run)
             outcome.run_id = plan.run_id
             place = Place(transactions + 1, transactions + more)
-            record = run_once(config, destination, plan, settings, runs, notes, place, now_us)
+            record = run_once(config, destination, plan, settings, runs, notes, place, ids, now_us)
             notes.add_run(destination, record, plan, runs)
             outcome.runs = runs = [*runs, record]
             transactions += 1
@@ -153,15 +157,18 @@ def run_once(
     runs: Sequence[RunRecord],
     notes: Notes,
     place: Place,
+    ids: IdsBetweenRuns,
     now_us: Callable[[], int],
 ) -> RunRecord:
     """Steps 3 to 6 of one transaction; returns its record as the ledger has it then.
 
-    place: of the transaction in this command, for its log lines. An interrupt during 4 to 6 waits
-    until they are done: they are short.
+    place: of the transaction in this command, for its log lines. ids: of the one before. An
+    interrupt during 4 to 6 waits until they are done: they are short.
     """
     try:
         of_run(plan.run_id)
+        start = cold_start(destination, plan, settings)
+        ids.begin(plan, start)
         _LOG.info("%s begins: at most %s", place, counted(plan.records_at_most, "record"))
         if plan.records_at_most:
             with progress_shown(place, plan.records_at_most):
@@ -171,8 +178,9 @@ def run_once(
                 prove_source(plan, connected_anew, records_read() - before)
         with finish_before_interrupt():
             since = Moment.now()
-            record = prove_and_prepare(destination, plan, settings, runs, notes, now_us())
+            record, proof = prove_and_prepare(destination, plan, settings, runs, notes, now_us())
             status = commit(destination, record, since)
+            ids.advance(record, status, proof, start)
         _LOG.info(
             "%s %s: %s",
             place,

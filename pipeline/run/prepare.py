@@ -43,12 +43,12 @@ def prove_and_prepare(
     runs: Sequence[RunRecord],
     notes: Notes,
     now_us: int,
-) -> RunRecord:
+) -> tuple[RunRecord, Proof]:
     """Step 4: finalize, prove, and claim the predecessor with the whole record.
 
     runs: the chain. now_us: microseconds since 1970; the hour in which the run must become visible
-    begins. Raises GuaranteeError, with nothing visible, where the proof fails, too many
-    records would be rejected, or another run was faster.
+    begins. Returns the record and what it comes from. Raises GuaranteeError, with nothing visible,
+    where the proof fails, too many records would be rejected, or another run was faster.
     """
     proof = finalize_and_prove(destination, planned, settings)
     check_rejected_rate(
@@ -62,7 +62,7 @@ def prove_and_prepare(
     record = make_record(destination, planned, proof, settings, now_us)
     prepare(destination, record)
     notes.rejected.extend(proof.rejected)
-    return record
+    return record, proof
 
 
 def finalize_and_prove(destination: Destination, planned: Plan, settings: RunSettings) -> Proof:
@@ -165,7 +165,7 @@ def _live_ids(
     destination: Destination, planned: Plan, proof: Proof, settings: RunSettings
 ) -> dict[int, int]:
     """Bucket -> ids that the next run will load."""
-    live = load_known_ids(cold_start(destination, planned, settings)).per_bucket()
+    live = dict(load_known_ids(cold_start(destination, planned, settings)).live)
     for bucket, change in proof.live_id_changes.items():
         live[bucket] = live.get(bucket, 0) + change
     marks = [part.watermark for part in proof.partitions if part.watermark is not None]

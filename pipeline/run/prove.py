@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,8 @@ class Proof:
     """What was read and written, proven equal.
 
     streams: table -> [(stream, rows)] in shard order. rejected: rows of `rejected_records` by
-    cause, the most frequent first.
+    cause, the most frequent first. ids: new ids and those that moved, see ShardOutcome; None where
+    a report does not tell.
     """
 
     partitions: tuple[PartitionProgress, ...]
@@ -35,6 +37,7 @@ class Proof:
     totals: pa.RecordBatch
     live_id_changes: Mapping[int, int]
     rejected: Sequence[RejectedCount]
+    ids: Sequence[bytes] | None
 
 
 @dataclass
@@ -111,6 +114,7 @@ def prove(
         totals,
         _live_changes(shards),
         merge_rejected(count for report in shards for count in report.rejected),
+        _ids(shards),
     )
 
 
@@ -241,6 +245,12 @@ def _live_changes(shards: Sequence[ShardReport]) -> dict[int, int]:
         for bucket, change in report.live_ids.items():
             changes[bucket] = changes.get(bucket, 0) + change
     return changes
+
+
+def _ids(shards: Sequence[ShardReport]) -> list[bytes] | None:
+    found = [report.ids for report in shards]
+    known = [ids for ids in found if ids is not None]
+    return list(chain.from_iterable(known)) if len(known) == len(found) else None
 
 
 def _each_once(what: str, keys: Sequence[object]) -> None:

@@ -18,6 +18,7 @@ from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
 from pipeline.options.schema_file import load_schema
 from pipeline.run import command as run_module
 from pipeline.run.command import run_until_caught_up
+from pipeline.run.ids_between_runs import IdsBetweenRuns
 from pipeline.run.notes import Notes
 from pipeline.run.outcome import Outcome
 from transforms.destinations.contract.run_ledger import RunRecord
@@ -191,11 +192,16 @@ def config(path: Path | str, **changes: Any) -> RunConfig:
     return RunConfig(**{**settings, **changes})
 
 
-def run(settings: RunConfig, now_us: int = NOW_US, notes: Notes | None = None) -> list[RunRecord]:
+def run(
+    settings: RunConfig,
+    now_us: int = NOW_US,
+    notes: Notes | None = None,
+    ids: IdsBetweenRuns | None = None,
+) -> list[RunRecord]:
     """What `run` does between opening and closing the destination."""
     with open_destination(settings.destination, **settings.destination_options) as destination:
         outcome = Outcome(notes=notes or Notes())
-        return list(run_until_caught_up(settings, destination, lambda: now_us, outcome))
+        return list(run_until_caught_up(settings, destination, lambda: now_us, outcome, ids))
 
 
 def payment(

@@ -7,11 +7,19 @@ bucket) and 10 in the state that the index is built from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints, split_fingerprints
+from transforms.model.fingerprints import (
+    FINGERPRINT_BYTES,
+    Fingerprints,
+    shard_range,
+    split_fingerprints,
+)
+
+_DEAD_SHARE: Final = 16
 
 NO_BUCKET = np.iinfo(np.int32).min
 """Bucket of an id that is not known."""
@@ -72,16 +80,40 @@ class FingerprintIndex:
         return found
 
     def expire(self, bucket: int) -> None:
-        """Removes all ids whose bucket is at or below `bucket`."""
-        self._expired = max(self._expired, bucket)
-        self._runs = [
-            run for run in (_without(run, self._expired) for run in self._runs) if len(run)
-        ]
+        """Makes all ids unknown whose bucket is at or below `bucket`.
+
+        Their entries leave the memory once they are a sixteenth of a run: to copy the others each
+        minute would cost as much as all ids that live.
+        """
+        if bucket <= self._expired:
+            return
+        self._expired = bucket
+        self._runs = [run for run in (_without(run, bucket) for run in self._runs) if len(run)]
+
+    def of_shard(self, shard: int, shards: int) -> FingerprintIndex:
+        """An index over the ids of one hash range, which shares its memory with this one.
+
+        What is added to it, or expires in it, changes nothing here.
+        """
+        first, end = shard_range(shard, shards)
+        part = FingerprintIndex()
+        part._expired = self._expired
+        part._runs = [some for run in self._runs if len(some := _between(run, first, end))]
+        return part
 
 
 def _without(run: _Run, expired: int) -> _Run:
     alive = run.bucket > expired
-    return run if alive.all() else _Run(run.high[alive], run.low[alive], run.bucket[alive])
+    if (len(run) - np.count_nonzero(alive)) * _DEAD_SHARE < len(run):
+        return run
+    return _Run(run.high[alive], run.low[alive], run.bucket[alive])
+
+
+def _between(run: _Run, first: int, end: int) -> _Run:
+    """first, end (exclusive): of the first 16 bits of the fingerprints."""
+    start = np.searchsorted(run.high, np.uint64(first << 48))
+    stop = len(run) if end == 1 << 16 else np.searchsorted(run.high, np.uint64(end << 48))
+    return _Run(run.high[start:stop], run.low[start:stop], run.bucket[start:stop])
 
 
 def _sorted_run(

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
+from transforms.deduplicate.remembered_ids import RememberedIds
 from transforms.deduplicate.shard_state import ShardHead, encode_groups
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.live_ids import SomeShards
@@ -31,6 +32,13 @@ class ColdStart:
     job: str
     watermark_us: int | None
     extra_retention_us: int
+
+    @property
+    def expired_through(self) -> int | None:
+        """The highest bucket whose ids are not loaded; None: all ids are."""
+        if self.watermark_us is None:
+            return None
+        return highest_expired_bucket(self.watermark_us, self.extra_retention_us)
 
 
 @dataclass(frozen=True)
@@ -58,22 +66,18 @@ def fill_new_shard(
     shards: int,
     start: ColdStart | None,
     add_blob: Callable[[int, bytes], None],
-    known: KnownIds | None = None,
+    known: KnownIds | None,
 ) -> FingerprintIndex:
-    """Loads the ids of a shard without state, and returns the index over them.
+    """Writes the ids of a shard without state into it, and returns the index over them.
 
     Changes `head`: what the start watermark has expired, and the number of live ids per bucket.
-    add_blob: takes a slot of the ring and the encoded ids to add to it. start: None where there
-    is nothing to load. known: ids that are loaded already, at least those of the shard; None: all
-    ids of the run, which stay in memory for the process's other shards.
+    add_blob: takes a slot of the ring and the encoded ids to add to it. known: at least the ids of
+    the shard. start, known: None where there is nothing to load.
     """
     index = FingerprintIndex()
-    if start is None:
+    if start is None or known is None:
         return index
-    if start.watermark_us is not None:
-        head.expired_through = highest_expired_bucket(start.watermark_us, start.extra_retention_us)
-    if known is None:
-        known = load_known_ids(start)
+    head.expired_through = start.expired_through
     mine = known.of_shard(shard, shards, head.expired_through)
     for slot, blob in encode_groups(head, mine.fingerprints, mine.buckets).items():
         add_blob(slot, blob)
@@ -82,23 +86,33 @@ def fill_new_shard(
     return index
 
 
-_LOADED: Final[dict[str, KnownIds]] = {}
+_LOADED: Final[dict[str, RememberedIds]] = {}
 _LOCK: Final = threading.Lock()
 
 
-def load_known_ids(start: ColdStart) -> KnownIds:
-    """All ids of the run, loaded once per process with one query.
+def load_known_ids(start: ColdStart) -> RememberedIds:
+    """All ids that the run begins with: those that this process remembers, or else of the tables.
 
-    Otherwise each shard of the process would scan the tables.
+    Asked for once per process with one query: each shard would scan the tables for itself.
     """
     with _LOCK:
         if start.job not in _LOADED:
             _LOADED.clear()
             with start.destination as destination:
-                _LOADED[start.job] = _from_table(
+                known = _from_table(
                     destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
                 )
+            _LOADED[start.job] = RememberedIds(
+                known.fingerprints, known.buckets, start.expired_through
+            )
         return _LOADED[start.job]
+
+
+def begin_with(job: str, ids: RememberedIds) -> None:
+    """The run of this name begins with `ids`, in this process."""
+    with _LOCK:
+        _LOADED.clear()
+        _LOADED[job] = ids
 
 
 def load_ids_of_shards(

@@ -33,11 +33,12 @@ def outcome_of(
     accepted: NDArray[np.bool_],
     live_ids: dict[int, int],
     shape: RowShape,
+    ids: bytes | None = None,
 ) -> ShardOutcome:
     """The batch's rows by table, and their totals.
 
     accepted: one entry per row of `batch.payments`; the others are duplicates. live_ids: bucket ->
-    change of the number of ids in it.
+    change of the number of ids in it. ids: see ShardOutcome.
     """
     tables: dict[str, pa.RecordBatch] = {}
     totals: list[pa.RecordBatch] = []
@@ -56,7 +57,7 @@ def outcome_of(
         tables[REJECTED] = _finished(batch.rejected, shape.ingest_time_us)
     changes = sorted((bucket, change) for bucket, change in live_ids.items() if change)
     return ShardOutcome(
-        shard, tables, add_up(totals) if len(totals) > 1 else _only(totals), changes
+        shard, tables, add_up(totals) if len(totals) > 1 else _only(totals), changes, ids
     )
 
 

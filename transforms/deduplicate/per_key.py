@@ -17,10 +17,9 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
+from transforms.deduplicate.fingerprint_index import NO_BUCKET
 from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.outcome import outcome_of
-from transforms.deduplicate.process_memory import indexes_of
 from transforms.deduplicate.rule import copies_in
 from transforms.deduplicate.settings import DedupSettings, timer_timestamp
 from transforms.model.elements import ShardBatch, ShardOutcome
@@ -98,18 +97,4 @@ class DeduplicatePerKey(beam.DoFn):
         start = self._settings.cold_start
         if start is None:
             return np.full(len(ids), NO_BUCKET, dtype=np.int32)
-        indexes = indexes_of(start.job)
-        index = indexes.take(_WHOLE_JOB, _LOADED)
-        if index is None:
-            index = FingerprintIndex()
-            known = load_known_ids(start)
-            index.add(known.fingerprints, known.buckets)
-        indexes.keep(_WHOLE_JOB, _LOADED, index)
-        return index.buckets_of(ids)
-
-
-_WHOLE_JOB: Final = -1
-"""Stands in for the shard: one index over all ids that the job has loaded."""
-
-_LOADED: Final = b"loaded"
-"""A constant token: this index goes with no state, and never changes after it was built."""
+        return load_known_ids(start).buckets_of(ids)

@@ -139,17 +139,22 @@ def decode_groups(blob: bytes) -> Iterator[tuple[int, Fingerprints]]:
 def build_index(expired_through: int | None, blobs: Iterable[bytes]) -> FingerprintIndex:
     """The index over all blobs of a shard; entries at or below `expired_through` are dead."""
     index = FingerprintIndex()
-    groups = [group for blob in blobs for group in decode_groups(blob)]
-    if groups:
-        fingerprints = np.concatenate([rows for _, rows in groups])
-        buckets = np.repeat(
-            np.array([bucket for bucket, _ in groups], dtype=np.int32),
-            [len(rows) for _, rows in groups],
-        )
-        index.add(fingerprints, buckets)
+    index.add(*joined_groups(blobs))
     if expired_through is not None:
         index.expire(expired_through)
     return index
+
+
+def joined_groups(blobs: Iterable[bytes]) -> tuple[Fingerprints, NDArray[np.int32]]:
+    """The fingerprints of all blobs and the bucket of each: shapes (n, 10) and (n,)."""
+    groups = [group for blob in blobs for group in decode_groups(blob)]
+    if not groups:
+        return np.empty((0, FINGERPRINT_BYTES), dtype=np.uint8), np.empty(0, dtype=np.int32)
+    buckets = np.repeat(
+        np.array([bucket for bucket, _ in groups], dtype=np.int32),
+        [len(rows) for _, rows in groups],
+    )
+    return np.concatenate([rows for _, rows in groups]), buckets
 
 
 def packed_bytes(live: dict[int, int], shards: int) -> int:

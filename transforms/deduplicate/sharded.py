@@ -18,7 +18,7 @@ from apache_beam.utils.timestamp import Timestamp
 from transforms import metrics
 from transforms.deduplicate.backstop import reject_behind_expiry
 from transforms.deduplicate.fingerprint_index import FingerprintIndex
-from transforms.deduplicate.known_ids import fill_new_shard
+from transforms.deduplicate.known_ids import load_known_ids
 from transforms.deduplicate.outcome import outcome_of
 from transforms.deduplicate.process_memory import fresh_token, indexes_of
 from transforms.deduplicate.ring import with_ring
@@ -26,12 +26,11 @@ from transforms.deduplicate.rule import copies_in
 from transforms.deduplicate.settings import DedupSettings, timer_timestamp
 from transforms.deduplicate.shard_state import (
     ShardHead,
-    build_index,
     decode_head,
     encode_groups,
     encode_head,
+    joined_groups,
     new_head,
-    packed_bytes,
 )
 from transforms.model.buckets import highest_expired_bucket
 from transforms.model.elements import ShardBatch, ShardOutcome
@@ -48,12 +47,14 @@ class DeduplicateSharded(beam.DoFn):
     EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 
     def __init__(self, settings: DedupSettings) -> None:
+        """Raises ValueError for a cold start where ids expire: no timer would know its ids."""
+        if settings.expires and settings.cold_start is not None:
+            raise ValueError("a cold start goes with expires=False")
         self._settings = settings
 
     def start_bundle(self) -> None:
         # An index still open here belongs to a bundle that failed.
         self._open: dict[int, tuple[bytes, FingerprintIndex]] = {}
-        self._live: dict[int, dict[int, int]] = {}
         self._behind_expiry = 0
 
     @with_ring
@@ -70,14 +71,9 @@ class DeduplicateSharded(beam.DoFn):
             head = decode_head(before)
             index = self._index(shard, head, ring)
         else:
-            head = new_head(self._settings.retention_us)
-            index = fill_new_shard(
-                head,
-                shard,
-                self._settings.shards,
-                self._settings.cold_start,
-                lambda slot, blob: ring[slot].add(blob),
-            )
+            head, index = new_head(self._settings.retention_us), self._begin(shard)
+            start = self._settings.cold_start
+            head.expired_through = start.expired_through if start else None
         batch, behind = reject_behind_expiry(batch, head.expired_through)
         self._behind_expiry += behind
         fingerprints = batch_fingerprints(batch.payments)
@@ -85,15 +81,22 @@ class DeduplicateSharded(beam.DoFn):
         verdicts = copies.judge(index.buckets_of(fingerprints[copies.first_rows()]))
 
         changed = verdicts.changed()
+        blobs = {}
         if len(changed) or not before:
             new, new_buckets = fingerprints[verdicts.ids[changed]], verdicts.after[changed]
-            for slot, blob in encode_groups(head, new, new_buckets).items():
+            blobs = encode_groups(head, new, new_buckets)
+            for slot, blob in blobs.items():
                 ring[slot].add(blob)
             index.add(new, new_buckets)
             head.change_live(verdicts.live_changes())
             self._save(shard, head, index, cell, expiry)
         yield outcome_of(
-            shard, batch, verdicts.accepted, verdicts.live_changes(), self._settings.shape
+            shard,
+            batch,
+            verdicts.accepted,
+            verdicts.live_changes(),
+            self._settings.shape,
+            b"".join(blobs.values()),
         )
 
     @on_timer(EXPIRY)  # type: ignore[untyped-decorator]
@@ -120,18 +123,27 @@ class DeduplicateSharded(beam.DoFn):
             indexes.keep(shard, token, index)
         self._open = {}
         metrics.count(metrics.LATE_BEHIND_EXPIRY, self._behind_expiry)
-        for shard, live in self._live.items():
-            metrics.show(metrics.LIVE_IDS, shard, sum(live.values()))
-            metrics.show(metrics.STATE_BYTES, shard, packed_bytes(live, shards=1))
 
     def _index(self, shard: int, head: ShardHead, ring: tuple[Any, ...]) -> FingerprintIndex:
         token, index = self._open.get(shard, (None, None))
         if token != head.token or index is None:
             index = indexes_of(self._settings.job).take(shard, head.token)
         if index is None:
-            index = build_index(head.expired_through, (blob for bag in ring for blob in bag.read()))
+            index = self._begin(shard)
+            index.add(*joined_groups(blob for bag in ring for blob in bag.read()))
+            if head.expired_through is not None:
+                index.expire(head.expired_through)
         self._open[shard] = (head.token, index)
         return index
+
+    def _begin(self, shard: int) -> FingerprintIndex:
+        """The index over the ids that the shard begins with. They are not in its state: they are
+        the same for every attempt of the run, and copying them would cost as much as loading them.
+        """
+        start = self._settings.cold_start
+        if start is None:
+            return FingerprintIndex()
+        return load_known_ids(start).of_shard(shard, self._settings.shards)
 
     def _save(
         self, shard: int, head: ShardHead, index: FingerprintIndex, cell: Any, expiry: Any
@@ -139,6 +151,5 @@ class DeduplicateSharded(beam.DoFn):
         head.token = fresh_token()
         cell.write(encode_head(head))
         self._open[shard] = (head.token, index)
-        self._live[shard] = head.live
         if self._settings.expires and head.live:
             expiry.set(timer_timestamp(min(head.live), self._settings.extra_retention_us))

@@ -55,7 +55,7 @@ def _split(encoded: bytes) -> list[bytes]:
 
 
 class RawBlockCoder(Coder):
-    """MessagePack. No runner needs it while reading and decoding are fused; all ask for the size."""
+    """MessagePack. While reading and decoding are fused, runners ask for nothing but the size."""
 
     def encode(self, value: RawBlock) -> bytes:
         return msgspec.msgpack.encode(value)
@@ -144,7 +144,7 @@ class ShardOutcomeCoder(Coder):
     """As ShardBatchCoder, for the output of the dedup step."""
 
     def encode(self, value: ShardOutcome) -> bytes:
-        head = msgspec.msgpack.encode((value.shard, list(value.tables), value.live_ids))
+        head = msgspec.msgpack.encode((value.shard, list(value.tables), value.live_ids, value.ids))
         return _join(
             [
                 head,
@@ -155,12 +155,12 @@ class ShardOutcomeCoder(Coder):
 
     def decode(self, encoded: bytes) -> ShardOutcome:
         head, totals, *tables = _split(encoded)
-        shard, names, live_ids = msgspec.msgpack.decode(
-            head, type=tuple[int, list[str], list[tuple[int, int]]]
+        shard, names, live_ids, ids = msgspec.msgpack.decode(
+            head, type=tuple[int, list[str], list[tuple[int, int]], bytes | None]
         )
         rows = [decode_rows(table) for table in tables]
         return ShardOutcome(
-            shard, dict(zip(names, rows, strict=True)), decode_rows(totals), live_ids
+            shard, dict(zip(names, rows, strict=True)), decode_rows(totals), live_ids, ids
         )
 
     def estimate_size(self, value: ShardOutcome) -> int:

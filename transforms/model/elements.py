@@ -187,10 +187,13 @@ class ShardOutcome:
     One element, so that no runner can separate rows from their totals. tables: table name -> rows
     ready to append (columns of the table, `ingest_time` included); empty tables are absent. totals:
     rows of `control_totals` for exactly those rows. live_ids: (expiry bucket, change of the number
-    of ids there); sums over all outcomes of a shard are its state.
+    of ids there); sums over all outcomes of a shard are its state. ids: the new ids and those that
+    moved to a later bucket, as groups (transforms/deduplicate/shard_state.py); None from the layout
+    that does not tell.
     """
 
     shard: int
     tables: dict[str, pa.RecordBatch]
     totals: pa.RecordBatch
     live_ids: list[tuple[int, int]]
+    ids: bytes | None = None

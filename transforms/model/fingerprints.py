@@ -63,6 +63,11 @@ def shards_of(fingerprints: Fingerprints, shards: int) -> NDArray[np.int64]:
     return first * shards >> 16
 
 
+def shard_range(shard: int, shards: int) -> tuple[int, int]:
+    """The hash range of a shard: first to end (exclusive) of the first 16 bits of fingerprints."""
+    return -(-(shard << 16) // shards), -(-((shard + 1) << 16) // shards)
+
+
 def split_by_shard(block: DecodedBlock, shards: int) -> Iterator[tuple[int, ShardBatch]]:
     """The block's rows by shard, in offset order within each; shards without a row are absent."""
     for shard, batch in _split(block, shards):

@@ -45,6 +45,8 @@ class ShardReport(msgspec.Struct, frozen=True, tag="shard"):
     """Expiry bucket -> change of the number of ids in it."""
     rejected: list[RejectedCount] = []
     """What the shard has written to `rejected_records`, by cause."""
+    ids: list[bytes] | None = None
+    """See ShardOutcome: of each batch in turn. None where one of them does not tell."""
 
 
 class ReaderReport(msgspec.Struct, frozen=True, tag="reader"):

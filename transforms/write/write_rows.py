@@ -36,6 +36,7 @@ class ShardWriter:
         self._totals: list[pa.RecordBatch] = []
         self._live_ids: dict[int, int] = {}
         self._rejected: list[RejectedCount] = []
+        self._ids: list[bytes] | None = []
 
     def add(self, outcome: ShardOutcome) -> None:
         """Appends the rows of a batch, and counts them."""
@@ -51,6 +52,10 @@ class ShardWriter:
         self._totals.append(outcome.totals)
         for bucket, change in outcome.live_ids:
             self._live_ids[bucket] = self._live_ids.get(bucket, 0) + change
+        if outcome.ids is None or self._ids is None:
+            self._ids = None
+        elif outcome.ids:
+            self._ids.append(outcome.ids)
 
     def finish(self) -> ShardReport:
         """The report of the shard, once every row is acknowledged."""
@@ -66,6 +71,7 @@ class ShardWriter:
             totals,
             self._live_ids,
             self._rejected,
+            self._ids,
         )
 
 

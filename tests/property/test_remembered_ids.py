@@ -1,0 +1,94 @@
+"""Whatever runs follow each other, what is remembered is what the tables would answer.
+
+Topics are named or not, horizons grow, layouts and shards change, runs die at any step, and other
+processes run in between.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.run import command
+from tests.support.examples import examples
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    config,
+    payment,
+    run,
+    use,
+)
+from tests.support.remembered_ids import ComparedWithTables
+from tests.support.whole_runs import failures
+
+TOPICS = ("A", "B")
+
+messages = st.lists(
+    st.tuples(
+        st.sampled_from(TOPICS),
+        st.sampled_from("abcdef"),
+        st.integers(-5, 130),  # minutes before the clock
+    ),
+    max_size=6,
+)
+step = st.fixed_dictionaries(
+    {
+        "sent": messages,
+        "later_us": st.sampled_from([0, MINUTE_US, 20 * MINUTE_US, 2 * HOUR_US]),
+        "topics": st.sampled_from([TOPICS, TOPICS, ("A",), ("B",)]),
+        "horizon_us": st.sampled_from([0, 0, 0, HOUR_US]),  # by how much it grows
+        "at_once": st.sampled_from([1, 2, 1000]),
+        "shards": st.sampled_from([1, 3, 16]),
+        "layout": st.sampled_from(["sharded", "sharded", "sharded", "per_key"]),
+        "dies_in": st.sampled_from([None, None, None, "read_and_write", "commit"]),
+        "is_another_process": st.sampled_from([False, False, True]),
+    }
+)
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+@examples(15)
+@given(st.lists(step, min_size=2, max_size=6))
+def test_what_is_remembered_is_what_the_tables_say(steps: list[dict[str, Any]]) -> None:
+    kafka, now, horizon, remembered = InMemoryKafka(), NOW_US, HOUR_US, ComparedWithTables()
+    for topic in TOPICS:
+        kafka.create(topic, 1)
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        use(kafka, patch)
+        path = Path(folder, "payments.duckdb")
+        for number, each in enumerate(steps):
+            now, horizon = now + each["later_us"], horizon + each["horizon_us"]
+            for topic, transaction_id, minutes in each["sent"]:
+                kafka.send(topic, 0, payment(transaction_id, now - minutes * MINUTE_US))
+            settings = config(
+                path,
+                topics=each["topics"],
+                dedup_horizon_us=horizon,
+                max_records_per_run=each["at_once"],
+                shards=each["shards"],
+                dedup_layout=each["layout"],
+            )
+            with patch.context() as killed:
+                # Not the first: positions must be written down.
+                if number and each["dies_in"]:
+                    killed.setattr(command, each["dies_in"], _die)
+                with suppress(Died):
+                    run(settings, now, ids=None if each["is_another_process"] else remembered)
+        run(config(path, topics=TOPICS, dedup_horizon_us=horizon), now, ids=remembered)
+        assert failures(path) == []
+
+
+def _die(*_: Any) -> None:
+    raise Died

@@ -1,0 +1,76 @@
+"""The ids that a bounded run begins with, and that the next run of the process can go on with.
+
+One index over all ids; a shard gets its part of it without a copy. It advances by what a committed
+run has reported, never by what a bundle did: docs/guarantees.md, 'Ids that are remembered'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.deduplicate.fingerprint_index import FingerprintIndex
+from transforms.deduplicate.shard_state import joined_groups
+from transforms.model.fingerprints import Fingerprints
+
+
+class RememberedIds:
+    """All ids whose bucket is above `expired_through`, as of one moment of the tables.
+
+    live: bucket -> number of ids in it. expired_through: ids at or below this bucket are not known
+    here, whether they have a payment or not; None: every id is known.
+    """
+
+    def __init__(
+        self,
+        fingerprints: Fingerprints,
+        buckets: NDArray[np.int32],
+        expired_through: int | None,
+    ) -> None:
+        """Shapes (n, 10) and (n,): each id once, in any order."""
+        self.expired_through = expired_through
+        self._index = FingerprintIndex()
+        self._index.add(fingerprints, buckets)
+        found, counts = np.unique(buckets, return_counts=True)
+        self.live: dict[int, int] = dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+    def reach_back_to(self, expired_through: int | None) -> bool:
+        """Whether every id above this bucket is here; None: every id at all."""
+        if self.expired_through is None or expired_through is None:
+            return self.expired_through is None
+        return self.expired_through <= expired_through
+
+    def forget_through(self, expired_through: int | None) -> None:
+        """Forgets the ids at or below this bucket. A run that begins with the others may accept one
+        of these again, so they must not come back.
+        """
+        if expired_through is None:
+            return
+        self.expired_through = expired_through
+        self._index.expire(expired_through)
+        self.live = {bucket: ids for bucket, ids in self.live.items() if bucket > expired_through}
+
+    def of_shard(self, shard: int, shards: int) -> FingerprintIndex:
+        """The index that a shard begins with: what it adds there changes nothing here."""
+        return self._index.of_shard(shard, shards)
+
+    def buckets_of(self, fingerprints: Fingerprints) -> NDArray[np.int32]:
+        """The bucket of each fingerprint, NO_BUCKET if it is not known. Shape (n,)."""
+        return self._index.buckets_of(fingerprints)
+
+    def advance(self, changed: Iterable[bytes], live_changes: Mapping[int, int]) -> None:
+        """Adds what a run that is COMMITTED has reported.
+
+        changed: its new ids, and those that moved to a later bucket, as groups (shard_state.py).
+        live_changes: bucket -> change of the number of ids in it.
+        """
+        fingerprints, buckets = joined_groups(changed)
+        self._index.add(fingerprints, buckets)
+        for bucket, change in live_changes.items():
+            ids = self.live.get(bucket, 0) + change
+            if ids:
+                self.live[bucket] = ids
+            else:
+                self.live.pop(bucket, None)
