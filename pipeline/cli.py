@@ -30,7 +30,8 @@ _HELP: Final = """usage: payment-pipeline COMMAND [options]
 Payments from Kafka, each exactly once, to a table.
 
 commands:
-  run       read to the end of the topics and write every payment once; --streaming: for ever
+  run       read to the end of the topics and write every payment once; --every=10s: again and
+            again; --streaming: for ever
   status    what a streaming job does, and who owns the tables
   stop      end a streaming job and hand the tables over
   check     find out whether a row was lost, doubled or altered
@@ -127,6 +128,12 @@ def _run(arguments: list[str]) -> int:
         from pipeline.streaming.command import streaming_command
 
         return streaming_command(config)
+    if config.every_us is not None:
+        from pipeline.run.every import Since, every_command
+
+        since = Since()
+        _figures.append(since.figures)
+        every_command(config, since)
     outcome = Outcome()
     _figures.append(outcome.figures)
     return run_command(config, outcome=outcome)

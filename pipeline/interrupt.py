@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
@@ -65,8 +65,8 @@ def stop_if_interrupted() -> None:
 
 
 @contextmanager
-def finish_before_interrupt() -> Iterator[None]:
-    """Holds the signals back until the block is done; then they take effect, as one.
+def finish_before_interrupt(signals: Collection[int] = SIGNALS) -> Iterator[None]:
+    """Holds these signals back until the block is done; then they take effect, as one.
 
     Outside the main thread it does nothing: Python delivers signals to the main
     thread only.
@@ -76,7 +76,7 @@ def finish_before_interrupt() -> Iterator[None]:
         return
     stop_if_interrupted()
     held: list[int] = []
-    with _handled_by(lambda number, _frame: held.append(number)):
+    with _handled_by(lambda number, _frame: held.append(number), signals):
         yield
     if held:
         signal.raise_signal(max(held))
@@ -90,8 +90,10 @@ def only_record_signals() -> None:
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+def _handled_by(
+    handler: Callable[[int, FrameType | None], Any], signals: Collection[int] = SIGNALS
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:

@@ -78,7 +78,8 @@ class RunConfig:
 
     idle_timeout_us: None means never. destination_options: the further arguments of
     open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
-    without its secrets. streaming: None for a bounded run.
+    without its secrets. streaming: None for a bounded run. every_us: between the beginnings of two
+    runs; None for a single one.
     """
 
     bootstrap_servers: str
@@ -105,3 +106,4 @@ class RunConfig:
     log_format: str
     beam_options: PipelineOptions = field(repr=False)
     streaming: StreamingConfig | None = None
+    every_us: int | None = None

@@ -147,7 +147,7 @@ class DeduplicationOptions(PipelineOptions):
         parser.add_argument(
             "--shards",
             metavar="N",
-            help="hash ranges of ids (16; with --streaming 4 for each worker process at the first"
+            help="hash ranges of ids (4; with --streaming 4 for each worker process at the first"
             " start; another number needs a stop and --from_tables)",
         )
 
@@ -194,6 +194,11 @@ class RunOptions(PipelineOptions):
             default="1000000",
             metavar="N",
             help="records in one transaction, fair over the partitions",
+        )
+        parser.add_argument(
+            "--every",
+            metavar="TIME",
+            help="run again and again in one process, at multiples of this time, such as 10s",
         )
         parser.add_argument(
             "--on_data_loss",

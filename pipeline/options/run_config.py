@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -31,7 +32,7 @@ from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import UsageError
 from transforms.model.schema import EPOCH_UNITS
 
-_MINUTE_US = 60_000_000
+_MINUTE_US, _SECOND_US = 60_000_000, 1_000_000
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _ADOPTED = re.compile(r"([A-Za-z0-9._-]{1,249})(?:#(\d{1,9}))?@([^\s@]+)", re.ASCII)
 _COORDINATE = re.compile(r"([A-Za-z0-9._-]+(?:#\d{1,9})?):(\d{1,9}):(\d{1,18})", re.ASCII)
@@ -98,7 +99,20 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
             [*argv, *profile.arguments(vars(given))], runner=profile.beam_runner
         ),
         streaming=streaming,
+        every_us=_every(given, streaming is not None),
     )
+
+
+def _every(given: Namespace, is_streaming: bool) -> int | None:
+    """Microseconds from one run to the next; None for a single one."""
+    if given.every is None:
+        return None
+    if is_streaming:
+        raise UsageError(
+            f"--every={given.every} with --streaming: a streaming job reads for ever anyway. Leave"
+            " one of them out."
+        )
+    return parse_duration("every", given.every, least_us=_SECOND_US)
 
 
 def _record_size(text: str, most: int | None) -> int:

@@ -13,9 +13,8 @@ from transforms.model.errors import UsageError
 
 _ONLY_STREAMING: Final = ("topic_pattern", "restore", "from_tables", "detach", "metrics_port")
 
-SHARDS_OF_A_RUN: Final = "16"
 SHARDS_OF_A_PROCESS: Final = 4
-"""In streaming each shard costs an append of each table in every bundle, however small."""
+"""Each shard costs an append of each table in every transaction or bundle, however small."""
 
 
 def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | None:
@@ -78,8 +77,8 @@ def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | 
 
 def shards_of(given: Namespace, streaming: StreamingConfig | None) -> int:
     """The number of hash ranges. given: the parsed arguments. Raises UsageError."""
-    default = SHARDS_OF_A_RUN
-    if streaming is not None:
-        processes = 1 if streaming.in_this_process else streaming.parallelism
-        default = str(SHARDS_OF_A_PROCESS * processes)
+    processes = 1
+    if streaming is not None and not streaming.in_this_process:
+        processes = streaming.parallelism
+    default = str(SHARDS_OF_A_PROCESS * processes)
     return parse_whole("shards", given.shards or default, 1, 4096)

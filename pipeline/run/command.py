@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pipeline.counted import counted
@@ -20,6 +21,7 @@ from pipeline.run.adopt import is_on
 from pipeline.run.commit import Moment, commit
 from pipeline.run.generations import group_offsets, under_their_names
 from pipeline.run.ids_between_runs import IdsBetweenRuns
+from pipeline.run.kept import KeptBetweenRuns
 from pipeline.run.look_ahead import ask_topics, look_ahead, next_plan
 from pipeline.run.make_plan import backlog
 from pipeline.run.make_ready import make_ready
@@ -57,10 +59,31 @@ def run_command(
     committed stays correct.
     """
     outcome = Outcome() if outcome is None else outcome
+    destination = open_destination(config.destination, **config.destination_options)
+    run_to_the_end(config, destination, now_us, outcome)
+    print_summary(outcome.figures(), config.json)
+    return 0
+
+
+def run_to_the_end(
+    config: RunConfig,
+    destination: Destination,
+    now_us: Callable[[], int],
+    outcome: Outcome,
+    kept: KeptBetweenRuns | None = None,
+    each_transaction: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Opens the destination, runs, and fills the outcome, as far as it comes.
+
+    kept: what an earlier run of this process has left. each_transaction: a context for planning and
+    running each. Raises as run_command.
+    """
     started = time.monotonic()
-    with open_destination(config.destination, **config.destination_options) as destination:
+    with destination:
+        read, billed = destination.bytes_read, destination.bytes_billed
+        runs = run_until_caught_up(config, destination, now_us, outcome, kept)
         try:
-            for record in run_until_caught_up(config, destination, now_us, outcome):
+            while record := _next(runs, each_transaction):
                 outcome.committed.append(record)
             if outcome.committed:
                 outcome.rejected = _rejected_reasons(destination, outcome.committed)
@@ -70,10 +93,19 @@ def run_command(
             raise
         finally:
             outcome.seconds = time.monotonic() - started
-            outcome.bytes_read = destination.bytes_read
-            outcome.bytes_billed = destination.bytes_billed
-    print_summary(outcome.figures(), config.json)
-    return 0
+            outcome.bytes_read = _since(read, destination.bytes_read)
+            outcome.bytes_billed = _since(billed, destination.bytes_billed)
+
+
+def _next(
+    runs: Iterator[RunRecord], context: Callable[[], AbstractContextManager[None]]
+) -> RunRecord | None:
+    with context():
+        return next(runs, None)
+
+
+def _since(before: int | None, now: int | None) -> int | None:
+    return None if now is None else now - (before or 0)
 
 
 def _rejected_reasons(
@@ -90,24 +122,24 @@ def run_until_caught_up(
     destination: Destination,
     now_us: Callable[[], int],
     outcome: Outcome | None = None,
-    ids: IdsBetweenRuns | None = None,
+    kept: KeptBetweenRuns | None = None,
 ) -> Iterator[RunRecord]:
     """Yields the record of each transaction once it is committed.
 
     The end offsets are asked for once, at the start. now_us: the clock, in microseconds. outcome:
-    learns what the ledger and the broker say, and what the run has to say beside. ids: what an
-    earlier call of this process has left in memory. Raises GuaranteeError when the run is refused,
-    or must stop.
+    learns what the ledger and the broker say, and what the run has to say beside. kept: what an
+    earlier call of this process has left. Raises GuaranteeError when the run is refused, or must
+    stop.
     """
     outcome = Outcome() if outcome is None else outcome
-    ids = IdsBetweenRuns() if ids is None else ids
+    kept = KeptBetweenRuns() if kept is None else kept
     notes = outcome.notes
     settings = run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
     outcome.runs = known = recover(destination, now_us(), notes)
     refuse_owned(known)
     check_settings(settings_in_force(known), config)
-    with KafkaAdmin(config.consumer_config) as admin:
+    with kept.connected(config.consumer_config) as admin:
         outcome.states = states = under_their_names(ask_topics(config, admin, now_us), known)
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
         notes.forgotten, outcome.states = ahead.forgotten, ahead.states
@@ -130,7 +162,9 @@ def run_until_caught_up(
             more = -(-max(0, backlog(runs, ahead.states)) // config.max_records_per_run)
             outcome.run_id = plan.run_id
             place = Place(transactions + 1, transactions + more)
-            record = run_once(config, destination, plan, settings, runs, notes, place, ids, now_us)
+            record = run_once(
+                config, destination, plan, settings, runs, notes, place, kept.ids, now_us
+            )
             notes.add_run(destination, record, plan, runs)
             outcome.runs = runs = [*runs, record]
             transactions += 1

@@ -17,8 +17,10 @@ from pipeline.kafka_admin import TopicState
 from pipeline.options.config import EARLIEST, LATEST, RunConfig, Start
 from pipeline.options.schema_file import load_schema
 from pipeline.run import command as run_module
+from pipeline.run import kept as kept_module
 from pipeline.run.command import run_until_caught_up
 from pipeline.run.ids_between_runs import IdsBetweenRuns
+from pipeline.run.kept import KeptBetweenRuns
 from pipeline.run.notes import Notes
 from pipeline.run.outcome import Outcome
 from transforms.destinations.contract.run_ledger import RunRecord
@@ -158,7 +160,8 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
 
 
 def use(kafka: InMemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "KafkaAdmin", kafka)
+    for module in (run_module, kept_module):
+        monkeypatch.setattr(module, "KafkaAdmin", kafka)
     monkeypatch.setattr(read_module, "PartitionReader", lambda _config: kafka)
 
 
@@ -201,7 +204,9 @@ def run(
     """What `run` does between opening and closing the destination."""
     with open_destination(settings.destination, **settings.destination_options) as destination:
         outcome = Outcome(notes=notes or Notes())
-        return list(run_until_caught_up(settings, destination, lambda: now_us, outcome, ids))
+        kept = KeptBetweenRuns()
+        kept.ids = ids or kept.ids
+        return list(run_until_caught_up(settings, destination, lambda: now_us, outcome, kept))
 
 
 def payment(

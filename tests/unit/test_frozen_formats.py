@@ -178,6 +178,7 @@ def test_reports() -> None:
         b"ipc",
         {7: -1},
         [RejectedCount("p", "late", "why", 4, 0, 3, b"{}")],
+        [bytes(18)],
     )
     reader = ReaderReport("p", 0, 1, 9, 5, 1 << 63, [(2, 4)])
     assert msgspec.msgpack.decode(encode_report(shard)) == {
@@ -207,6 +208,7 @@ def test_reports() -> None:
                 "value": b"{}",
             }
         ],
+        "ids": [bytes(18)],
     }
     assert msgspec.msgpack.decode(encode_report(reader)) == {
         "type": "reader",

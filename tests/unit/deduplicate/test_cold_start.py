@@ -1,4 +1,4 @@
-"""What a shard without state loads: its own ids, those that have not expired, and no others."""
+"""What a shard begins with: its own ids, those that have not expired, and no others."""
 
 from __future__ import annotations
 
@@ -21,18 +21,11 @@ BUCKETS = np.arange(200, dtype=np.int32) % 20
 EXPIRED_THROUGH = 6
 
 
-@pytest.fixture
-def in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = KnownIds(IDS, BUCKETS)
-    monkeypatch.setattr("transforms.deduplicate.known_ids.load_known_ids", lambda start: loaded)
-
-
 def start(watermark_us: int | None) -> ColdStart:
     source: Any = None
     return ColdStart(source, "job", watermark_us, 0)
 
 
-@pytest.mark.usefixtures("in_the_tables")
 @pytest.mark.parametrize(
     ("watermark_us", "expired_through"),
     [(None, None), ((EXPIRED_THROUGH + 1) * BUCKET_US, EXPIRED_THROUGH)],
@@ -43,7 +36,12 @@ def test_index_state_and_counts_hold_the_same_ids(
 ) -> None:
     head, ring = new_head(20 * BUCKET_US), defaultdict(list)
     index = fill_new_shard(
-        head, shard, SHARDS, start(watermark_us), lambda slot, blob: ring[slot].append(blob)
+        head,
+        shard,
+        SHARDS,
+        start(watermark_us),
+        lambda slot, blob: ring[slot].append(blob),
+        KnownIds(IDS, BUCKETS),
     )
     alive = (shards_of(IDS, SHARDS) == shard) & (
         (NO_BUCKET if expired_through is None else expired_through) < BUCKETS
@@ -62,5 +60,5 @@ def test_nothing_is_loaded_where_there_is_nothing_to_load() -> None:
     def refuse(slot: int, blob: bytes) -> None:
         raise AssertionError(slot, blob)
 
-    assert len(fill_new_shard(head, 0, SHARDS, None, refuse)) == 0
+    assert len(fill_new_shard(head, 0, SHARDS, None, refuse, None)) == 0
     assert head == new_head(20 * BUCKET_US)

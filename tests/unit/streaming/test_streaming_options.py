@@ -39,6 +39,7 @@ def config(*arguments: str) -> RunConfig:
             "Leave one of them out",
         ),
         (["--shards=0"], "--shards=0:", "from 1 to 4,096"),
+        (["--every=10s"], "--every=10s with --streaming", "Leave one of them out"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

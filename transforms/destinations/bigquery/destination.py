@@ -32,6 +32,7 @@ class BigQueryDestination:
     bundle, or of the driver.
     """
 
+    keeps_others_out = False
     streams_per_hour = CREATE_STREAMS_PER_HOUR
     max_record_bytes = MAX_RECORD_BYTES
 

@@ -39,6 +39,10 @@ class Destination(Protocol):
         """The value of `--destination` that names it."""
 
     @property
+    def keeps_others_out(self) -> bool:
+        """Whether no other process can use it while it is open in this one."""
+
+    @property
     def streams_per_hour(self) -> int | None:
         """How many write streams may be created; None: no limit."""
 

@@ -25,6 +25,7 @@ class DuckDBDestination:
     """
 
     checks = DUCKDB_CHECKS
+    keeps_others_out = True
     streams_per_hour = None
     max_record_bytes = None
     bytes_read = None

@@ -1,0 +1,163 @@
+"""`run --every=10s`: run after run in one process, for people without a cluster.
+
+Each run is one of `run`, with all its steps; what it can take over from the one before it does
+(kept.py). It ends by a signal, or with the status of an error that does not pass by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from pipeline.counted import counted
+from pipeline.failures import TRY_AGAIN_LATER, failure_of
+from pipeline.interrupt import finish_before_interrupt, interrupt_means
+from pipeline.options.config import RunConfig
+from pipeline.options.quantities import format_duration
+from pipeline.run.command import run_to_the_end
+from pipeline.run.kept import KeptBetweenRuns
+from pipeline.run.outcome import Outcome
+from pipeline.run.summary import note_figures, print_notes, print_summary
+from transforms.destinations.open import open_destination
+from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
+
+_LOG = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS: Final = 300.0
+"""Between two tries of a run that could not begin or go on, where the interval is shorter."""
+
+_NAMES: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicates", REJECTED: "rejected"}
+
+_BETWEEN_RUNS: Final = (
+    "the run in hand was finished; start the same command again, and it goes on from there"
+)
+
+
+@dataclass
+class Since:
+    """What has happened since the process began; it does not grow.
+
+    tries_in_a_row: that ended with 'try again later'. notes: that were said last.
+    """
+
+    runs: int = 0
+    transactions: int = 0
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0))
+    tries_in_a_row: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts a run that has ended well."""
+        self.runs += 1
+        self.tries_in_a_row = 0
+        self.transactions += len(outcome.committed)
+        for record in outcome.committed:
+            for table in record.tables:
+                if table.table in self.rows:
+                    self.rows[table.table] += table.rows
+
+    def figures(self) -> dict[str, Any]:
+        """For the line of JSON at the end."""
+        return {
+            "runs": self.runs,
+            "transactions": self.transactions,
+            **{_NAMES[table]: rows for table, rows in self.rows.items()},
+        }
+
+
+def every_command(
+    config: RunConfig,
+    since: Since,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+) -> NoReturn:
+    """Runs at each multiple of --every, until a signal or an error ends it.
+
+    since: is filled. clock: monotonic, in seconds; now_us: the present, microseconds since 1970. A
+    run that takes longer than the interval leaves out the ticks that it has missed. Only 'try again
+    later' is repeated, with pauses that double up to LONGEST_PAUSE_SECONDS, or to the interval
+    where that is longer; any other error is raised.
+    """
+    assert config.every_us is not None
+    interval = config.every_us / 1e6
+    interrupt_means(_BETWEEN_RUNS)
+    kept = KeptBetweenRuns(keeps_connection=True)
+    _LOG.info("a run every %s, until SIGTERM or Ctrl-C", format_duration(config.every_us))
+    started = clock()
+    destination = open_destination(config.destination, **config.destination_options)
+    with ExitStack() as stack:
+        stack.callback(_sum_up, config, since)
+        stack.callback(kept.close)
+        if not destination.keeps_others_out:
+            stack.enter_context(destination)
+        while True:
+            outcome = Outcome()
+            try:
+                # A signal of a supervisor lets the transaction in hand end; Ctrl-C does not wait.
+                run_to_the_end(
+                    config,
+                    destination,
+                    now_us,
+                    outcome,
+                    kept,
+                    lambda: finish_before_interrupt((signal.SIGTERM,)),
+                )
+            except Exception as error:
+                failure = failure_of(error)
+                if failure.status != TRY_AGAIN_LATER:
+                    raise
+                pause = _pause(interval, since.tries_in_a_row)
+                since.tries_in_a_row += 1
+                _LOG.warning("%s; the next try is in %.0f s", failure.line, pause)
+            else:
+                since.add(outcome)
+                _say(config, outcome, since)
+                pause = _until_next_tick(interval, clock() - started)
+            sleep(pause)
+
+
+def _sum_up(config: RunConfig, since: Since) -> None:
+    """What the process has done, when it ends; with --json it is in the last object."""
+    if not config.json:
+        figures = since.figures()
+        print(
+            f"{counted(figures['runs'], 'run')},"
+            f" {counted(figures['transactions'], 'transaction')}: accepted"
+            f" {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
+            f" {figures['rejected']:,}"
+        )
+
+
+def _pause(interval: float, tries_in_a_row: int) -> float:
+    """Seconds until a run is tried again."""
+    longest = max(interval, LONGEST_PAUSE_SECONDS)
+    return float(min(longest, interval * 2 ** min(tries_in_a_row, 30)))
+
+
+def _until_next_tick(interval: float, elapsed: float) -> float:
+    """Seconds until the next multiple of the interval. elapsed: since the first run began."""
+    return interval - elapsed % interval
+
+
+def _say(config: RunConfig, outcome: Outcome, since: Since) -> None:
+    """A line of JSON for each run that has recorded something; else notes, where they are new."""
+    figures = outcome.figures()
+    if config.json:
+        if outcome.committed:
+            print_summary(figures, as_json=True)
+        return
+    notes = {**note_figures(outcome.notes), "topics_not_named": _named(figures)}
+    if notes != since.notes:
+        since.notes = notes
+        print_notes(figures)
+
+
+def _named(figures: dict[str, Any]) -> list[str]:
+    """What waits in a topic that is not named changes all the time, so it makes no note new."""
+    return [topic["topic"] for topic in figures["topics_not_named"]]

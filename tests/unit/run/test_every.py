@@ -1,0 +1,231 @@
+"""`run --every`: run after run in one process, on a clock that only these tests move."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from pipeline.interrupt import interrupts_remembered
+from pipeline.options.config import RunConfig
+from pipeline.options.run_config import run_config
+from pipeline.run import command
+from pipeline.run.every import LONGEST_PAUSE_SECONDS, Since, every_command
+from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, use
+from tests.support.whole_runs import COPIES, failures, ids
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+
+INTERVAL = 10
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
+    kafka = InMemoryKafka()
+    use(kafka, monkeypatch)
+    kafka.create("payments", 1)
+    return kafka
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "payments.duckdb"
+
+
+class Ticks:
+    """The clock, and what happens while the process sleeps.
+
+    between: called with the number of the sleep, from 1; the last one ends the process as a signal
+    would. slept: seconds of each sleep.
+    """
+
+    def __init__(self, last: int, between: Callable[[int], Any] = lambda _: None) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self._last = last
+        self._between = between
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        self._between(len(self.slept))
+        if len(self.slept) == self._last:
+            raise KeyboardInterrupt
+
+    def run(self, settings: RunConfig) -> Since:
+        since = Since()
+        with pytest.raises(KeyboardInterrupt):
+            every_command(
+                settings,
+                since,
+                lambda: self.now,
+                self.sleep,
+                lambda: NOW_US + int(self.now * 1e6),
+            )
+        return since
+
+
+def every(path: Path, **changes: Any) -> RunConfig:
+    return config(path, **{"every_us": INTERVAL * 1_000_000, "json": False, **changes})
+
+
+def test_what_comes_between_the_ticks_is_paid_once(kafka: InMemoryKafka, path: Path) -> None:
+    ticks = Ticks(4, lambda number: kafka.send("payments", 0, *map(payment, f"a{number}")))
+    since = ticks.run(every(path))
+    assert ids(path) == ["1", "2", "3", "a"]
+    assert ids(path, COPIES) == ["a", "a"]
+    assert since.figures() == {
+        "runs": 4,
+        "transactions": 3,
+        "accepted": 4,
+        "duplicates": 2,
+        "rejected": 0,
+    }
+    assert ticks.slept == [INTERVAL] * 4
+    assert failures(path) == []
+
+
+def test_the_tables_are_asked_for_ids_once(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    rows: Any = "transforms.destinations.duckdb.stored_rows.DuckDBStoredRows.live_ids"
+    original = _attribute(rows)
+    monkeypatch.setattr(rows, lambda *given: asked.append(given) or original(*given))
+    Ticks(5, lambda number: kafka.send("payments", 0, payment(str(number)))).run(every(path))
+    assert len(asked) == 1
+
+
+def test_a_run_that_took_longer_than_the_interval_leaves_out_the_ticks_that_it_missed(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = Ticks(2)
+    original = command.read_and_write
+
+    def slow(*given: Any) -> None:
+        ticks.now += 2.5 * INTERVAL
+        original(*given)
+
+    monkeypatch.setattr(command, "read_and_write", slow)
+    kafka.send("payments", 0, payment("a"))
+    ticks.run(every(path))
+    assert ticks.slept == [INTERVAL / 2, INTERVAL]
+
+
+def test_the_file_is_free_between_the_runs(kafka: InMemoryKafka, path: Path) -> None:
+    kafka.send("payments", 0, payment("a"))
+    seen: list[Any] = []
+
+    def look(_: int) -> None:
+        with duckdb.connect(str(path)) as analyst:
+            seen.extend(analyst.sql("SELECT count(*) FROM payment_transactions").fetchall())
+
+    Ticks(2, look).run(every(path))
+    assert seen == [(1,), (1,)]
+
+
+def test_only_try_again_later_is_repeated_with_pauses_that_grow(
+    kafka: InMemoryKafka,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = [True]
+    original = kafka.topic_state
+
+    def answer(topic: str, now_us: int) -> Any:
+        if away[0]:
+            raise TryAgainLater("Kafka does not answer")
+        return original(topic, now_us)
+
+    monkeypatch.setattr(kafka, "topic_state", answer)
+    ticks = Ticks(9, lambda number: away.__setitem__(0, number < 7))
+    kafka.send("payments", 0, payment("a"))
+    with caplog.at_level(logging.WARNING):
+        since = ticks.run(every(path))
+    assert ticks.slept[:7] == [10, 20, 40, 80, 160, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
+    assert ticks.slept[7:] == [INTERVAL, INTERVAL]
+    assert (since.runs, since.tries_in_a_row) == (2, 0)
+    assert "try again later: Kafka does not answer; the next try is in 20 s" in caplog.text
+    assert ids(path) == ["a"]
+
+
+def test_any_other_error_ends_the_process(kafka: InMemoryKafka, path: Path) -> None:
+    ticks = Ticks(3, lambda _: kafka.topics.pop("payments"))
+    with pytest.raises(GuaranteeError, match="payments: unknown"):
+        every_command(every(path), Since(), lambda: ticks.now, ticks.sleep, lambda: NOW_US)
+    assert len(ticks.slept) == 1
+
+
+@pytest.mark.parametrize(("number", "paid"), [(signal.SIGTERM, ["a", "b"]), (signal.SIGINT, [])])
+def test_sigterm_lets_the_transaction_in_hand_end_and_ctrl_c_does_not_wait(
+    kafka: InMemoryKafka,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    paid: list[str],
+) -> None:
+    original = command.read_and_write
+
+    def signalled(*given: Any) -> None:
+        original(*given)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(command, "read_and_write", signalled)
+    kafka.send("payments", 0, *map(payment, "abcd"))
+    with interrupts_remembered():
+        Ticks(2).run(every(path, max_records_per_run=2))
+    assert ids(path) == paid
+
+
+def test_json_has_an_object_for_each_run_that_has_recorded_something(
+    kafka: InMemoryKafka, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def send(number: int) -> None:
+        if number % 2:
+            kafka.send("payments", 0, payment(str(number)))
+
+    Ticks(4, send).run(every(path, json=True))
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["accepted"], one["transactions"]) for one in printed] == [(1, 1), (1, 1)]
+
+
+def test_the_sum_is_said_at_the_end_and_notes_when_they_are_new(
+    kafka: InMemoryKafka, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.create("other", 1)
+    kafka.send("other", 0, payment("o"))
+    Ticks(1).run(every(path, topics=("payments", "other")))
+    capsys.readouterr()
+    Ticks(3, lambda number: kafka.send("other", 0, payment(str(number)))).run(every(path))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in printed] == [
+        "not named by --topic",
+        "3 runs",
+    ]
+    assert printed[-1].endswith("accepted 0   duplicates 0   rejected 0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--every=10"], "--every=10: not a duration"),
+        (["--every=500ms"], "--every=500ms: at least 1s is needed"),
+    ],
+)
+def test_a_wrong_interval_is_named(flags: list[str], named: str) -> None:
+    usual = ["--bootstrap_servers=k:9092", "--topic=payments", "--destination=duckdb:p.duckdb"]
+    with pytest.raises(UsageError, match=named):
+        run_config([*usual, *flags])
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    module, _, kind = module.rpartition(".")
+    return getattr(getattr(__import__(module, fromlist=[kind]), kind), name)
