@@ -99,15 +99,18 @@ def every_command(
         while True:
             outcome = Outcome()
             try:
-                # A signal of a supervisor lets the transaction in hand end; Ctrl-C does not wait.
-                run_to_the_end(
-                    config,
-                    destination,
-                    now_us,
-                    outcome,
-                    kept,
-                    lambda: finish_before_interrupt((signal.SIGTERM,)),
-                )
+                if not kept.nothing_is_new(config, now_us):
+                    began_us = now_us()
+                    # A signal of a supervisor lets the transaction in hand end; Ctrl-C does not.
+                    run_to_the_end(
+                        config,
+                        destination,
+                        now_us,
+                        outcome,
+                        kept,
+                        lambda: finish_before_interrupt((signal.SIGTERM,)),
+                    )
+                    kept.came_to(outcome.runs, outcome.states, began_us)
             except Exception as error:
                 failure = failure_of(error)
                 if failure.status != TRY_AGAIN_LATER:

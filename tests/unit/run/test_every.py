@@ -18,8 +18,16 @@ from pipeline.options.config import RunConfig
 from pipeline.options.run_config import run_config
 from pipeline.run import command
 from pipeline.run.every import LONGEST_PAUSE_SECONDS, Since, every_command
-from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, use
+from tests.support.in_memory_kafka import (
+    NOW_US,
+    InMemoryKafka,
+    Partition,
+    config,
+    payment,
+    use,
+)
 from tests.support.whole_runs import COPIES, failures, ids
+from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 INTERVAL = 10
@@ -128,6 +136,52 @@ def test_the_file_is_free_between_the_runs(kafka: InMemoryKafka, path: Path) -> 
 
     Ticks(2, look).run(every(path))
     assert seen == [(1,), (1,)]
+
+
+def test_where_nothing_is_new_the_destination_is_looked_at_once_a_minute(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[float] = []
+    ticks = Ticks(9, lambda number: number == 8 and kafka.send("payments", 0, payment("b")))
+    original = DuckDBDestination.__enter__
+
+    def note(destination: DuckDBDestination) -> DuckDBDestination:
+        if opened[-1:] != [ticks.now]:
+            opened.append(ticks.now)
+        return original(destination)
+
+    monkeypatch.setattr(DuckDBDestination, "__enter__", note)
+    kafka.send("payments", 0, payment("a"))
+    assert ticks.run(every(path)).runs == 9
+    assert opened == [0, 60, 80]
+    assert ids(path) == ["a", "b"]
+
+
+def test_a_topic_that_was_created_again_is_noticed_at_the_next_tick(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    def create_again(_: int) -> None:
+        kafka.create("payments", 1, topic_id="another")
+        kafka.send("payments", 0, payment("b"))
+
+    ticks = Ticks(3, create_again)
+    kafka.send("payments", 0, payment("a"))
+    with pytest.raises(GuaranteeError, match="another"):
+        every_command(every(path), Since(), lambda: ticks.now, ticks.sleep, lambda: NOW_US)
+    assert len(ticks.slept) == 1
+
+
+def test_a_partition_that_is_added_is_read_at_the_next_tick(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    def add(number: int) -> None:
+        if number == 1:
+            kafka.topics["payments"].partitions.append(Partition())
+            kafka.send("payments", 1, payment("b"))
+
+    kafka.send("payments", 0, payment("a"))
+    Ticks(2, add).run(every(path))
+    assert ids(path) == ["a", "b"]
 
 
 def test_only_try_again_later_is_repeated_with_pauses_that_grow(

@@ -121,7 +121,8 @@ class DuckDBTables:
         )
 
     def exist(self) -> bool:
-        return RUNS in self._existing()
+        # Of all columns the answer would take most of the time of a run without a record.
+        return self._session.is_there() and _exists(self._session.cursor(), RUNS)
 
     def are_empty(self) -> bool:
         existing = self._existing()
@@ -162,6 +163,14 @@ def _column(field: pa.Field) -> str:
 
 def _has_row(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
     return cursor.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+
+
+def _exists(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
+    question = (
+        "SELECT 1 FROM duckdb_tables() WHERE NOT internal AND schema_name = 'main'"
+        " AND table_name = ?"
+    )
+    return cursor.execute(question, [table]).fetchone() is not None
 
 
 def _existing_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, Columns]:
