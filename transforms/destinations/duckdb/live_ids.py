@@ -3,8 +3,8 @@
 Their latest event time is taken over it and `duplicate_transactions`. A duplicate or a rejected row
 alone makes no id known: its payment may not be visible yet.
 
-The text is DuckDB's own: a scan is cheap here, so one query looks at the payments of all days, and
-answers one row for each id.
+The text is DuckDB's own. Ids whose payment is in sight, nearly all, need no other row. Only those
+of which nothing but a later duplicate is in sight are looked up in the payments before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transforms.model.tables import DUPLICATES, PAYMENTS
 
 DIGEST: Final = DUCKDB.digest("transaction_id")
 
-_RECENT: Final = f"WHERE event_time >= {DUCKDB.moment(DUCKDB.parameter('oldest'))}"
+_OLDEST: Final = DUCKDB.moment(DUCKDB.parameter("oldest"))
 
 
 def live_ids(condition: str) -> str:
@@ -26,14 +26,22 @@ def live_ids(condition: str) -> str:
 
     condition: which of the ids are wanted, by their DIGEST.
     """
+    seen = " UNION ALL ".join(
+        f"SELECT transaction_id, event_time, {table == PAYMENTS} AS is_payment FROM {table}"
+        f" WHERE event_time >= {_OLDEST}"
+        for table in (PAYMENTS, DUPLICATES)
+    )
+    answer = f"{fingerprint(DUCKDB, DIGEST)} AS fingerprint, {bucket('event_time')} AS bucket"
     return f"""
 WITH recent AS (
-    SELECT transaction_id, max(event_time) AS event_time FROM (
-        SELECT transaction_id, event_time FROM {PAYMENTS} {_RECENT}
-        UNION ALL
-        SELECT transaction_id, event_time FROM {DUPLICATES} {_RECENT}
-    ) GROUP BY transaction_id
+    SELECT transaction_id, max(event_time) AS event_time, bool_or(is_payment) AS paid
+    FROM ({seen}) GROUP BY transaction_id
+), unpaid AS MATERIALIZED (
+    SELECT transaction_id, event_time FROM recent WHERE NOT paid
 )
-SELECT {fingerprint(DUCKDB, DIGEST)} AS fingerprint, {bucket("event_time")} AS bucket
-FROM recent WHERE transaction_id IN (SELECT transaction_id FROM {PAYMENTS}) AND {condition}
+SELECT {answer} FROM recent WHERE paid AND {condition}
+UNION ALL
+SELECT {answer} FROM unpaid WHERE {condition} AND transaction_id IN (
+    SELECT transaction_id FROM {PAYMENTS} WHERE event_time < {_OLDEST}
+)
 """
