@@ -79,7 +79,7 @@ class RunConfig:
     idle_timeout_us: None means never. destination_options: the further arguments of
     open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
     without its secrets. streaming: None for a bounded run. every_us: between the beginnings of two
-    runs; None for a single one.
+    runs; None for a single one. state_dir: folder for the ids between processes; None: none.
     """
 
     bootstrap_servers: str
@@ -107,3 +107,4 @@ class RunConfig:
     beam_options: PipelineOptions = field(repr=False)
     streaming: StreamingConfig | None = None
     every_us: int | None = None
+    state_dir: str | None = None

@@ -196,6 +196,12 @@ class RunOptions(PipelineOptions):
             help="records in one transaction, fair over the partitions",
         )
         parser.add_argument(
+            "--state_dir",
+            metavar="PATH",
+            help="folder where runs keep the ids for the next process, on any file system that Beam"
+            " knows, or none; default: beside a DuckDB file, none for BigQuery",
+        )
+        parser.add_argument(
             "--every",
             metavar="TIME",
             help="run again and again in one process, at multiples of this time, such as 10s",

@@ -33,6 +33,9 @@ from transforms.model.errors import UsageError
 from transforms.model.schema import EPOCH_UNITS
 
 _MINUTE_US, _SECOND_US = 60_000_000, 1_000_000
+NONE = "none"
+"""Value of --state_dir for no folder."""
+
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _ADOPTED = re.compile(r"([A-Za-z0-9._-]{1,249})(?:#(\d{1,9}))?@([^\s@]+)", re.ASCII)
 _COORDINATE = re.compile(r"([A-Za-z0-9._-]+(?:#\d{1,9})?):(\d{1,9}):(\d{1,18})", re.ASCII)
@@ -100,7 +103,25 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         ),
         streaming=streaming,
         every_us=_every(given, streaming is not None),
+        state_dir=_state_dir(given, streaming is not None),
     )
+
+
+def _state_dir(given: Namespace, is_streaming: bool) -> str | None:
+    """The folder of the ids between processes; None for none."""
+    if given.state_dir is not None and is_streaming:
+        raise UsageError(
+            f"--state_dir={given.state_dir} with --streaming: a streaming job keeps its ids in its"
+            " checkpoints. Leave --state_dir out."
+        )
+    if given.state_dir == "":
+        raise UsageError("--state_dir=: must be the path of a folder, or none.")
+    if given.state_dir == NONE:
+        return None
+    if given.state_dir is not None:
+        return str(given.state_dir)
+    kind, _, path = str(given.destination).partition(":")
+    return f"{path}.ids" if kind == "duckdb" else None
 
 
 def _every(given: Namespace, is_streaming: bool) -> int | None:

@@ -132,14 +132,14 @@ def run_until_caught_up(
     stop.
     """
     outcome = Outcome() if outcome is None else outcome
-    kept = KeptBetweenRuns() if kept is None else kept
+    kept = KeptBetweenRuns(config) if kept is None else kept
     notes = outcome.notes
     settings = run_settings(config)
     check_clock(destination, config.max_future_skew_us, now_us)
     outcome.runs = known = recover(destination, now_us(), notes)
     refuse_owned(known)
     check_settings(settings_in_force(known), config)
-    with kept.connected(config.consumer_config) as admin:
+    with kept.connected() as admin:
         outcome.states = states = under_their_names(ask_topics(config, admin, now_us), known)
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
         notes.forgotten, outcome.states = ahead.forgotten, ahead.states
@@ -202,7 +202,7 @@ def run_once(
     try:
         of_run(plan.run_id)
         start = cold_start(destination, plan, settings)
-        ids.begin(plan, start)
+        ids.begin(plan, start, last_committed(runs))
         _LOG.info("%s begins: at most %s", place, counted(plan.records_at_most, "record"))
         if plan.records_at_most:
             with progress_shown(place, plan.records_at_most):
@@ -212,7 +212,15 @@ def run_once(
                 prove_source(plan, connected_anew, records_read() - before)
         with finish_before_interrupt():
             since = Moment.now()
-            record, proof = prove_and_prepare(destination, plan, settings, runs, notes, now_us())
+            record, proof = prove_and_prepare(
+                destination,
+                plan,
+                settings,
+                runs,
+                notes,
+                now_us(),
+                lambda record, proof: ids.write(record, proof, start),
+            )
             status = commit(destination, record, since)
             ids.advance(record, status, proof, start)
         _LOG.info(

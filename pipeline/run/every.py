@@ -87,7 +87,7 @@ def every_command(
     assert config.every_us is not None
     interval = config.every_us / 1e6
     interrupt_means(_BETWEEN_RUNS)
-    kept = KeptBetweenRuns(keeps_connection=True)
+    kept = KeptBetweenRuns(config, keeps_connection=True)
     _LOG.info("a run every %s, until SIGTERM or Ctrl-C", format_duration(config.every_us))
     started = clock()
     destination = open_destination(config.destination, **config.destination_options)
@@ -99,7 +99,7 @@ def every_command(
         while True:
             outcome = Outcome()
             try:
-                if not kept.nothing_is_new(config, now_us):
+                if not kept.nothing_is_new(now_us):
                     began_us = now_us()
                     # A signal of a supervisor lets the transaction in hand end; Ctrl-C does not.
                     run_to_the_end(

@@ -1,4 +1,4 @@
-"""The ids that stay in memory from one transaction of this process to the next.
+"""The ids that a run takes over from the one before it, in memory or from --state_dir.
 
 Otherwise each would load every live id from the tables again. When they may be used, and why no
 payment can be doubled or lost by them: docs/guarantees.md, 'Ids that are remembered'.
@@ -6,39 +6,67 @@ payment can be doubled or lost by them: docs/guarantees.md, 'Ids that are rememb
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof
+from transforms.deduplicate.id_files import IdFiles
+from transforms.deduplicate.ids_format import IdsHeader, IdsUnreadable
 from transforms.deduplicate.known_ids import ColdStart, begin_with, load_known_ids
 from transforms.deduplicate.remembered_ids import RememberedIds
-from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
+from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, RunRecord
+
+_LOG = logging.getLogger(__name__)
 
 
 class IdsBetweenRuns:
-    """What is remembered, and as of which run of the chain."""
+    """What is remembered, and as of which run of the chain. files: None: in memory only."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: IdFiles | None = None) -> None:
+        self._files = files
         self._ids: RememberedIds | None = None
         self._as_of: str | None = None
+        self._headers: Sequence[IdsHeader] = ()
+        self._unclaimed: Sequence[IdsHeader] = ()
 
-    def begin(self, plan: Plan, start: ColdStart) -> None:
+    def begin(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
         """Before step 3: the run begins with what is remembered, where that is what it would load.
 
         Else it loads from the tables: behind a run of another process, an aborted one, a repair or
         a hand-over; where rows above the positions are in the tables; and where its bound lies
-        lower, since a topic is named again, or the horizon has grown.
+        lower, since a topic is named again, or the horizon has grown. before: the newest COMMITTED
+        record.
         """
-        ids = self._ids
-        if (
-            ids is not None
-            and self._as_of == plan.predecessor
-            and plan.repair is None
-            and not plan.written.offsets
-            and ids.reach_back_to(start.expired_through)
-        ):
-            ids.forget_through(start.expired_through)
-            begin_with(plan.run_id, ids)
-        else:
-            self._ids = self._as_of = None
+        if self._files is not None:
+            self._files.make_folder()
+        if self._as_of != before.run_id:
+            self._forget()
+        if before.run_id != plan.predecessor or plan.repair or plan.written.offsets:
+            self._forget()
+        elif self._ids is None or not self._ids.reach_back_to(start.expired_through):
+            self._forget()
+            self._read(before, start)
+        if self._ids is not None:
+            self._ids.forget_through(start.expired_through)
+            begin_with(plan.run_id, self._ids)
+
+    def write(self, record: RunRecord, proof: Proof, start: ColdStart) -> None:
+        """Before the claim of step 4: the file of this run. It counts once the run is COMMITTED.
+
+        record: about to be claimed. start: as `begin` has got it.
+        """
+        if self._files is not None and proof.ids is not None:
+            # Not yet what the next run goes on from: this one may never be claimed, and then its
+            # ids have no payment.
+            self._unclaimed = self._files.write(
+                record.run_id,
+                record.live_ids,
+                load_known_ids(start),
+                self._headers,
+                proof.ids,
+                proof.live_id_changes,
+            )
 
     def advance(self, record: RunRecord, status: str, proof: Proof, start: ColdStart) -> None:
         """Behind step 6: what the run has reported is remembered, if it is COMMITTED.
@@ -46,7 +74,26 @@ class IdsBetweenRuns:
         record: as it was claimed. status: as it is now. start: as `begin` has got it.
         """
         if status != COMMITTED or proof.ids is None:
+            self._forget()
             return
-        ids = load_known_ids(start)
-        ids.advance(proof.ids, proof.live_id_changes)
-        self._ids, self._as_of = ids, record.run_id
+        self._ids, self._as_of = load_known_ids(start), record.run_id
+        self._ids.advance(proof.ids, proof.live_id_changes)
+        self._headers = self._unclaimed
+        if self._files is not None:
+            self._files.remove_others(self._headers)
+
+    def _read(self, before: RunRecord, start: ColdStart) -> None:
+        if self._files is None or before.run_id == GENESIS:
+            return
+        try:
+            self._ids, self._headers = self._files.read(
+                before.run_id, before.live_ids, start.expired_through
+            )
+        except IdsUnreadable as problem:
+            _LOG.info("the ids are loaded from the tables: %s", problem)
+        else:
+            self._as_of = before.run_id
+
+    def _forget(self) -> None:
+        self._ids = self._as_of = None
+        self._headers = ()

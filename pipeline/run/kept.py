@@ -4,7 +4,7 @@ where it has come to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,6 +12,7 @@ from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.ids_between_runs import IdsBetweenRuns
 from pipeline.run.look_ahead import ask_topics
+from transforms.deduplicate.id_files import IdFiles
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
 from transforms.model.topic_generations import kafka_topic
 
@@ -22,22 +23,23 @@ process may have died, or a streaming job may own the tables.
 
 
 class KeptBetweenRuns:
-    """keeps_connection: False for a process that makes one run, whose connection ends with it."""
+    """config: of all runs. keeps_connection: False for a process that makes one run, whose
+    connection ends with it.
+    """
 
-    def __init__(self, keeps_connection: bool = False) -> None:
-        self.ids = IdsBetweenRuns()
+    def __init__(self, config: RunConfig, keeps_connection: bool = False) -> None:
+        files = IdFiles(config.state_dir, config.destination) if config.state_dir else None
+        self.ids = IdsBetweenRuns(files)
+        self._config = config
         self._keeps = keeps_connection
         self._admin: KafkaAdmin | None = None
         self._came_to: dict[str, tuple[str | None, dict[int, int]]] = {}
         self._looked_at_us: int | None = None
 
     @contextmanager
-    def connected(self, consumer_config: Mapping[str, str]) -> Iterator[KafkaAdmin]:
-        """The connection. After an error the next run gets a new one.
-
-        consumer_config: the same in every call.
-        """
-        admin = self._admin or KafkaAdmin(consumer_config)
+    def connected(self) -> Iterator[KafkaAdmin]:
+        """The connection. After an error the next run gets a new one."""
+        admin = self._admin or KafkaAdmin(self._config.consumer_config)
         self._admin = None
         try:
             yield admin
@@ -71,7 +73,7 @@ class KeptBetweenRuns:
         }
         self._looked_at_us = now_us
 
-    def nothing_is_new(self, config: RunConfig, now_us: Callable[[], int]) -> bool:
+    def nothing_is_new(self, now_us: Callable[[], int]) -> bool:
         """Whether the topics end where the last run has come to: then the next one need not begin.
 
         Asks the broker alone. False where the destination was not looked at for LOOKS_EVERY_US.
@@ -79,8 +81,8 @@ class KeptBetweenRuns:
         looked, now = self._looked_at_us, now_us()
         if looked is None or not 0 <= now - looked < LOOKS_EVERY_US:
             return False
-        with self.connected(config.consumer_config) as admin:
-            states = ask_topics(config, admin, now_us)
+        with self.connected() as admin:
+            states = ask_topics(self._config, admin, now_us)
         ends = {
             state.topic: (
                 state.topic_id,

@@ -5,7 +5,7 @@ The statement writes the whole record of the run: from there on it will become v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -43,11 +43,13 @@ def prove_and_prepare(
     runs: Sequence[RunRecord],
     notes: Notes,
     now_us: int,
+    before_claim: Callable[[RunRecord, Proof], None] = lambda _record, _proof: None,
 ) -> tuple[RunRecord, Proof]:
     """Step 4: finalize, prove, and claim the predecessor with the whole record.
 
     runs: the chain. now_us: microseconds since 1970; the hour in which the run must become visible
-    begins. Returns the record and what it comes from. Raises GuaranteeError, with nothing visible,
+    begins. before_claim: called with both results when nothing but another run can refuse it any
+    more. Returns the record and what it comes from. Raises GuaranteeError, with nothing visible,
     where the proof fails, too many records would be rejected, or another run was faster.
     """
     proof = finalize_and_prove(destination, planned, settings)
@@ -60,6 +62,7 @@ def prove_and_prepare(
         destination.rows.rejected_by_reason,
     )
     record = make_record(destination, planned, proof, settings, now_us)
+    before_claim(record, proof)
     prepare(destination, record)
     notes.rejected.extend(proof.rejected)
     return record, proof

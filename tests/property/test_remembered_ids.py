@@ -50,7 +50,12 @@ step = st.fixed_dictionaries(
         "shards": st.sampled_from([1, 3, 16]),
         "layout": st.sampled_from(["sharded", "sharded", "sharded", "per_key"]),
         "dies_in": st.sampled_from([None, None, None, "read_and_write", "commit"]),
-        "is_another_process": st.sampled_from([False, False, True]),
+        # Two machines with a folder each take turns; a process may be a new one, and one of them
+        # may know nothing of ids.
+        "machine": st.sampled_from([0, 0, 0, 1]),
+        "is_new_process": st.sampled_from([False, False, True]),
+        "is_an_older_version": st.sampled_from([False, False, False, True]),
+        "damage": st.sampled_from([None, None, None, "remove", "cut", "flip"]),
     }
 )
 
@@ -62,12 +67,17 @@ class Died(BaseException):
 @examples(15)
 @given(st.lists(step, min_size=2, max_size=6))
 def test_what_is_remembered_is_what_the_tables_say(steps: list[dict[str, Any]]) -> None:
-    kafka, now, horizon, remembered = InMemoryKafka(), NOW_US, HOUR_US, ComparedWithTables()
+    kafka, now, horizon = InMemoryKafka(), NOW_US, HOUR_US
     for topic in TOPICS:
         kafka.create(topic, 1)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         use(kafka, patch)
         path = Path(folder, "payments.duckdb")
+
+        def process(machine: int) -> ComparedWithTables:
+            return ComparedWithTables(f"duckdb:{path}", Path(folder, f"machine {machine}"))
+
+        processes = [process(0), process(1)]
         for number, each in enumerate(steps):
             now, horizon = now + each["later_us"], horizon + each["horizon_us"]
             for topic, transaction_id, minutes in each["sent"]:
@@ -80,14 +90,35 @@ def test_what_is_remembered_is_what_the_tables_say(steps: list[dict[str, Any]]) 
                 shards=each["shards"],
                 dedup_layout=each["layout"],
             )
+            machine = each["machine"]
+            if each["is_new_process"]:
+                processes[machine] = process(machine)
+            damage(Path(folder, f"machine {machine}"), each["damage"], number)
+            ids = None if each["is_an_older_version"] else processes[machine]
             with patch.context() as killed:
                 # Not the first: positions must be written down.
                 if number and each["dies_in"]:
                     killed.setattr(command, each["dies_in"], _die)
                 with suppress(Died):
-                    run(settings, now, ids=None if each["is_another_process"] else remembered)
-        run(config(path, topics=TOPICS, dedup_horizon_us=horizon), now, ids=remembered)
+                    run(settings, now, ids=ids)
+        run(config(path, topics=TOPICS, dedup_horizon_us=horizon), now, ids=process(0))
         assert failures(path) == []
+
+
+def damage(folder: Path, how: str | None, which: int) -> None:
+    """Removes a file, cuts it, or changes a bit of it."""
+    files = sorted(folder.glob("*")) if folder.exists() else []
+    if how is None or not files:
+        return
+    file = files[which % len(files)]
+    content = file.read_bytes()
+    at = which * 37 % len(content)
+    if how == "remove":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(content[:at])
+    else:
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
 
 
 def _die(*_: Any) -> None:

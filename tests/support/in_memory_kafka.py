@@ -204,7 +204,7 @@ def run(
     """What `run` does between opening and closing the destination."""
     with open_destination(settings.destination, **settings.destination_options) as destination:
         outcome = Outcome(notes=notes or Notes())
-        kept = KeptBetweenRuns()
+        kept = KeptBetweenRuns(settings)
         kept.ids = ids or kept.ids
         return list(run_until_caught_up(settings, destination, lambda: now_us, outcome, kept))
 

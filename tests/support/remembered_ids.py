@@ -1,41 +1,53 @@
-"""Ids in memory between runs, held against the tables after each run."""
+"""Ids that a run takes over from the one before it, held against the tables."""
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from pipeline.run.ids_between_runs import IdsBetweenRuns
 from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof
+from transforms.deduplicate.id_files import IdFiles
 from transforms.deduplicate.known_ids import ColdStart
+from transforms.deduplicate.remembered_ids import RememberedIds
 from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.model.fingerprints import fingerprints_in
 
 
 class ComparedWithTables(IdsBetweenRuns):
-    """used: how many runs began with what was remembered. loaded: how many did not."""
+    """Where the runs of one process have their ids from; asserts that they are those of the tables.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.used = self.loaded = 0
+    used: runs that began with the memory of this process. read: with files. loaded: neither.
+    """
 
-    def begin(self, plan: Plan, start: ColdStart) -> None:
-        super().begin(plan, start)
+    def __init__(self, destination: str = "", folder: Path | None = None) -> None:
+        """destination: the value of --destination. folder: for files; None: none."""
+        super().__init__(IdFiles(str(folder), destination) if folder else None)
+        self.used = self.read = self.loaded = 0
+
+    def begin(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
+        known = self._ids
+        super().begin(plan, start, before)
         if self._ids is None:
             self.loaded += 1
-        else:
+            return
+        if self._ids is known:
             self.used += 1
+        else:
+            self.read += 1
+        _same(self._ids, start)
 
     def advance(self, record: RunRecord, status: str, proof: Proof, start: ColdStart) -> None:
         super().advance(record, status, proof, start)
-        if self._ids is None or self._as_of != record.run_id:
-            return
-        found = start.destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
-        fingerprints = fingerprints_in(found.column("fingerprint").combine_chunks())
-        buckets = found.column("bucket").to_pylist()
-        assert self._ids.buckets_of(fingerprints).tolist() == buckets
-        assert self._ids.live == _counted(buckets)
+        if self._ids is not None:
+            _same(self._ids, start)
 
 
-def _counted(buckets: list[Any]) -> dict[int, int]:
-    return {bucket: buckets.count(bucket) for bucket in set(buckets)}
+def _same(ids: RememberedIds, start: ColdStart) -> None:
+    found: Any = start.destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
+    fingerprints = fingerprints_in(found.column("fingerprint").combine_chunks())
+    buckets = found.column("bucket").to_pylist()
+    assert ids.buckets_of(fingerprints).tolist() == buckets
+    assert ids.live == Counter(buckets)

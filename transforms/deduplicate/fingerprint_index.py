@@ -6,6 +6,7 @@ bucket) and 10 in the state that the index is built from.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,6 +91,30 @@ class FingerprintIndex:
         self._expired = bucket
         self._runs = [run for run in (_without(run, bucket) for run in self._runs) if len(run)]
 
+    def entries(self) -> tuple[Fingerprints, NDArray[np.int32]]:
+        """All ids and the bucket of each, sorted: shapes (n, 10) and (n,)."""
+        run = self._merged()
+        alive = run.bucket > self._expired
+        packed = np.empty((int(np.count_nonzero(alive)), FINGERPRINT_BYTES), dtype=np.uint8)
+        packed[:, :8] = run.high[alive].astype(">u8").view(np.uint8).reshape(-1, 8)
+        packed[:, 8:] = run.low[alive].astype(">u2").view(np.uint8).reshape(-1, 2)
+        return packed, run.bucket[alive]
+
+    def add_sorted(self, parts: Iterable[tuple[Fingerprints, NDArray[np.int32]]]) -> None:
+        """Makes the ids of an empty index. parts: of rising hash ranges, with several entries an
+        id. Each part is sorted for itself, which takes less memory than all of them.
+        """
+        assert not self._runs
+        runs = [
+            _sorted_run(*split_fingerprints(fingerprints), buckets)
+            for fingerprints, buckets in parts
+        ]
+        self._runs = [_joined(runs)] if runs else []
+
+    def _merged(self) -> _Run:
+        whole = _joined(self._runs)
+        return whole if len(self._runs) == 1 else _sorted_run(whole.high, whole.low, whole.bucket)
+
     def of_shard(self, shard: int, shards: int) -> FingerprintIndex:
         """An index over the ids of one hash range, which shares its memory with this one.
 
@@ -100,6 +125,14 @@ class FingerprintIndex:
         part._expired = self._expired
         part._runs = [some for run in self._runs if len(some := _between(run, first, end))]
         return part
+
+
+def _joined(runs: Sequence[_Run]) -> _Run:
+    return _Run(
+        np.concatenate([np.empty(0, dtype=np.uint64), *(run.high for run in runs)]),
+        np.concatenate([np.empty(0, dtype=np.uint16), *(run.low for run in runs)]),
+        np.concatenate([np.empty(0, dtype=np.int32), *(run.bucket for run in runs)]),
+    )
 
 
 def _without(run: _Run, expired: int) -> _Run:

@@ -7,13 +7,16 @@ run has reported, never by what a bundle did: docs/guarantees.md, 'Ids that are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.deduplicate.fingerprint_index import FingerprintIndex
 from transforms.deduplicate.shard_state import joined_groups
-from transforms.model.fingerprints import Fingerprints
+from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
+
+NO_FINGERPRINTS: Final = np.empty((0, FINGERPRINT_BYTES), dtype=np.uint8)
 
 
 class RememberedIds:
@@ -33,8 +36,24 @@ class RememberedIds:
         self.expired_through = expired_through
         self._index = FingerprintIndex()
         self._index.add(fingerprints, buckets)
-        found, counts = np.unique(buckets, return_counts=True)
-        self.live: dict[int, int] = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        self.live = _counted(buckets)
+
+    @classmethod
+    def of_ranges(
+        cls,
+        parts: Iterable[tuple[Fingerprints, NDArray[np.int32]]],
+        expired_through: int | None,
+    ) -> RememberedIds:
+        """parts: the ids of rising hash ranges; one may come several times: its highest bucket
+        counts.
+        """
+        ids = cls(NO_FINGERPRINTS, np.empty(0, dtype=np.int32), expired_through)
+        ids._index.add_sorted(parts)
+        if expired_through is not None:
+            ids._index.expire(expired_through)
+        counted = _counted(ids._index.entries()[1])
+        ids.live = counted
+        return ids
 
     def reach_back_to(self, expired_through: int | None) -> bool:
         """Whether every id above this bucket is here; None: every id at all."""
@@ -60,6 +79,10 @@ class RememberedIds:
         """The bucket of each fingerprint, NO_BUCKET if it is not known. Shape (n,)."""
         return self._index.buckets_of(fingerprints)
 
+    def entries(self) -> tuple[Fingerprints, NDArray[np.int32]]:
+        """All ids and the bucket of each, sorted: shapes (n, 10) and (n,)."""
+        return self._index.entries()
+
     def advance(self, changed: Iterable[bytes], live_changes: Mapping[int, int]) -> None:
         """Adds what a run that is COMMITTED has reported.
 
@@ -68,9 +91,19 @@ class RememberedIds:
         """
         fingerprints, buckets = joined_groups(changed)
         self._index.add(fingerprints, buckets)
-        for bucket, change in live_changes.items():
-            ids = self.live.get(bucket, 0) + change
-            if ids:
-                self.live[bucket] = ids
-            else:
-                self.live.pop(bucket, None)
+        self.live = changed_by(self.live, live_changes)
+
+
+def changed_by(live: Mapping[int, int], changes: Mapping[int, int]) -> dict[int, int]:
+    """Bucket -> number of ids in it, after the changes; without buckets that have none."""
+    after = {bucket: live.get(bucket, 0) + change for bucket, change in changes.items()}
+    return {bucket: ids for bucket, ids in {**live, **after}.items() if ids}
+
+
+def _counted(buckets: NDArray[np.int32]) -> dict[int, int]:
+    if not len(buckets):
+        return {}
+    lowest = int(buckets.min())
+    counts = np.bincount(buckets - lowest)
+    found = np.flatnonzero(counts)
+    return dict(zip((found + lowest).tolist(), counts[found].tolist(), strict=True))

@@ -39,7 +39,7 @@ comes to the slot again.
 """
 
 _LIVE_SLOTS: Final = 12
-_GROUP: Final = struct.Struct(">iI")
+GROUP: Final = struct.Struct(">iI")
 
 
 class ShardHead(msgspec.Struct, array_like=True):
@@ -121,7 +121,7 @@ def encode_groups(
     ends = np.append(starts, len(order))[1:]
     for bucket, start, end in zip(found.tolist(), starts, ends, strict=True):
         group = fingerprints[order[start:end]].tobytes()
-        blobs.setdefault(head.slot_of(bucket), []).extend((_GROUP.pack(bucket, end - start), group))
+        blobs.setdefault(head.slot_of(bucket), []).extend((GROUP.pack(bucket, end - start), group))
     return {slot: b"".join(parts) for slot, parts in blobs.items()}
 
 
@@ -129,8 +129,8 @@ def decode_groups(blob: bytes) -> Iterator[tuple[int, Fingerprints]]:
     """(bucket, its fingerprints) of one blob."""
     position = 0
     while position < len(blob):
-        bucket, count = _GROUP.unpack_from(blob, position)
-        position += _GROUP.size
+        bucket, count = GROUP.unpack_from(blob, position)
+        position += GROUP.size
         rows = np.frombuffer(blob, dtype=np.uint8, count=count * FINGERPRINT_BYTES, offset=position)
         yield bucket, rows.reshape(-1, FINGERPRINT_BYTES)
         position += count * FINGERPRINT_BYTES
@@ -160,5 +160,5 @@ def joined_groups(blobs: Iterable[bytes]) -> tuple[Fingerprints, NDArray[np.int3
 def packed_bytes(live: dict[int, int], shards: int) -> int:
     """Bytes of the state for so many live ids per bucket, one group per shard and bucket."""
     return sum(
-        count * FINGERPRINT_BYTES + min(shards, count) * _GROUP.size for count in live.values()
+        count * FINGERPRINT_BYTES + min(shards, count) * GROUP.size for count in live.values()
     )

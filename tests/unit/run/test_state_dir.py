@@ -1,0 +1,188 @@
+"""--state_dir: where a process begins with the ids that another one has left in files, and where it
+loads them from the tables. Each beginning is held against the tables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.options.run_config import run_config
+from pipeline.run import command, prepare
+from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, run, use
+from tests.support.remembered_ids import ComparedWithTables
+from tests.support.whole_runs import COPIES, failures, ids
+from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
+    kafka = InMemoryKafka()
+    use(kafka, monkeypatch)
+    kafka.create("payments", 1)
+    return kafka
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "payments.duckdb"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "ids"
+
+
+@pytest.fixture
+def one_run(kafka: InMemoryKafka, path: Path, folder: Path) -> Callable[..., ComparedWithTables]:
+    """Sends ids and runs, as a new process."""
+
+    def process(*sent: str, machine: Path = folder, now_us: int = NOW_US) -> ComparedWithTables:
+        kafka.send("payments", 0, *(payment(each, now_us) for each in sent))
+        found = ComparedWithTables(f"duckdb:{path}", machine)
+        run(config(path), now_us, ids=found)
+        return found
+
+    return process
+
+
+def test_a_new_process_begins_with_the_files(
+    one_run: Callable[..., ComparedWithTables], path: Path, folder: Path
+) -> None:
+    first = one_run("a", "b")
+    assert (first.loaded, first.read) == (1, 0)
+    for number in range(12):
+        later = one_run(f"later {number}", "a")
+        assert (later.loaded, later.read) == (0, 1)
+    assert len(ids(path)) == 14
+    assert ids(path, COPIES) == ["a"] * 12
+    assert failures(path) == []
+    # Each run has written one, and what is not needed any more is gone.
+    assert 1 <= len(list(folder.iterdir())) <= 4
+
+
+def test_the_files_are_small_and_few_where_little_comes_on_top_of_much(
+    one_run: Callable[..., ComparedWithTables], folder: Path
+) -> None:
+    one_run(*map(str, range(400)))
+    base = next(folder.iterdir()).stat().st_size
+    assert base < 400 * 11 + 64 * 60
+    for number in range(40):
+        assert one_run(f"later {number}").read == 1
+        assert len(list(folder.iterdir())) <= 7
+    newest = max(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert newest.stat().st_size < base
+
+
+@pytest.mark.parametrize("how", ["removed", "cut", "changed", "of another destination"])
+def test_what_cannot_be_used_is_said_and_the_tables_are_asked(
+    one_run: Callable[..., ComparedWithTables],
+    path: Path,
+    folder: Path,
+    how: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one_run("a")
+    (file,) = folder.iterdir()
+    content = file.read_bytes()
+    if how == "removed":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(content[:-1])
+    elif how == "changed":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        file.write_bytes(content.replace(b"payments.duckdb", b"paymentz.duckdb"))
+    with caplog.at_level(logging.INFO):
+        assert one_run("a", "b").loaded == 1
+    assert "the ids are loaded from the tables: " in caplog.text
+    assert (ids(path), ids(path, COPIES)) == (["a", "b"], ["a"])
+    assert one_run("b").read == 1
+
+
+def test_two_machines_that_take_turns_notice_each_other(
+    one_run: Callable[..., ComparedWithTables], path: Path, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    one_run("a", machine=here)
+    assert one_run("b", machine=there).loaded == 1
+    assert one_run("a", "b", machine=here).loaded == 1
+    assert one_run("a", machine=here).read == 1
+    assert (ids(path), ids(path, COPIES)) == (["a", "b"], ["a", "a", "b"])
+
+
+def test_the_file_of_a_run_that_was_never_claimed_is_read_by_none(
+    kafka: InMemoryKafka,
+    path: Path,
+    folder: Path,
+    one_run: Callable[..., ComparedWithTables],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ids have no payment. The same process goes on, and so does a new one."""
+    process = one_run("a")
+    kafka.send("payments", 0, payment("b"))
+
+    def refuse(*_: object) -> None:
+        raise TryAgainLater("the ledger does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "prepare", refuse)
+        with pytest.raises(TryAgainLater):
+            run(config(path), ids=process)
+    assert len(list(folder.iterdir())) == 2
+    run(config(path), ids=process)
+    assert (process.loaded, process.used) == (1, 2)
+    assert ids(path) == ["a", "b"]
+    assert one_run("b").read == 1
+    assert ids(path, COPIES) == ["b"]
+
+
+def test_the_file_of_a_run_that_another_process_finished_counts(
+    kafka: InMemoryKafka,
+    path: Path,
+    one_run: Callable[..., ComparedWithTables],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = one_run("a")
+    kafka.send("payments", 0, payment("b"))
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "commit", die)
+        with pytest.raises(SystemExit):
+            run(config(path), ids=process)
+    assert one_run("a", "b").read == 1
+    assert (ids(path), ids(path, COPIES)) == (["a", "b"], ["a", "b"])
+
+
+def test_a_folder_that_cannot_be_made_refuses_the_run_before_it_reads(
+    one_run: Callable[..., ComparedWithTables], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--state_dir=.*file/ids: it cannot be created"):
+        one_run("a", machine=tmp_path / "file" / "ids")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--destination=duckdb:p.duckdb"], "p.duckdb.ids"),
+        (["--destination=duckdb:p.duckdb", "--state_dir=none"], None),
+        (["--destination=duckdb:p.duckdb", "--state_dir=gs://b/ids"], "gs://b/ids"),
+        (["--destination=bigquery:project.dataset"], None),
+    ],
+)
+def test_the_folder_is_beside_a_duckdb_file(flags: list[str], expected: str | None) -> None:
+    usual = ["--bootstrap_servers=k:9092", "--topic=payments"]
+    assert run_config([*usual, *flags]).state_dir == expected
+
+
+def test_an_empty_folder_is_refused() -> None:
+    flags = ["--bootstrap_servers=k:9092", "--topic=payments", "--destination=duckdb:p.duckdb"]
+    with pytest.raises((UsageError, GuaranteeError), match="--state_dir=: must be the path"):
+        run_config([*flags, "--state_dir="])
