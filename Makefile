@@ -73,7 +73,7 @@ bench-flink: $(READY)
 clean:
 	@test ! -e .cache/flink-cluster/cluster.json || $(BIN)/python -m pipeline flink down
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info \
-		demo.duckdb demo.duckdb.wal
+		demo.duckdb demo.duckdb.wal demo.duckdb.ids
 
 $(READY): requirements.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
