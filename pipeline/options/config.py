@@ -80,6 +80,7 @@ class RunConfig:
     open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
     without its secrets. streaming: None for a bounded run. every_us: between the beginnings of two
     runs; None for a single one. state_dir: folder for the ids between processes; None: none.
+    shards_given: else a small run has fewer.
     """
 
     bootstrap_servers: str
@@ -108,3 +109,4 @@ class RunConfig:
     streaming: StreamingConfig | None = None
     every_us: int | None = None
     state_dir: str | None = None
+    shards_given: bool = True

@@ -147,8 +147,8 @@ class DeduplicationOptions(PipelineOptions):
         parser.add_argument(
             "--shards",
             metavar="N",
-            help="hash ranges of ids (4; with --streaming 4 for each worker process at the first"
-            " start; another number needs a stop and --from_tables)",
+            help="hash ranges of ids (4, fewer in a small run; with --streaming 4 for each worker"
+            " process at the first start; another number needs a stop and --from_tables)",
         )
 
 

@@ -104,6 +104,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         streaming=streaming,
         every_us=_every(given, streaming is not None),
         state_dir=_state_dir(given, streaming is not None),
+        shards_given=given.shards is not None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import apache_beam as beam
 import numpy as np
 
@@ -17,6 +19,9 @@ from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.read.partition_reader import PartitionRange
+
+RECORDS_OF_A_SHARD: Final = 25_000
+"""Enough for an append of its own size: 2 MB of rows (transforms/destinations/appends.py)."""
 
 
 def read_and_write(
@@ -51,7 +56,7 @@ def read_and_write(
         limits=TimeLimits(plan.plan_time_us, config.max_future_skew_us),
         dedup=DedupSettings(
             job=plan.run_id,
-            shards=config.shards,
+            shards=shards_of_run(config, plan.records_at_most),
             retention_us=config.dedup_horizon_us + config.extra_retention_us,
             extra_retention_us=config.extra_retention_us,
             expires=False,
@@ -64,6 +69,16 @@ def read_and_write(
     pipeline = beam.Pipeline(options=config.beam_options)
     build(pipeline, run)
     pipeline.run().wait_until_finish()
+
+
+def shards_of_run(config: RunConfig, records: int) -> int:
+    """How many shards a run of so many records has, unless --shards says it.
+
+    Each takes up to three write streams, whose number an hour is limited, and as many appends.
+    """
+    if config.shards_given:
+        return config.shards
+    return min(config.shards, max(1, records // RECORDS_OF_A_SHARD))
 
 
 def cold_start(destination: Destination, planned: Plan, settings: RunSettings) -> ColdStart:
