@@ -28,6 +28,7 @@ PER_KEY_SHARE = 200
 """per_key gets one message of so many, since it does only a few hundred a second."""
 
 _BATCH = 20_000
+_SPAN_US = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,17 @@ def main(messages: int) -> None:
 
 
 def send(broker: KafkaBroker, topic: str, messages: int) -> float:
-    """Creates the topic, sends the messages, and returns the average size of a value in bytes."""
+    """Creates the topic, sends the messages, and returns the average size of a value in bytes.
+
+    Their event times lie within 50 minutes, so that none expires at the default horizon.
+    """
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[
         topic
     ].result(30)
-    generator = MessageGenerator(1, time.time_ns() // 1000 - messages * 1000, duplicate_rate=0.02)
+    step_us = max(1, min(1000, _SPAN_US // messages))
+    begin_us = time.time_ns() // 1000 - messages * step_us
+    generator = MessageGenerator(1, begin_us, duplicate_rate=0.02, step_us=step_us)
     size = 0
     with KafkaSender(
         {"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4"}
