@@ -83,8 +83,8 @@ def run_to_the_end(
         read, billed = destination.bytes_read, destination.bytes_billed
         runs = run_until_caught_up(config, destination, now_us, outcome, kept)
         try:
-            while record := _next(runs, each_transaction):
-                outcome.committed.append(record)
+            while _one_more(runs, outcome, each_transaction):
+                pass
             if outcome.committed:
                 outcome.rejected = _rejected_reasons(destination, outcome.committed)
         except BaseException:
@@ -97,11 +97,17 @@ def run_to_the_end(
             outcome.bytes_billed = _since(billed, destination.bytes_billed)
 
 
-def _next(
-    runs: Iterator[RunRecord], context: Callable[[], AbstractContextManager[None]]
-) -> RunRecord | None:
+def _one_more(
+    runs: Iterator[RunRecord],
+    outcome: Outcome,
+    context: Callable[[], AbstractContextManager[None]],
+) -> bool:
+    """Within the context, so that a transaction that an interrupt waits for is in the outcome."""
     with context():
-        return next(runs, None)
+        record = next(runs, None)
+        if record is not None:
+            outcome.committed.append(record)
+        return record is not None
 
 
 def _since(before: int | None, now: int | None) -> int | None:

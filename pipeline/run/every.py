@@ -111,6 +111,11 @@ def every_command(
                         lambda: finish_before_interrupt((signal.SIGTERM,)),
                     )
                     kept.came_to(outcome.runs, outcome.states, began_us)
+            except KeyboardInterrupt:
+                if outcome.committed:
+                    since.add(outcome)
+                    _say(config, outcome, since)
+                raise
             except Exception as error:
                 failure = failure_of(error)
                 if failure.status != TRY_AGAIN_LATER:

@@ -129,8 +129,12 @@ class IdFiles:
         needed = {self._path(header.run_id) for header in files}
         (found,) = FileSystems.match([f"{self._folder.rstrip('/')}/*{_SUFFIX}"])
         left = [each.path for each in found.metadata_list if each.path not in needed]
-        if left:
-            FileSystems.delete(left)
+        try:
+            if left:
+                FileSystems.delete(left)
+        except OSError as error:
+            # Another process with the same folder may have removed it; the next run tries again.
+            _LOG.info("not every file of ids that is needed no more was removed: %s", error)
 
     def _open_all(self, run_id: str, stack: ExitStack) -> Iterator[tuple[BinaryIO, IdsHeader]]:
         seen: set[str] = set()

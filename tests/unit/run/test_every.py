@@ -234,8 +234,9 @@ def test_sigterm_lets_the_transaction_in_hand_end_and_ctrl_c_does_not_wait(
     monkeypatch.setattr(command, "read_and_write", signalled)
     kafka.send("payments", 0, *map(payment, "abcd"))
     with interrupts_remembered():
-        Ticks(2).run(every(path, max_records_per_run=2))
+        since = Ticks(2).run(every(path, max_records_per_run=2))
     assert ids(path) == paid
+    assert since.figures()["accepted"] == len(paid)
 
 
 def test_json_has_an_object_for_each_run_that_has_recorded_something(
