@@ -48,7 +48,8 @@ _RESERVED_PREFIXES: Final = (
 )
 """BigQuery reserves all but the last: https://cloud.google.com/bigquery/docs/schemas#column_names.
 
-The last is refused because no msgspec struct can have a field that starts with two underscores.
+The last is refused because Python's own attributes are named so: nothing that holds a record as an
+object has to tell the two apart.
 """
 
 _DEFAULT: Final = "the default schema"

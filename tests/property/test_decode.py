@@ -1,10 +1,11 @@
-"""The decoder against the slow, obvious one, on odd values, on repeated and unknown fields, and on
-mutated bytes.
+"""The decoder against the slow, obvious one, and against its own record rule: on odd values, on
+nested, repeated and unknown fields, and on mutated bytes.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from pipeline.options.schema_file import load_schema
 from tests.property import slow_decoder
 from tests.support.examples import examples
+from transforms.decode import learned_names
 from transforms.decode.decoder import Decoder
-from transforms.model.elements import RawBlock
-from transforms.model.schema import EPOCH_UNITS, PaymentSchema, SchemaField
+from transforms.model.elements import DecodedBlock, RawBlock
+from transforms.model.schema import ARROW_TYPES, EPOCH_UNITS, PaymentSchema, SchemaField
+from transforms.model.tables import SOURCE_COLUMNS
 
 LIMIT = 4096
 WIDE: list[dict[str, Any]] = [
@@ -52,11 +55,77 @@ WIDE: list[dict[str, Any]] = [
     },
 ]
 
+DEEP: list[dict[str, Any]] = [
+    {"name": "transaction_id", "type": "STRING", "mode": "REQUIRED"},
+    {"name": "event_time", "type": "TIMESTAMP", "mode": "REQUIRED"},
+    {"name": "amount", "type": "NUMERIC", "mode": "REQUIRED"},
+    *({"name": f"many_{kind.lower()}", "type": kind, "mode": "REPEATED"} for kind in ARROW_TYPES),
+    {
+        "name": "payer",
+        "type": "RECORD",
+        "fields": [
+            {"name": "transaction_id", "type": "STRING"},
+            {"name": "amount", "type": "NUMERIC", "mode": "REQUIRED"},
+            {"name": "born", "type": "DATE"},
+            {
+                "name": "address",
+                "type": "RECORD",
+                "fields": [
+                    {"name": "city", "type": "STRING", "mode": "REQUIRED"},
+                    {"name": "geo", "type": "FLOAT64", "mode": "REPEATED"},
+                    {"name": "notes", "type": "JSON", "mode": "REQUIRED"},
+                ],
+            },
+        ],
+    },
+    {
+        "name": "class",
+        "type": "RECORD",
+        "mode": "REQUIRED",
+        "fields": [{"name": "from", "type": "INT64"}, {"name": "at", "type": "TIMESTAMP"}],
+    },
+    {
+        "name": "steps",
+        "type": "RECORD",
+        "mode": "REPEATED",
+        "fields": [
+            {"name": "at", "type": "TIMESTAMP", "mode": "REQUIRED"},
+            {
+                "name": "by",
+                "type": "RECORD",
+                "fields": [{"name": "id", "type": "INT64", "mode": "REQUIRED"}],
+            },
+            {
+                "name": "marks",
+                "type": "RECORD",
+                "mode": "REPEATED",
+                "fields": [
+                    {"name": "fee", "type": "NUMERIC"},
+                    {"name": "ok", "type": "BOOL", "mode": "REQUIRED"},
+                    {"name": "raw", "type": "BYTES"},
+                ],
+            },
+        ],
+    },
+]
+
+
+@pytest.fixture(scope="module", params=[1, 64], ids=["learning", "not learning"])
+def learning(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whether names that the schema does not have are decoded with the others at once, or only
+    once many values had them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learned_names, "_WORTH", request.param)
+        yield
+
 
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PaymentSchema]:
     file = tmp_path_factory.mktemp("schema") / "wide.json"
     Path(file).write_text(json.dumps(WIDE))
+    deep = tmp_path_factory.mktemp("schema") / "deep.json"
+    Path(deep).write_text(json.dumps(DEEP))
     mixed = tmp_path_factory.mktemp("schema") / "mixed.json"
     units = {"event_time": {"epochUnit": "ms"}, "seen": {"epochUnit": "us"}}
     Path(mixed).write_text(json.dumps([field | units.get(field["name"], {}) for field in WIDE]))
@@ -65,6 +134,8 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PaymentSchema
         "default": load_schema(None),
         "wide": load_schema(str(file)),
         "mixed": load_schema(str(mixed), epoch_unit="s"),
+        "deep": load_schema(str(deep)),
+        "deep in ms": load_schema(str(deep), epoch_unit="ms"),
         **by_unit,
     }
 
@@ -315,9 +386,12 @@ hostile = st.one_of(
 values = st.one_of(documents(), documents(), mutated(), hostile)
 
 
-def found(decoder: Decoder, given_values: list[bytes | None]) -> list[tuple[str, Any]]:
+def decode(decoder: Decoder, given_values: list[bytes | None]) -> DecodedBlock:
     offsets = list(range(len(given_values)))
-    decoded = decoder.decode(RawBlock("t", 0, offsets, [0] * len(offsets), given_values))
+    return decoder.decode(RawBlock("t", 0, offsets, [0] * len(offsets), given_values))
+
+
+def found(decoded: DecodedBlock, given_values: list[bytes | None]) -> list[tuple[str, Any]]:
     answers: dict[int, tuple[str, Any]] = {}
     for row in decoded.payments.to_pylist():
         offset = row["kafka_offset"]
@@ -333,7 +407,7 @@ def found(decoder: Decoder, given_values: list[bytes | None]) -> list[tuple[str,
         assert row["payload"] == (original if original is None else original[:LIMIT])
         assert row["detail"]
         answers[offset] = ("rejected", row["reason"])
-    return [answers[offset] for offset in offsets]
+    return [answers[offset] for offset in range(len(given_values))]
 
 
 def canonical(value: Any, kind: str) -> Any:
@@ -374,7 +448,8 @@ def must_agree(
     schema: PaymentSchema, given_values: list[bytes | None], unknown_fields: str
 ) -> None:
     decoder = Decoder(schema, unknown_fields=unknown_fields, max_record_bytes=LIMIT)
-    answers = found(decoder, given_values)
+    decoded = decode(decoder, given_values)
+    answers = found(decoded, given_values)
     for value, (kind, answer) in zip(given_values, answers, strict=True):
         expected_kind, expected = slow_decoder.decode(
             schema.fields, value, LIMIT, unknown_fields == "reject"
@@ -389,11 +464,21 @@ def must_agree(
                 "unknown_fields": canonical(answer["unknown_fields"], "JSON"),
             }
             assert row == expected, value
-        # The slow way alone says the same as both ways together.
-        judged = decoder.rule.judge(value)
-        assert (judged.row is None) == (kind == "rejected") and (
-            kind == "payment" or judged.reason == answer
-        )
+    # The slow way alone says the same as both ways together, to the letter.
+    judged = [decoder.rule.judge(value) for value in given_values]
+    assert [row.reason or "payment" for row in judged] == [
+        answer if kind == "rejected" else kind for kind, answer in answers
+    ]
+    decoded.payments.validate(full=True)
+    columns = decoded.payments.schema.names[: -len(SOURCE_COLUMNS)]
+    by_rule = pa.RecordBatch.from_pylist(
+        [row.row for row in judged if row.row is not None],
+        schema=pa.schema([decoded.payments.schema.field(name) for name in columns]),
+    )
+    assert decoded.payments.select(columns).equals(by_rule)
+    # So does a decoder that has seen the values before.
+    again = decode(decoder, given_values)
+    assert again.payments.equals(decoded.payments) and again.rejected.equals(decoded.rejected)
 
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
@@ -419,12 +504,114 @@ def must_agree(
     ]
 )
 def test_the_decoder_says_what_the_slow_decoder_says(
+    learning: None,
     schemas: dict[str, PaymentSchema],
     name: str,
     unknown_fields: str,
     given_values: list[bytes | None],
 ) -> None:
     must_agree(schemas[name], given_values, unknown_fields)
+
+
+def is_json(text: str) -> bool:
+    try:
+        slow_decoder.parse(text.encode())
+    except ValueError:
+        return False
+    return text != "null"
+
+
+anything = st.one_of(
+    composites.filter(is_json), st.sampled_from(["null", "01", '"\\ud800"', "{}{}"])
+)
+strange = st.sampled_from(
+    ["more", "x", "payer", "at", "id", "", "payer.more", "\u00e4\U0001f600", 'a"b', "a\\b", "\t"]
+)
+strangers = st.dictionaries(strange, anything, max_size=2)
+right = {
+    "STRING": texts.map(json.dumps),
+    "INT64": st.integers(-(2**63), 2**63 - 1).map(str),
+    "FLOAT64": st.floats(allow_nan=False, allow_infinity=False).map(json.dumps),
+    "BOOL": st.sampled_from(["true", "false"]),
+    "NUMERIC": st.decimals(-(10**20) + 1, 10**20 - 1, places=9).flatmap(
+        lambda number: st.sampled_from([f"{number:f}", f'"{number:f}"'])
+    ),
+    "TIMESTAMP": good["event_time"],
+    "DATE": st.dates().map(lambda day: f'"{day.isoformat()}"'),
+    "BYTES": st.sampled_from(['""', '"YQ=="', '"aGk="']),
+    "JSON": composites.filter(is_json),
+}
+"""Of each type, values as they should be; `value_of` has the others."""
+
+
+def rarely(draw: st.DrawFn) -> bool:
+    return draw(st.integers(0, 79)) == 37  # 0 and 79 are drawn more often than others
+
+
+def value_of(draw: st.DrawFn, field: SchemaField, depth: int) -> str:
+    """One value of the field, rarely null or of another type."""
+    if rarely(draw):
+        return draw(st.one_of(st.just("null"), composites))
+    if field.type == "RECORD":
+        return an_object(draw, field.fields, depth + 1)
+    return draw(right[field.type] if depth or field.name not in good else good[field.name])
+
+
+def member_of(draw: st.DrawFn, field: SchemaField, depth: int) -> str | None:
+    """What an object has under the field's name; None: it has none."""
+    if field.mode == "REQUIRED":
+        return None if rarely(draw) else value_of(draw, field, depth)
+    if not draw(st.booleans()):
+        return draw(st.sampled_from([None, "null"]))
+    if field.mode != "REPEATED" or rarely(draw):
+        return value_of(draw, field, depth)
+    items = [value_of(draw, field, depth) for _ in range(draw(st.integers(0, 3 - depth)))]
+    return f"[{','.join(items)}]"
+
+
+def an_object(draw: st.DrawFn, fields: tuple[SchemaField, ...], depth: int = 0) -> str:
+    """In the order of the schema, with fields missing, null and twice, and some of unknown name."""
+    members = [
+        (field.name, value)
+        for field in fields
+        if (value := member_of(draw, field, depth)) is not None
+    ]
+    if members and rarely(draw):
+        name, _ = draw(st.sampled_from(members))
+        members.insert(draw(st.integers(0, len(members))), (name, draw(composites)))
+    if draw(st.booleans()):
+        named = {field.name for field in fields}
+        for name, value in draw(strangers).items():
+            if name not in named:
+                members.insert(draw(st.integers(0, len(members))), (name, value))
+    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in members) + "}"
+
+
+@st.composite
+def nested_documents(draw: st.DrawFn, fields: tuple[SchemaField, ...]) -> bytes:
+    value = bytearray(an_object(draw, fields).encode())
+    if rarely(draw):
+        at = draw(st.integers(0, len(value)))
+        value[at : at + 1] = draw(st.binary(max_size=2))
+    return bytes(value)
+
+
+@pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
+@pytest.mark.parametrize("name", ["deep", "deep in ms"])
+@examples(400)
+@given(st.data())
+def test_nested_fields_and_unknown_ones_at_every_depth(
+    learning: None,
+    schemas: dict[str, PaymentSchema],
+    name: str,
+    unknown_fields: str,
+    data: st.DataObject,
+) -> None:
+    schema = schemas[name]
+    given_values = data.draw(
+        st.lists(st.one_of(nested_documents(schema.fields), values), min_size=1, max_size=6)
+    )
+    must_agree(schema, given_values, unknown_fields)
 
 
 @st.composite
@@ -464,5 +651,6 @@ def test_money_is_exact_from_a_string_and_from_a_number(schemas: dict[str, Payme
         b"12345678901234567890.123456789",
     ):
         for written in (text, b'"' + text + b'"'):
-            ((_, row),) = found(Decoder(schemas["default"]), [base % written])
+            value: list[bytes | None] = [base % written]
+            ((_, row),) = found(decode(Decoder(schemas["default"]), value), value)
             assert row["amount"] == Decimal(text.decode())

@@ -1,39 +1,42 @@
 """Kafka values to Arrow columns. No record can shift, hide or break another one.
 
-The fast path decodes each value with one C call and converts whole columns (columns.py). Records
+The fast path decodes each value with one C call and converts whole columns (fast_path.py). Records
 that it does not take are judged one at a time (record_rule.py). Both give the same answers: a
 property test compares them with an independent, simple decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.decode.columns import column_of, struct_decoder
+from transforms.decode.fast_path import FastPath, Slice
 from transforms.decode.record_rule import Judged, RecordRule
 from transforms.model.elements import DecodedBlock, RawBlock
 from transforms.model.rejected import REJECTED_COLUMNS, original_payload
-from transforms.model.schema import PaymentSchema
+from transforms.model.schema import PaymentSchema, SchemaField
 from transforms.model.tables import LATEST_US, SOURCE_COLUMNS, TIMESTAMP
 
 DECODER_VERSION: Final = 2
 """Stored in every run record. Must rise with each change that gives a record another verdict."""
 
 _SLICE_RECORDS: Final = 5_000
-"""Decoded at once: so few that their Python objects stay in the processor's cache between the one
-call for each value and the one for each column.
+_SLICE_VALUES: Final = 8 * _SLICE_RECORDS
+"""Decoded at once: _SLICE_RECORDS, but not more than have _SLICE_VALUES values. So few that their
+Python objects stay in the processor's cache between the one call for each record and those for each
+column.
 """
+
+_ITEMS: Final = 2
+"""How many a REPEATED field is taken to have, for that."""
 
 
 class Decoder:
-    """Picklable; builds its msgspec decoder on first use in each process."""
+    """Picklable; builds its fast path on first use in each process."""
 
     def __init__(
         self,
@@ -49,94 +52,54 @@ class Decoder:
         self.max_record_bytes = max_record_bytes
         self.rule = RecordRule(schema, unknown_fields == "reject", max_record_bytes)
         self._schema = schema
-        self._decode: Callable[[bytes], Any] | None = None
+        self._fast: FastPath | None = None
+        self._slice = min(_SLICE_RECORDS, _SLICE_VALUES // _values_of(schema.fields) or 1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decode": None}
+        return {**self.__dict__, "_fast": None}
 
     def decode(self, block: RawBlock) -> DecodedBlock:
         """Every record of the block is in exactly one of `payments` and `rejected`, by offset.
 
         Never raises on a record's bytes.
         """
-        columns, fast = self._decode_slices(block.values)
+        fast = self._decode_slices(block.values)
         judged = [
-            (row, self.rule.judge(block.values[row])) for row in np.flatnonzero(~fast).tolist()
+            (row, self.rule.judge(block.values[row]))
+            for row in np.flatnonzero(~fast.taken).tolist()
         ]
         accepted = [(row, record.row) for row, record in judged if record.row is not None]
         refused = [(row, record) for row, record in judged if record.row is None]
-        payments, index = self._payments(block, columns, fast, accepted)
+        payments, index = self._payments(block, fast, accepted)
         return DecodedBlock(payments, index, self._rejected(block, refused))
 
-    def _decode_slices(
-        self, values: list[bytes | None]
-    ) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
-        """As _columns, of all values."""
-        starts = range(0, len(values) or 1, _SLICE_RECORDS)
+    def _decode_slices(self, values: list[bytes | None]) -> Slice:
+        if self._fast is None:
+            self._fast = FastPath(self._schema, not self.rule.reject_unknown, self.max_record_bytes)
         parts = [
-            self._columns(self._decode_values(values[start : start + _SLICE_RECORDS]))
-            for start in starts
+            self._fast.decode(values[start : start + self._slice])
+            for start in range(0, len(values) or 1, self._slice)
         ]
         if len(parts) == 1:
             return parts[0]
-        columns = {
-            name: pa.concat_arrays([columns[name] for columns, _ in parts]) for name in parts[0][0]
-        }
-        return columns, np.concatenate([fast for _, fast in parts])
-
-    def _decode_values(self, values: list[bytes | None]) -> list[Any]:
-        """One struct per value, None where the fast path does not take it."""
-        decode = self._decode = self._decode or struct_decoder(self._schema.fields)
-        limit = self.max_record_bytes
-        sized = [value or b"" for value in values]
-        if max(map(len, sized), default=0) > limit:
-            sized = [value if len(value) <= limit else b"" for value in sized]
-        if not all(map(bytes.isascii, sized)):
-            # msgspec does not check the UTF-8 of a Raw, nor of a value that a later one of the same
-            # key replaces.
-            sized = [value if value.isascii() or _is_utf8(value) else b"" for value in sized]
-        structs: list[Any] = []
-        remaining = iter(sized)
-        while True:
-            try:
-                # On an error `extend` keeps what came before it, and the iterator goes on after the
-                # refused value.
-                structs.extend(map(decode, remaining))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                structs.append(None)
-            else:
-                return structs
-
-    def _columns(self, structs: list[Any]) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
-        """Columns of the rows that the fast path took, and a mask of these rows over the block."""
-        fast = np.array([struct is not None for struct in structs], dtype=bool)
-        good = structs if fast.all() else [struct for struct in structs if struct is not None]
-        understood = np.ones(len(good), dtype=bool)
-        columns = {}
-        for field in self._schema.fields:
-            values = list(map(attrgetter(field.name), good))
-            columns[field.column], refused = column_of(
-                field, values, field.column == self._schema.amount_column
-            )
-            understood &= ~refused
-        if not understood.all():
-            columns = {
-                name: column.filter(pa.array(understood)) for name, column in columns.items()
-            }
-            fast[fast] = understood
-        return columns, fast
+        return Slice(
+            [
+                pa.concat_arrays(columns)
+                for columns in zip(*(part.columns for part in parts), strict=True)
+            ],
+            pa.concat_arrays([part.unknown for part in parts]),
+            np.concatenate([part.taken for part in parts]),
+        )
 
     def _payments(
         self,
         block: RawBlock,
-        columns: dict[str, pa.Array],
-        fast: NDArray[np.bool_],
+        fast: Slice,
         slow: list[tuple[int, dict[str, Any]]],
     ) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
-        rows = np.flatnonzero(fast)
+        rows = np.flatnonzero(fast.taken)
         fields = [*self._schema.arrow_fields(), pa.field("unknown_fields", pa.string())]
-        unknown = pa.nulls(len(rows), pa.string())
-        batch = pa.RecordBatch.from_arrays([*columns.values(), unknown], schema=pa.schema(fields))
+        batch = pa.RecordBatch.from_arrays([*fast.columns, fast.unknown], schema=pa.schema(fields))
         if slow:
             more = pa.RecordBatch.from_pylist([row for _, row in slow], schema=pa.schema(fields))
             batch = pa.concat_batches([batch, more])
@@ -164,12 +127,13 @@ class Decoder:
         return pa.RecordBatch.from_arrays(columns, schema=REJECTED_COLUMNS)
 
 
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _values_of(fields: Sequence[SchemaField]) -> int:
+    """About how many values a record with these fields has."""
+    return sum(
+        (_values_of(field.fields) + 1 if field.fields else 1)
+        * (_ITEMS if field.mode == "REPEATED" else 1)
+        for field in fields
+    )
 
 
 def _kafka_columns(block: RawBlock, rows: NDArray[np.int64]) -> list[pa.Array]:

@@ -15,7 +15,6 @@ from msgspec.json import Decoder as JsonDecoder
 
 from transforms.decode.rejection import Rejected, quoted
 from transforms.decode.time_values import read_time
-from transforms.decode.unknown_fields import Unknown, UnknownFields
 from transforms.model.rejected import MISSING_FIELD, OUT_OF_RANGE, REASONS, WRONG_TYPE
 from transforms.model.schema import DEDUP_COLUMN, SchemaField
 
@@ -42,13 +41,10 @@ _ARRAY: Final = JsonDecoder(list[msgspec.Raw])
 _MAX_INT64: Final = (1 << 63) - 1
 
 
-def read_field(
-    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: UnknownFields
-) -> Any:
+def read_field(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
     """The column's value of valid JSON `raw`; None for null. Raises Rejected naming `path`.
 
-    amount: the stricter limit of the amount column. unknown: takes under the field's name what the
-    schema does not name of a RECORD.
+    amount: the stricter limit of the amount column.
     """
     if raw == b"null":
         if field.mode == "REQUIRED":
@@ -57,8 +53,8 @@ def read_field(
     if field.mode == "REPEATED":
         if raw[:1] != b"[":
             raise Rejected(WRONG_TYPE, f"{path}: must be an array")
-        return _read_array(field, raw, path, unknown)
-    return _read_value(field, raw, path, amount, unknown)
+        return _read_array(field, raw, path)
+    return _read_value(field, raw, path, amount)
 
 
 def read_record(
@@ -66,12 +62,11 @@ def read_record(
     members: dict[str, msgspec.Raw],
     path: str,
     amount: str | None,
-    unknown: UnknownFields,
 ) -> dict[str, Any]:
     """Columns of one JSON object.
 
     Raises Rejected with the first reason, in the order of REASONS, of all its fields. amount: the
-    name of the amount column, None within a RECORD. unknown: as in `read_field`.
+    name of the amount column, None within a RECORD.
     """
     row: dict[str, Any] = {}
     problems: list[Rejected] = []
@@ -80,7 +75,7 @@ def read_record(
         try:
             if field.name in members:
                 row[field.column] = read_field(
-                    field, bytes(members[field.name]), where, field.column == amount, unknown
+                    field, bytes(members[field.name]), where, field.column == amount
                 )
             elif field.mode == "REQUIRED":
                 raise Rejected(MISSING_FIELD, f"{where}: is missing, but REQUIRED")
@@ -90,37 +85,24 @@ def read_record(
             problems.append(problem)
     if problems:
         raise min(problems, key=lambda problem: REASONS.index(problem.reason))
-    named = {field.name for field in fields}
-    unknown.update((name, raw) for name, raw in members.items() if name not in named)
     return row
 
 
-def _read_array(field: SchemaField, raw: bytes, path: str, unknown: UnknownFields) -> list[Any]:
+def _read_array(field: SchemaField, raw: bytes, path: str) -> list[Any]:
     values: list[Any] = []
-    unknown_of_each: list[Unknown | None] = []
     for index, item in enumerate(_ARRAY.decode(raw)):
         where = f"{path}[{index}]"
         if bytes(item) == b"null":
             raise Rejected(WRONG_TYPE, f"{where}: an array of BigQuery holds no null")
-        found: UnknownFields = {}
-        values.append(_read_value(field, bytes(item), where, False, found))
-        unknown_of_each.append(found.get(field.name))
-    if any(unknown_of_each):
-        unknown[field.name] = unknown_of_each
+        values.append(_read_value(field, bytes(item), where, False))
     return values
 
 
-def _read_value(
-    field: SchemaField, raw: bytes, path: str, amount: bool, unknown: UnknownFields
-) -> Any:
+def _read_value(field: SchemaField, raw: bytes, path: str, amount: bool) -> Any:
     if field.type == "RECORD":
         if raw[:1] != b"{":
             raise Rejected(WRONG_TYPE, f"{path}: must be an object")
-        found: UnknownFields = {}
-        row = read_record(field.fields, _OBJECT.decode(raw), f"{path}.", None, found)
-        if found:
-            unknown[field.name] = found
-        return row
+        return read_record(field.fields, _OBJECT.decode(raw), f"{path}.", None)
     if field.type == "JSON":
         return raw.decode()
     if field.type == "NUMERIC":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import msgspec
 from transforms.decode.foreign_formats import begins_like
 from transforms.decode.json_values import read_field, read_record
 from transforms.decode.rejection import Rejected
-from transforms.decode.unknown_fields import UnknownFields, paths, to_json
+from transforms.decode.unknown_fields import UnknownFinder, paths, to_json
 from transforms.model.rejected import INVALID_JSON, NULL_VALUE, TOO_LARGE, UNKNOWN_FIELD, Reason
 from transforms.model.schema import DEDUP_COLUMN, EVENT_TIME_COLUMN, PaymentSchema
 
@@ -48,8 +49,20 @@ class RecordRule:
     reject_unknown: bool
     max_record_bytes: int
 
+    @cached_property
+    def unknown(self) -> UnknownFinder:
+        """Finds what the schema does not name in a value."""
+        return UnknownFinder(self.schema.fields)
+
     def judge(self, value: bytes | None) -> Judged:
         """Never raises on a record's bytes."""
+        try:
+            return self._judge(value)
+        except RecursionError:
+            # Also where VALIDATE has just passed: what reads a RECORD stands some frames deeper.
+            return Judged(None, INVALID_JSON, "nested too deeply")
+
+    def _judge(self, value: bytes | None) -> Judged:
         if value is None:
             return Judged(None, NULL_VALUE, "the record has no value")
         if len(value) > self.max_record_bytes:
@@ -61,13 +74,11 @@ class RecordRule:
         try:
             VALIDATE.decode(value)
             members = _OBJECT.decode(value)
-        except RecursionError:
-            return Judged(None, INVALID_JSON, "nested too deeply")
         except ValueError as error:
             return Judged(None, INVALID_JSON, _cause(value, error))
-        unknown: UnknownFields = {}
         try:
-            row = read_record(self.schema.fields, members, "", self.schema.amount_column, unknown)
+            row = read_record(self.schema.fields, members, "", self.schema.amount_column)
+            unknown = self.unknown.find(value)
             if unknown and self.reject_unknown:
                 raise Rejected(
                     UNKNOWN_FIELD,
@@ -86,7 +97,7 @@ class RecordRule:
             if field.column in (DEDUP_COLUMN, EVENT_TIME_COLUMN) and field.name in members:
                 try:
                     found[field.column] = read_field(
-                        field, bytes(members[field.name]), field.name, False, {}
+                        field, bytes(members[field.name]), field.name, False
                     )
                 except Rejected:
                     continue

@@ -40,6 +40,13 @@ _IN_UTC: Final = _LIKE_PLAIN + r"([Zz]|UTC|[+-]00(:?00)?)?$"
 _WITH_OFFSET: Final = _LIKE_PLAIN + r"([+-][0-9]{2}):?([0-9]{2})$"
 _DATE_ALONE: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})$"
 _EPOCH: Final = datetime(1970, 1, 1)
+_RANGE: Final = {
+    TIMESTAMP: (pa.scalar(EARLIEST_US), pa.scalar(LATEST_US)),
+    pa.date32(): tuple(
+        pa.scalar((day - _EPOCH.date()).days, pa.int32())
+        for day in (date(1, 1, 1), date(9999, 12, 31))
+    ),
+}
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTE_US: Final = 60_000_000
 _FEW: Final = 64
@@ -115,19 +122,40 @@ def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
     Those are the rows that do not have one of the most common forms.
     """
-    plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
+    plain = pc.match_substring_regex(texts, _PLAIN)
     if texts.null_count + plain.true_count < len(texts):
-        texts = _respelled(texts, plain)
-        plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
-    times = within_range(_cast(pc.if_else(plain, texts, None)))
-    return times, np.asarray(pc.and_(pc.is_valid(texts), pc.is_null(times)))
+        texts = _respelled(texts, pc.fill_null(plain, False))
+        plain = pc.match_substring_regex(texts, _PLAIN)
+    return _times(texts, plain, TIMESTAMP)
+
+
+def plain_dates(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """A column of texts as dates, and a mask of the rows that must be parsed one by one."""
+    return _times(texts, pc.match_substring_regex(texts, _DATE_ALONE), pa.date32())
 
 
 def within_range(times: pa.Array) -> pa.Array:
-    """The timestamps; null for those outside of the years 0001 to 9999."""
-    micros = times.view(pa.int64())
-    outside = pc.or_(pc.less(micros, EARLIEST_US), pc.greater(micros, LATEST_US))
+    """The timestamps or dates; null for those outside of the years 0001 to 9999."""
+    least, most = _RANGE[times.type]
+    numbers = times.view(least.type)
+    found = pc.min_max(numbers)
+    if not pc.or_(pc.less(found["min"], least), pc.greater(found["max"], most)).as_py():
+        return times
+    outside = pc.or_(pc.less(numbers, least), pc.greater(numbers, most))
     return pc.if_else(pc.fill_null(outside, False), None, times)
+
+
+def _times(
+    texts: pa.Array, plain: pa.Array, kind: pa.DataType
+) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """The plain texts as timestamps or dates, and a mask of the others, without null."""
+    found = texts
+    if texts.null_count + plain.true_count < len(texts):
+        found = pc.if_else(plain, texts, None)
+    times = within_range(_cast(found, kind))
+    if times.null_count == texts.null_count:
+        return times, np.zeros(len(times), dtype=bool)
+    return times, np.asarray(pc.and_(pc.is_valid(texts), pc.is_null(times)))
 
 
 def _respelled(texts: pa.Array, plain: pa.Array) -> pa.Array:
@@ -141,16 +169,16 @@ def _respelled(texts: pa.Array, plain: pa.Array) -> pa.Array:
     return pc.if_else(plain, texts, others)
 
 
-def _cast(texts: pa.Array) -> pa.Array:
-    """The column as timestamps; null where there is no such time.
+def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column as timestamps or dates; null where there is no such time.
 
     One impossible date makes the cast of the whole column fail. So the column is halved until a
     failing part has at most _FEW rows, which become null together.
     """
     try:
-        return texts.cast(TIMESTAMP)
+        return texts.cast(kind)
     except pa.ArrowInvalid:
         if len(texts) <= _FEW:
-            return pa.nulls(len(texts), TIMESTAMP)
+            return pa.nulls(len(texts), kind)
         half = len(texts) // 2
-        return pa.concat_arrays([_cast(texts[:half]), _cast(texts[half:])])
+        return pa.concat_arrays([_cast(texts[:half], kind), _cast(texts[half:], kind)])

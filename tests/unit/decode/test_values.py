@@ -321,6 +321,20 @@ DOCUMENT = '{"transaction_id":"ä"}'
 
 
 @pytest.mark.parametrize(
+    "members", ['"payer":{"x":{"y":%s}}', '"steps":[{"by":{"x":%s}}]', '"x":%s']
+)
+def test_no_depth_is_an_error(tmp_path: Path, members: str) -> None:
+    schema = schema_of(tmp_path, NESTED)
+    for depth in (10, 500, *range(850, 1010), 5000):
+        array = "[" * depth + "]" * depth
+        value = f'{{"transaction_id":"a","event_time":"2026-01-01",{members % array}}}'.encode()
+        payments, rejected = decode(schema, value)
+        assert len(payments) + len(rejected) == 1
+        assert depth > 500 or payments
+        assert depth < 1000 or rejected == [("invalid_json", "nested too deeply")]
+
+
+@pytest.mark.parametrize(
     ("value", "words"),
     [
         (b"\xef\xbb\xbf" + DOCUMENT.encode(), "a byte order mark of UTF-8 (EF BB BF)"),
