@@ -20,6 +20,7 @@ from pipeline.interrupt import finish_before_interrupt, interrupt_means
 from pipeline.options.config import RunConfig
 from pipeline.options.quantities import format_duration
 from pipeline.run.command import run_to_the_end
+from pipeline.run.every_cost import check_every
 from pipeline.run.kept import KeptBetweenRuns
 from pipeline.run.outcome import Outcome
 from pipeline.run.summary import note_figures, print_notes, print_summary
@@ -91,6 +92,9 @@ def every_command(
     _LOG.info("a run every %s, until SIGTERM or Ctrl-C", format_duration(config.every_us))
     started = clock()
     destination = open_destination(config.destination, **config.destination_options)
+    if destination.small_run is not None:
+        small, allowed = destination.small_run, destination.streams_per_hour
+        _LOG.info("%s: %s", destination.name, check_every(config.every_us, small, allowed))
     with ExitStack() as stack:
         stack.callback(_sum_up, config, since)
         stack.callback(kept.close)

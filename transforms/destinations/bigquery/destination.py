@@ -10,7 +10,11 @@ import pyarrow as pa
 
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.clients import clients_of
-from transforms.destinations.bigquery.limits import CREATE_STREAMS_PER_HOUR, MAX_RECORD_BYTES
+from transforms.destinations.bigquery.limits import (
+    CREATE_STREAMS_PER_HOUR,
+    MAX_RECORD_BYTES,
+    SMALL_RUN,
+)
 from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.reports import BigQueryReports
 from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger
@@ -34,6 +38,7 @@ class BigQueryDestination:
 
     keeps_others_out = False
     streams_per_hour = CREATE_STREAMS_PER_HOUR
+    small_run = SMALL_RUN
     max_record_bytes = MAX_RECORD_BYTES
 
     def __init__(self, settings: BigQuerySettings) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from transforms.destinations.contract.destination import SmallRun
+
 MAX_RECORD_BYTES: Final = 8 << 20
 """Bytes of a rejected record that are kept.
 
@@ -14,6 +16,13 @@ CREATE_STREAMS_PER_HOUR: Final = 10_000
 """CreateWriteStream requests an hour, per project and region.
 
 See https://cloud.google.com/bigquery/quotas#createwritestream.
+"""
+
+SMALL_RUN: Final = SmallRun(streams=6, queries=10, billed_bytes=100 << 20)
+"""Of a process that goes on: the ids are in memory. A stream for each table and one for the reports
+of a single shard; each query is billed for at least 10 MB of each table that it reads
+(https://cloud.google.com/bigquery/pricing#on_demand_pricing). Counted by
+tests/unit/run/test_every_bigquery.py.
 """
 
 MAX_ROW_BYTES: Final = 19_000_000

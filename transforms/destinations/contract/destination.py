@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -20,6 +21,19 @@ from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.stored_rows import StoredRows
 from transforms.destinations.contract.tables import Tables
 from transforms.destinations.contract.write_streams import WriteStreams
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """What one run of few records takes at most, however few they are.
+
+    streams: write streams that it creates. queries: that it asks. billed_bytes: that they are
+    billed at least.
+    """
+
+    streams: int
+    queries: int
+    billed_bytes: int
 
 
 class Destination(Protocol):
@@ -45,6 +59,10 @@ class Destination(Protocol):
     @property
     def streams_per_hour(self) -> int | None:
         """How many write streams may be created; None: no limit."""
+
+    @property
+    def small_run(self) -> SmallRun | None:
+        """None where neither streams nor queries are counted or billed."""
 
     @property
     def max_record_bytes(self) -> int | None:

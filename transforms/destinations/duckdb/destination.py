@@ -27,6 +27,7 @@ class DuckDBDestination:
     checks = DUCKDB_CHECKS
     keeps_others_out = True
     streams_per_hour = None
+    small_run = None
     max_record_bytes = None
     bytes_read = None
     bytes_billed = None
