@@ -66,7 +66,8 @@ def stop_if_interrupted() -> None:
 
 @contextmanager
 def finish_before_interrupt(signals: Collection[int] = SIGNALS) -> Iterator[None]:
-    """Holds these signals back until the block is done; then they take effect, as one.
+    """Holds these signals back until the block is done; then they take effect, as one, also where
+    the block has failed.
 
     Outside the main thread it does nothing: Python delivers signals to the main
     thread only.
@@ -76,10 +77,12 @@ def finish_before_interrupt(signals: Collection[int] = SIGNALS) -> Iterator[None
         return
     stop_if_interrupted()
     held: list[int] = []
-    with _handled_by(lambda number, _frame: held.append(number), signals):
-        yield
-    if held:
-        signal.raise_signal(max(held))
+    try:
+        with _handled_by(lambda number, _frame: held.append(number), signals):
+            yield
+    finally:
+        if held:
+            signal.raise_signal(max(held))
 
 
 def only_record_signals() -> None:

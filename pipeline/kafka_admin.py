@@ -290,9 +290,12 @@ class KafkaAdmin:
         waiting, asked = WaitLog(f"Kafka at {self._servers}, {what}"), self._clock()
         while True:
             try:
-                return request(_REQUEST_SECONDS)
+                found = request(_REQUEST_SECONDS)
             except KafkaException as error:
                 failed: KafkaError = error.args[0]
+            else:
+                self._errors.works()
+                return found
             # Always a pause: where the broker drops connections, a request fails at once.
             self._consumer.poll(_PAUSE_SECONDS)
             self._errors.answered(failed)

@@ -33,6 +33,8 @@ from transforms.model.errors import UsageError
 from transforms.model.schema import EPOCH_UNITS
 
 _MINUTE_US, _SECOND_US = 60_000_000, 1_000_000
+_PATTERN = re.compile(r"[*?\[]")
+
 NONE = "none"
 """Value of --state_dir for no folder."""
 
@@ -120,9 +122,14 @@ def _state_dir(given: Namespace, is_streaming: bool) -> str | None:
     if given.state_dir == NONE:
         return None
     if given.state_dir is not None:
+        if _PATTERN.search(given.state_dir):
+            raise UsageError(
+                f"--state_dir={given.state_dir}: must not contain *, ? or [, which Beam's file"
+                " systems read as patterns. Give another path, or none."
+            )
         return str(given.state_dir)
     kind, _, path = str(given.destination).partition(":")
-    return f"{path}.ids" if kind == "duckdb" else None
+    return f"{path}.ids" if kind == "duckdb" and not _PATTERN.search(path) else None
 
 
 def _every(given: Namespace, is_streaming: bool) -> int | None:
@@ -133,6 +140,12 @@ def _every(given: Namespace, is_streaming: bool) -> int | None:
         raise UsageError(
             f"--every={given.every} with --streaming: a streaming job reads for ever anyway. Leave"
             " one of them out."
+        )
+    if given.reject_records:
+        raise UsageError(
+            f"--every={given.every} with --reject_records: the records are rejected by the first"
+            " run, and refused as read already by the next. Run once without --every, then without"
+            " --reject_records."
         )
     return parse_duration("every", given.every, least_us=_SECOND_US)
 

@@ -228,7 +228,7 @@ def run_once(
                 lambda record, proof: ids.write(record, proof, start),
             )
             status = commit(destination, record, since)
-            ids.advance(record, status, proof, start)
+            ids.advance(record, status, proof)
         _LOG.info(
             "%s %s: %s",
             place,

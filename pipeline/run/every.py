@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 from pipeline.counted import counted
 from pipeline.failures import TRY_AGAIN_LATER, failure_of
-from pipeline.interrupt import finish_before_interrupt, interrupt_means
+from pipeline.interrupt import finish_before_interrupt, interrupt_means, stop_if_interrupted
 from pipeline.options.config import RunConfig
 from pipeline.options.quantities import format_duration
 from pipeline.run.command import run_to_the_end
@@ -53,9 +53,7 @@ class Since:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
-        """Counts a run that has ended well."""
-        self.runs += 1
-        self.tries_in_a_row = 0
+        """Counts what a run has committed."""
         self.transactions += len(outcome.committed)
         for record in outcome.committed:
             for table in record.tables:
@@ -95,14 +93,16 @@ def every_command(
     if destination.small_run is not None:
         small, allowed = destination.small_run, destination.streams_per_hour
         _LOG.info("%s: %s", destination.name, check_every(config.every_us, small, allowed))
+    is_open = destination.keeps_others_out
     with ExitStack() as stack:
         stack.callback(_sum_up, config, since)
         stack.callback(kept.close)
-        if not destination.keeps_others_out:
-            stack.enter_context(destination)
         while True:
             outcome = Outcome()
             try:
+                if not is_open:
+                    stack.enter_context(destination)
+                    is_open = True
                 if not kept.nothing_is_new(now_us):
                     began_us = now_us()
                     # A signal of a supervisor lets the transaction in hand end; Ctrl-C does not.
@@ -116,11 +116,10 @@ def every_command(
                     )
                     kept.came_to(outcome.runs, outcome.states, began_us)
             except KeyboardInterrupt:
-                if outcome.committed:
-                    since.add(outcome)
-                    _say(config, outcome, since)
+                _say_committed(config, outcome, since)
                 raise
             except Exception as error:
+                _say_committed(config, outcome, since)
                 failure = failure_of(error)
                 if failure.status != TRY_AGAIN_LATER:
                     raise
@@ -128,9 +127,13 @@ def every_command(
                 since.tries_in_a_row += 1
                 _LOG.warning("%s; the next try is in %.0f s", failure.line, pause)
             else:
+                since.runs += 1
+                since.tries_in_a_row = 0
                 since.add(outcome)
                 _say(config, outcome, since)
                 pause = _until_next_tick(interval, clock() - started)
+            # The runner may have swallowed what the signal has raised.
+            stop_if_interrupted()
             sleep(pause)
 
 
@@ -155,6 +158,13 @@ def _pause(interval: float, tries_in_a_row: int) -> float:
 def _until_next_tick(interval: float, elapsed: float) -> float:
     """Seconds until the next multiple of the interval. elapsed: since the first run began."""
     return interval - elapsed % interval
+
+
+def _say_committed(config: RunConfig, outcome: Outcome, since: Since) -> None:
+    """Of a run that has not come to its end."""
+    if outcome.committed:
+        since.add(outcome)
+        _say(config, outcome, since)
 
 
 def _say(config: RunConfig, outcome: Outcome, since: Since) -> None:

@@ -29,6 +29,8 @@ class IdsBetweenRuns:
         self._as_of: str | None = None
         self._headers: Sequence[IdsHeader] = ()
         self._unclaimed: Sequence[IdsHeader] = ()
+        self._known: RememberedIds | None = None
+        self._has_folder = self._passes_over = False
 
     def begin(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
         """Before step 3: the run begins with what is remembered, where that is what it would load.
@@ -38,11 +40,14 @@ class IdsBetweenRuns:
         lower, since a topic is named again, or the horizon has grown. before: the newest COMMITTED
         record.
         """
-        if self._files is not None:
+        if self._files is not None and not self._has_folder:
             self._files.make_folder()
+            self._has_folder = True
+        self._known, self._unclaimed = None, ()
+        self._passes_over = bool(plan.repair or plan.written.offsets)
         if self._as_of != before.run_id:
             self._forget()
-        if before.run_id != plan.predecessor or plan.repair or plan.written.offsets:
+        if before.run_id != plan.predecessor or self._passes_over:
             self._forget()
         elif self._ids is None or not self._ids.reach_back_to(start.expired_through):
             self._forget()
@@ -54,29 +59,34 @@ class IdsBetweenRuns:
     def write(self, record: RunRecord, proof: Proof, start: ColdStart) -> None:
         """Before the claim of step 4: the file of this run. It counts once the run is COMMITTED.
 
-        record: about to be claimed. start: as `begin` has got it.
+        A repair, and a run that passes over rows which are in the tables, leave nothing: of these
+        rows it knows what it has loaded, not what it would have judged. record: about to be
+        claimed. start: as `begin` has got it.
         """
-        if self._files is not None and proof.ids is not None:
+        if proof.ids is None or self._passes_over:
+            return
+        self._known = load_known_ids(start)
+        if self._files is not None:
             # Not yet what the next run goes on from: this one may never be claimed, and then its
             # ids have no payment.
             self._unclaimed = self._files.write(
                 record.run_id,
                 record.live_ids,
-                load_known_ids(start),
+                self._known,
                 self._headers,
                 proof.ids,
                 proof.live_id_changes,
             )
 
-    def advance(self, record: RunRecord, status: str, proof: Proof, start: ColdStart) -> None:
+    def advance(self, record: RunRecord, status: str, proof: Proof) -> None:
         """Behind step 6: what the run has reported is remembered, if it is COMMITTED.
 
-        record: as it was claimed. status: as it is now. start: as `begin` has got it.
+        record: as it was claimed, and as `write` has got it. status: as it is now.
         """
-        if status != COMMITTED or proof.ids is None:
+        if status != COMMITTED or proof.ids is None or self._known is None:
             self._forget()
             return
-        self._ids, self._as_of = load_known_ids(start), record.run_id
+        self._ids, self._as_of = self._known, record.run_id
         self._ids.advance(proof.ids, proof.live_id_changes)
         self._headers = self._unclaimed
         if self._files is not None:

@@ -26,9 +26,10 @@ class ComparedWithTables(IdsBetweenRuns):
         """destination: the value of --destination. folder: for files; None: none."""
         super().__init__(IdFiles(str(folder), destination) if folder else None)
         self.used = self.read = self.loaded = 0
+        self._start: ColdStart | None = None
 
     def begin(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
-        known = self._ids
+        known, self._start = self._ids, start
         super().begin(plan, start, before)
         if self._ids is None:
             self.loaded += 1
@@ -39,10 +40,11 @@ class ComparedWithTables(IdsBetweenRuns):
             self.read += 1
         _same(self._ids, start)
 
-    def advance(self, record: RunRecord, status: str, proof: Proof, start: ColdStart) -> None:
-        super().advance(record, status, proof, start)
+    def advance(self, record: RunRecord, status: str, proof: Proof) -> None:
+        super().advance(record, status, proof)
         if self._ids is not None:
-            _same(self._ids, start)
+            assert self._start is not None
+            _same(self._ids, self._start)
 
 
 def _same(ids: RememberedIds, start: ColdStart) -> None:

@@ -277,3 +277,19 @@ def test_a_broker_that_is_away_after_reading_does_not_claim_that_nothing_was_rea
         " 3 records were read in this transaction, and nothing of it is visible."
         " The next run reads them again."
     )
+
+
+def test_an_error_of_a_kept_connection_that_passed_long_ago_ends_nothing() -> None:
+    """A broker refused once, in a rolling restart say; others answered, and so did this one."""
+    with KafkaAdmin({"bootstrap.servers": REFUSING, "group.id": "g"}) as admin:
+        admin._errors.remember(KafkaError(KafkaError._AUTHENTICATION))
+        assert admin._ask("the cluster", lambda _: "tick after tick") == "tick after tick"
+        answers = [KafkaException(KafkaError(KafkaError._TIMED_OUT)), "again"]
+
+        def passing(_: float) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        assert admin._ask("the cluster", passing) == "again"

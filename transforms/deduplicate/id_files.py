@@ -95,7 +95,8 @@ class IdFiles:
         """Writes the file of a run that is about to be claimed; returns the headers as `read` does.
 
         live_ids: of its record. before: the ids that it began with. files: that hold them; empty
-        where they came from the tables. changed, live_changes: see RememberedIds.advance.
+        where they came from the tables. changed, live_changes: see RememberedIds.advance. Where the
+        file cannot be written, that is logged, and there are no headers: the run needs none.
         """
         fingerprints, buckets = joined_groups(changed)
         new = sections_of(fingerprints, buckets)
@@ -119,17 +120,24 @@ class IdFiles:
             ids=ids,
             sections=[],
         )
-        with self._created(run_id) as file:
-            for piece in encode_file(header, sections):
-                file.write(piece)
+        try:
+            with self._created(run_id) as file:
+                for piece in encode_file(header, sections):
+                    file.write(piece)
+        except OSError as error:
+            _LOG.warning(
+                "the ids are not kept for the next process, which loads them from the tables: %s",
+                error,
+            )
+            return []
         return [header, *below]
 
     def remove_others(self, files: Sequence[IdsHeader]) -> None:
         """Removes the files that these do not need. files: of a run that is COMMITTED."""
         needed = {self._path(header.run_id) for header in files}
-        (found,) = FileSystems.match([f"{self._folder.rstrip('/')}/*{_SUFFIX}"])
-        left = [each.path for each in found.metadata_list if each.path not in needed]
         try:
+            (found,) = FileSystems.match([f"{self._folder.rstrip('/')}/*{_SUFFIX}"])
+            left = [each.path for each in found.metadata_list if each.path not in needed]
             if left:
                 FileSystems.delete(left)
         except OSError as error:
@@ -149,15 +157,20 @@ class IdFiles:
 
     @contextmanager
     def _opened(self, run_id: str) -> Iterator[tuple[BinaryIO, IdsHeader]]:
-        """The file of a run at its first section, and its header. Raises IdsUnreadable."""
+        """The file of a run at its first section, and its header. Raises IdsUnreadable, also where
+        another machine removes the file meanwhile.
+        """
         path = self._path(run_id)
-        if not FileSystems.exists(path):
-            raise IdsUnreadable(f"{path} is not there")
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            header = read_header(file, path)
-            if (header.destination, header.run_id) != (self._destination, run_id):
-                raise IdsUnreadable(f"{path} is of {header.destination}, run {header.run_id}")
-            yield file, header
+        try:
+            if not FileSystems.exists(path):
+                raise IdsUnreadable(f"{path} is not there")
+            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                header = read_header(file, path)
+                if (header.destination, header.run_id) != (self._destination, run_id):
+                    raise IdsUnreadable(f"{path} is of {header.destination}, run {header.run_id}")
+                yield file, header
+        except OSError as error:
+            raise IdsUnreadable(f"{path} cannot be read ({error})") from error
 
     def _taken_in(
         self, files: Sequence[IdsHeader], sections: list[bytes], ids: int

@@ -101,9 +101,6 @@ def changed_by(live: Mapping[int, int], changes: Mapping[int, int]) -> dict[int,
 
 
 def _counted(buckets: NDArray[np.int32]) -> dict[int, int]:
-    if not len(buckets):
-        return {}
-    lowest = int(buckets.min())
-    counts = np.bincount(buckets - lowest)
-    found = np.flatnonzero(counts)
-    return dict(zip((found + lowest).tolist(), counts[found].tolist(), strict=True))
+    # Not np.bincount: an event time of the year 1 would make it count a billion minutes.
+    found, counts = np.unique(buckets, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))

@@ -66,6 +66,10 @@ class BrokerErrors:
         if error.fatal() or error.code() in self._final_codes:
             self._final = error
 
+    def works(self) -> None:
+        """A request was answered well: what was refused before has passed."""
+        self._final = None
+
     def _connection_failed(self, text: str) -> None:
         # A plaintext listener drops TLS clients within the handshake or, by chance, around it: then
         # librdkafka only says that it was disconnected.

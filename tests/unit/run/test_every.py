@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.support.in_memory_kafka import (
     use,
 )
 from tests.support.whole_runs import COPIES, failures, ids
+from transforms.deduplicate import id_files
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
@@ -272,12 +274,102 @@ def test_the_sum_is_said_at_the_end_and_notes_when_they_are_new(
     [
         (["--every=10"], "--every=10: not a duration"),
         (["--every=500ms"], "--every=500ms: at least 1s is needed"),
+        (["--every=10s", "--reject_records=p:0:1"], "--every=10s with --reject_records: "),
     ],
 )
 def test_a_wrong_interval_is_named(flags: list[str], named: str) -> None:
     usual = ["--bootstrap_servers=k:9092", "--topic=payments", "--destination=duckdb:p.duckdb"]
     with pytest.raises(UsageError, match=named):
         run_config([*usual, *flags])
+
+
+def test_sigterm_in_a_transaction_that_is_tried_again_later_ends_the_process(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise TryAgainLater("Kafka does not answer")
+
+    monkeypatch.setattr(command, "read_and_write", signalled)
+    kafka.send("payments", 0, payment("a"))
+    ticks = Ticks(3)
+    with interrupts_remembered():
+        ticks.run(every(path))
+    assert ticks.slept == []
+
+
+def test_what_was_committed_before_a_try_again_later_is_in_the_sum(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = command.read_and_write, []
+
+    def second_fails(*given: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise TryAgainLater("Kafka does not answer")
+        original(*given)
+
+    monkeypatch.setattr(command, "read_and_write", second_fails)
+    kafka.send("payments", 0, *map(payment, "abcd"))
+    since = Ticks(2).run(every(path, max_records_per_run=2))
+    assert ids(path) == list("abcd")
+    assert since.figures()["accepted"] == 4
+
+
+def test_ctrl_c_that_a_callback_has_swallowed_before_a_try_again_later(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swallowed(*_: Any) -> None:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise TryAgainLater("Kafka does not answer")
+
+    monkeypatch.setattr(command, "read_and_write", swallowed)
+    kafka.send("payments", 0, payment("a"))
+    ticks = Ticks(3)
+    with interrupts_remembered():
+        ticks.run(every(path))
+    assert ticks.slept == []
+
+
+def test_ctrl_c_that_a_callback_has_swallowed_while_nothing_is_new(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, came = kafka.topic_state, []
+
+    def swallowed(*given: Any) -> Any:
+        if len(ticks.slept) == 1 and not came:
+            came.append(1)
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given)
+
+    kafka.send("payments", 0, payment("a"))
+    monkeypatch.setattr(kafka, "topic_state", swallowed)
+    ticks = Ticks(5)
+    with interrupts_remembered():
+        ticks.run(every(path))
+    assert len(ticks.slept) == 1
+
+
+def test_a_file_system_of_ids_that_does_not_answer_once_is_no_wrong_usage(
+    kafka: InMemoryKafka, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder was there when the process began."""
+    original, calls = id_files.FileSystems.exists, []
+
+    def exists(name: str) -> bool:
+        calls.append(name)
+        if name.endswith("ids") and len(calls) > 1:
+            raise OSError("503 from the object store")
+        return bool(original(name))
+
+    monkeypatch.setattr(id_files.FileSystems, "exists", staticmethod(exists))
+    ticks = Ticks(5, lambda number: kafka.send("payments", 0, payment(f"{number}")))
+    kafka.send("payments", 0, payment("a"))
+    ticks.run(every(path, state_dir=str(tmp_path / "ids")))
+    assert len(ids(path)) == 5
+    assert calls.count(str(tmp_path / "ids")) == 1
 
 
 def _attribute(path: str) -> Any:

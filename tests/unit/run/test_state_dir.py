@@ -5,8 +5,11 @@ loads them from the tables. Each beginning is held against the tables.
 from __future__ import annotations
 
 import logging
+import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from pipeline.run import command, prepare
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, run, use
 from tests.support.remembered_ids import ComparedWithTables
 from tests.support.whole_runs import COPIES, failures, ids
+from transforms.deduplicate import id_files
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 
@@ -158,6 +162,116 @@ def test_the_file_of_a_run_that_another_process_finished_counts(
             run(config(path), ids=process)
     assert one_run("a", "b").read == 1
     assert (ids(path), ids(path, COPIES)) == (["a", "b"], ["a", "b"])
+
+
+def test_a_file_that_another_machine_removes_while_it_is_opened(
+    kafka: InMemoryKafka, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One shared --state_dir: the other one has committed the run behind, and removes files."""
+    folder = tmp_path / "ids"
+    kafka.send("payments", 0, payment("a"))
+    run(config(path), ids=ComparedWithTables(f"duckdb:{path}", folder))
+    kafka.send("payments", 0, *map(payment, "ab"))
+    original = id_files.FileSystems.exists
+
+    def exists(name: str) -> bool:
+        found = original(name)
+        if found and name.endswith(".ids"):
+            Path(name).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(id_files.FileSystems, "exists", staticmethod(exists))
+    again = ComparedWithTables(f"duckdb:{path}", folder)
+    run(config(path), ids=again)
+    assert again.loaded == 1
+    assert (ids(path), ids(path, COPIES)) == (["a", "b"], ["a"])
+
+
+def test_an_old_event_time_in_the_first_run_costs_the_next_process_no_memory(
+    kafka: InMemoryKafka, path: Path, tmp_path: Path
+) -> None:
+    """1970 takes 240 MB; 0001-01-01, the zero time of Go and .NET, 8.5 GB."""
+    folder = tmp_path / "ids"
+    zero_time = payment("zero").replace(b"2026", b"1970")
+    assert b"1970" in zero_time
+    kafka.send("payments", 0, payment("a"), zero_time)
+    run(config(path), ids=ComparedWithTables(f"duckdb:{path}", folder))
+    assert ids(path) == ["a", "zero"]
+    kafka.send("payments", 0, payment("b"))
+    again = ComparedWithTables(f"duckdb:{path}", folder)
+    tracemalloc.start()
+    try:
+        run(config(path), ids=again)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert again.read == 1
+    assert peak < 100 << 20
+
+
+def test_the_folder_is_removed_while_a_run_reads(
+    kafka: InMemoryKafka, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/operations.md: 'To remove that folder costs time, nothing else.'"""
+    folder, original = tmp_path / "ids", command.read_and_write
+
+    def removed(*given: Any) -> None:
+        original(*given)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(command, "read_and_write", removed)
+    kafka.send("payments", 0, payment("a"))
+    run(config(path), ids=ComparedWithTables(f"duckdb:{path}", folder))
+    assert ids(path) == ["a"]
+
+
+def test_an_error_while_old_files_are_looked_for_does_not_fail_a_run_that_is_committed(
+    kafka: InMemoryKafka, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Any) -> Any:
+        raise OSError("503 from the object store")
+
+    monkeypatch.setattr(id_files.FileSystems, "match", staticmethod(fails))
+    kafka.send("payments", 0, payment("a"))
+    remembered = ComparedWithTables(f"duckdb:{path}", tmp_path / "ids")
+    run(config(path), ids=remembered)
+    assert ids(path) == ["a"]
+    kafka.send("payments", 0, payment("a"))
+    run(config(path), ids=remembered)
+    assert ids(path, COPIES) == ["a"]
+
+
+def test_a_file_that_cannot_be_written_costs_the_next_process_time_and_nothing_else(
+    kafka: InMemoryKafka,
+    path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError("the store is full")
+
+    process = ComparedWithTables(f"duckdb:{path}", folder)
+    kafka.send("payments", 0, payment("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(id_files.FileSystems, "create", staticmethod(full))
+        run(config(path), ids=process)
+        kafka.send("payments", 0, payment("a"))
+        run(config(path), ids=process)
+    assert "the ids are not kept for the next process" in caplog.text
+    kafka.send("payments", 0, payment("a"))
+    again = ComparedWithTables(f"duckdb:{path}", folder)
+    run(config(path), ids=again)
+    assert (process.loaded, process.used, again.loaded) == (1, 1, 1)
+    assert (ids(path), ids(path, COPIES)) == (["a"], ["a"] * 2)
+
+
+@pytest.mark.parametrize("folder", ["ids*", "ids?", "[ids]"])
+def test_a_folder_that_would_be_a_pattern_is_refused_and_not_chosen(folder: str) -> None:
+    usual = ["--bootstrap_servers=k:9092", "--topic=payments"]
+    assert run_config([*usual, f"--destination=duckdb:{folder}.duckdb"]).state_dir is None
+    with pytest.raises(UsageError, match="must not contain"):
+        run_config([*usual, "--destination=duckdb:p.duckdb", f"--state_dir={folder}"])
 
 
 def test_a_folder_that_cannot_be_made_refuses_the_run_before_it_reads(
