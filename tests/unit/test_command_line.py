@@ -59,7 +59,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         5 * MINUTE,
         MINUTE,
     )
-    assert (config.dedup_layout, config.shards, config.start) == ("sharded", 16, Start(EARLIEST))
+    assert (config.dedup_layout, config.shards, config.start) == ("sharded", 4, Start(EARLIEST))
     assert config.start.given is None
     assert (config.max_records_per_run, config.max_record_bytes) == (1_000_000, 8 << 20)
     assert (config.unknown_fields, config.on_data_loss, config.json) == ("keep", "fail", False)

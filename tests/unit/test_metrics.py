@@ -104,7 +104,8 @@ def test_a_bounded_run_counts_under_the_same_names(
         metrics.APPENDS: 3,
     }
     assert appended > 0
-    assert gauges == {"live_ids.0": 2, "state_bytes.0": 2 * 10 + 8}
+    # What its ids take is in the record of the run: a shard knows only what the run adds.
+    assert gauges == {}
     names = {each.name for each in METRICS}
     assert {name.partition(".")[0] for name in (*counters, *gauges)} <= names
 
