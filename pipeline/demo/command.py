@@ -90,7 +90,7 @@ class Demo(Demonstration):
             ]
         )
         say("the pipeline reads them, and is killed with kill -9 while it writes")
-        self._killed_run("append", 20)
+        self._killed_run("append", 3)
         self.show_rows("nothing is visible of the killed run")
         say("it is started again")
         self._run()
