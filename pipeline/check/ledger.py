@@ -14,11 +14,13 @@ from pipeline.counted import counted
 from pipeline.run.generations import topics_of
 from pipeline.run.plan import first_watermark
 from transforms.destinations.contract.ownership import is_binding, ownership_of
+from transforms.destinations.contract.pruned import judged
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
     PartitionProgress,
     RunRecord,
+    clusters_of,
     horizon_of,
 )
 from transforms.destinations.contract.run_tail import landmarks_of, told_otherwise
@@ -77,6 +79,13 @@ def _problems(
     before: dict[TopicPartition, PartitionProgress] = {}
     clusters: dict[str, str] = {}
     horizon_before = 0
+    whole = judged(runs)
+    # Up to the border of a prune, the records do not follow one another any more.
+    for run in runs[: len(runs) - len(whole)]:
+        before = {(part.topic, part.partition): part for part in run.partitions}
+        clusters |= {topic: cluster for topic, cluster in clusters_of(run).items() if cluster}
+        horizon_before = horizon_of(run) if is_binding(run) else horizon_before
+    runs = whole
     for index, run in enumerate(runs):
         where = {"run_id": run.run_id}
         if run.status == PREPARED and index < len(runs) - 1:

@@ -1,6 +1,8 @@
 """Steps 5 and 6 of a run: it becomes visible, table by table, and is marked COMMITTED.
 
-The order of the tables is that of the record: COMMIT_ORDER in transforms/model/tables.py.
+The order of the tables is that of the record: COMMIT_ORDER in transforms/model/tables.py. A record
+of pruning takes the same way; what it removes goes before and behind its streams
+(remove_pruned.py).
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pipeline.run import repair
+from pipeline.run import remove_pruned, repair
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import last_stop
+from transforms.destinations.contract.pruned import pruned_of, rows_not_in_totals
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -65,18 +68,32 @@ def commit(destination: Destination, record: RunRecord, since: Moment | None = N
     Raises TryAgainLater when the hour is over.
     """
     since = since or Moment.now()
-    status = COMMITTED
+    status, pruned = COMMITTED, pruned_of(record)
+
+    def still_mine() -> None:
+        since.must_be_recent(record.run_id)
+
     try:
+        if pruned is not None:
+            destination.pruning.remove_gaps_and_totals(pruned.cut(), still_mine)
         for table in record.tables:
-            since.must_be_recent(record.run_id)
+            still_mine()
             commit_table(destination, table)
     except StreamNotFound:
         known = _status(destination, record)
         if known in (COMMITTED, ABORTED):
             # Another process has finished it, and what was kept of its streams is gone.
             return known
-        stop = last_stop(destination.runs.tail())
-        status = repair.status_without_streams(destination.rows, record, stop and stop[1])
+        if pruned is not None:
+            status = PREPARED if remove_pruned.not_visible(destination, record) else COMMITTED
+        else:
+            runs = destination.runs.tail()
+            stop = last_stop(runs)
+            status = repair.status_without_streams(
+                destination.rows, record, stop and stop[1], rows_not_in_totals(runs)
+            )
+    if status == COMMITTED and pruned is not None:
+        remove_pruned.remove(destination, record, still_mine)
     if status != PREPARED:
         mark(destination, record, status)
     if status == COMMITTED:

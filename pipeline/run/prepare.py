@@ -109,13 +109,13 @@ def make_record(
     streams = dict(proof.streams)
     for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
         if rows.num_rows:
-            streams[table] = [(_write_stream(destination, table, rows), rows.num_rows)]
+            streams[table] = [(written_stream(destination, table, rows), rows.num_rows)]
     visible = {table: planned.in_tables.rows(table) for table in COMMIT_ORDER}
     tables = [
         TableProgress(
             table=table,
             rows=visible[table] + sum(rows for _, rows in streams.get(table, [])),
-            commit_groups=_groups([name for name, _ in streams.get(table, [])]),
+            commit_groups=commit_groups([name for name, _ in streams.get(table, [])]),
         )
         for table in COMMIT_ORDER
         if table in streams or visible[table]
@@ -182,7 +182,7 @@ def _live_ids(
     }
 
 
-def _write_stream(destination: Destination, table: str, rows: pa.RecordBatch) -> str:
+def written_stream(destination: Destination, table: str, rows: pa.RecordBatch) -> str:
     """The name of a finalized pending stream that holds `rows`, which must not be empty."""
     appends = TableAppends(destination.streams, table, FailBundle())
     appends.add(rows)
@@ -192,7 +192,8 @@ def _write_stream(destination: Destination, table: str, rows: pa.RecordBatch) ->
     return written.stream
 
 
-def _groups(streams: list[str]) -> list[list[str]]:
+def commit_groups(streams: list[str]) -> list[list[str]]:
+    """The streams of one table, as the record fixes which are committed together."""
     return [
         streams[start : start + STREAMS_PER_COMMIT]
         for start in range(0, len(streams), STREAMS_PER_COMMIT)

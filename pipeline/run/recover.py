@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import msgspec
 
 from pipeline.run.commit import commit
 from pipeline.run.notes import Notes
+from pipeline.run.prune_record import again
 from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.pruned import PRUNED
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.model.errors import TryAgainLater
+
+_LOG = logging.getLogger(__name__)
 
 TAKE_OVER_AFTER_US: Final = 600_000_000
 """How long after its plan a run that makes tables anew is left alone: ten times what it has for it,
@@ -24,7 +29,8 @@ def recover(
     """Finishes a PREPARED run, and returns the tail of the chain then.
 
     If its newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py):
-    what is left of its streams is removed first, so that no other process can commit them. runs:
+    what is left of its streams is removed first, so that no other process can commit them. A prune
+    needs no reader, so it is completed here. runs:
     the tail of the chain, empty where no run has been. now_us: the present, in microseconds. Raises
     TryAgainLater while another run may be making tables anew.
     """
@@ -32,7 +38,13 @@ def recover(
         found = runs[-1]
         leave_alone_what_makes_tables(found, now_us)
         status = commit(destination, found)
-        notes.add_recovered(destination, msgspec.structs.replace(found, status=status), runs)
+        if status == PREPARED and PRUNED in found.settings:
+            found = again(destination, found, runs, now_us)
+            status = commit(destination, found)
+        if PRUNED in found.settings:
+            _LOG.info("prune %s, which had died: %s", found.run_id, status)
+        else:
+            notes.add_recovered(destination, msgspec.structs.replace(found, status=status), runs)
         runs = destination.runs.tail()
         if runs[-1].status == PREPARED:
             remove_leftovers(destination)

@@ -12,6 +12,7 @@ from typing import Final
 
 from pipeline.run.plan import Plan
 from transforms.destinations.contract.ownership import written_at
+from transforms.destinations.contract.pruned import pruned_of
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
@@ -170,9 +171,14 @@ def newest_records(topic: str, newest_first: Iterable[RunRecord]) -> History:
     wanted = NEWEST_RECORDS
     ranges: dict[TopicPartition, OffsetRange] = {}
     times: list[int] = []
+    border = None
     for run in newest_first:
+        if run.run_id == border:
+            break  # The rows of this run and of those before it were pruned.
         if run.status != COMMITTED:
             continue
+        if border is None and (pruned := pruned_of(run)) is not None:
+            border = pruned.border
         known = [part for part in run.partitions if kafka_topic(part.topic) == kafka_topic(topic)]
         parts = [part for part in known if part.records]
         there = sum(part.records for part in parts)

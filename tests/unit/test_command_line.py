@@ -276,7 +276,7 @@ def test_commands_help_and_version(capsys) -> None:
     assert capsys.readouterr().out == f"payment-pipeline {__version__}\n"
     assert main("runn") == 2
     assert (
-        "runn: there is no such command. Allowed are run, status, stop, check, produce, preflight,"
+        "runn: there is no such command. Allowed are run, status, stop, check, prune, produce,"
         " demo, flink." in capsys.readouterr().err
     )
 

@@ -17,7 +17,7 @@ versions have none, and answer the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -34,12 +34,12 @@ from google.cloud.bigquery import (
 
 from transforms.destinations.bigquery.parameters import Parameter
 from transforms.destinations.bigquery.queries import Queries
+from transforms.destinations.contract.chain import in_order, older_than
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     PREPARED,
     RunRecord,
     TableProgress,
-    in_order,
 )
 from transforms.destinations.contract.run_tail import (
     Landmark,
@@ -47,7 +47,7 @@ from transforms.destinations.contract.run_tail import (
     read_backwards,
     read_tail,
 )
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.tables import RUNS
 
 ROOT: Final = "root"
@@ -112,6 +112,9 @@ _SELECT: Final = (
     "SELECT * EXCEPT (plan_time, settings), UNIX_MICROS(plan_time) AS plan_time,"
     " TO_JSON_STRING(settings) AS settings FROM"
 )
+_FORGOTTEN_AT_ONCE: Final = 50_000
+"""Their names are a parameter; MAX_PARAMETER_BYTES in limits.py."""
+
 _HOUR_US: Final = 3_600_000_000
 _RECENT_US: Final = 3 * _HOUR_US
 """How far a run looks back first from now, mostly into one partition."""
@@ -137,7 +140,14 @@ class BigQueryRunHistory:
 
     def read(self) -> list[RunRecord]:
         found = self._ask(f"{_SELECT} {self._table}", {}).to_pylist()
-        return [to_record(row) for row in in_order(found) if row["run_id"] != ROOT]
+        roots = [row["successor"] for row in found if row["run_id"] == ROOT]
+        chain = in_order(_linked(found))
+        if found and (len(roots) != 1 or (roots[0] is None) != (not chain)):
+            raise GuaranteeError(
+                f"{RUNS}: the chain breaks behind {ROOT}: {len(roots)} rows {ROOT}, and"
+                f" {len(chain)} records. Restore the ledger."
+            )
+        return chain
 
     def tail(self) -> list[RunRecord]:
         found = read_tail(self)
@@ -252,6 +262,19 @@ class BigQueryRunLedger(BigQueryRunHistory):
                 f"{RUNS}: run {run_id} is {found[0] if found else 'not there'}, so it cannot become"
                 f" {status}."
             )
+
+    def forget_before(self, border: str, keep: Collection[str]) -> None:
+        """In several statements, the oldest records first, so that the next call finds the rest."""
+        found = self._queries.query(
+            f"SELECT run_id, predecessor FROM {self._table} WHERE run_id <> '{ROOT}'"
+        )
+        links = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+        older = [run_id for run_id in older_than(border, links) if run_id not in keep]
+        for start in range(0, len(older), _FORGOTTEN_AT_ONCE):
+            some = {"run_ids": older[start : start + _FORGOTTEN_AT_ONCE]}
+            sql = f"DELETE FROM {self._table} WHERE run_id IN UNNEST(@run_ids)"
+            if self._queries.change(sql, some, "forget") is None:
+                raise TryAgainLater(f"{RUNS}: other statements go on changing it. Prune again.")
 
     def _claim_sql(self, at: int | None) -> str:
         """at: plan time of the predecessor; None: unknown, so that all partitions are read."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError
-from transforms.model.tables import RUNS
 
 PREPARED: Final = "PREPARED"
 COMMITTED: Final = "COMMITTED"
@@ -104,7 +102,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int
     settings: dict[str, object]
     """What later runs are compared with: schema, dedup key, horizon, decoder version; and
-    PREPARED_AT, TOPIC_CLUSTERS, LANDMARKS (run_tail.py).
+    PREPARED_AT, TOPIC_CLUSTERS, LANDMARKS (run_tail.py), PRUNED (pruned.py).
     """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
@@ -116,7 +114,9 @@ class RunHistory(Protocol):
     def read(self) -> list[RunRecord]:
         """From genesis on, in the order of the chain.
 
-        What it costs grows with the chain. Raises GuaranteeError when the chain is broken.
+        Where the tables were pruned, from the border on, behind the landmarks that are left of what
+        lies before it (chain.py). What it costs grows with the chain. Raises GuaranteeError when
+        the chain is broken.
         """
 
     def tail(self) -> list[RunRecord]:
@@ -152,6 +152,13 @@ class RunLedger(RunHistory, Protocol):
         """PREPARED -> COMMITTED or ABORTED; the same status again is success.
 
         Raises GuaranteeError for any other change, and for a run that is not there.
+        """
+
+    def forget_before(self, border: str, keep: Collection[str]) -> None:
+        """Removes the records before the one of this run_id, but for those to keep.
+
+        For a prune alone, see pruned.py. The same call again is harmless, and goes on where an
+        earlier one has ended.
         """
 
 
@@ -210,30 +217,3 @@ def other_clusters(record: RunRecord, cluster_id: str | None) -> dict[str, objec
         if cluster not in (None, cluster_id)
     }
     return {TOPIC_CLUSTERS: others} if others else {}
-
-
-def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows in the order of the chain.
-
-    rows: with run_id, predecessor and successor. The first one has no predecessor, the last one no
-    successor.
-
-    Raises GuaranteeError when a record is missing or stands outside of the chain.
-    """
-    following = {row["predecessor"]: row for row in rows}
-    chain: list[dict[str, Any]] = []
-    at = following.get(None)
-    while at is not None and len(chain) <= len(rows):
-        chain.append(at)
-        successor, at = at["successor"], following.get(at["run_id"])
-        if successor != (at["run_id"] if at else None):
-            raise GuaranteeError(
-                f"{RUNS}: the chain breaks behind {chain[-1]['run_id']}: its successor {successor}"
-                " is not the record that follows it."
-            )
-    if len(chain) != len(rows):
-        raise GuaranteeError(
-            f"{RUNS}: {len(rows)} records, but the chain from its beginning holds {len(chain)}. Run"
-            " `check`, restore the ledger."
-        )
-    return chain

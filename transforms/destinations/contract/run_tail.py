@@ -1,10 +1,11 @@
 """The tail of the chain: what a run reads of it, however long it is.
 
 A run asks the chain a handful of questions: its newest records, the settings in force, who owns the
-tables, the highest plan time, the horizon under which each watermark was made. Most answers lie in
-the newest records; the others lie in a few older ones, the *landmarks*, which each record names for
-those that follow it. So a tail is a part of the chain of which every one of these questions has the
-same answer as of the whole (tests/property/test_run_tail.py holds one against the other):
+tables, the highest plan time, what was pruned, the horizon under which each watermark was made.
+Most answers lie in the newest records; the others lie in a few older ones, the *landmarks*, which
+each record names for those that follow it. So a tail is a part of the chain of which every one of
+these questions has the same answer as of the whole (tests/property/test_run_tail.py holds one
+against the other):
 
     landmarks of a COMMITTED record, that record, and all that follow it
 
@@ -21,6 +22,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from transforms.destinations.contract.ownership import OWNERSHIP, is_binding
+from transforms.destinations.contract.pruned import PRUNED
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -229,6 +231,7 @@ def _answering(runs: Sequence[RunRecord]) -> dict[str, Sequence[int]]:
         ][-2:],
         _SETTINGS: [number for number in counting if is_binding(runs[number])][-1:],
         "the owner": [number for number, run in enumerate(runs) if OWNERSHIP in run.settings][-1:],
+        "what was pruned": [number for number in counting if PRUNED in runs[number].settings][-1:],
         "the latest plan": sorted(counting, key=lambda number: (runs[number].plan_time, number))[
             -1:
         ],

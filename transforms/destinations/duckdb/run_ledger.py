@@ -6,13 +6,14 @@ Every change is one transaction, and its function below is what happens within i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import duckdb
 import msgspec
 
-from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, in_order
+from transforms.destinations.contract.chain import in_order, older_than
+from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord
 from transforms.destinations.contract.run_tail import (
     Landmark,
     LinkedRecord,
@@ -42,7 +43,7 @@ class DuckDBRunLedger:
         self._session = session
 
     def read(self) -> list[RunRecord]:
-        return [_record(row) for row in in_order(self._rows(""))]
+        return in_order(self._linked(""))
 
     def tail(self) -> list[RunRecord]:
         return read_tail(self)
@@ -58,13 +59,15 @@ class DuckDBRunLedger:
         for size in _PARTS:
             if size >= found[1]:
                 return
-            rows = self._rows(f"WHERE rowid > {found[0] - size}")
-            yield [LinkedRecord(_record(row), row["successor"]) for row in rows]
+            yield self._linked(f"WHERE rowid > {found[0] - size}")
 
     def named(self, wanted: Sequence[Landmark]) -> list[RunRecord]:
         names = [mark.run_id for mark in wanted]
         marks = ", ".join("?" * len(names))
         return [_record(row) for row in self._rows(f"WHERE run_id IN ({marks})", names)]
+
+    def _linked(self, which: str) -> list[LinkedRecord]:
+        return [LinkedRecord(_record(row), row["successor"]) for row in self._rows(which)]
 
     def _rows(self, which: str, parameters: Sequence[str] = ()) -> list[dict[str, Any]]:
         result = self._session.cursor().execute(
@@ -83,6 +86,16 @@ class DuckDBRunLedger:
 
     def mark(self, run_id: str, status: str) -> None:
         self._session.atomically(lambda cursor: mark(cursor, run_id, status))
+
+    def forget_before(self, border: str, keep: Collection[str]) -> None:
+        def forget(cursor: duckdb.DuckDBPyConnection) -> None:
+            links = cursor.execute(f"SELECT run_id, predecessor FROM {RUNS}").fetchall()
+            older = set(older_than(border, dict(links))) - set(keep)
+            cursor.execute(
+                f"DELETE FROM {RUNS} WHERE run_id IN (SELECT unnest($1::VARCHAR[]))", [list(older)]
+            )
+
+        self._session.atomically(forget)
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.unit.destinations.contract.at_once import claim_at_once
+from transforms.destinations.contract.pruned import Pruned, with_pruned
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -74,6 +75,22 @@ def fill(destination: Any, runs: int) -> list[RunRecord]:
     return chain
 
 
+def pruning(chain: list[RunRecord], border: RunRecord, status: str = PREPARED) -> RunRecord:
+    """A prune that follows the chain; its landmarks are the second record and the last one."""
+    following = record("run-7", chain[-1].run_id, status)
+    pruned = Pruned(
+        border=border.run_id,
+        latest_us=7,
+        ingested_until_us=7,
+        windows_before_us=7,
+        not_in_totals=0,
+        partitions=(),
+    )
+    marks = [[run.run_id, run.plan_time] for run in (chain[1], chain[-1])]
+    settings = with_pruned({**following.settings, LANDMARKS: marks}, pruned)
+    return msgspec.structs.replace(following, settings=settings)
+
+
 class LedgerContract:
     def execute(self, destination: Any, sql: str) -> None:
         """Alters the tables by hand."""
@@ -124,6 +141,49 @@ class LedgerContract:
             destination.runs.claim(record(run_id, predecessor))
         self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = 'run-1'")
         with pytest.raises(GuaranteeError, match="chain breaks behind genesis"):
+            destination.runs.read()
+
+    def test_a_pruned_chain_begins_with_its_border(self, destination: Any) -> None:
+        chain = fill(destination, 6)
+        prune = pruning(chain, border=chain[4])
+        assert destination.runs.claim(prune)
+        left = [chain[1], *chain[4:], prune]
+        # What is to be removed may be there still, or not.
+        assert destination.runs.read() == left
+        for _ in range(2):
+            destination.runs.forget_before(chain[4].run_id, [chain[1].run_id])
+            assert destination.runs.read() == left
+        destination.runs.mark(prune.run_id, COMMITTED)
+        left[-1] = msgspec.structs.replace(prune, status=COMMITTED)
+        assert destination.runs.read() == left
+        # A small ledger may be read as a whole.
+        assert destination.runs.tail() in ([chain[1], chain[6], left[-1]], left)
+        assert [run.run_id for run in destination.runs.backwards()][:3] == [
+            run.run_id for run in left[::-1][:3]
+        ]
+        following = with_landmarks(record("run-8", prune.run_id, COMMITTED), left)
+        assert destination.runs.claim(following)
+        assert destination.runs.read() == [*left, following]
+
+    @pytest.mark.parametrize("missing", [1, 4, 5])
+    def test_a_pruned_chain_that_lacks_a_record_is_broken(
+        self, destination: Any, missing: int
+    ) -> None:
+        chain = fill(destination, 6)
+        assert destination.runs.claim(pruning(chain, border=chain[4], status=COMMITTED))
+        destination.runs.forget_before(chain[4].run_id, [chain[1].run_id])
+        assert len(destination.runs.read()) == 5
+        gone = chain[missing].run_id
+        self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = '{gone}'")
+        with pytest.raises(GuaranteeError, match="chain"):
+            destination.runs.read()
+
+    def test_records_that_no_prune_has_left_are_outside_of_the_chain(
+        self, destination: Any
+    ) -> None:
+        chain = fill(destination, 6)
+        assert destination.runs.claim(pruning(chain, border=chain[4], status=COMMITTED))
+        with pytest.raises(GuaranteeError, match="8 records, but the chain"):
             destination.runs.read()
 
     def test_a_tail_is_the_end_of_the_chain(self, destination: Any) -> None:
