@@ -106,7 +106,11 @@ def make_ledger(path: Path, kafka: InMemoryKafka, records: int) -> int:
     end = 1 + (records - there) * OFFSETS
     for log in kafka.topics["payments"].partitions:
         log.deleted = end
-        log.records, log.timestamps, log.timestamp_types = _Read(end), _Read(end), _Read(end)
+        log.records, log.timestamps, log.timestamp_types = (
+            AlreadyRead(end),
+            AlreadyRead(end),
+            AlreadyRead(end),
+        )
     return NOW_US + (records - there) * EVERY_US
 
 
@@ -142,7 +146,7 @@ FROM named, (FROM pipeline_runs WHERE run_id = $first) ORDER BY i
 """
 
 
-class _Read(list[Any]):
+class AlreadyRead(list[Any]):
     """A list whose first elements are not kept."""
 
     def __init__(self, first: int) -> None:
@@ -152,7 +156,7 @@ class _Read(list[Any]):
     def __len__(self) -> int:
         return self._first + super().__len__()
 
-    def __iadd__(self, more: Any) -> _Read:  # type: ignore[misc]
+    def __iadd__(self, more: Any) -> AlreadyRead:  # type: ignore[misc]
         self.extend(more)
         return self
 

@@ -277,7 +277,7 @@ def test_commands_help_and_version(capsys) -> None:
     assert main("runn") == 2
     assert (
         "runn: there is no such command. Allowed are run, status, stop, check, prune, produce,"
-        " demo, flink." in capsys.readouterr().err
+        " preflight, demo, flink." in capsys.readouterr().err
     )
 
 

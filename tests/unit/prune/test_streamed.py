@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def offsets(destination: Any) -> set[tuple[int, int]]:
 def test_a_job_that_was_stopped_is_pruned_as_one_run(
     destination: Any, kafka: InMemoryKafka
 ) -> None:
-    tables = Tables(destination, kafka, LOG, offered=FIRST)
+    tables = Tables(destination, kafka, [list(records) for records in LOG], offered=FIRST)
     tables.attempt(tables.begin()).bundle([(0, FIRST[0]), (1, FIRST[1])])
     with pytest.raises(GuaranteeError, match="its checkpoints count on their rows"):
         pruned(tables)
@@ -65,10 +66,20 @@ def test_a_job_that_was_stopped_is_pruned_as_one_run(
     assert offsets(destination) == {(0, 5), (0, 6), (0, 7), (1, 4), (1, 5), (1, 6)}
     assert tables.failures() == []
     # The next job goes on behind them, without a checkpoint.
+    for records in tables.log:
+        records += [Sent("j", 9 * HORIZON), Sent("d", 8 * HORIZON + MINUTE), Sent("k", 9 * HORIZON)]
+    tables.offer([len(records) for records in tables.log])
     begun = tables.begin()
     assert {part.partition: part.position for part in begun.partitions} == {0: 8, 1: 7}
+    tables.attempt(begun).bundle([(0, 2), (1, 1)])
+    # It dies, and another one takes over from the tables.
+    read_to_the_end(tables.attempt(tables.begin(take_over=True)))
     tables.stop()
     assert tables.failures() == []
+    assert Counter(key for rows in rows_of(destination).values() for _, key in rows) == Counter(
+        d=4, e=1, h=2, i=1, j=2, k=2
+    )
+    assert sorted(key for _, key in rows_of(destination)["payment_transactions"]) == list("dehijk")
 
 
 def test_windows_that_nobody_observed_are_pruned_with_their_mark(

@@ -26,7 +26,7 @@ from transforms.model.tables import PAYMENTS
 KEPT = ("_write_streams", "_write_stream_appends", "_run_reports")
 
 
-OF_STREAMS = " UNION ALL ".join(f"SELECT COUNT(*) FROM {name}" for name in KEPT[:2])
+OF_STREAMS = "SELECT " + ", ".join(f"(SELECT COUNT(*) FROM {name})" for name in KEPT[:2])
 
 
 def kept(path: Path) -> dict[str, int]:
