@@ -2,6 +2,7 @@
 
 command.py      `run --streaming`: begins a job, submits it, follows it
 announce.py     a job begins, and what has changed by that is printed
+outcome.py      what `--json` says at the end of the command
 build.py        from the configuration to the settings of every step of its graph
 follow.py       looks after the job: figures.py, flink_job.py, metrics_port.py are what it sees;
                 worker_end.py: how a worker in this process ends

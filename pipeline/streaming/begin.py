@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from pipeline.kafka_admin import KafkaAdmin
-from pipeline.options.config import RunConfig
+from pipeline.options.config import NO_TRANSACTIONS, RunConfig
 from pipeline.run.generations import under_their_names
 from pipeline.run.look_ahead import ask_topics, look_ahead
 from pipeline.run.make_ready import make_ready
@@ -56,9 +55,6 @@ from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.moments import moment_in_words
 from transforms.stream.adopt import adopt
 from transforms.stream.polling import Polling
-
-_NO_TRANSACTIONS: Final = 1 << 62
-"""Records per run: a job is not cut into transactions."""
 
 
 @dataclass(frozen=True)
@@ -223,13 +219,14 @@ def _make_ready(
             " repairs it; start the job after it."
         )
     shards = shards_behind(known)
-    config = replace(config, max_records_per_run=_NO_TRANSACTIONS, shards=shards)
+    config = replace(config, max_records_per_run=NO_TRANSACTIONS, shards=shards)
     settings = run_settings(config)
     check_settings(settings_in_force(known), config)
     states = under_their_names(ask_topics(config, admin, now_us), known)
     judged = where_tables_end(destination, known, now_us())
     ahead = look_ahead(config, destination, admin, states, judged, settings, now_us)
     notes.forgotten = ahead.forgotten
+    notes.start_ignored = config.start.given if ahead.genesis is None else None
     plan, runs = make_ready(config, destination, admin, ahead, settings, now_us)
     # The positions of the chain, not those of the tables, are carried on.
     runs = [*runs[:-1], known[-1]] if known and runs[-1].run_id == known[-1].run_id else runs
