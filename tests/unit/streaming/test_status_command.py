@@ -262,7 +262,7 @@ def test_without_flink_the_holder_is_named_with_the_way_on(flink: FakeFlink, pat
     with pytest.raises(FileInUse) as refused:
         status(path)
     line = failure_of(refused.value).line
-    assert "is the worker of a streaming job" in line
+    assert "It is the worker of a streaming job" in line
     assert f"Ctrl-C there (or `kill -INT {refused.value.pid}`)" in line
     assert "status --destination=... --flink_master=f:1` shows its counters" in line
     flink.options = {"destination": "duckdb:another.duckdb"}
