@@ -11,8 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.streaming.flink_job import FlinkJob, job_id_in
 from runners.flink.checkpoints import METADATA, local_folder
+from runners.flink.metadata_file import damage_in
 from runners.flink.noted_jobs import NotNoted, note_job, noted_jobs
-from runners.flink.remote_files import NotListed, modified_at
+from runners.flink.remote_files import NotListed, modified_at, read_file
 from runners.flink.rest import FlinkRest
 from runners.flink.snapshots import complete_snapshots
 from transforms.model.errors import GuaranteeError
@@ -41,6 +42,12 @@ def checkpoint_to_restore(
                 f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
                 f" {METADATA} is missing). Give the path of one, or --restore=latest."
             )
+        if damage := _damage_of(wanted):
+            raise GuaranteeError(
+                f"--restore={wanted}: the checkpoint is damaged: of its file {METADATA}, {damage}."
+                " Nothing was changed. Give the path of an older one, or --restore=latest, which"
+                " passes over it."
+            )
         return wanted if folder is None else folder.absolute().as_uri()
     keys = rest.configuration()
     folders = [
@@ -56,10 +63,15 @@ def checkpoint_to_restore(
             " --flink_master=...` or Flink's web page shows it: --restore=PATH."
         ) from error
     makers = _makers(rest)
-    for address in found:
-        if _maker_of(address, makers) in ours:
+    mine = [address for address in found if _maker_of(address, makers) in ours]
+    for address in mine:
+        damage = _damage_of(address)
+        if damage is None:
             return address
+        _LOG.warning("%s is damaged, and passed over: of %s, %s", address, METADATA, damage)
     others = f" ({len(found)} are there of other or unknown jobs)" if found else ""
+    if mine:
+        others = f" ({len(mine)} are damaged)"
     raise GuaranteeError(
         "--restore=latest: no complete checkpoint or savepoint of this destination's jobs lies in"
         f" {' or '.join(folders)}, as far as this machine can see{others}. Give the path of one, or"
@@ -73,6 +85,21 @@ def _is_complete(address: str) -> bool:
         return bool(modified_at(address, METADATA))
     except NotListed:
         return True
+
+
+def _damage_of(address: str) -> str | None:
+    """What is wrong with the file; None where nothing shows, or this process cannot read it."""
+    folder = local_folder(address)
+    try:
+        if folder is not None:
+            return damage_in((folder / METADATA).read_bytes())
+        # Of a library that is missing Beam says so here alone, in errors that one can catch.
+        modified_at(address, METADATA)
+        return damage_in(read_file(f"{address.rstrip('/')}/{METADATA}"))
+    except NotListed:
+        return None
+    except FileNotFoundError:
+        return "it is gone by now"
 
 
 def made_by(rest: FlinkRest, checkpoint: str) -> str | None:

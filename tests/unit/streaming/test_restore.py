@@ -10,8 +10,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.streaming.flink_job import FlinkJob
 from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by, note_maker
+from runners.flink.metadata_file import MAGIC
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
-from tests.support.listed_files import ListedFileSystem
+from tests.support.listed_files import METADATA_BYTES, ListedFileSystem
 from transforms.model.errors import GuaranteeError
 
 
@@ -41,7 +42,7 @@ def flink(tmp_path: Path) -> FakeFlink:
 def complete(folder: Path, at: int) -> Path:
     """A complete checkpoint. at: seconds since 1970 when its last file was written."""
     folder.mkdir(parents=True)
-    (folder / "_metadata").touch()
+    (folder / "_metadata").write_bytes(METADATA_BYTES)
     os.utime(folder / "_metadata", (at, at))
     return folder
 
@@ -125,6 +126,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Files of listed://, with the seconds since 1970 when they were written."""
     files: dict[str, float] = {}
     monkeypatch.setattr(ListedFileSystem, "files", files)
+    monkeypatch.setattr(ListedFileSystem, "contents", {})
     return files
 
 
@@ -189,6 +191,48 @@ def test_a_path_of_a_file_system_that_beam_lists_is_looked_at(
         restored(flink, "listed://bucket/b5d1/chk-1")
     bucket["listed://bucket/b5d1/chk-1/_metadata"] = 0.0
     assert restored(flink, "listed://bucket/b5d1/chk-1") == "listed://bucket/b5d1/chk-1"
+
+
+DAMAGED = {"empty": b"", "another file": b"PK\x03\x04" * 9, "cut": METADATA_BYTES[:12_000]}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, "cut at once"])
+def test_a_damaged_checkpoint_is_refused_before_anything_is_claimed(
+    flink: FakeFlink, tmp_path: Path, bucket: dict[str, float], damage: str
+) -> None:
+    """Flink would find it out when the job before is ended and the tables are claimed."""
+    broken = DAMAGED.get(damage, METADATA_BYTES[:6])
+    folder = complete(tmp_path / "chk-1", at=1)
+    (folder / "_metadata").write_bytes(broken)
+    with pytest.raises(GuaranteeError, match="the checkpoint is damaged") as refused:
+        restored(flink, str(folder))
+    assert "Nothing was changed" in refused.value.message
+    address = "listed://bucket/b5d1/chk-1"
+    bucket[f"{address}/_metadata"] = 0.0
+    ListedFileSystem.contents[f"{address}/_metadata"] = broken
+    with pytest.raises(GuaranteeError, match="the checkpoint is damaged"):
+        restored(flink, address)
+
+
+def test_latest_passes_over_a_damaged_one_and_says_so(
+    flink: FakeFlink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_job = tmp_path / "checkpoints" / JID
+    older, newest = complete(of_job / "chk-1", at=10), complete(of_job / "chk-2", at=20)
+    (newest / "_metadata").write_bytes(METADATA_BYTES[:100])
+    assert latest(flink) == older.as_uri()
+    assert f"{newest.as_uri()} is damaged, and passed over" in caplog.text
+    (older / "_metadata").write_bytes(b"")
+    with pytest.raises(GuaranteeError, match=r"\(2 are damaged\)"):
+        latest(flink)
+
+
+def test_metadata_of_other_versions_of_flink_are_left_to_it(
+    flink: FakeFlink, tmp_path: Path
+) -> None:
+    folder = complete(tmp_path / "chk-1", at=1)
+    (folder / "_metadata").write_bytes(MAGIC + (3).to_bytes(4, "big") + bytes(10))
+    assert restored(flink, str(folder)) == folder.as_uri()
 
 
 def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -> None:
