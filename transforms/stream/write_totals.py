@@ -87,7 +87,7 @@ class WriteTotals(beam.DoFn):
                 shard.close(self._closed_us)
             shard.finish()
         self._stop.went_well("totals")
-        closes_us = shard.next_close()
-        if closes_us is not None:
-            timer.set(Timestamp(micros=closes_us))
+        # One timer alone would close one window after the other where a watermark passes many.
+        for tag, closes_us in shard.closes().items():
+            timer.set(Timestamp(micros=closes_us), dynamic_timer_tag=tag)
         self.start_bundle()
