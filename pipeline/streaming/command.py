@@ -38,6 +38,9 @@ from runners.profile import RunnerMisused, RunnerRefused
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.stream.close_totals import close_totals
+from transforms.stream.errors import StreamGone, Superseded
+from transforms.stream.polling import Polling
 
 _LOG = logging.getLogger(__name__)
 
@@ -129,7 +132,10 @@ def _run(
                 marks = destination.shards.read_marks(begun.job.generation)
                 return [mark.reason for mark in marks]
 
-            _follow(job, streaming, now_us, marked, outcome)
+            def close() -> None:
+                close_totals(destination, begun.job, Polling())
+
+            _follow(job, streaming, now_us, marked, outcome, close)
         refuse_superseded(begun.job.job_id, jobs_of(chain_of(destination)))
 
 
@@ -203,8 +209,12 @@ def _follow(
     now_us: Callable[[], int],
     marked: Callable[[], Sequence[str]],
     outcome: JobOutcome,
+    close: Callable[[], None],
 ) -> None:
-    """Until the job ends. An interrupt leaves it running, unless this process is its worker."""
+    """Until the job ends. An interrupt leaves it running, unless this process is its worker.
+
+    close: writes the totals that a worker in this process owes when it has ended.
+    """
     here = streaming.in_this_process
     interrupt_means(_ENDS_HERE if here else _GOES_ON.format(master=streaming.flink_master))
     try:
@@ -213,12 +223,12 @@ def _follow(
             outcome.state = follower.until_end()
     except KeyboardInterrupt:
         if here:
-            _end_with_savepoint(job, outcome)
+            _end_with_savepoint(job, outcome, close)
         raise
     _LOG.info("the job has ended: %s", outcome.state)
 
 
-def _end_with_savepoint(job: FlinkJob, outcome: JobOutcome) -> None:
+def _end_with_savepoint(job: FlinkJob, outcome: JobOutcome, close: Callable[[], None]) -> None:
     """What is processed between the savepoint and the end is found in the tables by a restore."""
     only_record_signals()
     logging.disable(logging.NOTSET)
@@ -233,4 +243,9 @@ def _end_with_savepoint(job: FlinkJob, outcome: JobOutcome) -> None:
         _LOG.warning("the job is not cancelled (%s); it fails without this process", error)
         return
     outcome.state = "CANCELED"
-    end_worker(_WORKER_END_SECONDS)
+    if not end_worker(_WORKER_END_SECONDS):
+        return
+    try:
+        close()
+    except (Superseded, StreamGone, GuaranteeError) as error:
+        _LOG.warning("totals of open minutes are not written, so `stop` will mark them: %s", error)
