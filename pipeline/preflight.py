@@ -32,9 +32,10 @@ from pipeline.run.summary import describe_forgotten, describe_start_ignored
 from transforms.decode.decode_records import PartitionRules, judge_block
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
+from transforms.destinations.contract.run_tail import newest_first
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.moments import moment_in_words
@@ -100,7 +101,7 @@ def preflight(
 
 
 def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int]) -> str:
-    check_clock(destination, config.max_future_skew_us, now_us)
+    check_clock(destination, chain_of(destination), config.max_future_skew_us, now_us)
     return f"{moment_in_words(now_us())}, which fits the last run and the destination"
 
 
@@ -141,7 +142,7 @@ def _read_ledger(
 ) -> str:
     if not destination.tables.exist():
         return "not there yet: the first run creates it"
-    runs += destination.runs.read()
+    runs += destination.runs.tail()
     if not runs:
         return "empty: the first run begins it"
     if config.streaming is None or not (config.streaming.restore or config.streaming.from_tables):
@@ -149,7 +150,7 @@ def _read_ledger(
     if runs[-1].status == PREPARED:
         leave_alone_what_makes_tables(runs[-1], now_us)
     check_settings(settings_in_force(runs), config)
-    return f"{counted(len(runs), 'record')}; settings fit"
+    return f"its newest record is of {moment_in_words(runs[-1].plan_time)}; settings fit"
 
 
 def _group(config: RunConfig, admin: KafkaAdmin) -> CheckResult:
@@ -223,7 +224,7 @@ def _sample(
         state.topic,
         payments + refused,
         rejected,
-        ahead.runs,
+        lambda: newest_first(ahead.runs, destination.runs),
         config.max_rejected_rate,
         destination.rows.rejected_by_reason,
     )

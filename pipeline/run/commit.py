@@ -13,6 +13,7 @@ from pipeline.run import repair
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import last_stop
 from transforms.destinations.contract.run_ledger import (
+    ABORTED,
     COMMITTED,
     PREPARED,
     RunRecord,
@@ -70,11 +71,23 @@ def commit(destination: Destination, record: RunRecord, since: Moment | None = N
             since.must_be_recent(record.run_id)
             commit_table(destination, table)
     except StreamNotFound:
-        stop = last_stop(destination.runs.read())
+        known = _status(destination, record)
+        if known in (COMMITTED, ABORTED):
+            # Another process has finished it, and what was kept of its streams is gone.
+            return known
+        stop = last_stop(destination.runs.tail())
         status = repair.status_without_streams(destination.rows, record, stop and stop[1])
     if status != PREPARED:
         mark(destination, record, status)
+    if status == COMMITTED:
+        forget(destination, record)
     return status
+
+
+def _status(destination: Destination, record: RunRecord) -> str | None:
+    """As the ledger has it now, in which the record is at the end of the chain, or near it."""
+    there = (run.status for run in destination.runs.backwards() if run.run_id == record.run_id)
+    return next(there, None)
 
 
 def commit_table(destination: Destination, table: TableProgress) -> None:
@@ -85,6 +98,16 @@ def commit_table(destination: Destination, table: TableProgress) -> None:
     for group in table.commit_groups:
         with suppress(StreamAlreadyCommitted):
             destination.streams.commit(table.table, group)
+
+
+def forget(destination: Destination, record: RunRecord) -> None:
+    """Removes what is kept of the streams and reports of a COMMITTED run: nobody asks for it again.
+
+    Where a process dies before it, the next run removes them (recover.py).
+    """
+    groups = [group for table in record.tables for group in table.commit_groups]
+    destination.streams.forget([stream for group in groups for stream in group])
+    destination.reports.forget(record.run_id)
 
 
 def mark(destination: Destination, record: RunRecord, status: str) -> None:

@@ -29,16 +29,18 @@ _CLOCKS_AGREE_US: Final = 1_000_000
 
 
 def check_clock(
-    destination: Destination, max_future_skew_us: int, now_us: Callable[[], int]
+    destination: Destination,
+    runs: Sequence[RunRecord],
+    max_future_skew_us: int,
+    now_us: Callable[[], int],
 ) -> None:
     """Refuses a clock that earlier runs, or the destination's own clock, prove wrong.
 
     A slow clock would reject good payments as future ones; a fast one lets idle partitions run
-    ahead, and empties the state. now_us: this machine's clock, in microseconds. Raises
-    GuaranteeError.
+    ahead, and empties the state. runs: the chain, or its tail. now_us: this machine's clock, in
+    microseconds. Raises GuaranteeError.
     """
-    if destination.tables.exist():
-        check_goes_on(destination.runs.read(), max_future_skew_us, now_us())
+    check_goes_on(runs, max_future_skew_us, now_us())
     before = now_us()
     theirs = destination.clock_us()
     if theirs is None:

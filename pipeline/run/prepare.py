@@ -29,6 +29,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     TableProgress,
 )
+from transforms.destinations.contract.run_tail import newest_first, with_landmarks
 from transforms.destinations.contract.write_streams import STREAMS_PER_COMMIT, StreamNotFound
 from transforms.model.buckets import expiry_of_bucket
 from transforms.model.errors import GuaranteeError, TryAgainLater
@@ -47,21 +48,22 @@ def prove_and_prepare(
 ) -> tuple[RunRecord, Proof]:
     """Step 4: finalize, prove, and claim the predecessor with the whole record.
 
-    runs: the chain. now_us: microseconds since 1970; the hour in which the run must become visible
-    begins. before_claim: called with both results when nothing but another run can refuse it any
-    more. Returns the record and what it comes from. Raises GuaranteeError, with nothing visible,
-    where the proof fails, too many records would be rejected, or another run was faster.
+    runs: the chain, or its tail. now_us: microseconds since 1970; the hour in which the run must
+    become visible begins. before_claim: called with both results when nothing but another run can
+    refuse it any more. Returns the record and what it comes from. Raises GuaranteeError, with
+    nothing visible, where the proof fails, too many records would be rejected, or another run was
+    faster.
     """
     proof = finalize_and_prove(destination, planned, settings)
     check_rejected_rate(
         planned,
         proof.partitions,
         proof.rejected,
-        runs,
+        lambda: newest_first(runs, destination.runs),
         settings.max_rejected_rate,
         destination.rows.rejected_by_reason,
     )
-    record = make_record(destination, planned, proof, settings, now_us)
+    record = with_landmarks(make_record(destination, planned, proof, settings, now_us), runs)
     before_claim(record, proof)
     prepare(destination, record)
     notes.rejected.extend(proof.rejected)
@@ -160,7 +162,7 @@ def prepare(destination: Destination, record: RunRecord) -> None:
     GuaranteeError where it lost to a streaming job that has begun.
     """
     if not destination.runs.claim(record):
-        refuse_owned(destination.runs.read())
+        refuse_owned(destination.runs.tail())
         raise lost_race(record.predecessor)
 
 

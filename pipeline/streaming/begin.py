@@ -40,12 +40,13 @@ from pipeline.streaming.records import (
 )
 from pipeline.streaming.shards import shards_of_job
 from pipeline.streaming.tables_end import where_tables_end
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import (
     BEGIN,
     Ownership,
+    jobs_in_turn,
     owner_of,
-    ownership_of,
+    turns_with,
 )
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.contract.shard_ledger import Job
@@ -171,7 +172,7 @@ def restore_streaming(
     """
 
     def shards_behind(runs: Sequence[RunRecord]) -> int:
-        jobs = _jobs_without_stop(runs)
+        jobs = jobs_in_turn(runs, destination.runs)[::-1]
         if not jobs or checkpoint_of not in (None, *jobs):
             of = f" of job {checkpoint_of}" if checkpoint_of else ""
             way = (
@@ -210,8 +211,9 @@ def _make_ready(
     shards_behind: the number of the job that follows this chain; raises where none may.
     """
     notes = Notes() if notes is None else notes
-    check_clock(destination, config.max_future_skew_us, now_us)
-    known = recover(destination, now_us(), notes)
+    known = chain_of(destination)
+    check_clock(destination, known, config.max_future_skew_us, now_us)
+    known = recover(destination, known, now_us(), notes)
     if known and known[-1].status == PREPARED:
         raise GuaranteeError(
             f"{known[-1].run_id} died while it became visible, and its write streams have expired,"
@@ -258,7 +260,7 @@ def _take_tables(
     ]
     record = ownership_record(
         BEGIN,
-        runs[-1],
+        runs,
         [*read, *(carried_on(part) for part in known.values())],
         plan.cluster_id,
         {**ready.settings.recorded, **plan.topic_clusters},
@@ -269,6 +271,7 @@ def _take_tables(
             since_us=now_us,
             begun_us=begun_at(runs, now_us),
             restores=restores,
+            turns=turns_with(job_id, runs, destination.runs),
         ),
     )
     if not destination.runs.claim(record):
@@ -280,18 +283,9 @@ def _take_tables(
     positions = {where: part.to_offset for where, part in partitions_of(record).items()}
     lifted = tuple(destination.shards.read_marks(follows))
     job = destination.shards.begin_job(job_id, follows, ready.config.shards)
+    # Those who held one of an epoch that was closed before are refused by now.
+    destination.streams.forget_closed()
     return _Taken(job, positions, lifted)
-
-
-def _jobs_without_stop(runs: Sequence[RunRecord]) -> list[str]:
-    """The ids of the jobs that follow each other at the end of the chain, the newest first."""
-    jobs = []
-    for record in reversed(runs):
-        found = ownership_of(record)
-        if found is None or found.kind != BEGIN:
-            break
-        jobs.append(found.job_id)
-    return list(dict.fromkeys(jobs))
 
 
 def _begun(

@@ -25,7 +25,6 @@ from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.outcome import JobOutcome
-from pipeline.streaming.records import chain_of
 from pipeline.streaming.restore import checkpoint_to_restore, made_by, note_maker
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
@@ -35,7 +34,7 @@ from runners.flink.preconditions import ClusterNotReady, check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.profile import RunnerMisused, RunnerRefused
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.stream.close_totals import close_totals
@@ -98,7 +97,7 @@ def _run(
     _check(rest, streaming, str(config.beam_options.view_as(PortableOptions).job_endpoint))
     with open_destination(config.destination, **config.destination_options) as destination:
         runs = chain_of(destination)
-        before = jobs_of(runs)
+        before = jobs_of(runs, destination.runs)
         checkpoint = (
             None
             if streaming.restore is None
@@ -136,7 +135,7 @@ def _run(
                 close_totals(destination, begun.job, Polling())
 
             _follow(job, streaming, now_us, marked, outcome, close)
-        refuse_superseded(begun.job.job_id, jobs_of(chain_of(destination)))
+        refuse_superseded(begun.job.job_id, jobs_of(chain_of(destination), destination.runs))
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> None:

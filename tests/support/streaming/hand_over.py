@@ -139,7 +139,7 @@ class Tables:
 CHANGES = {
     "runs": ("claim", "mark"),
     "shards": ("create", "begin_job", "swap"),
-    "streams": ("create", "send", "finalize", "commit", "discard"),
+    "streams": ("create", "send", "finalize", "commit", "discard", "forget", "forget_closed"),
     "tables": ("create",),
 }
 """Part of a destination -> its calls that change something."""

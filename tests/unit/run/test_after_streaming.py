@@ -353,12 +353,13 @@ def test_records_of_versions_that_could_not_stream_are_records_of_bounded_runs()
 
 def test_what_a_record_of_ownership_holds_is_frozen() -> None:
     ownership = Ownership(
-        kind=BEGIN, job_id="job", generation=3, since_us=5, begun_us=4, above=(("t", 0, 9),)
-    )
+        kind=BEGIN, job_id="job", generation=3, since_us=5, begun_us=4, above=(("t", 0, 9),),
+        turns=(("job",),),
+    )  # fmt: skip
     assert with_ownership({"topics": []}, ownership) == {
         "topics": [],
         "ownership": {
             "kind": "begin", "job_id": "job", "generation": 3, "since_us": 5, "begun_us": 4,
-            "restores": None, "above": [["t", 0, 9]], "not_in_totals": 0,
+            "restores": None, "above": [["t", 0, 9]], "not_in_totals": 0, "turns": [["job"]],
         },
     }  # fmt: skip

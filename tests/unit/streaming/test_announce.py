@@ -13,7 +13,6 @@ from pipeline.check.command import check
 from pipeline.options.config import LATEST, AdoptTopic, Start
 from pipeline.streaming.announce import begin_and_announce
 from pipeline.streaming.begin import Begun
-from pipeline.streaming.records import chain_of
 from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment
 from tests.support.payments import MINUTE
@@ -21,6 +20,7 @@ from tests.support.streaming.destination import DESTINATIONS
 from tests.support.streaming.hand_over import Tables
 from tests.support.streaming.log import TOPIC, Sent
 from tests.support.streaming.runner import read_to_the_end
+from transforms.destinations.contract.destination import chain_of
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
 
+from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
@@ -103,7 +104,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int
     settings: dict[str, object]
     """What later runs are compared with: schema, dedup key, horizon, decoder version; and
-    PREPARED_AT, TOPIC_CLUSTERS.
+    PREPARED_AT, TOPIC_CLUSTERS, LANDMARKS (run_tail.py).
     """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
@@ -115,7 +116,21 @@ class RunHistory(Protocol):
     def read(self) -> list[RunRecord]:
         """From genesis on, in the order of the chain.
 
-        Raises GuaranteeError when the chain is broken.
+        What it costs grows with the chain. Raises GuaranteeError when the chain is broken.
+        """
+
+    def tail(self) -> list[RunRecord]:
+        """The newest records, and those before them that a run needs, in the order of the chain.
+
+        Every question of a run has the answer that it has of the whole chain; see run_tail.py. What
+        it costs does not grow with the chain. Raises GuaranteeError when the chain is broken, as
+        far as that is met.
+        """
+
+    def backwards(self) -> Iterator[RunRecord]:
+        """From the newest record to genesis; reads no further than it is asked for.
+
+        Raises GuaranteeError when the chain is broken, as far as that is met.
         """
 
 
@@ -148,6 +163,37 @@ def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
 def last_claimed(runs: Sequence[RunRecord]) -> RunRecord:
     """The newest record that is, or will become, COMMITTED."""
     return next(run for run in reversed(runs) if run.status != ABORTED)
+
+
+class Made(NamedTuple):
+    """The watermark of a partition, in microseconds since 1970, and how it came about.
+
+    horizon_us: of the first run with this watermark. number: of that run among those asked for.
+    """
+
+    watermark: int
+    horizon_us: int
+    number: int
+
+
+def watermarks_made(runs: Sequence[RunRecord]) -> dict[TopicPartition, Made]:
+    """Per partition its watermark as COMMITTED runs have left it. runs: the chain."""
+    made: dict[TopicPartition, Made] = {}
+    for number, run in enumerate(runs):
+        if run.status != COMMITTED:
+            continue
+        horizon = horizon_of(run)
+        for part in run.partitions:
+            where = (part.topic, part.partition)
+            known = made.get(where)
+            if part.watermark is not None and (known is None or known.watermark != part.watermark):
+                made[where] = Made(part.watermark, horizon, number)
+    return made
+
+
+def horizon_of(record: RunRecord) -> int:
+    """The dedup horizon that it was run with, in microseconds."""
+    return int(str(record.settings["dedup_horizon_us"]))
 
 
 def clusters_of(record: RunRecord) -> dict[str, str | None]:
