@@ -25,7 +25,7 @@ from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
 from pipeline.streaming.outcome import JobOutcome
-from pipeline.streaming.restore import checkpoint_to_restore, made_by, note_maker
+from pipeline.streaming.restore import checkpoint_to_restore, note_maker
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
@@ -98,11 +98,12 @@ def _run(
     with open_destination(config.destination, **config.destination_options) as destination:
         runs = chain_of(destination)
         before = jobs_of(runs, destination.runs)
-        checkpoint = (
+        restored = (
             None
             if streaming.restore is None
             else checkpoint_to_restore(rest, streaming.restore, before, config.beam_options)
         )
+        checkpoint = None if restored is None else restored.address
         with KafkaAdmin(config.consumer_config) as admin:
             config = replace(config, topics=_topics(config, streaming, admin))
             begun = begin_and_announce(
@@ -114,7 +115,7 @@ def _run(
                 shards_given=streaming.shards_given,
                 take_over=streaming.from_tables,
                 checkpoint=checkpoint,
-                checkpoint_of=None if checkpoint is None else made_by(rest, checkpoint),
+                checkpoint_of=None if restored is None else restored.made_by,
             )
         outcome.job_id, outcome.generation = begun.job.job_id, begun.job.generation
         cancel_superseded(rest, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from apache_beam.io.filesystems import FileSystems
@@ -24,10 +25,21 @@ _CHECKPOINTS: Final = "state.checkpoints.dir"
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Restored:
+    """address: of the checkpoint, file:///... or of another file system. made_by: the id of the
+    streaming job that has made it, None where that is not known. Of a job of another program it is
+    the name that the job has in Flink, which is no id of ours.
+    """
+
+    address: str
+    made_by: str | None
+
+
 def checkpoint_to_restore(
     rest: FlinkRest, wanted: str, ours: Collection[str], options: PipelineOptions
-) -> str:
-    """The address of the checkpoint, file:///... or of another file system.
+) -> Restored:
+    """The checkpoint or savepoint that the job begins with.
 
     wanted: a path or address, or LATEST: the newest complete one of the cluster that is known to be
     of this destination's jobs. ours: their ids. options: with those of Beam's file systems, such as
@@ -36,19 +48,29 @@ def checkpoint_to_restore(
     """
     FileSystems.set_options(options)
     if wanted != LATEST:
-        folder = local_folder(wanted)
-        if not (_is_complete(wanted) if folder is None else (folder / METADATA).is_file()):
-            raise GuaranteeError(
-                f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
-                f" {METADATA} is missing). Give the path of one, or --restore=latest."
-            )
-        if damage := _damage_of(wanted):
-            raise GuaranteeError(
-                f"--restore={wanted}: the checkpoint is damaged: of its file {METADATA}, {damage}."
-                " Nothing was changed. Give the path of an older one, or --restore=latest, which"
-                " passes over it."
-            )
-        return wanted if folder is None else folder.absolute().as_uri()
+        address = _checked(wanted)
+        return Restored(address, _maker_of(address, _makers(rest)))
+    return _newest(rest, ours)
+
+
+def _checked(wanted: str) -> str:
+    """The address of a checkpoint that is there. Raises GuaranteeError where it is not."""
+    folder = local_folder(wanted)
+    if not (_is_complete(wanted) if folder is None else (folder / METADATA).is_file()):
+        raise GuaranteeError(
+            f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
+            f" {METADATA} is missing). Give the path of one, or --restore=latest."
+        )
+    if damage := _damage_of(wanted):
+        raise GuaranteeError(
+            f"--restore={wanted}: the checkpoint is damaged: of its file {METADATA}, {damage}."
+            " Nothing was changed. Give the path of an older one, or --restore=latest, which"
+            " passes over it."
+        )
+    return wanted if folder is None else folder.absolute().as_uri()
+
+
+def _newest(rest: FlinkRest, ours: Collection[str]) -> Restored:
     keys = rest.configuration()
     folders = [
         address for key in (_CHECKPOINTS, "state.savepoints.dir") if (address := keys.get(key))
@@ -67,7 +89,7 @@ def checkpoint_to_restore(
     for address in mine:
         damage = _damage_of(address)
         if damage is None:
-            return address
+            return Restored(address, _maker_of(address, makers))
         _LOG.warning("%s is damaged, and passed over: of %s, %s", address, METADATA, damage)
     others = f" ({len(found)} are there of other or unknown jobs)" if found else ""
     if mine:
@@ -100,15 +122,6 @@ def _damage_of(address: str) -> str | None:
         return None
     except FileNotFoundError:
         return "it is gone by now"
-
-
-def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
-    """The id of the streaming job that has made a checkpoint; None where that is not known.
-
-    Of a job of another program it is the name that the job has in Flink, which is no id of ours.
-    Raises FlinkUnreachable.
-    """
-    return _maker_of(checkpoint, _makers(rest))
 
 
 def note_maker(rest: FlinkRest, job: FlinkJob, job_id: str) -> None:

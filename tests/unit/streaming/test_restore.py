@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.streaming import restore as restore_module
 from pipeline.streaming.flink_job import FlinkJob
-from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by, note_maker
+from pipeline.streaming.restore import LATEST, checkpoint_to_restore, note_maker
 from runners.flink.metadata_file import MAGIC
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
 from tests.support.listed_files import METADATA_BYTES, ListedFileSystem
@@ -17,7 +18,12 @@ from transforms.model.errors import GuaranteeError
 
 
 def restored(flink: FakeFlink, wanted: str, job_id: str = JOB_ID) -> str:
-    return checkpoint_to_restore(flink, wanted, [job_id], PipelineOptions([]))
+    return checkpoint_to_restore(flink, wanted, [job_id], PipelineOptions([])).address
+
+
+def made_by(flink: FakeFlink, address: str) -> str | None:
+    """Of a checkpoint that this process cannot look at, or that is there."""
+    return checkpoint_to_restore(flink, address, [], PipelineOptions([])).made_by
 
 
 def latest(flink: FakeFlink, job_id: str = JOB_ID) -> str:
@@ -99,7 +105,7 @@ def test_a_job_whose_checkpoints_lie_elsewhere_goes_on_without_a_note(
         flink.keys["state.checkpoints.dir"] = address
         note_maker(flink, FlinkJob(flink, OLD), "job of ours")
         assert "give their path then" in caplog.records[-1].getMessage()
-        assert made_by(flink, f"{address}/{OLD}/chk-1") is None
+        assert made_by(flink, f"s3://bucket/{OLD}/chk-1") is None
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -180,7 +186,19 @@ def test_a_path_becomes_an_address(flink: FakeFlink, tmp_path: Path) -> None:
 
 def test_another_file_system_is_left_to_flink(flink: FakeFlink) -> None:
     assert restored(flink, "s3://bucket/chk-1") == "s3://bucket/chk-1"
-    assert flink.calls == []
+
+
+def test_whose_the_checkpoints_are_is_looked_for_once(
+    flink: FakeFlink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside them lies a note for each job that there ever was."""
+    asked = []
+    monkeypatch.setattr(restore_module, "noted_jobs", lambda address: asked.append(address) or {})
+    place = complete(tmp_path / "checkpoints" / JID / "chk-1", at=10)
+    for wanted in (LATEST, str(place)):
+        found = checkpoint_to_restore(flink, wanted, [JOB_ID], PipelineOptions([]))
+        assert (found.address, found.made_by) == (place.as_uri(), JOB_ID)
+    assert len(asked) == 2
 
 
 def test_a_path_of_a_file_system_that_beam_lists_is_looked_at(
@@ -259,4 +277,4 @@ def test_the_job_that_has_made_a_checkpoint_is_known_by_its_folder(
     "folder", ["c6e2/chk-7", "savepoint-c6e2-0a1b", "savepoint--x", "chk-7", "b/copy"]
 )
 def test_a_job_that_flink_has_forgotten_is_not_known(flink: FakeFlink, folder: str) -> None:
-    assert made_by(flink, f"file:///{folder}") is None
+    assert made_by(flink, f"s3://{folder}") is None
