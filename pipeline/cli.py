@@ -128,8 +128,11 @@ def _run(arguments: list[str]) -> int:
     config = run_config(arguments)
     if config.streaming is not None:
         from pipeline.streaming.command import streaming_command
+        from pipeline.streaming.outcome import JobOutcome
 
-        return streaming_command(config)
+        job = JobOutcome()
+        _figures.append(job.figures)
+        return streaming_command(config, outcome=job)
     if config.every_us is not None:
         from pipeline.run.every import Since, every_command
 

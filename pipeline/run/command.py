@@ -238,7 +238,10 @@ def run_once(
             "%s %s: %s",
             place,
             "is committed" if status == COMMITTED else f"is {status}",
-            ", ".join(f"{counted(table.rows, 'row')} in {table.table}" for table in record.tables)
+            ", ".join(
+                f"{counted(table.rows - plan.passed_over(table.table), 'row')} in {table.table}"
+                for table in record.tables
+            )
             or "no rows",
         )
     finally:

@@ -27,7 +27,7 @@ from runners.flink.configuration import (
     ClusterSettings,
     flink_configuration,
 )
-from runners.flink.ports import free_ports, listens
+from runners.flink.ports import listens, ports_of
 from runners.flink.processes import ClusterFailed, ServerProcess, start_process
 from runners.flink.record import ClusterRecord, read_record, write_record
 from runners.flink.rest import FlinkRest, FlinkUnreachable
@@ -132,7 +132,9 @@ class FlinkCluster:
                 )
             for name in ("conf", "logs", *_SCRATCH, CHECKPOINTS, SAVEPOINTS):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            first, rest, blob, job_server, *pools = free_ports(4 + settings.worker_pools)
+            first, rest, blob, job_server, *pools = ports_of(
+                self.folder / "ports.json", 4 + settings.worker_pools
+            )
             ports = ClusterPorts(first, rest, blob, job_server, tuple(pools))
             self._write(ClusterRecord(settings, ports, ()))
             try:

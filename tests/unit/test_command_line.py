@@ -596,3 +596,10 @@ def test_credentials_and_payments_never_travel_in_plaintext(
         run_config(
             [*where, f"--bigquery_api_endpoint={api}", f"--bigquery_storage_endpoint={storage}"]
         )
+
+
+@pytest.mark.parametrize("shows_beam", [False, True])
+def test_the_help_shows_no_default_that_nobody_can_give(shows_beam: bool) -> None:
+    shown = run_parser(shows_beam=shows_beam).format_help()
+    assert "--flink_master HOST:PORT" in shown
+    assert "[auto]" not in shown

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.check.command import check
-from pipeline.options.config import AdoptTopic
+from pipeline.options.config import LATEST, AdoptTopic, Start
 from pipeline.streaming.announce import begin_and_announce
 from pipeline.streaming.begin import Begun
 from tests.faults.dying import die_after
@@ -115,6 +115,16 @@ def test_an_accepted_loss_is_said_once(tables: Tables, capsys: pytest.CaptureFix
     printed = capsys.readouterr().err
     assert f"accepted loss: topic {TOPIC} partition 0 offsets 0 to 1" in printed
     assert "2 offsets in all" in printed
+
+
+def test_a_start_that_has_no_effect_any_more_is_said(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Start(LATEST, given="latest")
+    begin(tables, start=start)
+    assert capsys.readouterr().err == ""
+    begin(tables, take_over=True, start=start)
+    assert "--start=latest is for the first run only: it has no effect" in capsys.readouterr().err
 
 
 def test_an_adopted_topic_was_read_up_to_where_the_tables_have_it(
