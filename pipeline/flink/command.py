@@ -14,11 +14,11 @@ from pipeline.options.arguments import Arguments, add_output_arguments, one_of, 
 from pipeline.options.quantities import parse_size, parse_whole
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import STATE_BACKENDS, ClusterSettings
-from runners.flink.processes import ClusterFailed
 from runners.flink.rest import FlinkUnreachable
 from runners.flink.servers import JOB_MANAGER
 from runners.java import Unavailable
 from runners.maven import cache_folder
+from runners.processes import ClusterFailed
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 _USAGE: Final = "usage: payment-pipeline flink up|down|status [options]"
