@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import Pipeline
+
 
 class RunnerRefused(RuntimeError):
     """The runner, or an option of it, cannot keep the guarantee: exit status 3.
@@ -23,6 +26,35 @@ class RunnerMisused(ValueError):
 
 class UnknownRunner(RunnerMisused):
     """There is no such runner."""
+
+
+class RunnerAway(RuntimeError):
+    """The runner does not answer, or is busy with another client's work: to be tried again later.
+
+    The message names the option with its address, and what to do.
+    """
+
+
+class RunAborted(RuntimeError):
+    """The runner has lost a run by no error of its steps: the run can be tried again at once.
+
+    The message is one sentence, with the place of the log that says more.
+    """
+
+
+Progress = Callable[[], object]
+"""What has been done so far, as a value that changes while the run goes on."""
+
+
+Build = Callable[[Pipeline], None]
+"""Adds all steps to an empty pipeline."""
+
+
+def run_to_the_end(build: Build, options: PipelineOptions, progress: Progress) -> None:
+    """Runs a bounded pipeline as Beam does. Raises what the runner raises."""
+    pipeline = Pipeline(options=options)
+    build(pipeline)
+    pipeline.run().wait_until_finish()
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,10 @@ class RunnerProfile:
     that are refused with this runner. flags: options of the runner that Beam does not declare.
     defaults: values of Beam's options, by name, where the user gives none. misused: what is
     missing, in one line, or None. in_one_process: whether all Python code of a run is in the
-    process that starts it.
+    process that starts it. experiments: Beam's, always sent. bundle_per_key: whether a step with
+    state has a bundle for each key, so that many keys take for ever. spreads_input: whether one
+    task would read everything, unless what is created is spread. run: runs a bounded pipeline to
+    its end; raises RunnerAway, RunAborted, or an error that holds what a step has raised.
     """
 
     name: str
@@ -73,6 +108,10 @@ class RunnerProfile:
     defaults: Mapping[str, str] = field(default_factory=dict)
     misused: Callable[[Mapping[str, Any]], str | None] = lambda options: None
     in_one_process: Callable[[Mapping[str, Any]], bool] = lambda options: True
+    experiments: tuple[str, ...] = ()
+    bundle_per_key: bool = False
+    spreads_input: bool = False
+    run: Callable[[Build, PipelineOptions, Progress], None] = run_to_the_end
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raises RunnerRefused for a value that cannot keep the guarantee, or RunnerMisused.
@@ -102,7 +141,10 @@ class RunnerProfile:
         """
         ours = {**{flag.name: flag.set_to for flag in self.flags}, **self.defaults}
         return [
-            f"--{name}={value}"
-            for name, value in ours.items()
-            if value is not None and options.get(name) is None
+            *(
+                f"--{name}={value}"
+                for name, value in ours.items()
+                if value is not None and options.get(name) is None
+            ),
+            *(f"--experiments={name}" for name in self.experiments),
         ]

@@ -107,6 +107,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         every_us=_every(given, streaming is not None),
         state_dir=_state_dir(given, streaming is not None),
         shards_given=given.shards is not None,
+        runner=profile,
     )
 
 

@@ -34,6 +34,7 @@ from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove_source import prove_source
 from pipeline.run.read_and_write import cold_start, read_and_write
 from pipeline.run.recover import recover, remove_leftovers
+from pipeline.run.repeated import repeated
 from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
 from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
@@ -81,10 +82,14 @@ def run_to_the_end(
     started = time.monotonic()
     with destination:
         read, billed = destination.bytes_read, destination.bytes_billed
-        runs = run_until_caught_up(config, destination, now_us, outcome, kept)
-        try:
+
+        def attempt() -> None:
+            runs = run_until_caught_up(config, destination, now_us, outcome, kept)
             while _one_more(runs, outcome, each_transaction):
                 pass
+
+        try:
+            repeated(attempt, lambda: len(outcome.committed))
             if outcome.committed:
                 outcome.rejected = _rejected_reasons(destination, outcome.committed)
         except BaseException:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Final
 
-import apache_beam as beam
 import numpy as np
 
 from pipeline.graph import BoundedRun, build
 from pipeline.options.config import RunConfig
 from pipeline.run.plan import Plan
 from pipeline.run.settings import RunSettings
+from pipeline.streaming.worker_end import broken_connections_hidden
+from runners.direct import DIRECT
 from transforms.decode.decode_records import PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
@@ -19,6 +21,8 @@ from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.read.partition_reader import PartitionRange
+from transforms.read.read_records import records_read
+from transforms.write.write_rows import rows_written
 
 RECORDS_OF_A_SHARD: Final = 25_000
 """Enough for an append of its own size: 2 MB of rows (transforms/destinations/appends.py)."""
@@ -65,10 +69,15 @@ def read_and_write(
         ),
         layout=config.dedup_layout,
         destination=destination,
+        spread=config.runner.spreads_input,
     )
-    pipeline = beam.Pipeline(options=config.beam_options)
-    build(pipeline, run)
-    pipeline.run().wait_until_finish()
+    # In this process Beam prints each broken connection to a job server, and more than once.
+    with nullcontext() if config.runner is DIRECT else broken_connections_hidden():
+        config.runner.run(
+            lambda pipeline: build(pipeline, run),
+            config.beam_options,
+            lambda: (records_read(), rows_written()),
+        )
 
 
 def shards_of_run(config: RunConfig, records: int) -> int:
