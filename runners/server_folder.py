@@ -112,6 +112,10 @@ class ServerFolder:
         with self.locked():
             self._write_processes([process for process in self.processes if process != victim])
 
+    def forget_ended(self) -> None:
+        """The file does not name those any more that have ended. Within `locked`."""
+        self._write_processes([process for process in self.processes if process.runs()])
+
     def wait_until(self, ready: Callable[[], bool], seconds: float, what: str) -> None:
         """Raises ClusterFailed when a server ends, or when `ready` is false for so long.
 

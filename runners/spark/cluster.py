@@ -142,6 +142,7 @@ class SparkServers:
         """Starts it again at its old address, and waits until it answers."""
         jars = jars_of(version.POM, self._launch)
         with self._servers.locked():
+            self._servers.forget_ended()
             self._start_job_server(jars)
         self._servers.wait_until(
             lambda: listens(self.job_server_address), _START_SECONDS, "the job server"
