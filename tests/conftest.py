@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.support.shared_broker",
     "tests.support.flink_cluster",
     "tests.support.spark_servers",
+    "tests.support.spark_stage",
     "tests.support.whole_runs",
     "tests.support.checked_file",
     "tests.support.bigquery",

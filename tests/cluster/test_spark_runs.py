@@ -7,91 +7,25 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.demo.destination import DemoDestination
 from runners.spark.cluster import SparkServers
 from runners.spark.job import running_jobs
 from runners.spark.servers import JOB_SERVER
-from tests.bigquery_stand_in import BigQueryStandIn
 from tests.support import spark_faults as faults
-from tests.support.kafka_broker import KafkaBroker
-from tests.support.payment_sender import PARTITIONS, Sender, now_us
-from tests.support.spark_command import SparkCommand
+from tests.support.payment_sender import PARTITIONS
 from tests.support.spark_servers import SETTINGS, started
-from tests.support.stored_rows import assert_holds_exactly
-from transforms.destinations.open import open_destination
+from tests.support.spark_stage import Stage, Start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
-Start = Callable[..., SparkCommand]
-
-
-class Stage:
-    """A topic, a destination, and commands that bring one to the other."""
-
-    def __init__(self, servers: str, topic: str, sender: Sender, stored: DemoDestination) -> None:
-        self.servers, self.topic = servers, topic
-        self.sender = sender
-        self.stored = stored
-
-    def send(self, records: int) -> None:
-        self.sender.send(records, now_us())
-
-    def assert_exact(self) -> None:
-        assert_holds_exactly(self.stored, self.sender.sent, self.servers, self.topic, PARTITIONS)
-
-
-@pytest.fixture
-def file_stage(kafka_broker: KafkaBroker, topic: str, sender: Sender, tmp_path: Path) -> Stage:
-    """Into a DuckDB file."""
-    url = f"duckdb:{tmp_path / 'payments.duckdb'}"
-    stored = DemoDestination((f"--destination={url}",), open_destination(url), ())
-    return Stage(kafka_broker.bootstrap_servers, topic, sender, stored)
-
-
-@pytest.fixture
-def bigquery_stage(
-    kafka_broker: KafkaBroker, topic: str, sender: Sender, tmp_path: Path
-) -> Iterator[Stage]:
-    """Into a stand-in for BigQuery, whose strict mode has nothing to say."""
-    with BigQueryStandIn("payments-test", "d") as stand_in:
-        url = "bigquery:payments-test.d"
-        endpoints = {
-            "api_endpoint": stand_in.rest_endpoint,
-            "storage_endpoint": stand_in.storage_endpoint,
-        }
-        arguments = [f"--bigquery_{name}={value}" for name, value in endpoints.items()]
-        stored = DemoDestination(
-            (f"--destination={url}", *arguments), open_destination(url, **endpoints), ()
-        )
-        yield Stage(kafka_broker.bootstrap_servers, topic, sender, stored)
-        assert stand_in.violations == []
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[Start]:
-    """Makes the command of a stage; what it has started ends with the test."""
-    made: list[SparkCommand] = []
-
-    def make(stage: Stage, servers: SparkServers, processes: bool = False) -> SparkCommand:
-        folder = tmp_path / f"commands-{len(made)}"
-        where = stage.stored.arguments
-        made.append(SparkCommand(servers, stage.servers, stage.topic, where, folder, processes))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.kill()
-
 
 def test_a_file_is_exact_run_after_run(
-    spark: SparkServers, file_stage: Stage, command: Start
+    spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:
-    run = command(file_stage, spark).run
+    run = spark_run(file_stage, spark).run
     file_stage.send(20_000)
     assert run("--max_records_per_run=12000") == 0
     file_stage.assert_exact()
@@ -101,19 +35,19 @@ def test_a_file_is_exact_run_after_run(
 
 
 def test_bigquery_is_exact_with_workers_of_their_own(
-    spark: SparkServers, bigquery_stage: Stage, command: Start
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start
 ) -> None:
     bigquery_stage.send(20_000)
-    assert command(bigquery_stage, spark, processes=True).run() == 0
+    assert spark_run(bigquery_stage, spark, processes=True).run() == 0
     bigquery_stage.assert_exact()
 
 
 def test_a_step_that_raises_is_tried_again_by_spark(
-    spark: SparkServers, file_stage: Stage, command: Start
+    spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:
     points = (faults.READ, faults.APPEND, faults.BEFORE_REPORT, faults.AFTER_REPORT)
     file_stage.send(6_000)
-    started_here = command(file_stage, spark)
+    started_here = spark_run(file_stage, spark)
     assert started_here.run(faults=[f"{point}:1:{faults.RAISE}" for point in points]) == 0
     assert faults.happened(started_here.folder) == sorted(f"{point}-1" for point in points)
     assert "the run was lost" not in started_here.log
@@ -121,10 +55,10 @@ def test_a_step_that_raises_is_tried_again_by_spark(
 
 
 def test_a_step_that_raises_again_and_again_says_what_python_says(
-    spark: SparkServers, file_stage: Stage, command: Start
+    spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:
     file_stage.send(500)
-    failing = command(file_stage, spark)
+    failing = spark_run(file_stage, spark)
     always = [f"{faults.READ}:{number}:{faults.RAISE}" for number in range(1, 13)]
     assert failing.run(faults=always) == 4
     assert "FaultOfTheTest: at read" in failing.log
@@ -134,10 +68,10 @@ def test_a_step_that_raises_again_and_again_says_what_python_says(
 
 
 def test_a_worker_that_is_killed_costs_the_run_which_is_repeated(
-    spark: SparkServers, bigquery_stage: Stage, command: Start
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start
 ) -> None:
     bigquery_stage.send(6_000)
-    killed = command(bigquery_stage, spark, processes=True)
+    killed = spark_run(bigquery_stage, spark, processes=True)
     assert killed.run(faults=[f"{faults.APPEND}:1:{faults.DIE}"]) == 0
     assert faults.happened(killed.folder) == ["append-1"]
     assert ".java:" not in killed.log and "\tat " not in killed.log
@@ -145,11 +79,11 @@ def test_a_worker_that_is_killed_costs_the_run_which_is_repeated(
 
 
 def test_a_job_server_that_is_killed_is_waited_for(
-    spark: SparkServers, file_stage: Stage, command: Start
+    spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:
     file_stage.send(6_000)
     (server,) = spark.running(JOB_SERVER)
-    killed = command(file_stage, spark)
+    killed = spark_run(file_stage, spark)
     child = killed.start(faults=[f"{faults.APPEND}:1:kill={server.pid}"])
     killed.wait_for("the job server is killed", lambda: not server.runs())
     killed.wait_for("it is waited for", lambda: "does not answer" in killed.log)
@@ -161,10 +95,10 @@ def test_a_job_server_that_is_killed_is_waited_for(
 
 
 def test_a_job_server_that_stays_away_is_said_with_its_address(
-    spark: SparkServers, file_stage: Stage, command: Start
+    spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:
     file_stage.send(10)
-    waiting = command(file_stage, spark)
+    waiting = spark_run(file_stage, spark)
     spark.kill_job_server()
     child = waiting.start()
     waiting.wait_for("it says so", lambda: "does not answer (UNAVAILABLE)" in waiting.log)
@@ -177,7 +111,7 @@ def test_what_is_evaluated_twice_is_written_once(
     flags: list[str],
     spark: SparkServers,
     file_stage: Stage,
-    command: Start,
+    spark_run: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -190,7 +124,7 @@ def test_what_is_evaluated_twice_is_written_once(
         monkeypatch.delenv("JAVA_TOOL_OPTIONS")
     try:
         file_stage.send(6_000)
-        twice = command(file_stage, servers)
+        twice = spark_run(file_stage, servers)
         assert twice.run(*flags) == 0
         assert faults.ranges_read(twice.folder) > PARTITIONS
         file_stage.assert_exact()
@@ -200,12 +134,12 @@ def test_what_is_evaluated_twice_is_written_once(
 
 
 def test_of_two_drivers_one_goes_on_and_the_other_is_refused(
-    spark: SparkServers, bigquery_stage: Stage, command: Start, tmp_path: Path
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start, tmp_path: Path
 ) -> None:
     other = started(tmp_path / "other", SETTINGS)
     try:
         bigquery_stage.send(3_000)
-        slow, fast = command(bigquery_stage, spark), command(bigquery_stage, other)
+        slow, fast = spark_run(bigquery_stage, spark), spark_run(bigquery_stage, other)
         child = slow.start(faults=[f"{faults.AFTER_REPORT}:1:{faults.STOP}"])
         slow.wait_for("it has reported", lambda: faults.happened(slow.folder) != [])
         assert fast.run() == 0
@@ -216,9 +150,9 @@ def test_of_two_drivers_one_goes_on_and_the_other_is_refused(
         other.stop()
 
 
-def test_a_signal_cancels_the_job(spark: SparkServers, file_stage: Stage, command: Start) -> None:
+def test_a_signal_cancels_the_job(spark: SparkServers, file_stage: Stage, spark_run: Start) -> None:
     file_stage.send(500)
-    halted = command(file_stage, spark)
+    halted = spark_run(file_stage, spark)
     child = halted.start(faults=[f"{faults.APPEND}:1:{faults.HALT}"])
     halted.wait_for("it appends", lambda: faults.happened(halted.folder) == ["append-1"])
     assert running_jobs(spark.job_server_address, 15) == 1
@@ -230,10 +164,10 @@ def test_a_signal_cancels_the_job(spark: SparkServers, file_stage: Stage, comman
 
 
 def test_a_run_that_does_not_move_is_cancelled_and_repeated(
-    spark: SparkServers, file_stage: Stage, command: Start
+    spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:
     file_stage.send(500)
-    stuck = command(file_stage, spark)
+    stuck = spark_run(file_stage, spark)
     halt = f"{faults.APPEND}:1:{faults.HALT}"
     assert stuck.run("--no_progress_seconds=10", faults=[halt]) == 0
     assert "nothing has moved on Spark for 10 s (--no_progress_seconds)" in stuck.log

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.java import Unavailable
+from runners.java import Unavailable, java_command
+from runners.maven import jars_of
+from runners.spark import version
 from runners.spark.cluster import SparkServers
 from runners.spark.settings import SparkSettings
 from tests.support.child_process import ending_with_this_process
@@ -16,15 +18,22 @@ from tests.support.child_process import ending_with_this_process
 SETTINGS = SparkSettings(cores=2, max_records_per_run=200_000)
 
 
-def started(folder: Path, settings: SparkSettings) -> SparkServers:
+def spark_jars() -> None:
     """Without Java or Maven the test is skipped, or fails where CI is set."""
-    servers = SparkServers(folder, launch=ending_with_this_process)
     try:
-        servers.start(settings)
+        java_command()
+        jars_of(version.POM, ending_with_this_process)
     except Unavailable as missing:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(missing))
+
+
+def started(folder: Path, settings: SparkSettings) -> SparkServers:
+    """As `spark_jars`, and then started."""
+    spark_jars()
+    servers = SparkServers(folder, launch=ending_with_this_process)
+    servers.start(settings)
     return servers
 
 
