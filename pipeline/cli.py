@@ -37,7 +37,8 @@ commands:
   check     find out whether a row was lost, doubled or altered
   produce   send generated payments to a topic
   preflight find out whether run could start, without writing a payment
-  demo      all of it on this machine, with kills on the way; --runner=flink: streaming
+  demo      all of it on this machine, with kills on the way; --runner=flink: streaming;
+            --runner=spark: bounded runs on a Spark cluster
   flink     a Flink cluster on this machine: up, down, status
   spark     Spark on this machine, for bounded runs: up, down, status
 

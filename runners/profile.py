@@ -98,7 +98,8 @@ class RunnerProfile:
     process that starts it. experiments: Beam's, always sent. bundle_per_key: whether a step with
     state has a bundle for each key, so that many keys take for ever. spreads_input: whether one
     task would read everything, unless what is created is spread. run: runs a bounded pipeline to
-    its end; raises RunnerAway, RunAborted, or an error that holds what a step has raised.
+    its end; raises RunnerAway, RunAborted, or an error that holds what a step has raised. look:
+    what a server that it needs says, in one line; raises RunnerAway; None where it needs none.
     """
 
     name: str
@@ -112,6 +113,7 @@ class RunnerProfile:
     bundle_per_key: bool = False
     spreads_input: bool = False
     run: Callable[[Build, PipelineOptions, Progress], None] = run_to_the_end
+    look: Callable[[PipelineOptions], str] | None = None
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raises RunnerRefused for a value that cannot keep the guarantee, or RunnerMisused.

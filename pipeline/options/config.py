@@ -82,7 +82,8 @@ class RunConfig:
     open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
     without its secrets. streaming: None for a bounded run. every_us: between the beginnings of two
     runs; None for a single one. state_dir: folder for the ids between processes; None: none.
-    shards_given: else a small run has fewer. runner: its profile.
+    shards_given: else a small run has fewer. runner: its profile. workers_here: whether all
+    Python code of the run is in this process.
     """
 
     bootstrap_servers: str
@@ -113,3 +114,4 @@ class RunConfig:
     state_dir: str | None = None
     shards_given: bool = True
     runner: RunnerProfile = field(default=DIRECT, repr=False)
+    workers_here: bool = True

@@ -108,6 +108,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         state_dir=_state_dir(given, streaming is not None),
         shards_given=given.shards is not None,
         runner=profile,
+        workers_here=profile.in_one_process(vars(given)),
     )
 
 

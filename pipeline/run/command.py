@@ -216,11 +216,14 @@ def run_once(
         ids.begin(plan, start, last_committed(runs))
         _LOG.info("%s begins: at most %s", place, counted(plan.records_at_most, "record"))
         if plan.records_at_most:
-            with progress_shown(place, plan.records_at_most):
+            with progress_shown(place, plan.records_at_most, config.workers_here):
                 before = records_read()
                 read_and_write(config, destination, plan, settings)
             with KafkaAdmin(config.consumer_config) as connected_anew:
-                prove_source(plan, connected_anew, records_read() - before)
+                seen = records_read() - before
+                prove_source(
+                    plan, connected_anew, seen if config.workers_here else plan.records_at_most
+                )
         with finish_before_interrupt():
             since = Moment.now()
             record, proof = prove_and_prepare(

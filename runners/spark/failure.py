@@ -21,6 +21,7 @@ _LOST: Final = re.compile(
 """The last line of a Python traceback that only says that the Java side has gone."""
 
 _SENTENCES: Final = (
+    (r"InterruptedException|the job is CANCELLED", "somebody has cancelled the job"),
     (
         r"OutOfMemoryError|GC overhead limit",
         "the job server or an executor has run out of heap. Start it with more"
@@ -55,7 +56,6 @@ _SENTENCES: Final = (
         "what Spark had kept between two stages was lost",
     ),
     (r"No space left on device", "a disk of Spark is full"),
-    (r"InterruptedException|the job is CANCELLED", "somebody has cancelled the job"),
 )
 
 

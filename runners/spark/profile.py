@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runners.profile import Refusal, RunnerFlag, RunnerProfile
-from runners.spark.run import NO_PROGRESS, run_on_spark
+from runners.spark.run import NO_PROGRESS, look_at_job_server, run_on_spark
 
 LOOPBACK: Final = "LOOPBACK"
 PROCESS: Final = "PROCESS"
@@ -180,4 +180,5 @@ SPARK: Final = RunnerProfile(
     bundle_per_key=True,
     spreads_input=True,
     run=run_on_spark,
+    look=look_at_job_server,
 )

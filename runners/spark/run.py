@@ -66,6 +66,16 @@ def run_on_spark(
             sleep(patience.look)
 
 
+def look_at_job_server(options: PipelineOptions) -> str:
+    """What it says now, without waiting for it. Raises RunnerAway where it does not answer."""
+    address = str(options.view_as(PortableOptions).job_endpoint)
+    try:
+        jobs = running_jobs(address, Patience().answer)
+    except grpc.RpcError as error:
+        raise RunnerAway(_away(address, f"does not answer ({error.code().name})")) from None
+    return f"{address} answers, and has {jobs} job(s) in hand; a run waits until it has none"
+
+
 def _run_once(
     address: str,
     build: Build,
@@ -109,11 +119,13 @@ def _wait_until_free(
     while True:
         try:
             found = running_jobs(address, patience.answer)
-            problem, bound = f"is busy with {found} other job(s)", patience.busy
             if not found:
                 return
+            problem, bound = f"is busy with {found} other job(s)", patience.busy
+            refusal = _busy(address, bound)
         except grpc.RpcError as error:
             problem, bound = f"does not answer ({error.code().name})", patience.away
+            refusal = _away(address, f"has not answered for {bound:.0f} s")
         if said != problem:
             _LOG.warning(
                 "--job_endpoint=%s: the job server %s; waiting for at most %.0f s",
@@ -123,13 +135,7 @@ def _wait_until_free(
             )
             said = problem
         if clock() - began > bound:
-            raise RunnerAway(
-                _busy(address, bound)
-                if bound == patience.busy
-                else f"--job_endpoint={address}: no job server of Beam answers, {bound:.0f} s long."
-                " Start it, or correct the address (`payment-pipeline spark status` shows that of"
-                " `spark up`)."
-            )
+            raise RunnerAway(refusal)
         sleep(patience.look)
 
 
@@ -139,4 +145,11 @@ def _busy(address: str, seconds: float) -> str:
         " and has one Spark for one job at a time. Wait for that job, or use a job server of your"
         " own (`payment-pipeline spark up --dir=DIR`). The job of a client that was killed goes on"
         " there until it ends."
+    )
+
+
+def _away(address: str, what: str) -> str:
+    return (
+        f"--job_endpoint={address}: Beam's job server {what}. Start it, or correct the address"
+        " (`payment-pipeline spark status` shows that of `spark up`)."
     )
