@@ -213,12 +213,13 @@ def run_once(
     try:
         of_run(plan.run_id)
         start = cold_start(destination, plan, settings)
-        ids.begin(plan, start, last_committed(runs))
+        before_it = last_committed(runs)
+        ids.begin(plan, start, before_it)
         _LOG.info("%s begins: at most %s", place, counted(plan.records_at_most, "record"))
         if plan.records_at_most:
             with progress_shown(place, plan.records_at_most, config.workers_here):
                 before = records_read()
-                read_and_write(config, destination, plan, settings)
+                read_and_write(config, destination, plan, settings, ids.stored(before_it))
             with KafkaAdmin(config.consumer_config) as connected_anew:
                 seen = records_read() - before
                 prove_source(

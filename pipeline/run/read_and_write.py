@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from runners.direct import DIRECT
 from transforms.decode.decode_records import PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
-from transforms.deduplicate.known_ids import ColdStart
+from transforms.deduplicate.known_ids import ColdStart, StoredIds
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
@@ -29,11 +30,16 @@ RECORDS_OF_A_SHARD: Final = 25_000
 
 
 def read_and_write(
-    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
+    config: RunConfig,
+    destination: Destination,
+    plan: Plan,
+    settings: RunSettings,
+    stored: StoredIds | None = None,
 ) -> None:
     """Builds the graph for the ranges of the plan, runs it, and waits until it is done.
 
-    Raises what the runner raises.
+    stored: files with the ids that it begins with, for workers that are other processes. Raises
+    what the runner raises.
     """
     shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
     run = BoundedRun(
@@ -65,7 +71,7 @@ def read_and_write(
             extra_retention_us=config.extra_retention_us,
             expires=False,
             shape=shape,
-            cold_start=cold_start(destination, plan, settings),
+            cold_start=replace(cold_start(destination, plan, settings), stored=stored),
         ),
         layout=config.dedup_layout,
         destination=destination,

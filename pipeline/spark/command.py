@@ -141,6 +141,7 @@ def _addresses(servers: SparkServers) -> dict[str, Any]:
         "master": servers.master_url,
         "master_page": servers.master_page,
         "environment_config": servers.process_environment,
+        "cores": servers.settings.cores,
         "max_records_per_run": servers.settings.max_records_per_run,
     }
 
@@ -155,6 +156,7 @@ def _print_addresses(servers: SparkServers) -> None:
     workers = f"--environment_type=PROCESS --environment_config='{servers.process_environment}'"
     print(f"workers    {workers}")
     print("           (left out: the command itself is the worker, which DuckDB needs)")
+    print(f"cores      --spark_cores={servers.settings.cores}")
     print(f"Spark      {servers.master_url}" + (f" (http://{page})" if page else ""))
     print(f"heap       for --max_records_per_run={servers.settings.max_records_per_run}")
 

@@ -15,6 +15,9 @@ from runners.spark.run import NO_PROGRESS, look_at_job_server, run_on_spark
 LOOPBACK: Final = "LOOPBACK"
 PROCESS: Final = "PROCESS"
 
+CORES: Final = "spark_cores"
+"""Flag of ours: the client of a job server cannot find out how many there are."""
+
 _DEFAULT_MASTER: Final = "local[4]"
 """Beam's own value where none is given."""
 
@@ -59,6 +62,13 @@ _FLAGS: Final = (
         None,
         lambda value: value.lower() in ("true", "false"),
         "must be true or false. Correct it, or leave the option out.",
+    ),
+    RunnerFlag(
+        CORES,
+        "tasks that Spark runs at the same time: a large run has as many shards, but at least 4",
+        None,
+        lambda value: _whole(value, 1),
+        "must be a whole number from 1 on. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         "bundle_size",

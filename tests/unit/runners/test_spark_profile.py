@@ -81,6 +81,7 @@ def test_an_experiment_of_the_user_stays_beside_ours() -> None:
         (["--cache_disabled=perhaps"], "must be true or false"),
         (["--bundle_size=many"], "must be a whole number"),
         (["--no_progress_seconds=1"], "from 10 on"),
+        (["--spark_cores=0"], "from 1 on"),
         (PROCESS, "only one process can open a DuckDB file"),
         (["--experiments=use_loopback_process_worker"], "only one process can open a DuckDB file"),
     ],
@@ -117,6 +118,14 @@ def test_bigquery_takes_several_processes() -> None:
     config = run_config([*KAFKA, *BIGQUERY, *SPARK, *PROCESS])
     assert config.beam_options.view_as(PortableOptions).environment_type == "PROCESS"
     assert not config.runner.in_one_process({"environment_type": "PROCESS"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "shards"), [([], 4), (["--spark_cores=2"], 4), (["--spark_cores=16"], 16)]
+)
+def test_a_large_run_has_a_shard_for_each_core(flags: list[str], shards: int) -> None:
+    assert run_config([*KAFKA, *DUCKDB, *SPARK, *flags]).shards == shards
+    assert run_config([*KAFKA, *DUCKDB, *SPARK, *flags, "--shards=7"]).shards == 7
 
 
 def test_a_direct_run_gets_nothing_of_it() -> None:
