@@ -46,6 +46,8 @@ def test_executors_that_are_killed_change_nothing(
         assert faults.happened(killed.folder) == sorted(f"{point}-1" for point in points)
         bigquery_stage.assert_exact()
         assert len(servers.running()) == 4
+        sent = [jar.stat().st_size for jar in (folder / "work").rglob("*.jar")]
+        assert sum(sent) < 1 << 20, "the class path stays at home"
     finally:
         servers.stop()
     assert processes_of(folder) == []

@@ -150,14 +150,20 @@ def test_of_two_drivers_one_goes_on_and_the_other_is_refused(
         other.stop()
 
 
-def test_a_signal_cancels_the_job(spark: SparkServers, file_stage: Stage, spark_run: Start) -> None:
+def test_a_signal_cancels_the_job_that_another_client_waits_for(
+    spark: SparkServers, file_stage: Stage, spark_run: Start, tmp_path: Path
+) -> None:
     file_stage.send(500)
     halted = spark_run(file_stage, spark)
     child = halted.start(faults=[f"{faults.APPEND}:1:{faults.HALT}"])
     halted.wait_for("it appends", lambda: faults.happened(halted.folder) == ["append-1"])
     assert running_jobs(spark.job_server_address, 15) == 1
+    other = spark_run(file_stage, spark)
+    waiting = other.start(f"--destination=duckdb:{tmp_path / 'other.duckdb'}")
+    other.wait_for("it waits", lambda: "is busy with 1 other job(s)" in other.log)
     child.send_signal(signal.SIGTERM)
     assert halted.ended(child) == 143
+    assert other.ended(waiting) == 0
     assert running_jobs(spark.job_server_address, 15) == 0
     assert halted.run() == 0
     file_stage.assert_exact()
