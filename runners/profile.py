@@ -59,7 +59,10 @@ def run_to_the_end(build: Build, options: PipelineOptions, progress: Progress) -
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refused value of an option. value: None means every value but empty and false."""
+    """A refused value of an option, or of one that may be given several times.
+
+    value: None means every value but empty and false.
+    """
 
     option: str
     value: str | None
@@ -68,7 +71,9 @@ class Refusal:
     def applies(self, options: Mapping[str, Any]) -> bool:
         """Whether the options (name -> value) have the refused value."""
         given = options.get(self.option)
-        return bool(given) if self.value is None else given == self.value
+        if self.value is None:
+            return bool(given)
+        return self.value in given if isinstance(given, list) else given == self.value
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class RunnerProfile:
         """
         for refusal in self.refusals:
             if refusal.applies(options):
-                value = options[refusal.option]
+                value = refusal.value or options[refusal.option]
                 shown = "" if value is True else f"={value}"
                 raise RunnerRefused(
                     f"--{refusal.option}{shown} with --runner={self.name}: {refusal.reason}"

@@ -50,16 +50,16 @@ _SHOWN_WITH_OURS = {
     ),
     "--job_endpoint": (
         StreamingOptions,
-        {"metavar": "HOST:PORT", "help": "Beam's job server. Required for --streaming."},
+        {"metavar": "HOST:PORT", "help": "Beam's job server. Required on Flink and Spark."},
     ),
     "--parallelism": (StreamingOptions, {"metavar": "N", "help": "subtasks of each step (1)"}),
     "--environment_type": (
         StreamingOptions,
-        {"metavar": "TYPE", "help": "LOOPBACK: this process is the worker; or EXTERNAL"},
+        {"metavar": "TYPE", "help": "LOOPBACK: here is the worker; or EXTERNAL, PROCESS (Spark)"},
     ),
     "--environment_config": (
         StreamingOptions,
-        {"metavar": "HOST:PORT", "help": "of a worker pool, with EXTERNAL"},
+        {"metavar": "VALUE", "help": "EXTERNAL: HOST:PORT of a pool; PROCESS: a command as JSON"},
     ),
 }
 """Options that Beam declares, with the group and the words that `--help` shows them with."""

@@ -6,7 +6,9 @@ answer without a bound, and logs Java's stack traces. This one uses the same par
 
 from __future__ import annotations
 
+import atexit
 import copy
+import functools
 import logging
 import threading
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from typing import Any, Final
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pipeline import Pipeline
+from apache_beam.portability import python_urns
 from apache_beam.portability.api import (
     beam_artifact_api_pb2_grpc,
     beam_job_api_pb2,
@@ -22,6 +25,8 @@ from apache_beam.portability.api import (
 )
 from apache_beam.runners.portability import artifact_service
 from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
+from apache_beam.transforms import environments
 
 from runners.profile import Build
 
@@ -120,18 +125,34 @@ class _Follow(PortableRunner):
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> None:
         # The job server would look for a Java class of this name.
         options.view_as(StandardOptions).runner = None
-        cleanups = self.start_and_replace_loopback_environments(pipeline, options)
-        try:
-            optimized = self._optimize_pipeline(pipeline, options)
-            jobs = beam_job_api_pb2_grpc.JobServiceStub(self._channel)
-            handle = JobServiceHandle(jobs, options)
-            prepared = handle.prepare(optimized)
-            _stage(prepared)
-            run = beam_job_api_pb2.RunJobRequest(preparation_id=prepared.preparation_id)
-            self._job.follow(self._channel, jobs.Run(run, timeout=handle.timeout).job_id)
-        finally:
-            for cleanup in cleanups:
-                cleanup()
+        _name_worker_pool(pipeline)
+        optimized = self._optimize_pipeline(pipeline, options)
+        jobs = beam_job_api_pb2_grpc.JobServiceStub(self._channel)
+        handle = JobServiceHandle(jobs, options)
+        prepared = handle.prepare(optimized)
+        _stage(prepared)
+        run = beam_job_api_pb2.RunJobRequest(preparation_id=prepared.preparation_id)
+        self._job.follow(self._channel, jobs.Run(run, timeout=handle.timeout).job_id)
+
+
+def _name_worker_pool(pipeline: Any) -> None:
+    """With LOOPBACK the workers are threads of this process, which Spark asks its pool for."""
+    for environment in pipeline.components.environments.values():
+        if environment.urn == python_urns.EMBEDDED_PYTHON_LOOPBACK:
+            pool = environments.ExternalEnvironment(_worker_pool()).to_runner_api(None)
+            environment.urn, environment.payload = pool.urn, pool.payload
+
+
+@functools.cache
+def _worker_pool() -> str:
+    """The HOST:PORT of this process's only one, which all of its jobs use.
+
+    Beam makes one for each job, keeps it until the process ends, and stops it while Spark may still
+    have something to say to it.
+    """
+    address, server = BeamFnExternalWorkerPoolServicer.start(data_buffer_time_limit_ms=0)
+    atexit.register(server.stop, 0)
+    return str(address)
 
 
 def _stage(prepared: Any) -> None:

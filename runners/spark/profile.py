@@ -100,6 +100,12 @@ _REFUSALS: Final = (
         "one run's plan would go into a jar, the command would end at once, and whoever starts the"
         " jar would write that run again. Use --job_endpoint=HOST:PORT and leave the option out.",
     ),
+    Refusal(
+        "experiments",
+        "use_loopback_process_worker",
+        "no test has shown the guarantee with it. Use --environment_type=PROCESS for workers that"
+        " are processes of their own.",
+    ),
     Refusal("spark_job_server_jar", None, _WITHOUT_JOB_SERVER),
     Refusal("spark_submit_uber_jar", None, _WITHOUT_JOB_SERVER),
     Refusal("spark_rest_url", None, _WITHOUT_JOB_SERVER),
@@ -166,10 +172,8 @@ def _misused_command(config: str) -> str | None:
 
 
 def _in_one_process(options: Mapping[str, Any]) -> bool:
-    return options.get("environment_type") in (
-        None,
-        LOOPBACK,
-    ) and "use_loopback_process_worker" not in str(options.get("experiments"))
+    # With LOOPBACK the workers are threads of the client.
+    return options.get("environment_type") in (None, LOOPBACK)
 
 
 SPARK: Final = RunnerProfile(

@@ -83,7 +83,7 @@ def test_an_experiment_of_the_user_stays_beside_ours() -> None:
         (["--no_progress_seconds=1"], "from 10 on"),
         (["--spark_cores=0"], "from 1 on"),
         (PROCESS, "only one process can open a DuckDB file"),
-        (["--experiments=use_loopback_process_worker"], "only one process can open a DuckDB file"),
+        (["--experiments=use_loopback_process_worker"], "Use --environment_type=PROCESS"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
