@@ -8,14 +8,17 @@ READY := $(VENV)/.ready
 # and other fixtures, and takes tests from another one when its own are done.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo flink-demo flink-up flink-down test test-fast test-bigquery soak lint bench bench-flink \
+.PHONY: help demo flink-demo flink-up flink-down spark-demo spark-up spark-down test test-fast \
+	test-bigquery soak lint bench bench-flink \
 	clean
 
 help:
 	@echo "make demo   payments through Kafka with kills on the way, each exactly one row"
 	@echo "make flink-demo   payments stream through Flink, everything is killed, each exactly one row (Java 17, Maven)"
 	@echo "make flink-up   a Flink cluster on this machine (Java 17, Maven); make flink-down ends it"
-	@echo "make test   all tests (those on a real Kafka broker or Flink cluster need Java 17 and Maven)"
+	@echo "make spark-demo   bounded runs on a Spark cluster, parts of it are killed, each exactly one row (Java 17, Maven)"
+	@echo "make spark-up   Spark on this machine (Java 17, Maven); make spark-down ends it"
+	@echo "make test   all tests (those on a real Kafka broker, Flink or Spark need Java 17 and Maven)"
 	@echo "make test-fast   unit and property tests with a tenth of the examples and no broker: about two minutes"
 	@echo "make test-bigquery PROJECT=... DATASET=...   the contract tests against the real BigQuery"
 	@echo "make soak SECONDS=600 SEED=1   a streaming job under faults at random moments (Java 17, Maven)"
@@ -35,6 +38,15 @@ flink-up: $(READY)
 
 flink-down: $(READY)
 	$(BIN)/python -m pipeline flink down
+
+spark-demo: $(READY)
+	$(BIN)/python -m pipeline demo --runner=spark
+
+spark-up: $(READY)
+	$(BIN)/python -m pipeline spark up
+
+spark-down: $(READY)
+	$(BIN)/python -m pipeline spark down
 
 test: $(READY)
 	$(PYTEST)
@@ -72,6 +84,7 @@ bench-flink: $(READY)
 # Without its folder a cluster that runs could not be ended any more.
 clean:
 	@test ! -e .cache/flink-cluster/cluster.json || $(BIN)/python -m pipeline flink down
+	@test ! -e .cache/spark-cluster/cluster.json || $(BIN)/python -m pipeline spark down
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info \
 		demo.duckdb demo.duckdb.wal demo.duckdb.ids
 

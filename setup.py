@@ -9,7 +9,11 @@ setup(
     packages=find_packages(
         include=["pipeline", "pipeline.*", "transforms", "transforms.*", "runners", "runners.*"]
     ),
-    package_data={"pipeline.options": ["*.json"], "runners.flink": ["*.pom.xml"]},
+    package_data={
+        "pipeline.options": ["*.json"],
+        "runners.flink": ["*.pom.xml"],
+        "runners.spark": ["*.pom.xml"],
+    },
     install_requires=[
         "apache-beam[gcp]==2.77.0",  # the pipeline itself and its runners
         "google-cloud-bigquery==3.47.0",  # tables, schema and queries of the BigQuery destination

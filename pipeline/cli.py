@@ -38,8 +38,10 @@ commands:
   prune     remove old payments with their runs; what is left can still be proved
   produce   send generated payments to a topic
   preflight find out whether run could start, without writing a payment
-  demo      all of it on this machine, with kills on the way; --runner=flink: streaming
+  demo      all of it on this machine, with kills on the way; --runner=flink: streaming;
+            --runner=spark: bounded runs on a Spark cluster
   flink     a Flink cluster on this machine: up, down, status
+  spark     Spark on this machine, for bounded runs: up, down, status
 
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
 exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped and a person must decide,
@@ -193,6 +195,12 @@ def _flink(arguments: list[str]) -> int:
     return flink_command(arguments)
 
 
+def _spark(arguments: list[str]) -> int:
+    from pipeline.spark.command import spark_command
+
+    return spark_command(arguments)
+
+
 _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "run": _run,
     "status": _status,
@@ -203,4 +211,5 @@ _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "preflight": _preflight,
     "demo": _demo,
     "flink": _flink,
+    "spark": _spark,
 }

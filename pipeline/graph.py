@@ -38,7 +38,9 @@ from transforms.write.write_rows import WriteRows
 
 @dataclass(frozen=True)
 class BoundedRun:
-    """The settings of every step. rules: one for each partition in `ranges`."""
+    """The settings of every step. rules: one for each partition in `ranges`. spread: whether the
+    ranges are shuffled, so that each can be read by another worker.
+    """
 
     run_id: str
     ranges: Sequence[PartitionRange]
@@ -49,6 +51,7 @@ class BoundedRun:
     dedup: DedupSettings
     layout: str
     destination: Destination
+    spread: bool = False
 
 
 def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
@@ -59,7 +62,7 @@ def build(pipeline: beam.Pipeline, run: BoundedRun) -> None:
     """
     blocks, read = (
         pipeline
-        | "Plan" >> beam.Create(run.ranges, reshuffle=False)
+        | "Plan" >> beam.Create(run.ranges, reshuffle=run.spread)
         | "ReadRecords" >> ReadRecords(run.consumer_config)
     )
     written = (

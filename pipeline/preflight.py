@@ -29,6 +29,7 @@ from pipeline.run.recover import leave_alone_what_makes_tables
 from pipeline.run.rejected_rate import DETAILS, judge_topic
 from pipeline.run.settings import check_settings, run_settings, settings_in_force
 from pipeline.run.summary import describe_forgotten, describe_start_ignored
+from runners.profile import RunnerAway
 from transforms.decode.decode_records import PartitionRules, judge_block
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
@@ -78,6 +79,8 @@ def preflight(
         states: list[TopicState] = []
         kafka = f"Kafka at {config.bootstrap_servers}"
         yield _tried(kafka, lambda: _ask_kafka(config, opened, admins, states, now_us))
+        if config.streaming is None and config.runner.look is not None:
+            yield _tried(f"--runner={config.runner.name}", lambda: _look_at_runner(config))
         destination = opened.enter_context(
             open_destination(config.destination, **config.destination_options)
         )
@@ -120,6 +123,14 @@ def _ask_kafka(
     offsets = sum(high - low for state in states for low, high in state.partitions.values())
     found = counted(len(states), "topic"), counted(partitions, "partition")
     return ", ".join((*found, counted(offsets, "offset")))
+
+
+def _look_at_runner(config: RunConfig) -> str:
+    assert config.runner.look is not None
+    try:
+        return config.runner.look(config.beam_options)
+    except RunnerAway as away:
+        raise TryAgainLater(str(away)) from away
 
 
 def _tables(

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import Pipeline
+
 
 class RunnerRefused(RuntimeError):
     """The runner, or an option of it, cannot keep the guarantee: exit status 3.
@@ -25,9 +28,41 @@ class UnknownRunner(RunnerMisused):
     """There is no such runner."""
 
 
+class RunnerAway(RuntimeError):
+    """The runner does not answer, or is busy with another client's work: to be tried again later.
+
+    The message names the option with its address, and what to do.
+    """
+
+
+class RunAborted(RuntimeError):
+    """The runner has lost a run by no error of its steps: the run can be tried again at once.
+
+    The message is one sentence, with the place of the log that says more.
+    """
+
+
+Progress = Callable[[], object]
+"""What has been done so far, as a value that changes while the run goes on."""
+
+
+Build = Callable[[Pipeline], None]
+"""Adds all steps to an empty pipeline."""
+
+
+def run_to_the_end(build: Build, options: PipelineOptions, progress: Progress) -> None:
+    """Runs a bounded pipeline as Beam does. Raises what the runner raises."""
+    pipeline = Pipeline(options=options)
+    build(pipeline)
+    pipeline.run().wait_until_finish()
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """A refused value of an option. value: None means every value but empty and false."""
+    """A refused value of an option, or of one that may be given several times.
+
+    value: None means every value but empty and false.
+    """
 
     option: str
     value: str | None
@@ -36,7 +71,9 @@ class Refusal:
     def applies(self, options: Mapping[str, Any]) -> bool:
         """Whether the options (name -> value) have the refused value."""
         given = options.get(self.option)
-        return bool(given) if self.value is None else given == self.value
+        if self.value is None:
+            return bool(given)
+        return self.value in given if isinstance(given, list) else given == self.value
 
 
 @dataclass(frozen=True)
@@ -63,7 +100,11 @@ class RunnerProfile:
     that are refused with this runner. flags: options of the runner that Beam does not declare.
     defaults: values of Beam's options, by name, where the user gives none. misused: what is
     missing, in one line, or None. in_one_process: whether all Python code of a run is in the
-    process that starts it.
+    process that starts it. experiments: Beam's, always sent. bundle_per_key: whether a step with
+    state has a bundle for each key, so that many keys take for ever. spreads_input: whether one
+    task would read everything, unless what is created is spread. run: runs a bounded pipeline to
+    its end; raises RunnerAway, RunAborted, or an error that holds what a step has raised. look:
+    what a server that it needs says, in one line; raises RunnerAway; None where it needs none.
     """
 
     name: str
@@ -73,6 +114,11 @@ class RunnerProfile:
     defaults: Mapping[str, str] = field(default_factory=dict)
     misused: Callable[[Mapping[str, Any]], str | None] = lambda options: None
     in_one_process: Callable[[Mapping[str, Any]], bool] = lambda options: True
+    experiments: tuple[str, ...] = ()
+    bundle_per_key: bool = False
+    spreads_input: bool = False
+    run: Callable[[Build, PipelineOptions, Progress], None] = run_to_the_end
+    look: Callable[[PipelineOptions], str] | None = None
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raises RunnerRefused for a value that cannot keep the guarantee, or RunnerMisused.
@@ -81,7 +127,7 @@ class RunnerProfile:
         """
         for refusal in self.refusals:
             if refusal.applies(options):
-                value = options[refusal.option]
+                value = refusal.value or options[refusal.option]
                 shown = "" if value is True else f"={value}"
                 raise RunnerRefused(
                     f"--{refusal.option}{shown} with --runner={self.name}: {refusal.reason}"
@@ -102,7 +148,10 @@ class RunnerProfile:
         """
         ours = {**{flag.name: flag.set_to for flag in self.flags}, **self.defaults}
         return [
-            f"--{name}={value}"
-            for name, value in ours.items()
-            if value is not None and options.get(name) is None
+            *(
+                f"--{name}={value}"
+                for name, value in ours.items()
+                if value is not None and options.get(name) is None
+            ),
+            *(f"--experiments={name}" for name in self.experiments),
         ]

@@ -7,17 +7,17 @@ from typing import Final
 from runners.direct import DIRECT
 from runners.flink.profile import FLINK
 from runners.profile import RunnerProfile, RunnerRefused, UnknownRunner
+from runners.spark.profile import SPARK
 
-PROFILES: Final = (DIRECT, FLINK)
+PROFILES: Final = (DIRECT, FLINK, SPARK)
 
 _REFUSED: Final = {
     "prismrunner": "a stateful bundle that takes longer than about 100 ms is split, and the rest of"
     " the same key runs beside it on a stale copy of the state, so copies of a payment pass as"
     " payments. Use --runner=DirectRunner.",
     "portablerunner": "what runs behind a portable endpoint cannot be known, so no guarantee can be"
-    " given. Use --runner=FlinkRunner for a job server of Flink.",
-    "sparkrunner": "this version has no Spark profile yet, so nothing has shown that the guarantee"
-    " holds there. Use --runner=DirectRunner.",
+    " given. Use --runner=FlinkRunner for a job server of Flink, --runner=SparkRunner for one of"
+    " Spark.",
 }
 
 
@@ -32,5 +32,6 @@ def resolve(name: str) -> RunnerProfile:
             return profile
     if wanted in _REFUSED:
         raise RunnerRefused(f"--runner={name}: {_REFUSED[wanted]}")
-    allowed = " and ".join(profile.name for profile in PROFILES)
+    *names, last = (profile.name for profile in PROFILES)
+    allowed = f"{', '.join(names)} and {last}"
     raise UnknownRunner(f"--runner={name}: no such runner. Allowed are {allowed}.")

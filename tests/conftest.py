@@ -5,6 +5,8 @@ pytest_plugins = [
     "tests.support.in_memory_kafka",
     "tests.support.shared_broker",
     "tests.support.flink_cluster",
+    "tests.support.spark_servers",
+    "tests.support.spark_stage",
     "tests.support.whole_runs",
     "tests.support.checked_file",
     "tests.support.bigquery",

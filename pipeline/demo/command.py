@@ -29,6 +29,7 @@ from transforms.model.errors import UsageError
 MESSAGES: Final = 200_000
 DIRECT: Final = "direct"
 FLINK: Final = "flink"
+SPARK: Final = "spark"
 REACHED: Final = "reached the point"
 
 _COPIES_OF_ONE: Final = 10
@@ -42,29 +43,40 @@ def demo_command(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--destination",
-        default=DUCKDB,
         help="duckdb (a file in this folder) or bigquery (a stand-in on this machine)",
     )
     parser.add_argument(
         "--runner",
         default=DIRECT,
-        help="direct (bounded runs) or flink (streaming; Java 17, Maven; to duckdb)",
+        help="direct (bounded runs), flink (streaming; to duckdb) or spark (bounded runs on a"
+        " cluster; to bigquery); the last two need Java 17 and Maven",
     )
     given = parser.parse_strictly(argv)
-    kind = one_of("destination", given.destination, [DUCKDB, BIGQUERY])
-    if one_of("runner", given.runner, [DIRECT, FLINK]) == FLINK:
-        if kind != DUCKDB:
-            raise UsageError(
-                f"--destination={kind} with --runner={FLINK}: that demo writes to a file. Leave"
-                " --destination out."
-            )
-        from pipeline.demo.flink_demo import flink_demo  # Beam alone takes more than a second
+    runner = one_of("runner", given.runner, list(_DESTINATIONS))
+    kind = given.destination or _DESTINATIONS[runner]
+    one_of("destination", kind, [DUCKDB, BIGQUERY])
+    if runner != DIRECT and kind != _DESTINATIONS[runner]:
+        raise UsageError(
+            f"--destination={kind} with --runner={runner}: that demo writes to"
+            f" {_DESTINATIONS[runner]}. Leave --destination out."
+        )
+    # Beam alone takes more than a second.
+    if runner == FLINK:
+        from pipeline.demo.flink_demo import flink_demo
 
         return flink_demo()
+    if runner == SPARK:
+        from pipeline.demo.spark_demo import spark_demo
+
+        return spark_demo()
     with embedded_kafka() as servers, demo_destination(kind) as destination:
         demo = Demo(servers, destination)
         demo.play()
         return demo.verdict()
+
+
+_DESTINATIONS: Final = {DIRECT: DUCKDB, FLINK: DUCKDB, SPARK: BIGQUERY}
+"""Where each runner's demo writes to."""
 
 
 class Demo(Demonstration):

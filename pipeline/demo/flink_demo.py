@@ -30,10 +30,10 @@ from pipeline.streaming.flink_job import FlinkJob
 from runners.flink import version
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
-from runners.flink.processes import ClusterFailed
 from runners.flink.rest import FlinkUnreachable
 from runners.java import Unavailable, java_command
 from runners.maven import jars_of
+from runners.processes import ClusterFailed
 from transforms import metrics
 from transforms.model.errors import GuaranteeError, TryAgainLater
 

@@ -16,11 +16,11 @@ from pipeline.options.quantities import parse_size, parse_whole
 from pipeline.streaming.flink_job import job_id_in
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import STATE_BACKENDS, ClusterSettings
-from runners.flink.processes import ClusterFailed
 from runners.flink.rest import FlinkUnreachable
 from runners.flink.servers import JOB_MANAGER
 from runners.java import Unavailable
 from runners.maven import cache_folder
+from runners.processes import ClusterFailed
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 _USAGE: Final = "usage: payment-pipeline flink up|down|status [options]"

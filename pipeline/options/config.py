@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runners.direct import DIRECT
+from runners.profile import RunnerProfile
 from transforms.model.coordinates import TopicPartition
 from transforms.model.schema import PaymentSchema
 
@@ -83,7 +85,8 @@ class RunConfig:
     open_destination. reject_records: offsets per (topic, partition). consumer_config: prints
     without its secrets. streaming: None for a bounded run. every_us: between the beginnings of two
     runs; None for a single one. state_dir: folder for the ids between processes; None: none.
-    shards_given: else a small run has fewer.
+    shards_given: else a small run has fewer. runner: its profile. workers_here: whether all
+    Python code of the run is in this process.
     """
 
     bootstrap_servers: str
@@ -113,3 +116,5 @@ class RunConfig:
     every_us: int | None = None
     state_dir: str | None = None
     shards_given: bool = True
+    runner: RunnerProfile = field(default=DIRECT, repr=False)
+    workers_here: bool = True

@@ -112,6 +112,8 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         every_us=_every(given),
         state_dir=_state_dir(given),
         shards_given=given.shards is not None,
+        runner=profile,
+        workers_here=profile.in_one_process(vars(given)),
     )
 
 

@@ -41,7 +41,7 @@ _SHOWN_WITH_OURS = {
     ),
     "--runner": (
         RunOptions,
-        {"metavar": "NAME", "help": "Beam runner; FlinkRunner with --streaming"},
+        {"metavar": "NAME", "help": "DirectRunner, SparkRunner; FlinkRunner with --streaming"},
     ),
     "--streaming": (StreamingOptions, {"help": "a job that never ends, on --runner=FlinkRunner"}),
     "--flink_master": (
@@ -50,16 +50,16 @@ _SHOWN_WITH_OURS = {
     ),
     "--job_endpoint": (
         StreamingOptions,
-        {"metavar": "HOST:PORT", "help": "Beam's job server. Required for --streaming."},
+        {"metavar": "HOST:PORT", "help": "Beam's job server. Required on Flink and Spark."},
     ),
     "--parallelism": (StreamingOptions, {"metavar": "N", "help": "subtasks of each step (1)"}),
     "--environment_type": (
         StreamingOptions,
-        {"metavar": "TYPE", "help": "LOOPBACK: this process is the worker; or EXTERNAL"},
+        {"metavar": "TYPE", "help": "LOOPBACK: here is the worker; or EXTERNAL, PROCESS (Spark)"},
     ),
     "--environment_config": (
         StreamingOptions,
-        {"metavar": "HOST:PORT", "help": "of a worker pool, with EXTERNAL"},
+        {"metavar": "VALUE", "help": "EXTERNAL: HOST:PORT of a pool; PROCESS: a command as JSON"},
     ),
 }
 """Options that Beam declares, with the group and the words that `--help` shows them with."""
@@ -94,7 +94,10 @@ def run_parser(command: str = "run", shows_beam: bool = False) -> Arguments:
             options._add_argparse_args(theirs)
     # The help shows options in this order: --bootstrap_servers, which is Beam's, is the first.
     KafkaOptions._add_argparse_args(groups[KafkaOptions])
-    parser.set_defaults(bootstrap_servers=None, runner="DirectRunner")
+    # Beam's own values would look as if the user had given them.
+    parser.set_defaults(
+        bootstrap_servers=None, runner="DirectRunner", environment_cache_millis=None
+    )
     return parser
 
 

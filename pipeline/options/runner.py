@@ -51,6 +51,11 @@ def runner_of(given: Namespace) -> RunnerProfile:
             " streaming live in the state of a shard, which per_key does not have. Use"
             " --dedup_layout=sharded."
         )
+    if profile.bundle_per_key and given.dedup_layout == "per_key":
+        raise GuaranteeError(
+            f"--dedup_layout=per_key with --runner={profile.name}: this runner makes a bundle for"
+            " each key, so a run of 10,000 ids takes minutes. Use --dedup_layout=sharded."
+        )
     if str(given.destination).startswith("duckdb:") and not profile.in_one_process(options):
         raise GuaranteeError(
             f"--destination={given.destination} with --environment_type={given.environment_type}"

@@ -9,6 +9,7 @@ from typing import Final
 from pipeline.options.config import StreamingConfig
 from pipeline.options.quantities import parse_whole
 from runners.profile import RunnerProfile
+from runners.spark.profile import CORES
 from transforms.model.errors import UsageError
 
 _ONLY_STREAMING: Final = ("topic_pattern", "restore", "from_tables", "detach", "metrics_port")
@@ -95,5 +96,7 @@ def shards_of(given: Namespace, streaming: StreamingConfig | None) -> int:
     processes = 1
     if streaming is not None and not streaming.in_this_process:
         processes = streaming.parallelism
-    default = str(SHARDS_OF_A_PROCESS * processes)
+    # A shard is one task; fewer shards than cores would leave some idle.
+    cores = int(getattr(given, CORES) or 1)
+    default = str(max(SHARDS_OF_A_PROCESS * processes, cores))
     return parse_whole("shards", given.shards or default, 1, 4096)

@@ -36,6 +36,7 @@ from pipeline.run.progress import Place, progress_shown
 from pipeline.run.prove_source import prove_source
 from pipeline.run.read_and_write import cold_start, read_and_write
 from pipeline.run.recover import recover, remove_leftovers
+from pipeline.run.repeated import repeated
 from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
 from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
@@ -84,10 +85,14 @@ def run_to_the_end(
     started = time.monotonic()
     with destination:
         read, billed = destination.bytes_read, destination.bytes_billed
-        runs = run_until_caught_up(config, destination, now_us, outcome, kept)
-        try:
+
+        def attempt() -> None:
+            runs = run_until_caught_up(config, destination, now_us, outcome, kept)
             while _one_more(runs, outcome, each_transaction):
                 pass
+
+        try:
+            repeated(attempt, lambda: len(outcome.committed))
             if outcome.committed:
                 outcome.rejected = _rejected_reasons(destination, outcome.committed)
         except BaseException:
@@ -212,14 +217,18 @@ def run_once(
     try:
         of_run(plan.run_id)
         start = cold_start(destination, plan, settings)
-        ids.begin(plan, start, last_committed(runs))
+        before_it = last_committed(runs)
+        ids.begin(plan, start, before_it)
         _LOG.info("%s begins: at most %s", place, counted(plan.records_at_most, "record"))
         if plan.records_at_most:
-            with progress_shown(place, plan.records_at_most):
+            with progress_shown(place, plan.records_at_most, config.workers_here):
                 before = records_read()
-                read_and_write(config, destination, plan, settings)
+                read_and_write(config, destination, plan, settings, ids.stored(before_it))
             with KafkaAdmin(config.consumer_config) as connected_anew:
-                prove_source(plan, connected_anew, records_read() - before)
+                seen = records_read() - before
+                prove_source(
+                    plan, connected_anew, seen if config.workers_here else plan.records_at_most
+                )
         with finish_before_interrupt():
             since = Moment.now()
             record, proof = prove_and_prepare(

@@ -13,7 +13,7 @@ from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof
 from transforms.deduplicate.id_files import IdFiles
 from transforms.deduplicate.ids_format import IdsHeader, IdsUnreadable
-from transforms.deduplicate.known_ids import ColdStart, begin_with, load_known_ids
+from transforms.deduplicate.known_ids import ColdStart, StoredIds, begin_with, load_known_ids
 from transforms.deduplicate.remembered_ids import RememberedIds
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, RunRecord
 
@@ -55,6 +55,15 @@ class IdsBetweenRuns:
         if self._ids is not None:
             self._ids.forget_through(start.expired_through)
             begin_with(plan.run_id, self._ids)
+
+    def stored(self, before: RunRecord) -> StoredIds | None:
+        """Behind `begin`: the files that hold what the run begins with; None where there are none.
+
+        before: as `begin` has got it.
+        """
+        if self._files is None or self._ids is None or not self._headers:
+            return None
+        return StoredIds(self._files, before.run_id, before.live_ids)
 
     def write(self, record: RunRecord, proof: Proof, start: ColdStart) -> None:
         """Before the claim of step 4: the file of this run. It counts once the run is COMMITTED.

@@ -33,7 +33,8 @@ class Place:
 class Progress:
     """Records read by this process since the object was made, of those that the plan may hold.
 
-    read: counts the records of this process. clock: monotonic, in seconds.
+    read: counts the records of this process. clock: monotonic, in seconds. is_here: whether this
+    process reads them; else only the time is known.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Progress:
         expected: int,
         read: Callable[[], int] = records_read,
         clock: Callable[[], float] = time.monotonic,
+        is_here: bool = True,
     ) -> None:
+        self._is_here = is_here
         self._place = place
         self._expected = max(1, expected)
         self._count = read
@@ -58,6 +61,11 @@ class Progress:
         """Such as "transaction 2 of 4: 25% of 1,000,000 records, 50,000/s, 15 s left"."""
         read = self._count() - self._before
         seconds = self._clock() - self._started
+        if not self._is_here:
+            return (
+                f"{self._place}: at most {counted(self._expected, 'record')}, {_duration(seconds)}"
+                " so far; the workers are other processes"
+            )
         rate = read / seconds if seconds > 0 else 0.0
         if read >= self._expected:
             left = "all read, being written"
@@ -72,9 +80,12 @@ class Progress:
 
 
 @contextmanager
-def progress_shown(place: Place, expected: int) -> Iterator[None]:
-    """Shows the progress while the block runs, and leaves no part of a bar behind."""
-    progress = Progress(place, expected)
+def progress_shown(place: Place, expected: int, is_here: bool = True) -> Iterator[None]:
+    """Shows the progress while the block runs, and leaves no part of a bar behind.
+
+    is_here: as of Progress.
+    """
+    progress = Progress(place, expected, is_here=is_here)
     with _bar(progress) if shows_bar() else _lines(progress):
         yield
 

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Final
 
-import apache_beam as beam
 import numpy as np
 
 from pipeline.graph import BoundedRun, build
 from pipeline.options.config import RunConfig
 from pipeline.run.plan import Plan
 from pipeline.run.settings import RunSettings
+from pipeline.streaming.worker_end import broken_connections_hidden
+from runners.direct import DIRECT
 from transforms.decode.decode_records import PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
-from transforms.deduplicate.known_ids import ColdStart
+from transforms.deduplicate.known_ids import ColdStart, StoredIds
 from transforms.deduplicate.outcome import RowShape
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.read.partition_reader import PartitionRange
+from transforms.read.read_records import records_read
+from transforms.write.write_rows import rows_written
 
 RECORDS_OF_A_SHARD: Final = 25_000
 """Enough for an append of its own size: 2 MB of rows (transforms/destinations/appends.py)."""
 
 
 def read_and_write(
-    config: RunConfig, destination: Destination, plan: Plan, settings: RunSettings
+    config: RunConfig,
+    destination: Destination,
+    plan: Plan,
+    settings: RunSettings,
+    stored: StoredIds | None = None,
 ) -> None:
     """Builds the graph for the ranges of the plan, runs it, and waits until it is done.
 
-    Raises what the runner raises.
+    stored: files with the ids that it begins with, for workers that are other processes. Raises
+    what the runner raises.
     """
     shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
     run = BoundedRun(
@@ -61,14 +71,19 @@ def read_and_write(
             extra_retention_us=config.extra_retention_us,
             expires=False,
             shape=shape,
-            cold_start=cold_start(destination, plan, settings),
+            cold_start=replace(cold_start(destination, plan, settings), stored=stored),
         ),
         layout=config.dedup_layout,
         destination=destination,
+        spread=config.runner.spreads_input,
     )
-    pipeline = beam.Pipeline(options=config.beam_options)
-    build(pipeline, run)
-    pipeline.run().wait_until_finish()
+    # In this process Beam prints each broken connection to a job server, and more than once.
+    with nullcontext() if config.runner is DIRECT else broken_connections_hidden():
+        config.runner.run(
+            lambda pipeline: build(pipeline, run),
+            config.beam_options,
+            lambda: (records_read(), rows_written()),
+        )
 
 
 def shards_of_run(config: RunConfig, records: int) -> int:

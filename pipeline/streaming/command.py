@@ -29,10 +29,10 @@ from pipeline.streaming.restore import checkpoint_to_restore, note_maker
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
-from runners.flink.job_server import check_job_server
 from runners.flink.preconditions import ClusterNotReady, check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
+from runners.job_server import JobServerAway, check_job_server
 from runners.profile import RunnerMisused, RunnerRefused
 from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.open import open_destination
@@ -156,7 +156,7 @@ def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> No
         ) from error
     try:
         check_job_server(job_endpoint)
-    except FlinkUnreachable as error:
+    except JobServerAway as error:
         raise TryAgainLater(
             f"--job_endpoint={job_endpoint}: {error}. Start Beam's job server, or correct the"
             " address (`payment-pipeline flink status` shows that of `flink up`). Nothing was"

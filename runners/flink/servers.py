@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from runners.class_path import unsent_class_path
 from runners.flink import version
-from runners.flink.class_path import unsent_class_path
 from runners.flink.configuration import ClusterPorts, ClusterSettings
 from runners.java import java_command
 

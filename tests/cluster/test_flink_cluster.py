@@ -15,9 +15,9 @@ from pipeline import cli
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
 from runners.flink.preconditions import check_cluster
-from runners.flink.processes import ClusterFailed
 from runners.flink.rest import ENDED
 from runners.flink.servers import JOB_SERVER, TASK_MANAGER
+from runners.processes import ClusterFailed
 from tests.support.child_process import ending_with_this_process
 from tests.support.flink_cluster import SETTINGS
 

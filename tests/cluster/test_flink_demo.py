@@ -1,4 +1,4 @@
-"""`demo --runner=flink` leaves nothing behind when it is interrupted half way."""
+"""`demo` on Flink and on Spark leaves nothing behind when it is interrupted half way."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from runners.flink import version
+from runners.flink.version import POM as FLINK
 from runners.java import Unavailable, java_command
 from runners.maven import jars_of
+from runners.spark.version import POM as SPARK
 from tests.support.child_process import ending_with_this_process
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,8 @@ def temporary(tmp_path: Path) -> Path:
     """
     try:
         java_command()
-        jars_of(version.POM)
+        jars_of(FLINK)
+        jars_of(SPARK)
     except Unavailable as missing:
         if os.environ.get("CI"):
             raise
@@ -42,12 +44,19 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in shown.splitlines() if str(folder) in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("runner", "step", "number"),
+    [
+        ("flink", "run --streaming", signal.SIGINT),
+        ("flink", "run --streaming", signal.SIGHUP),
+        ("spark", "run --runner=SparkRunner", signal.SIGHUP),
+    ],
+)
 def test_an_interrupted_demo_leaves_no_process_and_no_folder(
-    number: signal.Signals, temporary: Path, tmp_path: Path
+    runner: str, step: str, number: signal.Signals, temporary: Path, tmp_path: Path
 ) -> None:
     demo = subprocess.Popen(
-        ending_with_this_process([sys.executable, "-m", "pipeline", "demo", "--runner=flink"]),
+        ending_with_this_process([sys.executable, "-m", "pipeline", "demo", f"--runner={runner}"]),
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -55,7 +64,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_folder(
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
     )
     assert demo.stdout is not None
-    assert any("run --streaming" in line for line in demo.stdout)
+    assert any(step in line for line in demo.stdout)
     assert len(processes_of(temporary)) >= 3
     demo.send_signal(number)
     # Whatever still runs has the pipe open.

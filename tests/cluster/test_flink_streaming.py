@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.streaming.flink_job import FlinkJob
 from pipeline.streaming.job_report import report_of
-from runners.flink.ports import free_ports
+from runners.ports import free_ports
 from tests.support.payment_sender import PARTITIONS, Sender, now_us
 from tests.support.stored_payments import assert_each_payment_once, unobserved_windows
 from tests.support.streaming_command import StreamingCommand

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from runners.flink.processes import ServerProcess
 from runners.flink.servers import TASK_MANAGER
+from runners.processes import ServerProcess
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.soak import schedule
 from tests.soak.schedule import Fault, Schedule

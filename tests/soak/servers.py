@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import CHECKPOINTS, SAVEPOINTS
-from runners.flink.processes import ClusterFailed
 from runners.flink.rest import FlinkUnreachable
 from runners.flink.servers import TASK_MANAGER
+from runners.processes import ClusterFailed
 from tests.support.child_process import ending_with_this_process
 from tests.support.flink_cluster import SETTINGS
 from tests.support.kafka_broker import KafkaBroker, running_broker

@@ -215,7 +215,7 @@ def test_beams_options_work_beside_ours() -> None:
         (["--adopt_topic=payments#x@ID"], ["--adopt_topic=payments#x@ID", "NAME@ID"]),
         (["--adopt_topic=refunds@ID"], ["--adopt_topic=refunds@ID", "--topic=refunds too"]),
         (["--reject_records=payments#:0:1"], ["--reject_records=payments#:0:1", "topic:partition"]),
-        (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed are DirectRunner and FlinkRunner"]),
+        (["--runner=MyRunner"], ["--runner=MyRunner", "Allowed are DirectRunner, FlinkRunner and"]),
     ],
 )
 def test_wrong_usage_names_flag_value_and_what_is_allowed(
@@ -246,7 +246,6 @@ def test_an_unknown_destination_is_wrong_usage(capsys) -> None:
     "arguments,reason",
     [
         (["--runner=PrismRunner"], "not on a stale copy"),
-        (["--runner=SparkRunner"], "no Spark profile yet"),
         (["--runner=PortableRunner"], "no guarantee can be given"),
         (["--streaming"], "fires event-time timers before the watermark reaches them"),
         (["--direct_running_mode=multi_processing"], "only one process can open a DuckDB file"),
@@ -277,7 +276,7 @@ def test_commands_help_and_version(capsys) -> None:
     assert main("runn") == 2
     assert (
         "runn: there is no such command. Allowed are run, status, stop, check, prune, produce,"
-        " preflight, demo, flink." in capsys.readouterr().err
+        " preflight, demo, flink, spark." in capsys.readouterr().err
     )
 
 

@@ -172,6 +172,16 @@ def test_the_figures_of_progress() -> None:
     assert progress.share() == 1.0
 
 
+def test_the_progress_of_workers_elsewhere_is_time() -> None:
+    now = [100.0]
+    progress = Progress(Place(1, 1), 5_000, lambda: 0, lambda: now[0], is_here=False)
+    now[0] += 61
+    assert progress.figures() == (
+        "transaction 1 of 1: at most 5,000 records, 1 min 1 s so far; the workers are other"
+        " processes"
+    )
+
+
 def test_more_transactions_than_were_expected() -> None:
     """A repair comes on top, and offsets without a record make the last one smaller."""
     assert str(Place(3, 2)) == "transaction 3 of 3"

@@ -27,6 +27,7 @@ from transforms.deduplicate.ids_format import (
     read_section,
     section_of,
     sections_of,
+    skip_to_section,
 )
 from transforms.deduplicate.remembered_ids import RememberedIds, changed_by
 from transforms.deduplicate.shard_state import joined_groups
@@ -68,20 +69,33 @@ class IdFiles:
         with ExitStack() as stack:
             files = list(self._open_all(run_id, stack))
             newest = files[0][1]
-            if newest.live_ids != live_ids:
-                raise IdsUnreadable(
-                    f"{self._path(run_id)} is of a run with {newest.live_ids} live ids, and the"
-                    f" ledger has {live_ids}"
-                )
-            bounds = newest.expired_through, expired_through
-            if not _reaches(*bounds):
-                raise IdsUnreadable(
-                    f"{self._path(run_id)} does not reach back as far as this run needs"
-                )
+            self._check(newest, live_ids, expired_through)
             ids = RememberedIds.of_ranges(_sections(files), newest.expired_through)
         if ids.live != _above(newest.live, newest.expired_through):
             raise IdsUnreadable(f"{self._path(run_id)} and those before it hold other ids")
         return ids, [header for _, header in files]
+
+    def read_ranges(
+        self, run_id: str, live_ids: int, expired_through: int | None, numbers: range
+    ) -> RememberedIds:
+        """As `read`, but the ids of these of the 64 hash ranges alone, and no others are read."""
+        with ExitStack() as stack:
+            files = list(self._open_all(run_id, stack))
+            newest = files[0][1]
+            self._check(newest, live_ids, expired_through)
+            for file, header in files:
+                skip_to_section(file, header, numbers.start)
+            return RememberedIds.of_ranges(_sections(files, numbers), newest.expired_through)
+
+    def _check(self, newest: IdsHeader, live_ids: int, expired_through: int | None) -> None:
+        """Raises IdsUnreadable where the file is not what a run needs."""
+        path = self._path(newest.run_id)
+        if newest.live_ids != live_ids:
+            raise IdsUnreadable(
+                f"{path} is of a run with {newest.live_ids} live ids, and the ledger has {live_ids}"
+            )
+        if not _reaches(newest.expired_through, expired_through):
+            raise IdsUnreadable(f"{path} does not reach back as far as this run needs")
 
     def write(
         self,
@@ -201,10 +215,10 @@ class IdFiles:
 
 
 def _sections(
-    files: Sequence[tuple[BinaryIO, IdsHeader]],
+    files: Sequence[tuple[BinaryIO, IdsHeader]], numbers: range = range(RANGES)
 ) -> Iterator[tuple[Fingerprints, NDArray[np.int32]]]:
-    """The ids of all files, range by range."""
-    for number in range(RANGES):
+    """The ids of all files, range by range. files: each at the first of the ranges."""
+    for number in numbers:
         yield joined_groups([read_section(file, header, number) for file, header in files])
 
 

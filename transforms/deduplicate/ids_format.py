@@ -99,6 +99,11 @@ def read_header(file: BinaryIO, path: str) -> IdsHeader:
     return msgspec.msgpack.decode(encoded, type=IdsHeader)
 
 
+def skip_to_section(file: BinaryIO, header: IdsHeader, number: int) -> None:
+    """file: at its first section, and then at section `number`."""
+    file.seek(file.tell() + sum(size for size, _ in header.sections[:number]))
+
+
 def read_section(file: BinaryIO, header: IdsHeader, number: int) -> bytes:
     """The content of section `number`, groups as in shard_state.py. Raises IdsUnreadable.
 
@@ -109,3 +114,11 @@ def read_section(file: BinaryIO, header: IdsHeader, number: int) -> bytes:
     if sha256(section).digest() != digest:
         raise IdsUnreadable(f"section {number} of the ids of {header.run_id} is damaged")
     return section
+
+
+def ranges_of(first: int, end: int) -> range:
+    """The numbers of the ranges that hold the fingerprints whose first 16 bits are in first to end
+    (exclusive).
+    """
+    size = (1 << 16) // RANGES
+    return range(first // size, -(-end // size))

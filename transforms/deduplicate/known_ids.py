@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,12 +13,28 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
+from transforms.deduplicate.id_files import IdFiles
+from transforms.deduplicate.ids_format import IdsUnreadable, ranges_of
 from transforms.deduplicate.remembered_ids import RememberedIds
 from transforms.deduplicate.shard_state import ShardHead, encode_groups
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.live_ids import SomeShards
 from transforms.model.buckets import highest_expired_bucket
-from transforms.model.fingerprints import Fingerprints, fingerprints_in, shards_of
+from transforms.model.fingerprints import Fingerprints, fingerprints_in, shard_range, shards_of
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredIds:
+    """Files that hold what a run begins with, for workers in other processes.
+
+    run_id: of the run that the files are as of. live_ids: of its record.
+    """
+
+    files: IdFiles
+    run_id: str
+    live_ids: int
 
 
 @dataclass(frozen=True)
@@ -25,13 +42,15 @@ class ColdStart:
     """Which ids to load, as the plan decided.
 
     job: names the run, so that a process loads once per run. watermark_us: the lowest start
-    watermark of the run; ids that it has expired are not loaded. None: all ids are loaded.
+    watermark of the run; ids that it has expired are not loaded. None: all ids are loaded. stored:
+    where they lie too; None: in the tables alone.
     """
 
     destination: Destination
     job: str
     watermark_us: int | None
     extra_retention_us: int
+    stored: StoredIds | None = None
 
     @property
     def expired_through(self) -> int | None:
@@ -106,6 +125,27 @@ def load_known_ids(start: ColdStart) -> RememberedIds:
                 known.fingerprints, known.buckets, start.expired_through
             )
         return _LOADED[start.job]
+
+
+def ids_of_shard(start: ColdStart, shard: int, shards: int) -> FingerprintIndex:
+    """The index that a shard of a bounded run begins with.
+
+    A process without the ids of the run reads those of the shard from the stored files; where there
+    are none, or they cannot be used, which is said, it loads all of them from the tables, once.
+    """
+    with _LOCK:
+        has_them = start.job in _LOADED
+    if start.stored is not None and not has_them:
+        stored, bound = start.stored, start.expired_through
+        numbers = ranges_of(*shard_range(shard, shards))
+        try:
+            ids = stored.files.read_ranges(stored.run_id, stored.live_ids, bound, numbers)
+        except IdsUnreadable as problem:
+            _LOG.warning("a worker loads the ids from the tables: %s", problem)
+        else:
+            ids.forget_through(bound)
+            return ids.of_shard(shard, shards)
+    return load_known_ids(start).of_shard(shard, shards)
 
 
 def begin_with(job: str, ids: RememberedIds) -> None:

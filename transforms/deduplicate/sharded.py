@@ -18,7 +18,7 @@ from apache_beam.utils.timestamp import Timestamp
 from transforms import metrics
 from transforms.deduplicate.backstop import reject_behind_expiry
 from transforms.deduplicate.fingerprint_index import FingerprintIndex
-from transforms.deduplicate.known_ids import load_known_ids
+from transforms.deduplicate.known_ids import ids_of_shard
 from transforms.deduplicate.outcome import outcome_of
 from transforms.deduplicate.process_memory import fresh_token, indexes_of
 from transforms.deduplicate.ring import with_ring
@@ -143,7 +143,7 @@ class DeduplicateSharded(beam.DoFn):
         start = self._settings.cold_start
         if start is None:
             return FingerprintIndex()
-        return load_known_ids(start).of_shard(shard, self._settings.shards)
+        return ids_of_shard(start, shard, self._settings.shards)
 
     def _save(
         self, shard: int, head: ShardHead, index: FingerprintIndex, cell: Any, expiry: Any

@@ -24,6 +24,13 @@ from transforms.model.run_report import PartitionWritten, ShardReport, encode_re
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 from transforms.model.totals import add_up
 
+_written_by_this_process = 0
+
+
+def rows_written() -> int:
+    """Rows that this process has appended since its start, to see that a run goes on."""
+    return _written_by_this_process
+
 
 class ShardWriter:
     """All tables of one shard within one bundle attempt."""
@@ -40,7 +47,9 @@ class ShardWriter:
 
     def add(self, outcome: ShardOutcome) -> None:
         """Appends the rows of a batch, and counts them."""
+        global _written_by_this_process
         for table, rows in outcome.tables.items():
+            _written_by_this_process += rows.num_rows
             if table not in self._tables:
                 self._tables[table] = TableAppends(self._destination, table, FailBundle())
             self._tables[table].add(rows)

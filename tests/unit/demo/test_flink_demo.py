@@ -1,4 +1,4 @@
-"""What `demo --runner=flink` refuses, and that a refused one changes nothing."""
+"""What `demo` on Flink and on Spark refuses, and that a refused one changes nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize("runner", ["flink", "spark"])
 def test_without_java_one_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runner: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", "/no/java/here")
-    assert main(["demo", "--runner=flink"]) == 3
+    assert main(["demo", f"--runner={runner}"]) == 3
     shown, said = capsys.readouterr()
     assert shown == "" and len(said.splitlines()) == 1
     assert "Java 17 is missing (below JAVA_HOME=/no/java/here)" in said
@@ -29,8 +30,9 @@ def test_without_java_one_line_says_so(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--runner=spark"], "--runner=spark"),
+        (["--runner=storm"], "--runner=storm"),
         (["--runner=flink", "--destination=bigquery"], "--destination=bigquery with"),
+        (["--runner=spark", "--destination=duckdb"], "--destination=duckdb with"),
     ],
 )
 def test_what_it_cannot_play_is_refused(

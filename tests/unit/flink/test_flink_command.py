@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,8 @@ import pytest
 from pipeline import cli
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterPorts, ClusterSettings
-from runners.flink.processes import ServerProcess
-from runners.flink.record import ClusterRecord, write_record
 from runners.flink.servers import JOB_MANAGER, TASK_MANAGER
+from runners.processes import ServerProcess
 from tests.support.fake_flink import NAME, FakeFlink
 
 DEAD = 2**22 + 1
@@ -27,7 +27,11 @@ def flink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeFlink:
         for role in (JOB_MANAGER, TASK_MANAGER)
     ]
     ports = ClusterPorts(1, 2, 3, 4, ())
-    write_record(tmp_path / "cluster.json", ClusterRecord(ClusterSettings(), ports, (*servers,)))
+    cluster = {
+        "started_with": {"settings": asdict(ClusterSettings()), "ports": asdict(ports)},
+        "processes": [asdict(server) for server in servers],
+    }
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
     double = FakeFlink()
     monkeypatch.setattr(FlinkCluster, "rest", double)
     monkeypatch.setattr(ServerProcess, "runs", lambda one: one.role == JOB_MANAGER)

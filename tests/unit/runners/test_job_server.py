@@ -6,8 +6,7 @@ import socket
 
 import pytest
 
-from runners.flink.job_server import check_job_server
-from runners.flink.rest import FlinkUnreachable
+from runners.job_server import JobServerAway, check_job_server
 
 
 def port_of(server: socket.socket) -> int:
@@ -17,13 +16,13 @@ def port_of(server: socket.socket) -> int:
 def test_a_port_where_nothing_listens_is_no_job_server() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        with pytest.raises(FlinkUnreachable, match="no job server of Beam"):
+        with pytest.raises(JobServerAway, match="no job server of Beam"):
             check_job_server(f"127.0.0.1:{port_of(reserved)}", seconds=0.5)
 
 
 def test_a_server_that_does_not_answer_is_none_either() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(FlinkUnreachable, match="no job server of Beam"),
+        pytest.raises(JobServerAway, match="no job server of Beam"),
     ):
         check_job_server(f"127.0.0.1:{port_of(silent)}", seconds=0.5)

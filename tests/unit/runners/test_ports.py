@@ -6,7 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-from runners.flink.ports import ports_of
+from runners.ports import ports_of
 
 
 def test_the_former_ports_come_again_at_their_places(tmp_path: Path) -> None:

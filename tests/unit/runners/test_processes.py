@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.flink import processes
-from runners.flink.processes import ServerProcess, start_process
+from runners import processes
+from runners.processes import ServerProcess, start_process
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -65,7 +65,7 @@ def test_a_server_of_a_test_ends_with_the_tests_process(tmp_path: Path) -> None:
     starts_a_server = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from runners.flink.processes import start_process\n"
+        "from runners.processes import start_process\n"
         "from tests.support.child_process import ending_with_this_process\n"
         f"log, command = Path({str(tmp_path / 'log')!r}), ending_with_this_process({SLEEPS!r})\n"
         "print(start_process('x', command, log, {}).pid, flush=True)\n"

@@ -13,7 +13,7 @@ from pipeline.cli import main
 from pipeline.failures import WRONG_USAGE
 from pipeline.streaming.flink_job import FlinkJob
 from pipeline.streaming.metrics_port import serve_metrics
-from runners.flink.ports import free_ports
+from runners.ports import free_ports
 from tests.support.fake_flink import JID, FakeFlink, counting
 from transforms.metrics import COUNTER, GAUGE, METRICS
 from transforms.model.errors import UsageError

@@ -99,6 +99,21 @@ def start_process(
     return ServerProcess(role, child.pid, started, str(log))
 
 
+def command_lines() -> list[tuple[int, str]]:
+    """The pid and the whole command line of every process, oldest first."""
+    found = []
+    for line in _ps("-A", "-ww", "-o", "pid=,args=").splitlines():
+        pid, _, text = line.strip().partition(" ")
+        found.append((int(pid), text))
+    return sorted(found)
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Sends a signal to one process; nothing if it is not there any more."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 def _start_time(pid: int) -> str | None:
     """When a process was started; None if there is none, or if it has ended.
 

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1 for the servers of a cluster."""
+"""Ports on this machine for the servers of a cluster."""
 
 from __future__ import annotations
 

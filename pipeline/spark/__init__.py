@@ -1,0 +1,1 @@
+"""`spark`: Spark on this machine."""

@@ -1,0 +1,174 @@
+"""`spark up`, `spark down` and `spark status`."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.counted import counted
+from pipeline.logs import FORMATS
+from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
+from pipeline.options.quantities import parse_whole
+from runners.java import Unavailable
+from runners.maven import cache_folder
+from runners.processes import ClusterFailed
+from runners.spark.cluster import SparkServers
+from runners.spark.settings import SparkSettings, default_cores
+from transforms.model.errors import GuaranteeError, UsageError
+
+_USAGE: Final = "usage: payment-pipeline spark up|down|status [options]"
+FOLDER: Final = "spark-cluster"
+"""In the cache folder, where --dir is not given."""
+
+
+def spark_command(argv: Sequence[str]) -> int:
+    """Runs one of the three, prints its result and returns the exit status.
+
+    Raises UsageError, or GuaranteeError when Java or Maven is missing or a server fails.
+    """
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"{_USAGE}\n\n`payment-pipeline spark up --help` shows the options.")
+        return 0
+    if not argv or argv[0] not in _COMMANDS:
+        raise UsageError(
+            f"spark {' '.join(argv[:1])}: allowed are spark up, spark down and spark status."
+        )
+    given = spark_parser(argv[0]).parse_strictly(argv[1:])
+    one_of("log_format", given.log_format, FORMATS)
+    servers = SparkServers(Path(given.dir) if given.dir else cache_folder() / FOLDER)
+    try:
+        _COMMANDS[argv[0]](servers, given)
+    except (Unavailable, ClusterFailed) as error:
+        raise GuaranteeError(str(error)) from error
+    return 0
+
+
+def spark_parser(command: str) -> Arguments:
+    """The options of `spark up`, `spark down` or `spark status`."""
+    parser = plain_parser(f"payment-pipeline spark {command}", _DESCRIPTIONS[command])
+    parser.add_argument(
+        "--dir", metavar="DIR", help=f"folder of the servers and their logs ({FOLDER} in the cache)"
+    )
+    add_output_arguments(parser, "print the result as JSON")
+    if command == "up":
+        sizes = SparkSettings()
+        parser.add_argument(
+            "--cores", metavar="N", help="tasks at the same time (as many as this machine has)"
+        )
+        parser.add_argument(
+            "--max_records_per_run",
+            default=str(sizes.max_records_per_run),
+            metavar="N",
+            help="that of `run`: the Java heap is made for it",
+        )
+        parser.add_argument(
+            "--cluster",
+            action="store_true",
+            help="a standalone master too, with workers on 127.0.0.1 and 127.0.0.2",
+        )
+        parser.add_argument(
+            "--keep_context",
+            action="store_true",
+            help="the executors of a run serve the next one too: faster, but a run that is"
+            " cancelled goes on in Spark until its tasks end",
+        )
+    return parser
+
+
+def spark_settings(given: Namespace) -> SparkSettings:
+    """The checked options of `spark up`. Raises UsageError."""
+    cores = given.cores or str(default_cores())
+    return SparkSettings(
+        cores=parse_whole("cores", cores, 1, 1024),
+        max_records_per_run=parse_whole("max_records_per_run", given.max_records_per_run, 1, 10**9),
+        cluster=given.cluster,
+        keep_context=given.keep_context,
+    )
+
+
+def _up(servers: SparkServers, given: Namespace) -> None:
+    servers.start(spark_settings(given))
+    if given.json:
+        _print_json(_addresses(servers))
+        return
+    _print_addresses(servers)
+    print(f"end it with: payment-pipeline spark down --dir={servers.folder}")
+
+
+def _down(servers: SparkServers, given: Namespace) -> None:
+    ended = servers.stop()
+    if given.json:
+        _print_json({"dir": str(servers.folder), "ended": [one.role for one in ended]})
+    elif ended:
+        print(f"ended {counted(len(ended), 'server')} of {servers.folder}; its logs stay")
+    else:
+        print(f"nothing runs in {servers.folder}")
+
+
+def _status(servers: SparkServers, given: Namespace) -> None:
+    processes = servers.processes if servers.exists else []
+    status: dict[str, Any] = {
+        "dir": str(servers.folder),
+        "servers": [
+            {"role": one.role, "pid": one.pid, "runs": one.runs(), "log": one.log}
+            for one in processes
+        ],
+        "executors": servers.executors() if processes else [],
+        "python_workers": servers.python_workers() if processes else [],
+    }
+    if given.json:
+        _print_json({**(_addresses(servers) if processes else {}), **status})
+        return
+    if processes:
+        _print_addresses(servers)
+    else:
+        print(f"nothing runs in {servers.folder}")
+    for one in status["servers"]:
+        runs = "runs" if one["runs"] else "HAS ENDED"
+        print(f"  {one['role']:<12} {one['pid']:>8}  {runs:<10} {one['log']}")
+    for role in ("executor", "python_worker"):
+        for pid in status[f"{role}s"]:
+            print(f"  {role.replace('_', ' '):<12} {pid:>8}")
+
+
+def _addresses(servers: SparkServers) -> dict[str, Any]:
+    return {
+        "dir": str(servers.folder),
+        "job_endpoint": servers.job_server_address,
+        "master": servers.master_url,
+        "master_page": servers.master_page,
+        "environment_config": servers.process_environment,
+        "cores": servers.settings.cores,
+        "max_records_per_run": servers.settings.max_records_per_run,
+    }
+
+
+def _print_json(figures: Mapping[str, Any]) -> None:
+    print(json.dumps({"exit_status": 0, "error": None, **figures}))
+
+
+def _print_addresses(servers: SparkServers) -> None:
+    page = servers.master_page
+    print(f"job server --runner=SparkRunner --job_endpoint={servers.job_server_address}")
+    workers = f"--environment_type=PROCESS --environment_config='{servers.process_environment}'"
+    print(f"workers    {workers}")
+    print("           (left out: the command itself is the worker, which DuckDB needs)")
+    print(f"cores      --spark_cores={servers.settings.cores}")
+    print(f"Spark      {servers.master_url}" + (f" (http://{page})" if page else ""))
+    print(f"heap       for --max_records_per_run={servers.settings.max_records_per_run}")
+
+
+_COMMANDS: Final[dict[str, Callable[[SparkServers, Namespace], None]]] = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+}
+_DESCRIPTIONS: Final = {
+    "up": "Starts Beam's job server with Spark in it, or in front of a standalone cluster. Java 17"
+    " must be there; Maven fetches the rest once.",
+    "down": "Ends the servers that `spark up` has started, their executors and workers.",
+    "status": "Shows what runs, and its addresses.",
+}

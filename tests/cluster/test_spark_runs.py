@@ -1,0 +1,180 @@
+"""Bounded runs on a real Spark, from a real broker: without a fault, then each fault on the way.
+
+Every test ends with the tables that the oracle says, coordinate by coordinate.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from runners.spark.cluster import SparkServers
+from runners.spark.job import running_jobs
+from runners.spark.servers import JOB_SERVER
+from tests.support import spark_faults as faults
+from tests.support.payment_sender import PARTITIONS
+from tests.support.spark_servers import SETTINGS, started
+from tests.support.spark_stage import Stage, Start
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+
+def test_a_file_is_exact_run_after_run(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    run = spark_run(file_stage, spark).run
+    file_stage.send(20_000)
+    assert run("--max_records_per_run=12000") == 0
+    file_stage.assert_exact()
+    file_stage.send(1_000)
+    assert run() == 0
+    file_stage.assert_exact()
+
+
+def test_bigquery_is_exact_with_workers_of_their_own(
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start
+) -> None:
+    bigquery_stage.send(20_000)
+    assert spark_run(bigquery_stage, spark, processes=True).run() == 0
+    bigquery_stage.assert_exact()
+
+
+def test_a_step_that_raises_is_tried_again_by_spark(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    points = (faults.READ, faults.APPEND, faults.BEFORE_REPORT, faults.AFTER_REPORT)
+    file_stage.send(6_000)
+    started_here = spark_run(file_stage, spark)
+    assert started_here.run(faults=[f"{point}:1:{faults.RAISE}" for point in points]) == 0
+    assert faults.happened(started_here.folder) == sorted(f"{point}-1" for point in points)
+    assert "the run was lost" not in started_here.log
+    file_stage.assert_exact()
+
+
+def test_a_step_that_raises_again_and_again_says_what_python_says(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    file_stage.send(500)
+    failing = spark_run(file_stage, spark)
+    always = [f"{faults.READ}:{number}:{faults.RAISE}" for number in range(1, 13)]
+    assert failing.run(faults=always) == 4
+    assert "FaultOfTheTest: at read" in failing.log
+    assert ".java:" not in failing.log and "the run was lost" not in failing.log
+    assert failing.run() == 0
+    file_stage.assert_exact()
+
+
+def test_a_worker_that_is_killed_costs_the_run_which_is_repeated(
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start
+) -> None:
+    bigquery_stage.send(6_000)
+    killed = spark_run(bigquery_stage, spark, processes=True)
+    assert killed.run(faults=[f"{faults.APPEND}:1:{faults.DIE}"]) == 0
+    assert faults.happened(killed.folder) == ["append-1"]
+    assert ".java:" not in killed.log and "\tat " not in killed.log
+    bigquery_stage.assert_exact()
+
+
+def test_a_job_server_that_is_killed_is_waited_for(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    file_stage.send(6_000)
+    (server,) = spark.running(JOB_SERVER)
+    killed = spark_run(file_stage, spark)
+    child = killed.start(faults=[f"{faults.APPEND}:1:kill={server.pid}"])
+    killed.wait_for("the job server is killed", lambda: not server.runs())
+    killed.wait_for("it is waited for", lambda: "does not answer" in killed.log)
+    assert child.poll() is None
+    spark.start_job_server()
+    assert killed.ended(child) == 0
+    assert "the run was lost, and nothing of it is visible" in killed.log
+    file_stage.assert_exact()
+
+
+def test_a_job_server_that_stays_away_is_said_with_its_address(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    file_stage.send(10)
+    waiting = spark_run(file_stage, spark)
+    spark.kill_job_server()
+    child = waiting.start()
+    waiting.wait_for("it says so", lambda: "does not answer (UNAVAILABLE)" in waiting.log)
+    child.send_signal(signal.SIGTERM)
+    assert waiting.ended(child) == 143
+
+
+@pytest.mark.parametrize("flags", [["--cache_disabled"], ["--storage_level=MEMORY_ONLY"]])
+def test_what_is_evaluated_twice_is_written_once(
+    flags: list[str],
+    spark: SparkServers,
+    file_stage: Stage,
+    spark_run: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a cache, or with one that evicts all, both outputs of the reading step read Kafka."""
+    servers = spark
+    evicts = "-Dspark.memory.fraction=0.001 -Dspark.testing.reservedMemory=1000000"
+    if flags == ["--storage_level=MEMORY_ONLY"]:
+        monkeypatch.setenv("JAVA_TOOL_OPTIONS", evicts)
+        servers = started(tmp_path / "small", SETTINGS)
+        monkeypatch.delenv("JAVA_TOOL_OPTIONS")
+    try:
+        file_stage.send(6_000)
+        twice = spark_run(file_stage, servers)
+        assert twice.run(*flags) == 0
+        assert faults.ranges_read(twice.folder) > PARTITIONS
+        file_stage.assert_exact()
+    finally:
+        if servers is not spark:
+            servers.stop()
+
+
+def test_of_two_drivers_one_goes_on_and_the_other_is_refused(
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start, tmp_path: Path
+) -> None:
+    other = started(tmp_path / "other", SETTINGS)
+    try:
+        bigquery_stage.send(3_000)
+        slow, fast = spark_run(bigquery_stage, spark), spark_run(bigquery_stage, other)
+        child = slow.start(faults=[f"{faults.AFTER_REPORT}:1:{faults.STOP}"])
+        slow.wait_for("it has reported", lambda: faults.happened(slow.folder) != [])
+        assert fast.run() == 0
+        os.killpg(child.pid, signal.SIGCONT)
+        assert slow.ended(child) in (3, 5)
+        bigquery_stage.assert_exact()
+    finally:
+        other.stop()
+
+
+def test_a_signal_cancels_the_job_that_another_client_waits_for(
+    spark: SparkServers, file_stage: Stage, spark_run: Start, tmp_path: Path
+) -> None:
+    file_stage.send(500)
+    halted = spark_run(file_stage, spark)
+    child = halted.start(faults=[f"{faults.APPEND}:1:{faults.HALT}"])
+    halted.wait_for("it appends", lambda: faults.happened(halted.folder) == ["append-1"])
+    assert running_jobs(spark.job_server_address, 15) == 1
+    other = spark_run(file_stage, spark)
+    waiting = other.start(f"--destination=duckdb:{tmp_path / 'other.duckdb'}")
+    other.wait_for("it waits", lambda: "is busy with 1 other job(s)" in other.log)
+    child.send_signal(signal.SIGTERM)
+    assert halted.ended(child) == 143
+    assert other.ended(waiting) == 0
+    assert running_jobs(spark.job_server_address, 15) == 0
+    assert halted.run() == 0
+    file_stage.assert_exact()
+
+
+def test_a_run_that_does_not_move_is_cancelled_and_repeated(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    file_stage.send(500)
+    stuck = spark_run(file_stage, spark)
+    halt = f"{faults.APPEND}:1:{faults.HALT}"
+    assert stuck.run("--no_progress_seconds=10", faults=[halt]) == 0
+    assert "nothing has moved on Spark for 10 s (--no_progress_seconds)" in stuck.log
+    file_stage.assert_exact()
