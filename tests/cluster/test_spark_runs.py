@@ -19,7 +19,7 @@ from tests.support.payment_sender import PARTITIONS
 from tests.support.spark_servers import SETTINGS, started
 from tests.support.spark_stage import Stage, Start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(700)]
 
 
 def test_a_file_is_exact_run_after_run(
