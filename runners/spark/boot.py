@@ -11,7 +11,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from typing import Any, Final
@@ -41,7 +40,6 @@ def main(arguments: Sequence[str]) -> None:
     os.environ.update(
         WORKER_ID=given.id,
         PIPELINE_OPTIONS=json_format.MessageToJson(info.pipeline_options),
-        SEMI_PERSISTENT_DIRECTORY=tempfile.gettempdir(),
         LOGGING_API_SERVICE_DESCRIPTOR=_address(given.logging_endpoint, info.logging_endpoint),
         CONTROL_API_SERVICE_DESCRIPTOR=_address(given.control_endpoint, info.control_endpoint),
         RUNNER_CAPABILITIES=" ".join(info.runner_capabilities),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -131,7 +132,7 @@ class SparkServers:
             left = [*self.executors(), *self.python_workers()]
             ended = self._servers.end(_SCRATCH)
             for pid in left:
-                send_signal(pid, 9)
+                send_signal(pid, signal.SIGKILL)
             return ended
 
     def kill_job_server(self) -> None:

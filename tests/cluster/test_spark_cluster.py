@@ -17,10 +17,11 @@ from runners.spark.cluster import SparkServers
 from runners.spark.settings import SparkSettings
 from tests.support import spark_faults as faults
 from tests.support.child_process import ending_with_this_process
+from tests.support.payment_sender import PARTITIONS
 from tests.support.spark_servers import SETTINGS, spark_jars, started
 from tests.support.spark_stage import Stage, Start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(700)]
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -33,8 +34,8 @@ def processes_of(folder: Path) -> list[str]:
 def test_executors_that_are_killed_change_nothing(
     bigquery_stage: Stage, spark_run: Start, tmp_path: Path
 ) -> None:
-    """The second one has the output of the dedup stage, which is evaluated again without it: its
-    report was about to be saved.
+    """The second one dies when its report is about to be saved, with outputs of the reading and the
+    dedup stage in it: both are evaluated again.
     """
     folder = tmp_path / "cluster"
     servers = started(folder, SparkSettings(cores=2, max_records_per_run=200_000, cluster=True))
@@ -44,6 +45,7 @@ def test_executors_that_are_killed_change_nothing(
         points = (faults.APPEND, faults.BEFORE_REPORT)
         assert killed.run(faults=[f"{point}:1:{faults.KILL_PARENT}" for point in points]) == 0
         assert faults.happened(killed.folder) == sorted(f"{point}-1" for point in points)
+        assert faults.ranges_read(killed.folder) > PARTITIONS
         bigquery_stage.assert_exact()
         assert len(servers.running()) == 4
         sent = [jar.stat().st_size for jar in (folder / "work").rglob("*.jar")]

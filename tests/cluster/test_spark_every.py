@@ -10,7 +10,7 @@ from runners.spark.cluster import SparkServers
 from tests.support.payment_sender import now_us
 from tests.support.spark_stage import Stage, Start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(700)]
 
 
 def test_run_after_run_while_payments_flow_and_the_job_server_dies(

@@ -19,7 +19,7 @@ from tests.support.payment_sender import PARTITIONS
 from tests.support.spark_servers import SETTINGS, started
 from tests.support.spark_stage import Stage, Start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(700)]
 
 
 def test_a_file_is_exact_run_after_run(
@@ -35,10 +35,18 @@ def test_a_file_is_exact_run_after_run(
 
 
 def test_bigquery_is_exact_with_workers_of_their_own(
-    spark: SparkServers, bigquery_stage: Stage, spark_run: Start
+    spark: SparkServers, bigquery_stage: Stage, spark_run: Start, tmp_path: Path
 ) -> None:
+    """The second run knows the payments of the first one by files, and asks no table for them."""
+    command = spark_run(bigquery_stage, spark, processes=True)
     bigquery_stage.send(20_000)
-    assert spark_run(bigquery_stage, spark, processes=True).run() == 0
+    assert command.run(f"--state_dir={tmp_path / 'ids'}") == 0
+    bigquery_stage.assert_exact()
+    asked = faults.ids_asked(command.folder)
+    assert asked > 0
+    bigquery_stage.send(1_000)
+    assert command.run(f"--state_dir={tmp_path / 'ids'}") == 0
+    assert faults.ids_asked(command.folder) == asked
     bigquery_stage.assert_exact()
 
 

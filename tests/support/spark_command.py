@@ -18,7 +18,7 @@ from tests.support.spark_faults import environment
 
 ROOT = Path(__file__).parents[2]
 
-SECONDS = 150
+SECONDS = 300
 """The longest that a test waits for one command."""
 
 _LOOK_SECONDS = 0.05

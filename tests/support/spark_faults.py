@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from transforms.destinations.bigquery.reports import BigQueryReports
+from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.duckdb.reports import DuckDBReports
+from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
 from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.read.read_records import RangeSeen
 
@@ -31,6 +33,10 @@ HALT, STOP = "halt", "stop"
 
 READ_ONCE: Final = "ranges-read"
 """File with a line for each range that was read to its end."""
+
+
+IDS_ASKED: Final = "ids-asked"
+"""File with a line for each time that the tables were asked for the known ids."""
 
 
 class FaultOfTheTest(RuntimeError):
@@ -49,8 +55,21 @@ def happened(folder: Path) -> list[str]:
 
 def ranges_read(folder: Path) -> int:
     """How many ranges were read to their ends, again and again ones included."""
-    file = folder / READ_ONCE
+    return _lines(folder / READ_ONCE)
+
+
+def ids_asked(folder: Path) -> int:
+    """How often the tables were asked for the known ids, by the command and by all workers."""
+    return _lines(folder / IDS_ASKED)
+
+
+def _lines(file: Path) -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def _add_line(file: Path) -> None:
+    with file.open("a") as lines:
+        lines.write(f"{os.getpid()}\n")
 
 
 class _Fault:
@@ -112,14 +131,19 @@ def arm(variables: Mapping[str, str]) -> None:
         patch(streams, "send", None, APPEND)
     for reports in (DuckDBReports, BigQueryReports):
         patch(reports, "save", BEFORE_REPORT, AFTER_REPORT)
-    report = RangeSeen.report
+    _note(RangeSeen, "report", folder / READ_ONCE)
+    for rows in (DuckDBStoredRows, BigQueryStoredRows):
+        _note(rows, "live_ids", folder / IDS_ASKED)
 
-    def noted(self: RangeSeen) -> Any:
-        with (folder / READ_ONCE).open("a") as lines:
-            lines.write("read\n")
-        return report(self)
 
-    RangeSeen.report = noted  # type: ignore[method-assign]
+def _note(owner: Any, name: str, file: Path) -> None:
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        _add_line(file)
+        return original(*arguments, **named)
+
+    setattr(owner, name, noted)
 
 
 def main(arguments: list[str]) -> int:
