@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -24,6 +25,7 @@ from transforms.model.errors import UsageError
 DONE: Final = 0
 INTERRUPTED: Final = 128 + signal.SIGINT
 TERMINATED: Final = 128 + signal.SIGTERM
+OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
 
 _HELP: Final = """usage: payment-pipeline COMMAND [options]
 
@@ -46,7 +48,8 @@ commands:
 `payment-pipeline COMMAND --help` shows the options of a command; --version the version.
 exit status: 0 done, 1 a check failed, 2 wrong usage, 3 refused or stopped and a person must decide,
 4 unexpected error, 5 try again later (a file in use, a broker or service that does not answer,
-another run that was faster), 130 interrupted by Ctrl-C, 143 terminated by SIGTERM
+another run that was faster), 6 only a limit of check is exceeded, 130 interrupted by Ctrl-C, 143
+terminated by SIGTERM
 """
 
 
@@ -67,11 +70,25 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            return OUTPUT_CLOSED
         if interrupting_signal() is not None:
             return _interrupted(arguments)
         failure = failure_of(error)
         raised = traceback.format_exc() if failure.traceback else None
         return _ended(arguments, failure.line, failure.status, raised)
+
+
+def _output_is_closed() -> bool:
+    """Whether who has read standard output is gone, as `| head` is. Nothing more is written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends
+        # (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _interrupted(arguments: Sequence[str]) -> int:

@@ -33,6 +33,7 @@ from runners.profile import RunnerAway
 from transforms.decode.decode_records import PartitionRules, judge_block
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
+from transforms.deduplicate.id_files import IdFiles
 from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
@@ -81,6 +82,8 @@ def preflight(
         yield _tried(kafka, lambda: _ask_kafka(config, opened, admins, states, now_us))
         if config.streaming is None and config.runner.look is not None:
             yield _tried(f"--runner={config.runner.name}", lambda: _look_at_runner(config))
+        if config.state_dir is not None:
+            yield _tried("--state_dir", lambda: _look_at_state_dir(config))
         destination = opened.enter_context(
             open_destination(config.destination, **config.destination_options)
         )
@@ -123,6 +126,15 @@ def _ask_kafka(
     offsets = sum(high - low for state in states for low, high in state.partitions.values())
     found = counted(len(states), "topic"), counted(partitions, "partition")
     return ", ".join((*found, counted(offsets, "offset")))
+
+
+def _look_at_state_dir(config: RunConfig) -> str:
+    assert config.state_dir is not None
+    try:
+        IdFiles(config.state_dir, config.destination).check_folder()
+    except UsageError as error:
+        raise GuaranteeError(str(error)) from error
+    return config.state_dir
 
 
 def _look_at_runner(config: RunConfig) -> str:

@@ -7,17 +7,13 @@ fails.
 from __future__ import annotations
 
 import json
-import logging
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.check.command import check
-from pipeline.check.result import FAILED, PROOF, PROOF_BROKEN, CheckResult, print_results
 from pipeline.counted import counted
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import (
@@ -32,43 +28,31 @@ from pipeline.options.destination import (
     add_impersonation,
     destination_of,
 )
-from pipeline.prune.plan import Nothing, PrunePlan, plan_prune
-from pipeline.run.commit import Moment, commit
-from pipeline.run.notes import Notes
-from pipeline.run.preconditions import check_clock
-from pipeline.run.prune_record import claim, prune_record
-from pipeline.run.recover import recover
-from transforms.destinations.contract.destination import Destination, chain_of
-from transforms.destinations.contract.ownership import owner_of
-from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, last_committed
-from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
-from transforms.model.moments import moment_in_words
+from transforms.model.errors import UsageError
 
-_LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pipeline.prune.prune import PruneResult
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_DAY_US: Final = 86_400_000_000
 
 
-@dataclass(frozen=True)
-class PruneResult:
-    """failed: of `check`; then nothing was removed. run_id: of the record; None where none was
-    made. plan: what was removed, or would be; None where `check` failed.
-    """
-
-    failed: Sequence[CheckResult] = ()
-    plan: PrunePlan | Nothing | None = None
-    run_id: str | None = None
+CHECK_FAILED: Final = (
+    "check fails, and what is removed cannot be checked any more; nothing was removed"
+)
 
 
 def prune_parser() -> Arguments:
     """The options of `prune`. Values stay text; prune_command checks them."""
     parser = plain_parser(
         "payment-pipeline prune",
-        "Removes whole runs whose payments lie before a date and are known by no later run. `check`"
-        " must pass first; exit status 1 where it does not.",
+        "Removes old payments with their copies, rejected records and runs. Whole runs go, from the"
+        " first one on: those whose payments all lie before the date, and behind the dedup horizon"
+        " and retention of every partition, so that no later run can need their ids. A payment"
+        " stays as long as a copy of it does. `check` runs first: status 1 where it fails, and"
+        " nothing was removed. A prune that was killed is finished by the next `prune` or `run`.",
     )
-    add_destination_arguments(parser)
-    add_impersonation(parser)
     parser.add_argument(
         "--before",
         metavar="YYYY-MM-DD",
@@ -78,6 +62,8 @@ def prune_parser() -> Arguments:
     parser.add_argument(
         "--dry_run", action="store_true", help="say what would be removed, and change nothing"
     )
+    add_destination_arguments(parser, writes=False)
+    add_impersonation(parser)
     add_output_arguments(parser, "print one JSON object")
     return parser
 
@@ -91,7 +77,11 @@ def prune_command(
     """
     given = prune_parser().parse_strictly(argv)
     one_of("log_format", given.log_format, FORMATS)
-    before_us = _day(required(given, "before", "2026-01-01"))
+    before_us = _day(required(given, "before", "2026-01-01"), now_us())
+    # Beam alone takes more than a second, and neither --help nor wrong usage needs it.
+    from pipeline.check.result import PROOF_BROKEN, print_results
+    from pipeline.prune.prune import prune
+
     with destination_of(given, must_exist=True) as destination:
         if not destination.tables.exist():
             raise UsageError(
@@ -99,106 +89,74 @@ def prune_command(
                 " that run has written to."
             )
         result = prune(destination, before_us, now_us, dry_run=given.dry_run)
-    if result.failed:
-        print_results(result.failed, given.json)
-        print(
-            "prune: check fails, and what is removed cannot be checked any more. Nothing was"
-            " removed.",
-            file=sys.stderr,
-        )
-        return PROOF_BROKEN
-    assert result.plan is not None
-    done = result.run_id
-    print(json.dumps(_figures(result.plan, done)) if given.json else _in_words(result.plan, done))
-    return 0
+    status = PROOF_BROKEN if result.failed else 0
+    if given.json:
+        print(json.dumps(_figures(result, status), default=str))
+    elif result.failed:
+        print_results(result.failed, as_json=False)
+        print(CHECK_FAILED)
+    else:
+        print(_in_words(result, given.before))
+    return status
 
 
-def prune(
-    destination: Destination, before_us: int, now_us: Callable[[], int], dry_run: bool = False
-) -> PruneResult:
-    """One prune of an open destination. before_us: microseconds since 1970.
-
-    Raises GuaranteeError where a job owns the tables, or a run must be repaired first;
-    TryAgainLater where a run was faster, or rows are too new to be removed.
+def _day(text: str, now_us: int) -> int:
+    """Its beginning, in microseconds since 1970. One that is still to come is a slip of the pen,
+    but for tomorrow: before it lie all of today's runs.
     """
-    runs = chain_of(destination)
-    if not runs:
-        return PruneResult(plan=Nothing("no run has been"))
-    owner = owner_of(runs)
-    if owner is not None:
-        raise GuaranteeError(
-            f"the streaming job {owner.job_id} owns the tables since"
-            f" {moment_in_words(owner.since_us)}, and its checkpoints count on their rows. Nothing"
-            " was removed. End it with `payment-pipeline stop`, prune, and start a job"
-            " --from_tables."
-        )
-    skew = int(str(last_committed(runs).settings["max_future_skew_us"]))
-    check_clock(destination, runs, skew, now_us)
-    if runs[-1].status == PREPARED and not dry_run:
-        runs = recover(destination, runs, now_us(), Notes())
-    if runs[-1].status == PREPARED:
-        raise GuaranteeError(
-            f"run {runs[-1].run_id} is not visible as a whole. Nothing was removed."
-            " `payment-pipeline run` finishes or repairs it; prune after it."
-        )
-    failed = [
-        result
-        for result in check(destination, None, 1.0, float("inf"), now_us=now_us())
-        if (result.status, result.kind) == (FAILED, PROOF)
-    ]
-    if failed:
-        return PruneResult(failed)
-    chain = destination.runs.read()
-    plan = plan_prune(destination, chain, before_us)
-    if isinstance(plan, Nothing) or dry_run:
-        return PruneResult(plan=plan)
-    destination.pruning.refuse_fresh_rows()
-    since = Moment.now()
-    record = prune_record(destination, chain, plan.pruned, now_us())
-    claim(destination, record)
-    status = commit(destination, record, since)
-    if status != COMMITTED:
-        raise TryAgainLater(f"prune {record.run_id} is {status}: another process was at it. Again.")
-    return PruneResult(plan=plan, run_id=record.run_id)
-
-
-def _day(text: str) -> int:
     try:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
             raise ValueError(text)
         day = datetime.combine(date.fromisoformat(text), datetime.min.time(), timezone.utc)
     except ValueError as error:
         raise UsageError(f"--before={text}: not a day. Write YYYY-MM-DD.") from error
-    return (day - _EPOCH) // _MICROSECOND
+    found = (day - _EPOCH) // _MICROSECOND
+    if found > now_us + _DAY_US:
+        raise UsageError(
+            f"--before={text}: it lies in the future. Give a day up to tomorrow (UTC); what ids are"
+            " still known by stays in any case."
+        )
+    return found
 
 
-def _figures(plan: PrunePlan | Nothing, run_id: str | None) -> dict[str, Any]:
-    if isinstance(plan, Nothing):
-        return {"run_id": None, "removed": {}, "kept": 0, "runs": 0, "why": plan.why}
-    pruned = plan.pruned
+def _figures(result: PruneResult, status: int) -> dict[str, Any]:
+    """One shape, whatever has become of it."""
+    from pipeline.prune.plan import PrunePlan
+
+    plan = result.plan if isinstance(result.plan, PrunePlan) else None
     return {
-        "run_id": run_id,
-        "removed": pruned.removed(),
-        "kept": pruned.kept,
-        "runs": plan.runs,
+        "exit_status": status,
+        "error": CHECK_FAILED if result.failed else None,
+        "failed": [asdict(one) for one in result.failed],
+        "run_id": result.run_id,
+        "runs": plan.runs if plan else 0,
+        "removed": plan.pruned.removed() if plan else {},
+        "kept": result.kept,
+        "payments_before_that_stay": plan.stay if plan else None,
+        "why": result.plan.why if result.plan else None,
         "positions": [
             {"topic": part.topic, "partition": part.partition, "below": part.below}
-            for part in pruned.partitions
+            for part in (plan.pruned.partitions if plan else ())
         ],
     }
 
 
-def _in_words(plan: PrunePlan | Nothing, run_id: str | None) -> str:
-    if isinstance(plan, Nothing):
+def _in_words(result: PruneResult, day: str) -> str:
+    from pipeline.prune.plan import PrunePlan
+
+    plan = result.plan
+    assert plan is not None
+    if not isinstance(plan, PrunePlan):
         return f"nothing to prune: {plan.why}"
-    pruned = plan.pruned
-    rows = ", ".join(f"{rows:,} of {table}" for table, rows in pruned.removed().items())
-    verb = "would be removed" if run_id is None else "removed"
+    rows = ", ".join(f"{rows:,} of {table}" for table, rows in plan.pruned.removed().items())
+    verb = "would be removed" if result.run_id is None else "removed"
     lines = [f"{verb}: {counted(plan.runs, 'run')} with {rows}"]
-    if pruned.kept:
-        lines.append(f"  kept: {counted(pruned.kept, 'row')} of ids that have a later copy")
+    if plan.stay:
+        lines.append(f"  {counted(plan.stay, 'payment')} before {day} stay: {plan.why}")
+    if result.kept:
+        lines.append(f"  kept of what lies before: {counted(result.kept, 'row')} with later copies")
     lines += [
-        f"  {part.topic}:{part.partition}: the tables begin at offset {part.below:,}"
-        for part in pruned.partitions
+        f"  {part.topic}:{part.partition}: runs are whole from offset {part.below:,} on"
+        for part in plan.pruned.partitions
     ]
     return "\n".join(lines)

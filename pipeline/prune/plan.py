@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.run.make_plan import load_watermarks
 from pipeline.run.remove_pruned import amount_and_currency
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import owner_of, ownership_of, written_at
@@ -28,7 +29,12 @@ from transforms.destinations.contract.pruned import (
     judged,
     rows_not_in_totals,
 )
-from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord, last_committed
+from transforms.destinations.contract.run_ledger import (
+    COMMITTED,
+    RunRecord,
+    horizon_of,
+    last_committed,
+)
 from transforms.model.buckets import BUCKET_US, first_live_time
 from transforms.model.coordinates import (
     OffsetRange,
@@ -41,6 +47,7 @@ from transforms.model.moments import moment_in_words
 from transforms.model.partitions import sorted_groups
 from transforms.model.tables import (
     EARLIEST_US,
+    PAYMENTS,
     REJECTED,
     ROW_TABLES,
 )
@@ -54,10 +61,14 @@ OffsetRuns: TypeAlias = dict[str, tuple[NDArray[np.int64], ...]]
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """runs: how many of them go. pruned: what a record will say of it."""
+    """runs: how many of them go. pruned: what a record will say of it. stay: payments before the
+    date that are left, and why: what holds the others back, for a person.
+    """
 
     runs: int
     pruned: Pruned
+    stay: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ def plan_prune(
     runs: the whole chain, as RunHistory.read gives it, without a PREPARED run at its end.
     before_us: the date, in microseconds since 1970.
     """
-    bound, held_back = _bound(last_committed(runs), before_us)
+    bound, held_back = _bound(runs, before_us)
     if bound is None:
         return Nothing(held_back)
     there = judged(runs)
@@ -123,21 +134,28 @@ def plan_prune(
         + (pc.sum(taken_off.column("records")).as_py() or 0)
         + destination.pruning.records_in_totals(pruned.cut())
     )
-    return PrunePlan(len(going), msgspec.structs.replace(pruned, not_in_totals=not_in_totals))
+    return PrunePlan(
+        sum(_has_read(run) for run in going),
+        msgspec.structs.replace(pruned, not_in_totals=not_in_totals),
+        destination.pruning.payments_before(before_us) - pruned.removed()[PAYMENTS],
+        held_back,
+    )
 
 
-def _bound(last: RunRecord, before_us: int) -> tuple[int | None, str]:
+def _has_read(run: RunRecord) -> bool:
+    """Genesis, prunes and the beginnings of jobs have not."""
+    return any(part.to_offset > part.from_offset for part in run.partitions)
+
+
+def _bound(runs: Sequence[RunRecord], before_us: int) -> tuple[int | None, str]:
     """No payment at or after it goes, in microseconds; and what holds it back, for a person.
 
     Every partition counts, also of topics that the last run did not name: when one of them is named
-    again, its ids are loaded from its own watermark on.
+    again, its ids are loaded from its own watermark on, as today's horizon would have made it.
     """
+    last = last_committed(runs)
     retention = int(str(last.settings["extra_retention_us"]))
-    marks = {
-        (part.topic, part.partition): part.watermark
-        for part in last.partitions
-        if part.watermark is not None
-    }
+    marks = load_watermarks(runs, horizon_of(last))
     if not marks:
         return None, "no partition has a watermark yet"
     where = min(marks, key=lambda each: marks[each])
@@ -145,8 +163,8 @@ def _bound(last: RunRecord, before_us: int) -> tuple[int | None, str]:
     if live >= before_us:
         return before_us, f"payments lie at or after {moment_in_words(before_us)}"
     return live, (
-        f"ids from {moment_in_words(live)} on are still known: the watermark of"
-        f" {where[0]}:{where[1]} is {moment_in_words(marks[where])}"
+        f"ids from {moment_in_words(live)} on are still known, by the watermark of"
+        f" {where[0]}:{where[1]} and the horizon"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from pipeline.counted import counted
 from pipeline.failures import TRY_AGAIN_LATER, failure_of
 from pipeline.interrupt import finish_before_interrupt, interrupt_means, stop_if_interrupted
+from pipeline.logs import shows_bar
 from pipeline.options.config import RunConfig
 from pipeline.options.quantities import format_duration
 from pipeline.run.command import run_to_the_end
@@ -25,6 +26,7 @@ from pipeline.run.kept import KeptBetweenRuns
 from pipeline.run.outcome import Outcome
 from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.destinations.open import open_destination
+from transforms.model.moments import moment_in_words
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 _LOG = logging.getLogger(__name__)
@@ -34,8 +36,9 @@ LONGEST_PAUSE_SECONDS: Final = 300.0
 
 _NAMES: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicates", REJECTED: "rejected"}
 
-_BETWEEN_RUNS: Final = (
-    "the run in hand was finished; start the same command again, and it goes on from there"
+_WHEN_INTERRUPTED: Final = (
+    "what was committed is whole, and nothing else is visible; start the same command again, and it"
+    " goes on from there"
 )
 
 
@@ -87,9 +90,13 @@ def every_command(
     """
     assert config.every_us is not None
     interval = config.every_us / 1e6
-    interrupt_means(_BETWEEN_RUNS)
+    interrupt_means(_WHEN_INTERRUPTED)
     kept = KeptBetweenRuns(config, keeps_connection=True)
-    _LOG.info("a run every %s, until SIGTERM or Ctrl-C", format_duration(config.every_us))
+    said = f"a run every {format_duration(config.every_us)}, until SIGTERM or Ctrl-C"
+    if shows_bar() and not config.json:
+        print(said, flush=True)
+    else:
+        _LOG.info(said)
     started = clock()
     destination = open_destination(config.destination, **config.destination_options)
     if destination.small_run is not None:
@@ -127,7 +134,7 @@ def every_command(
                     raise
                 pause = _pause(interval, since.tries_in_a_row)
                 since.tries_in_a_row += 1
-                _LOG.warning("%s; the next try is in %.0f s", failure.line, pause)
+                _LOG.warning("%s (this process does, in %.0f s)", failure.line, pause)
             else:
                 since.runs += 1
                 since.tries_in_a_row = 0
@@ -170,12 +177,17 @@ def _say_committed(config: RunConfig, outcome: Outcome, since: Since) -> None:
 
 
 def _say(config: RunConfig, outcome: Outcome, since: Since) -> None:
-    """A line of JSON for each run that has recorded something; else notes, where they are new."""
+    """A line for each run that has recorded something, of JSON or in words; then also notes, where
+    they are new.
+    """
     figures = outcome.figures()
     if config.json:
         if outcome.committed:
             print_summary(figures, as_json=True)
         return
+    if outcome.committed:
+        rows = ", ".join(f"{figures[name]:,} {name}" for name in _NAMES.values())
+        print(f"{moment_in_words(outcome.committed[-1].plan_time)[:19]}Z: {rows}", flush=True)
     notes = {**note_figures(outcome.notes), "topics_not_named": _named(figures)}
     if notes != since.notes:
         since.notes = notes

@@ -41,8 +41,7 @@ class IdsBetweenRuns:
         record.
         """
         if self._files is not None and not self._has_folder:
-            self._files.make_folder()
-            self._has_folder = True
+            self._has_folder = self._files.make_folder()
         self._known, self._unclaimed = None, ()
         self._passes_over = bool(plan.repair or plan.written.offsets)
         if self._as_of != before.run_id:
@@ -75,7 +74,7 @@ class IdsBetweenRuns:
         if proof.ids is None or self._passes_over:
             return
         self._known = load_known_ids(start)
-        if self._files is not None:
+        if self._files is not None and self._has_folder:
             # Not yet what the next run goes on from: this one may never be claimed, and then its
             # ids have no payment.
             self._unclaimed = self._files.write(
@@ -98,11 +97,11 @@ class IdsBetweenRuns:
         self._ids, self._as_of = self._known, record.run_id
         self._ids.advance(proof.ids, proof.live_id_changes)
         self._headers = self._unclaimed
-        if self._files is not None:
+        if self._files is not None and self._has_folder:
             self._files.remove_others(self._headers)
 
     def _read(self, before: RunRecord, start: ColdStart) -> None:
-        if self._files is None or before.run_id == GENESIS:
+        if self._files is None or not self._has_folder or before.run_id == GENESIS:
             return
         try:
             self._ids, self._headers = self._files.read(

@@ -24,11 +24,13 @@ process may have died, or a streaming job may own the tables.
 
 class KeptBetweenRuns:
     """config: of all runs. keeps_connection: False for a process that makes one run, whose
-    connection ends with it.
+    connection ends with it. Raises UsageError for a --state_dir that cannot be.
     """
 
     def __init__(self, config: RunConfig, keeps_connection: bool = False) -> None:
         files = IdFiles(config.state_dir, config.destination) if config.state_dir else None
+        if files is not None:
+            files.check_folder()
         self.ids = IdsBetweenRuns(files)
         self._config = config
         self._keeps = keeps_connection

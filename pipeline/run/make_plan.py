@@ -64,7 +64,7 @@ def make_plan(
     known_topics = topics_of(last.partitions)
     named = {kafka_topic(state.topic) for state in states}
     carried = {where: part.watermark for where, part in known.items()}
-    load = _load_watermarks(runs, limits.dedup_horizon_us)
+    load = load_watermarks(runs, limits.dedup_horizon_us)
     planned = []
     for state in states:
         way = way_on(state, last, settings.command)
@@ -174,7 +174,7 @@ def _plan_partition(
     )
 
 
-def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[TopicPartition, int]:
+def load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[TopicPartition, int]:
     """Per partition the watermark as today's horizon would have made it.
 
     It lies behind the recorded one where the horizon has grown since. The recorded one never goes

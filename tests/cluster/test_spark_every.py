@@ -32,6 +32,6 @@ def test_run_after_run_while_payments_flow_and_the_job_server_dies(
         runs_are_committed(2)
         child.send_signal(signal.SIGTERM)
         assert client.ended(child) == 143
-    assert "the run in hand was finished" in client.log
+    assert "what was committed is whole" in client.log
     assert client.run() == 0
     file_stage.assert_exact()

@@ -5,6 +5,7 @@ tables that are never pruned, what is left is what lies above the border or has 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from tests.support.streaming.faults import Killed
 from tests.support.streaming.hand_over import DyingDestination
 from transforms.destinations.contract.pruned import last_pruned
 from transforms.model.coordinates import TopicPartition
+from transforms.model.errors import GuaranteeError
 
 PARTITIONS = 2
 
@@ -46,6 +48,7 @@ step = st.fixed_dictionaries(
         "sent": messages,
         "later_us": st.sampled_from([MINUTE_US, 20 * MINUTE_US, HOUR_US, 3 * HOUR_US]),
         "prunes_before": st.sampled_from([None, 0, HOUR_US, 4 * HOUR_US]),
+        "grows_us": st.sampled_from([0, 0, 0, HOUR_US]),
         "dies_at": st.none() | st.integers(0, 13),
         "dies_after": st.booleans(),
     }
@@ -73,13 +76,26 @@ def test_what_is_left_is_what_it_would_be_without_a_prune(steps: list[dict[str, 
                     # Each hour has ids of its own, as copies come soon.
                     hour = f"{name}{now // (2 * HOUR_US)}"
                     pruned.send(partition, _value(kind, hour, now - minutes * MINUTE_US, names))
-                for kept in (pruned, whole):
-                    kept.run()
+                _run(pruned, whole, each["grows_us"])
                 if each["prunes_before"] is not None:
                     _prune(pruned, now - each["prunes_before"], each)
                 assert pruned.failures() == []
                 assert pruned.rows() == expected(whole.rows() - gone, _below(pruned))
                 gone = whole.rows() - pruned.rows()
+
+
+def _run(pruned: Kept, whole: Kept, grows_us: int) -> None:
+    """Both with the same horizon: a larger one may be refused where rows were pruned."""
+    before = pruned.settings
+    pruned.settings = replace(before, dedup_horizon_us=before.dedup_horizon_us + grows_us)
+    try:
+        pruned.run()
+    except GuaranteeError as refused:
+        assert grows_us and "were pruned" in refused.message
+        pruned.settings = before
+        pruned.run()
+    whole.settings = replace(whole.settings, dedup_horizon_us=pruned.settings.dedup_horizon_us)
+    whole.run()
 
 
 def _value(kind: str, name: str, time_us: int, names: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.check.command import check
 from pipeline.check.result import FAILED, CheckResult
 from pipeline.options.config import RunConfig
-from pipeline.prune.command import PruneResult, prune
+from pipeline.prune.prune import PruneResult, prune
 from pipeline.run.command import run_until_caught_up
 from tests.bigquery_stand_in import BigQueryStandIn
 from tests.support.bigquery import bigquery, settings_of

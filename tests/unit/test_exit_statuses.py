@@ -366,3 +366,13 @@ def test_preflight_tells_both_apart_too(
     monkeypatch.setattr(preflight, "KafkaAdmin", lambda _config: raising(error)())
     assert cli.main(["preflight", *RUN[1:], f"--destination=duckdb:{path}"]) == status
     assert capsys.readouterr().out.startswith(f"{word:<7} Kafka at 127.0.0.1:1")
+
+
+def test_who_reads_the_output_may_go_away(tmp_path: Path) -> None:
+    """As `| head` does: no traceback, and the shell's own status for it."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pipeline", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (cli.OUTPUT_CLOSED, "")

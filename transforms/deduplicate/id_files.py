@@ -9,13 +9,17 @@ before it that are not much larger, as an LSM tree does, and now and then all of
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 import numpy as np
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
 from numpy.typing import NDArray
 
 from transforms.deduplicate.ids_format import (
@@ -39,6 +43,9 @@ _LOG = logging.getLogger(__name__)
 _SUFFIX: Final = ".ids"
 _BIN: Final = "application/octet-stream"
 
+_NOT_REACHED: Final = (OSError, GoogleAPIError, GoogleAuthError)
+"""What Beam's file systems raise: of this machine, of HDFS and S3, and of Google Cloud Storage."""
+
 
 class IdFiles:
     """folder: of any file system that Beam knows. destination: name of the one that it is for."""
@@ -47,16 +54,33 @@ class IdFiles:
         self._folder = folder
         self._destination = destination
 
-    def make_folder(self) -> None:
-        """Raises UsageError where there can be none."""
+    def check_folder(self) -> None:
+        """Raises UsageError where there can be no such folder on this machine. Changes nothing.
+
+        Whether a store elsewhere answers is known only when it is asked.
+        """
+        if "://" in self._folder:
+            return
+        there = Path(self._folder).absolute()
+        while not there.exists():
+            there = there.parent
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UsageError(
+                f"--state_dir={self._folder}: {there} is no folder that can be written to. Give a"
+                " folder, on a file system that Beam knows, or none."
+            )
+
+    def make_folder(self) -> bool:
+        """Whether it is there then. The run needs no folder, so else that is said, and it goes on
+        without.
+        """
         try:
             if not FileSystems.exists(self._folder):
                 FileSystems.mkdirs(self._folder)
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"--state_dir={self._folder}: it cannot be created ({error}). Give a folder that"
-                " can be written to, on a file system that Beam knows, or none."
-            ) from error
+        except _NOT_REACHED as error:
+            _LOG.warning("--state_dir=%s: ids are loaded from the tables: %s", self._folder, error)
+            return False
+        return True
 
     def read(
         self, run_id: str, live_ids: int, expired_through: int | None
@@ -138,9 +162,11 @@ class IdFiles:
             with self._created(run_id) as file:
                 for piece in encode_file(header, sections):
                     file.write(piece)
-        except OSError as error:
+        except _NOT_REACHED as error:
             _LOG.warning(
-                "the ids are not kept for the next process, which loads them from the tables: %s",
+                "--state_dir=%s: the ids are not kept for the next process, which loads them from"
+                " the tables: %s",
+                self._folder,
                 error,
             )
             return []
@@ -154,7 +180,7 @@ class IdFiles:
             left = [each.path for each in found.metadata_list if each.path not in needed]
             if left:
                 FileSystems.delete(left)
-        except OSError as error:
+        except _NOT_REACHED as error:
             # Another process with the same folder may have removed it; the next run tries again.
             _LOG.info("not every file of ids that is needed no more was removed: %s", error)
 
@@ -183,7 +209,7 @@ class IdFiles:
                 if (header.destination, header.run_id) != (self._destination, run_id):
                     raise IdsUnreadable(f"{path} is of {header.destination}, run {header.run_id}")
                 yield file, header
-        except OSError as error:
+        except _NOT_REACHED as error:
             raise IdsUnreadable(f"{path} cannot be read ({error})") from error
 
     def _taken_in(

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from pipeline.prune.command import PruneResult, prune_command
+from pipeline.prune.command import prune_command
 from pipeline.prune.plan import Nothing, PrunePlan
+from pipeline.prune.prune import PruneResult
 from pipeline.run import command as run_module
 from tests.support.in_memory_kafka import HOUR_US, MINUTE_US, NOW_US, payment
 from tests.support.pruned import DAY_US, RUNS, Kept, expected
 from transforms.destinations.contract.pruned import Pruned, judged, pruned_of
 from transforms.destinations.contract.run_ledger import COMMITTED
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.model.moments import moment_in_words
 
 GAPS = "SELECT kafka_partition, first_offset, last_offset, cause FROM offset_gaps ORDER BY 1, 2"
 RECORDS = "SELECT count(*) FROM pipeline_runs WHERE run_id <> 'root'"
@@ -58,7 +60,7 @@ def test_ids_that_are_still_known_stay(kept: Kept) -> None:
     kept.settings = replace(kept.settings, extra_retention_us=10 * DAY_US)
     kept.send(0, payment("again", kept.now_us))
     kept.run()
-    assert "are still known: the watermark of payments:" in why(kept.prune(kept.now_us))
+    assert "are still known, by the watermark of payments:" in why(kept.prune(kept.now_us))
 
 
 def test_the_border_may_lie_between_a_payment_and_its_copy(kept: Kept) -> None:
@@ -190,6 +192,22 @@ def test_a_destination_that_does_not_pass_check_is_not_pruned(
     assert (file.rows(), file.sql(GAPS), file.sql(RECORDS)) == before
 
 
+def test_a_horizon_that_has_grown_keeps_what_it_reaches(kept: Kept) -> None:
+    """The watermark is that of the smaller one still, since it never goes back."""
+    kept.settings = replace(kept.settings, dedup_horizon_us=DAY_US)
+    kept.send(0, payment("a", kept.now_us))
+    kept.run()
+    before = kept.rows()
+    pruned = plan_of(kept.prune(kept.now_us))
+    assert pruned.latest_us is not None and pruned.latest_us < kept.now_us - DAY_US
+    assert kept.rows() == expected(before, pruned.below())
+    for number in range(2):
+        kept.run()
+        kept.send(1, payment(f"b{number}", kept.now_us))
+        kept.run()
+    assert kept.failures() == []
+
+
 def test_a_run_that_needs_ids_that_were_pruned_is_refused(kept: Kept) -> None:
     plan_of(kept.prune(kept.now_us - DAY_US))
     kept.send(0, payment("a", kept.now_us))
@@ -230,14 +248,54 @@ def test_of_a_run_and_a_prune_at_once_one_has_its_way(
 
 def test_the_command_says_what_it_has_done(file: Kept, capsys: pytest.CaptureFixture[str]) -> None:
     where = f"--destination={file.settings.destination}"
-    now = lambda: file.now_us  # noqa: E731
-    assert prune_command([where, "--before=2026-09-23", "--dry_run"], now) == 0
-    assert "would be removed: " in capsys.readouterr().out
-    assert prune_command([where, "--before=2026-09-23", "--json"], now) == 0
+
+    def pruned(*more: str, before: str = "2026-09-23") -> str:
+        assert prune_command([where, f"--before={before}", *more], lambda: file.now_us) == 0
+        return capsys.readouterr().out
+
+    assert "would be removed: 4 runs with " in pruned("--dry_run")
+    keys = set(json.loads(pruned("--json", "--dry_run")))
+    figures = json.loads(pruned("--json"))
+    assert (figures["exit_status"], figures["error"], figures["runs"]) == (0, None, 4)
+    assert figures["removed"]["payment_transactions"] and figures["run_id"]
+    # They are of a run that has later ones, too.
+    assert figures["payments_before_that_stay"] == 0
+    assert pruned().startswith("nothing to prune: payments lie at or after 2026-09-23")
+    assert set(json.loads(pruned("--json"))) == set(figures) == keys
+    file.sql(
+        "DELETE FROM payment_transactions WHERE rowid = (SELECT MAX(rowid) FROM"
+        " payment_transactions)"
+    )
+    status = prune_command([where, "--before=2026-09-23", "--json"], lambda: file.now_us)
     figures = json.loads(capsys.readouterr().out)
-    assert figures["runs"] and figures["removed"]["payment_transactions"] and figures["run_id"]
-    assert prune_command([where, "--before=2026-09-23"], now) == 0
-    assert capsys.readouterr().out.startswith("nothing to prune: payments lie at or after 2026-09-")
+    assert (status, figures["exit_status"], set(figures)) == (1, 1, keys)
+    assert {one["status"] for one in figures["failed"]} == {"FAILED"}
+    assert "nothing was removed" in figures["error"]
+
+
+def test_payments_before_the_date_that_stay_are_counted(
+    file: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their run has payments of that day, too."""
+    file.now_us += 10 * DAY_US
+    day = moment_in_words(file.now_us)[:10]
+    midnight = file.now_us // DAY_US * DAY_US
+    for partition in range(2):
+        file.send(partition, payment(f"before-{partition}", midnight - 1))
+        file.send(partition, payment(f"after-{partition}", midnight))
+    file.run()
+    where = f"--destination={file.settings.destination}"
+    assert prune_command([where, f"--before={day}"], lambda: file.now_us) == 0
+    said = capsys.readouterr().out
+    assert f"  2 payments before {day} stay: " in said
+
+
+@pytest.mark.parametrize("day", ["2026-09-26", "2999-01-01"])
+def test_a_day_to_come_is_refused(file: Kept, day: str) -> None:
+    where = f"--destination={file.settings.destination}"
+    with pytest.raises(UsageError, match=f"--before={day}: it lies in the future"):
+        prune_command([where, f"--before={day}"], lambda: file.now_us)
+    assert prune_command([where, "--before=2026-09-25", "--dry_run"], lambda: file.now_us) == 0
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "2026-1-1", "20260101"])

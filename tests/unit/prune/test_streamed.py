@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.prune.command import prune
 from pipeline.prune.plan import PrunePlan
+from pipeline.prune.prune import prune
 from tests.support.in_memory_kafka import HOUR_US, NOW_US, InMemoryKafka
 from tests.support.payments import MINUTE
 from tests.support.streaming.destination import duckdb_destination

@@ -208,7 +208,7 @@ def test_only_try_again_later_is_repeated_with_pauses_that_grow(
     assert ticks.slept[:7] == [10, 20, 40, 80, 160, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
     assert ticks.slept[7:] == [INTERVAL, INTERVAL]
     assert (since.runs, since.tries_in_a_row) == (2, 0)
-    assert "try again later: Kafka does not answer; the next try is in 20 s" in caplog.text
+    assert "try again later: Kafka does not answer (this process does, in 20 s)" in caplog.text
     assert ids(path) == ["a"]
 
 
@@ -251,6 +251,19 @@ def test_json_has_an_object_for_each_run_that_has_recorded_something(
     Ticks(4, send).run(every(path, json=True))
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["accepted"], one["transactions"]) for one in printed] == [(1, 1), (1, 1)]
+
+
+def test_a_line_is_said_for_each_run_that_has_recorded_something(
+    kafka: InMemoryKafka, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def send(number: int) -> None:
+        if number % 2:
+            kafka.send("payments", 0, payment(str(number)), b"broken")
+
+    Ticks(4, send).run(every(path))
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.endswith("Z: 1 accepted, 0 duplicates, 1 rejected")]
+    assert len(lines) == 2
 
 
 def test_the_sum_is_said_at_the_end_and_notes_when_they_are_new(

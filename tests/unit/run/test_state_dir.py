@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.auth.exceptions import TransportError
 
+from pipeline.check.result import FAILED
 from pipeline.options.run_config import run_config
+from pipeline.preflight import preflight
 from pipeline.run import command, prepare
+from pipeline.run.kept import KeptBetweenRuns
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, run, use
 from tests.support.remembered_ids import ComparedWithTables
 from tests.support.whole_runs import COPIES, failures, ids
@@ -274,12 +278,43 @@ def test_a_folder_that_would_be_a_pattern_is_refused_and_not_chosen(folder: str)
         run_config([*usual, "--destination=duckdb:p.duckdb", f"--state_dir={folder}"])
 
 
-def test_a_folder_that_cannot_be_made_refuses_the_run_before_it_reads(
-    one_run: Callable[..., ComparedWithTables], tmp_path: Path
+@pytest.mark.parametrize("name", ["file", "file/ids"])
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_looked_at(
+    name: str, path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"--state_dir=.*file/ids: it cannot be created"):
-        one_run("a", machine=tmp_path / "file" / "ids")
+    refused = config(path, state_dir=str(tmp_path / name))
+    with pytest.raises(UsageError, match=r"--state_dir=.*/file is no folder that can be written"):
+        KeptBetweenRuns(refused)
+    found = {result.name: result for result in preflight(refused)}
+    assert found["--state_dir"].status == FAILED
+    KeptBetweenRuns(config(path, state_dir=str(tmp_path / "new" / "ids")))
+
+
+@pytest.mark.parametrize("error", [TransportError("no credentials"), OSError("no route")])
+def test_a_store_that_does_not_answer_costs_time_and_nothing_else(
+    error: Exception,
+    kafka: InMemoryKafka,
+    path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(_: Any) -> Any:
+        raise error
+
+    process = ComparedWithTables(f"duckdb:{path}", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(id_files.FileSystems, "exists", staticmethod(fails))
+        for _ in range(2):
+            kafka.send("payments", 0, payment("a"))
+            run(config(path), ids=process)
+    assert (ids(path), ids(path, COPIES)) == (["a"], ["a"])
+    assert f"--state_dir={folder}: ids are loaded from the tables: {error}" in caplog.text
+    # It answers again.
+    kafka.send("payments", 0, payment("a"))
+    run(config(path), ids=process)
+    assert list(folder.iterdir()) != []
 
 
 @pytest.mark.parametrize(
@@ -287,6 +322,7 @@ def test_a_folder_that_cannot_be_made_refuses_the_run_before_it_reads(
     [
         (["--destination=duckdb:p.duckdb"], "p.duckdb.ids"),
         (["--destination=duckdb:p.duckdb", "--state_dir=none"], None),
+        (["--destination=duckdb:p.duckdb", "--state_dir=None"], None),
         (["--destination=duckdb:p.duckdb", "--state_dir=gs://b/ids"], "gs://b/ids"),
         (["--destination=bigquery:project.dataset"], None),
     ],

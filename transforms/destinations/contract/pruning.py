@@ -41,6 +41,9 @@ class Pruning(Protocol):
         one; a partition without such a row is absent.
         """
 
+    def payments_before(self, event_time_us: int) -> int:
+        """How many payments have an earlier event time."""
+
     def latest(self, ranges: tuple[OffsetRange, ...]) -> int | None:
         """The latest event time (microseconds) of the payments and duplicates in the ranges."""
 

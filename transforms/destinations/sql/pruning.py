@@ -84,6 +84,13 @@ class SqlPruning:
             for row in found.to_pylist()
         }
 
+    def payments_before(self, event_time_us: int) -> int:
+        before = self._bound("before")
+        text = (
+            f"SELECT COUNT(*) AS n FROM {self._dialect.table(PAYMENTS)} WHERE event_time < {before}"
+        )
+        return single_number(self._asked(text, {"before": event_time_us}))
+
     def latest(self, ranges: tuple[OffsetRange, ...]) -> int | None:
         dialect = self._dialect
         rows = union(
