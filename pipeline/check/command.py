@@ -191,7 +191,7 @@ def _checks(
         yield CheckResult("the ledger is one chain", NOTED if empty else FAILED, figure)
         return
     yield from check_health(snapshot, runs, day, max_duplicate_rate, max_state_mb)
-    yield from check_rejected_rate(snapshot, judged(runs), max_rejected_rate)
+    yield from check_rejected_rate(snapshot, runs, max_rejected_rate)
     yield from check_ledger(runs, highest_event_times(snapshot))
     yield from check_coordinates(snapshot, runs)
     yield expect_no_rows(

@@ -15,6 +15,7 @@ from pipeline.counted import counted
 from pipeline.run.rejected_rate import NEWEST_RECORDS, NOT_JUDGED
 from transforms.destinations.contract.checks import ingest_times
 from transforms.destinations.contract.ownership import written_at
+from transforms.destinations.contract.pruned import judged, last_pruned
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.visible_rows import range_parameters
@@ -85,10 +86,14 @@ class _Counts:
 def check_rejected_rate(
     snapshot: Snapshot, runs: Sequence[RunRecord], max_rejected_rate: float
 ) -> Iterator[CheckResult]:
-    """One result over all topics. max_rejected_rate: from 0 to 1; 1 switches the check off."""
+    """One result over all topics. runs: the chain. max_rejected_rate: from 0 to 1; 1 switches the
+    check off. A topic is not judged by the few records that a prune has left of it.
+    """
     if max_rejected_rate >= 1:
         return
-    newest = newest_records(runs)
+    newest = newest_records(judged(runs))
+    before = last_pruned(reversed(runs))
+    pruned = {kafka_topic(topic) for topic, _ in (before.below() if before else ())}
     if not newest:
         # What a job reads is in the ledger once it is stopped.
         figure = "nothing to judge: the ledger has no record that was read"
@@ -100,7 +105,10 @@ def check_rejected_rate(
         topic: found
         for topic, found in sorted(counts.items())
         if found.share > max_rejected_rate
-        and (newest[topic].known >= NEWEST_RECORDS or found.rejected == found.judged)
+        and (
+            newest[topic].known >= NEWEST_RECORDS
+            or (found.rejected == found.judged and topic not in pruned)
+        )
     }
     if not above:
         few = {topic for topic in counts if newest[topic].known < NEWEST_RECORDS}

@@ -18,21 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.run.generations import topics_of
 from pipeline.run.make_plan import load_watermarks
 from pipeline.run.remove_pruned import amount_and_currency
+from pipeline.run.settings import settings_in_force
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.ownership import owner_of, ownership_of, written_at
+from transforms.destinations.contract.ownership import STOP, ownership_of, written_at
 from transforms.destinations.contract.pruned import (
     Pruned,
     PrunedPartition,
     PrunedTable,
     judged,
-    rows_not_in_totals,
+    last_pruned,
 )
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     RunRecord,
-    horizon_of,
     last_committed,
 )
 from transforms.model.buckets import BUCKET_US, first_live_time
@@ -51,6 +52,7 @@ from transforms.model.tables import (
     REJECTED,
     ROW_TABLES,
 )
+from transforms.model.topic_generations import current_generations
 
 _PARTITION: Final = ("kafka_topic", "kafka_partition")
 _NONE: Final = np.empty(0, dtype=np.int64)
@@ -91,8 +93,6 @@ def plan_prune(
         return Nothing(held_back)
     there = judged(runs)
     going, held_back = _going(there, destination.pruning.first_since(bound), before_us, held_back)
-    while going and owner_of(going) is not None:
-        going = going[:-1]  # What the job has read is told by the stop that follows.
     if not going:
         return Nothing(held_back)
     border = going[-1]
@@ -112,12 +112,13 @@ def plan_prune(
         _partition(where, rows.get(where[:2], {}), kept.get(where[:2], {}), gaps.get(where[:2]))
         for where in ranges
     ]
-    latest = destination.pruning.latest(ranges)
-    times = [time for run in going for time in written_at(run)]
+    latest, before = destination.pruning.latest(ranges), last_pruned(reversed(runs))
+    ever = (latest, None if before is None else before.latest_ever_us)
     pruned = Pruned(
         border=border.run_id,
         latest_us=latest,
-        ingested_until_us=max(times),
+        latest_ever_us=max((time for time in ever if time is not None), default=None),
+        ingested_until_us=destination.pruning.rejected_until(ranges),
         windows_before_us=(
             EARLIEST_US if latest is None else (latest // BUCKET_US + 1) * BUCKET_US
         ),
@@ -129,7 +130,8 @@ def plan_prune(
     columns = amount_and_currency(border.settings)
     taken_off = destination.pruning.totals_to_take_off(pruned.cut(), *columns)
     not_in_totals = (
-        rows_not_in_totals(runs)
+        destination.rows.count_rows()
+        - destination.rows.count_in_totals()
         - sum(pruned.removed().values())
         + (pc.sum(taken_off.column("records")).as_py() or 0)
         + destination.pruning.records_in_totals(pruned.cut())
@@ -152,14 +154,20 @@ def _bound(runs: Sequence[RunRecord], before_us: int) -> tuple[int | None, str]:
 
     Every partition counts, also of topics that the last run did not name: when one of them is named
     again, its ids are loaded from its own watermark on, as today's horizon would have made it.
+    Older generations of a topic are not read again.
     """
-    last = last_committed(runs)
-    retention = int(str(last.settings["extra_retention_us"]))
-    marks = load_watermarks(runs, horizon_of(last))
+    last, in_force = last_committed(runs), settings_in_force(runs)
+    binding = [last.settings, *([] if in_force is None else [in_force])]
+    retention = max(int(str(each["extra_retention_us"])) for each in binding)
+    horizon = max(int(str(each["dedup_horizon_us"])) for each in binding)
+    current = set(current_generations(topics_of(last.partitions)).values())
+    marks = {
+        where: mark for where, mark in load_watermarks(runs, horizon).items() if where[0] in current
+    }
     if not marks:
         return None, "no partition has a watermark yet"
     where = min(marks, key=lambda each: marks[each])
-    live = first_live_time(marks[where], retention)
+    live = max(EARLIEST_US, first_live_time(marks[where], retention))
     if live >= before_us:
         return before_us, f"payments lie at or after {moment_in_words(before_us)}"
     return live, (
@@ -176,6 +184,8 @@ def _going(
 ) -> tuple[Sequence[RunRecord], str]:
     """The COMMITTED runs that go, and why no more of them do."""
     going: list[RunRecord] = []
+    ends: Mapping[TopicPartition, int] = {}
+    borders = 0
     for run in there:
         if run.status != COMMITTED:
             continue
@@ -189,13 +199,21 @@ def _going(
         )
         if stays is not None:
             why = f"{held_back}; {stays.topic}:{stays.partition} of run {run.run_id} has some"
-            return going, why
+            return going[:borders], why
         written = written_at(run)[1]
         if _may_have_rejected(run) and written >= before_us:
             why = f"run {run.run_id} has rejected records, and was at {moment_in_words(written)}"
-            return going, why
+            return going[:borders], why
         going.append(run)
-    return going, "no run has more, or copies that stay keep what there is"
+        found = ownership_of(run)
+        ends = ends if found is None else found.ends_above()
+        # Behind a BEGIN the job has read what its STOP tells. A run that passes over what a job had
+        # written above its STOP is judged by that STOP.
+        if (found is None or found.kind == STOP) and all(
+            ends.get((part.topic, part.partition), 0) <= part.to_offset for part in run.partitions
+        ):
+            borders = len(going)
+    return going[:borders], "no run has more, or copies that stay keep what there is"
 
 
 def _may_have_rejected(run: RunRecord) -> bool:

@@ -46,7 +46,16 @@ def prune(
     runs = chain_of(destination)
     if not runs:
         return PruneResult(plan=Nothing("no run has been"))
-    owner = owner_of(runs)
+    skew = int(str(last_committed(runs).settings["max_future_skew_us"]))
+    check_clock(destination, runs, skew, now_us)
+    if dry_run:
+        refuse_while_pruning(runs[-1:], now_us())
+    elif owner_of(runs) is None:
+        recover(destination, runs, now_us(), Notes())
+    # Everything from here on is judged by this chain, and the claim is behind its end: whatever
+    # becomes visible, begins or dies meanwhile makes it fail.
+    chain = destination.runs.read()
+    owner = owner_of(chain)
     if owner is not None:
         raise GuaranteeError(
             f"the streaming job {owner.job_id} owns the tables since"
@@ -54,15 +63,9 @@ def prune(
             " was removed. End it with `payment-pipeline stop`, prune, and start a job"
             " --from_tables."
         )
-    skew = int(str(last_committed(runs).settings["max_future_skew_us"]))
-    check_clock(destination, runs, skew, now_us)
-    if dry_run:
-        refuse_while_pruning(runs[-1:], now_us())
-    if runs[-1].status == PREPARED and not dry_run:
-        runs = recover(destination, runs, now_us(), Notes())
-    if runs[-1].status == PREPARED:
+    if chain[-1].status == PREPARED:
         raise GuaranteeError(
-            f"run {runs[-1].run_id} is not visible as a whole. Nothing was removed."
+            f"run {chain[-1].run_id} is not visible as a whole. Nothing was removed."
             " `payment-pipeline run` finishes or repairs it; prune after it."
         )
     failed = [
@@ -72,7 +75,6 @@ def prune(
     ]
     if failed:
         return PruneResult(failed)
-    chain = destination.runs.read()
     plan = plan_prune(destination, chain, before_us)
     if isinstance(plan, Nothing):
         before = last_pruned(reversed(chain))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pipeline.run import remove_pruned, repair
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import last_stop
-from transforms.destinations.contract.pruned import pruned_of, rows_not_in_totals
+from transforms.destinations.contract.pruned import last_pruned, pruned_of, rows_not_in_totals
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -23,7 +23,7 @@ from transforms.destinations.contract.run_ledger import (
     TableProgress,
 )
 from transforms.destinations.contract.write_streams import StreamAlreadyCommitted, StreamNotFound
-from transforms.model.errors import TryAgainLater
+from transforms.model.errors import GuaranteeError, TryAgainLater
 
 COMMIT_WITHIN_SECONDS = 3600.0
 """A small part of the life of a finalized stream
@@ -128,5 +128,17 @@ def forget(destination: Destination, record: RunRecord) -> None:
 
 
 def mark(destination: Destination, record: RunRecord, status: str) -> None:
-    """Step 6: the ledger says how the run has ended."""
-    destination.runs.mark(record.run_id, status)
+    """Step 6: the ledger says how the run has ended.
+
+    Where another process has done so and a prune has removed the record since, there is nothing
+    left to say.
+    """
+    try:
+        destination.runs.mark(record.run_id, status)
+    except GuaranteeError:
+        if _status(destination, record) is not None or not _pruned_since(destination):
+            raise
+
+
+def _pruned_since(destination: Destination) -> bool:
+    return last_pruned(reversed(destination.runs.tail())) is not None

@@ -273,18 +273,19 @@ def check_reaches_no_pruned(
     ids. Both in microseconds.
     """
     pruned = last_pruned(reversed(runs))
-    if pruned is None or pruned.latest_us is None:
+    latest = None if pruned is None else pruned.latest_ever_us
+    if latest is None:
         return
     needed = (
         None
         if lowest_watermark_us is None
         else first_live_time(lowest_watermark_us, extra_retention_us)
     )
-    if needed is None or needed <= pruned.latest_us:
+    if needed is None or needed <= latest:
         since = "the beginning" if needed is None else moment_in_words(needed)
         raise GuaranteeError(
             f"this run must know every id from {since} on, and payments up to"
-            f" {moment_in_words(pruned.latest_us)} were pruned: a copy of one of them would be paid"
+            f" {moment_in_words(latest)} were pruned: a copy of one of them would be paid"
             " again. Give --dedup_horizon and --extra_retention that reach back less far, those of"
             " the last run, or use a new destination."
         )

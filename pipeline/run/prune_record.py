@@ -13,6 +13,7 @@ from pipeline.run.make_plan import new_run_id
 from pipeline.run.prepare import commit_groups, written_stream
 from pipeline.run.pruned_gaps import gaps_instead
 from pipeline.run.remove_pruned import amount_and_currency, not_visible
+from pipeline.run.settings import settings_in_force
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import OWNERSHIP, refuse_owned
 from transforms.destinations.contract.pruned import PRUNED, Pruned, pruned_of, with_pruned
@@ -20,15 +21,17 @@ from transforms.destinations.contract.pruning import Cut
 from transforms.destinations.contract.run_ledger import (
     PREPARED,
     PREPARED_AT,
+    TOPIC_CLUSTERS,
     RunRecord,
     TableProgress,
     last_committed,
+    other_clusters,
 )
 from transforms.destinations.contract.run_tail import LANDMARKS, with_landmarks
 from transforms.model.tables import GAPS, TOTALS, TOTALS_SCHEMA
 from transforms.model.totals import CHECKSUM_MASK
 
-_OF_ONE_RECORD = (OWNERSHIP, PRUNED, LANDMARKS, PREPARED_AT)
+_OF_ONE_RECORD = (OWNERSHIP, PRUNED, LANDMARKS, PREPARED_AT, TOPIC_CLUSTERS)
 
 
 def prune_record(
@@ -42,9 +45,11 @@ def prune_record(
     now_us: microseconds since 1970.
     """
     before = last_committed(runs)
-    settings = {
-        name: value for name, value in before.settings.items() if name not in _OF_ONE_RECORD
-    }
+    # What binds later runs stays as it is; a run that had nothing to show may have had others.
+    in_force = settings_in_force(runs) or before.settings
+    settings = {name: value for name, value in in_force.items() if name not in _OF_ONE_RECORD}
+    settings |= {name: before.settings[name] for name in ("topics",) if name in before.settings}
+    settings |= other_clusters(before, before.cluster_id)
     rows = _rows(destination, pruned, settings)
     record = RunRecord(
         run_id=new_run_id(),

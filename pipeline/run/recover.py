@@ -34,20 +34,23 @@ def recover(
     the tail of the chain, empty where no run has been. now_us: the present, in microseconds. Raises
     TryAgainLater while another run may be making tables anew.
     """
-    if runs and runs[-1].status == PREPARED:
+    while runs and runs[-1].status == PREPARED:
         found = runs[-1]
         leave_alone_what_makes_tables(found, now_us)
         status = commit(destination, found)
-        if status == PREPARED and PRUNED in found.settings:
-            found = again(destination, found, runs, now_us)
-            status = commit(destination, found)
         if PRUNED in found.settings:
+            if status == PREPARED:
+                found = again(destination, found, runs, now_us)
+                status = commit(destination, found)
             _LOG.info("prune %s, which had died: %s", found.run_id, status)
         else:
             notes.add_recovered(destination, msgspec.structs.replace(found, status=status), runs)
         runs = destination.runs.tail()
-        if runs[-1].status == PREPARED:
-            remove_leftovers(destination)
+        # A prune may have followed what was finished here; a run that has is alive.
+        if PRUNED not in runs[-1].settings:
+            break
+    if runs and runs[-1].status == PREPARED:
+        remove_leftovers(destination)
     return runs
 
 

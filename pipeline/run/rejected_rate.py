@@ -74,13 +74,15 @@ class History:
     """The newest records of one topic in the ledger.
 
     records: how many, NEWEST_RECORDS at most. ranges: where they lie, one for each partition.
-    first_time, last_time: bounds of their rows' `ingest_time`, in microseconds.
+    first_time, last_time: bounds of their rows' `ingest_time`, in microseconds. is_pruned: whether
+    there were older ones, which a prune has removed.
     """
 
     records: int
     ranges: Sequence[OffsetRange]
     first_time: int
     last_time: int
+    is_pruned: bool = False
 
 
 NewestFirst = Callable[[], Iterable[RunRecord]]
@@ -140,6 +142,8 @@ def judge_topic(
     if not now.is_above(max_rate):
         return None
     history = newest_records(topic, newest_first())
+    if history.is_pruned and history.records < NEWEST_RECORDS:
+        return None  # What the older ones were is not known any more.
     before = Judged(0, 0)
     if history.records:
         reasons = rejected_in(history.ranges, history.first_time, history.last_time)
@@ -171,10 +175,15 @@ def newest_records(topic: str, newest_first: Iterable[RunRecord]) -> History:
     wanted = NEWEST_RECORDS
     ranges: dict[TopicPartition, OffsetRange] = {}
     times: list[int] = []
-    border = None
+    border, is_pruned = None, False
     for run in newest_first:
         if run.run_id == border:
-            break  # The rows of this run and of those before it were pruned.
+            # The rows of this run and of those before it were pruned.
+            is_pruned = any(
+                kafka_topic(part.topic) == kafka_topic(topic) and part.to_offset > 0
+                for part in run.partitions
+            )
+            break
         if run.status != COMMITTED:
             continue
         if border is None and (pruned := pruned_of(run)) is not None:
@@ -199,6 +208,7 @@ def newest_records(topic: str, newest_first: Iterable[RunRecord]) -> History:
         list(ranges.values()),
         min(times, default=0),
         max(times, default=0),
+        is_pruned,
     )
 
 

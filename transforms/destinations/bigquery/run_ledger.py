@@ -34,7 +34,7 @@ from google.cloud.bigquery import (
 
 from transforms.destinations.bigquery.parameters import Parameter
 from transforms.destinations.bigquery.queries import Queries
-from transforms.destinations.contract.chain import in_order, older_than
+from transforms.destinations.contract.chain import in_order, removed_before
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     PREPARED,
@@ -264,12 +264,12 @@ class BigQueryRunLedger(BigQueryRunHistory):
             )
 
     def forget_before(self, border: str, keep: Collection[str]) -> None:
-        """In several statements, the oldest records first, so that the next call finds the rest."""
+        """In several statements; the next call finds what is left."""
         found = self._queries.query(
-            f"SELECT run_id, predecessor FROM {self._table} WHERE run_id <> '{ROOT}'"
+            f"SELECT run_id, predecessor, successor FROM {self._table} WHERE run_id <> '{ROOT}'"
         )
-        links = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
-        older = [run_id for run_id in older_than(border, links) if run_id not in keep]
+        links = zip(*(column.to_pylist() for column in found.columns), strict=True)
+        older = removed_before(border, keep, links)
         for start in range(0, len(older), _FORGOTTEN_AT_ONCE):
             some = {"run_ids": older[start : start + _FORGOTTEN_AT_ONCE]}
             sql = f"DELETE FROM {self._table} WHERE run_id IN UNNEST(@run_ids)"

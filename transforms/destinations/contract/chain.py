@@ -6,7 +6,7 @@ that this prune has left of what it removed (run_tail.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from transforms.destinations.contract.pruned import PRUNED, pruned_of
 from transforms.destinations.contract.run_ledger import ABORTED, COMMITTED, RunRecord
@@ -92,11 +92,23 @@ def _other_successor(linked: LinkedRecord) -> GuaranteeError:
     )
 
 
-def older_than(border: str, predecessors: Mapping[str, str | None]) -> list[str]:
-    """The records before the border, the oldest first. predecessors: run_id -> predecessor."""
-    older: list[str] = []
-    at = predecessors.get(border)
-    while at is not None and at in predecessors and len(older) <= len(predecessors):
-        older.append(at)
-        at = predecessors[at]
-    return older[::-1]
+def removed_before(
+    border: str, keep: Collection[str], links: Iterable[tuple[str, str | None, str | None]]
+) -> list[str]:
+    """The records that a prune removes: all but those from the border on, and those to keep.
+
+    links: run_id, predecessor and successor of each record. None where the border is not in the
+    chain: a prune with a later one has removed it since.
+    """
+    predecessors, ends = {}, []
+    for run_id, predecessor, successor in links:
+        predecessors[run_id] = predecessor
+        ends += [run_id] if successor is None else []
+    stay: set[str] = set()
+    at: str | None = ends[0] if len(ends) == 1 else None
+    while at is not None and at in predecessors and at not in stay:
+        stay.add(at)
+        at = None if at == border else predecessors[at]
+    if border not in stay:
+        return []
+    return [run_id for run_id in predecessors if run_id not in stay and run_id not in keep]

@@ -60,13 +60,15 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     """What a record of pruning says beside positions, watermarks and settings.
 
     border: run_id of the border. latest_us: the latest event time that was removed, microseconds
-    since 1970, None where no payment was. ingested_until_us: no row that was removed was written
-    later. windows_before_us: totals of earlier windows went with their rows. not_in_totals: rows of
-    the tables that control_totals lack, all of them in windows that are marked as unobserved.
+    since 1970, None where no payment was. latest_ever_us: the same, of all prunes so far.
+    ingested_until_us: no rejected row that was removed was written later. windows_before_us: totals
+    of earlier windows went with their rows. not_in_totals: rows of the tables that control_totals
+    lack, all of them in windows that are marked as unobserved.
     """
 
     border: str
     latest_us: int | None
+    latest_ever_us: int | None
     ingested_until_us: int
     windows_before_us: int
     not_in_totals: int

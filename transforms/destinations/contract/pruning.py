@@ -22,9 +22,9 @@ class Cut:
 
     ranges: what lies below it, one range a partition. latest_us: no payment or duplicate of the
     ranges has a later event time, microseconds since 1970; None: there is none. ingested_until_us:
-    no row of the ranges was written later. windows_before_us: windows that begin earlier lose their
-    totals once none of their rows is left; in others, the totals of the removed rows are taken off
-    by rows of their own.
+    no rejected row of the ranges was written later. windows_before_us: windows that begin earlier
+    lose their totals once none of their rows is left; in others, the totals of the removed rows are
+    taken off by rows of their own.
     """
 
     ranges: tuple[OffsetRange, ...]
@@ -46,6 +46,11 @@ class Pruning(Protocol):
 
     def latest(self, ranges: tuple[OffsetRange, ...]) -> int | None:
         """The latest event time (microseconds) of the payments and duplicates in the ranges."""
+
+    def rejected_until(self, ranges: tuple[OffsetRange, ...]) -> int:
+        """When the last rejected row of the ranges was written (microseconds), by the clock of its
+        worker; EARLIEST_US where there is none.
+        """
 
     def rows_in(self, ranges: tuple[OffsetRange, ...]) -> pa.Table:
         """Runs of offsets that have a row in the ranges: `table_name`, `kafka_topic`,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
-from transforms.destinations.contract.chain import in_order, older_than
+from transforms.destinations.contract.chain import in_order, removed_before
 from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord
 from transforms.destinations.contract.run_tail import (
     Landmark,
@@ -89,10 +89,10 @@ class DuckDBRunLedger:
 
     def forget_before(self, border: str, keep: Collection[str]) -> None:
         def forget(cursor: duckdb.DuckDBPyConnection) -> None:
-            links = cursor.execute(f"SELECT run_id, predecessor FROM {RUNS}").fetchall()
-            older = set(older_than(border, dict(links))) - set(keep)
+            links = cursor.execute(f"SELECT run_id, predecessor, successor FROM {RUNS}").fetchall()
             cursor.execute(
-                f"DELETE FROM {RUNS} WHERE run_id IN (SELECT unnest($1::VARCHAR[]))", [list(older)]
+                f"DELETE FROM {RUNS} WHERE run_id IN (SELECT unnest($1::VARCHAR[]))",
+                [removed_before(border, keep, links)],
             )
 
         self._session.atomically(forget)

@@ -104,6 +104,16 @@ class SqlPruning:
         latest: int | None = found.column("latest")[0].as_py()
         return latest
 
+    def rejected_until(self, ranges: tuple[OffsetRange, ...]) -> int:
+        dialect = self._dialect
+        found = self._asked(
+            f"SELECT {dialect.micros('MAX(r.ingest_time)')} AS latest"
+            f" FROM {dialect.aliased(REJECTED, 'r')} WHERE {self._in_cut('r')}",
+            range_parameters(ranges),
+        )
+        latest: int | None = found.column("latest")[0].as_py()
+        return EARLIEST_US if latest is None else latest
+
     def rows_in(self, ranges: tuple[OffsetRange, ...]) -> pa.Table:
         return self._asked(present_offsets(self._dialect), range_parameters(ranges))
 

@@ -81,6 +81,7 @@ def pruning(chain: list[RunRecord], border: RunRecord, status: str = PREPARED) -
     pruned = Pruned(
         border=border.run_id,
         latest_us=7,
+        latest_ever_us=7,
         ingested_until_us=7,
         windows_before_us=7,
         not_in_totals=0,
