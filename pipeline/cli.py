@@ -35,6 +35,7 @@ commands:
   status    what a streaming job does, and who owns the tables
   stop      end a streaming job and hand the tables over
   check     find out whether a row was lost, doubled or altered
+  prune     remove old payments with their runs; what is left can still be proved
   produce   send generated payments to a topic
   preflight find out whether run could start, without writing a payment
   demo      all of it on this machine, with kills on the way; --runner=flink: streaming;
@@ -96,6 +97,7 @@ _figures: Final[list[Callable[[], dict[str, Any]]]] = []
 
 _INTERRUPTED_IN: Final = {
     "run": "nothing is half done; the next run goes on from the last committed position",
+    "prune": "what was begun is finished by the next `prune` or `run`",
     "produce": "some messages were sent",
     "demo": "start it again for the whole of it",
 }
@@ -128,8 +130,11 @@ def _run(arguments: list[str]) -> int:
     config = run_config(arguments)
     if config.streaming is not None:
         from pipeline.streaming.command import streaming_command
+        from pipeline.streaming.outcome import JobOutcome
 
-        return streaming_command(config)
+        job = JobOutcome()
+        _figures.append(job.figures)
+        return streaming_command(config, outcome=job)
     if config.every_us is not None:
         from pipeline.run.every import Since, every_command
 
@@ -145,6 +150,12 @@ def _check(arguments: list[str]) -> int:
     from pipeline.check.command import check_command
 
     return check_command(arguments)
+
+
+def _prune(arguments: list[str]) -> int:
+    from pipeline.prune.command import prune_command
+
+    return prune_command(arguments)
 
 
 def _produce(arguments: list[str]) -> int:
@@ -195,6 +206,7 @@ _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "status": _status,
     "stop": _stop,
     "check": _check,
+    "prune": _prune,
     "produce": _produce,
     "preflight": _preflight,
     "demo": _demo,

@@ -23,11 +23,9 @@ def words_for_holder(error: FileInUse) -> str:
     found = _MASTER.search(command)
     master = found[1] if found else "HOST:PORT"
     return (
-        f" Process {error.pid} is the worker of a streaming job (`run --streaming`, LOOPBACK), and"
-        f" holds the file until the job ends. Ctrl-C there (or `kill -INT {error.pid}`) takes a"
-        " savepoint and ends it; `run --streaming --restore=latest` goes on later. Meanwhile"
-        f" `payment-pipeline status --destination=... --flink_master={master}` shows its counters"
-        " without the file."
+        f" It is the worker of a streaming job: Ctrl-C there (or `kill -INT {error.pid}`) ends it"
+        " with a savepoint, and meanwhile"
+        f" `payment-pipeline status --destination=... --flink_master={master}` shows its counters."
     )
 
 

@@ -5,7 +5,6 @@ Every answer is fresh; none is cached.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from pipeline.lag_report import LagReport, problem_of
 from pipeline.options.config import EARLIEST, LATEST, Start
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic
-from transforms.model.waiting import waiting_for
 from transforms.read.broker_errors import (
     BrokerErrors,
     WaitLog,
@@ -29,7 +28,6 @@ from transforms.read.broker_errors import (
 from transforms.read.topic_identity import is_mock, topic_id_of
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
-_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_SECONDS: Final = 60.0
@@ -56,13 +54,6 @@ _NO_ANSWER: Final = (
     KafkaError.NOT_COORDINATOR,
 )
 """No broker answers, or none is responsible for the group yet: worth another request."""
-
-_GROUP_UNKNOWN: Final = (
-    KafkaError.GROUP_ID_NOT_FOUND,
-    KafkaError._UNSUPPORTED_FEATURE,
-    KafkaError.UNSUPPORTED_VERSION,
-)
-"""A group that no consumer has used yet, or a broker that cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +86,6 @@ class KafkaAdmin:
         """patience_seconds: how long a broker may not answer. clock: monotonic, in seconds."""
         self._clock = clock
         self._servers = consumer_config["bootstrap.servers"]
-        self._group = consumer_config["group.id"]
-        self._may_report: bool | None = None
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
         common: dict[str, Any] = {**consumer_config, "error_cb": self._errors.remember}
@@ -108,6 +97,10 @@ class KafkaAdmin:
         self._consumer = Consumer({**self._errors.log.settings(common), **fixed})
         self._admin = AdminClient(
             {"log_level": 2, **{key: value for key, value in common.items() if key != "group.id"}}
+        )
+        group = consumer_config["group.id"]
+        self._lag_report = LagReport(
+            self._servers, self._consumer, lambda: self.group_problem(group)
         )
 
     def __enter__(self) -> KafkaAdmin:
@@ -185,63 +178,15 @@ class KafkaAdmin:
 
         Asks for the rights on the group, and commits nothing.
         """
-
-        def describe(seconds: float) -> str | None:
-            described = self._admin.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=seconds
-            )[group]
-            try:
-                allowed = described.result().authorized_operations
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    return f"Kafka denies this user the consumer group {group}"
-                if error.args[0].code() in _GROUP_UNKNOWN:
-                    return None
-                raise
-            if allowed is None or "READ" in [operation.name for operation in allowed]:
-                return None
-            return f"Kafka lets this user look at the consumer group {group}, not use it"
-
         if is_mock(self.cluster_id()):
             return None
-        return self._ask(f"consumer group {group}", describe)
+        return self._ask(
+            f"consumer group {group}", lambda seconds: problem_of(self._admin, group, seconds)
+        )
 
     def commit_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commits the group's offsets, for lag monitors. Topics have their names in Kafka.
-
-        Positions come from the ledger, not from these offsets, so a failure is only logged. Whether
-        the group may be used is asked first, once: librdkafka would wait for a coordinator for
-        three quarters of a minute, after every transaction.
-        """
-        if self._may_report is None:
-            self._may_report = self._can_report()
-        if not self._may_report:
-            return
-        offsets = [
-            confluent_kafka.TopicPartition(topic, partition, offset)
-            for (topic, partition), offset in positions.items()
-        ]
-        try:
-            with waiting_for(f"Kafka at {self._servers}: the group's offsets to be committed"):
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            _LOG.warning(
-                "the group's offsets could not be committed to Kafka (%s); lag monitors show old"
-                " ones, nothing else is affected",
-                error,
-            )
-
-    def _can_report(self) -> bool:
-        try:
-            problem = self.group_problem(self._group)
-        except GuaranteeError as error:
-            problem = error.message
-        if problem is not None:
-            _LOG.warning(
-                "%s; lag monitors do not see how far this run gets, nothing else is affected",
-                problem,
-            )
-        return problem is None
+        """Commits the group's offsets, for lag monitors: see LagReport."""
+        self._lag_report.commit(positions)
 
     def _metadata(self, topic: str) -> Any:
         metadata = self._ask(

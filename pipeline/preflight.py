@@ -33,9 +33,10 @@ from runners.profile import RunnerAway
 from transforms.decode.decode_records import PartitionRules, judge_block
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
+from transforms.destinations.contract.run_tail import newest_first
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.moments import moment_in_words
@@ -96,14 +97,14 @@ def preflight(
                 " or repairs it where its write streams have expired",
             )
             runs[-1] = msgspec.structs.replace(runs[-1], status=COMMITTED)
-        if admins:
+        if admins and config.streaming is None:
             yield _group(config, admins[0])
         if admins and ledger.status == PASSED:
             yield from _ahead(config, destination, admins[0], states, runs, now_us)
 
 
 def _clock(destination: Destination, config: RunConfig, now_us: Callable[[], int]) -> str:
-    check_clock(destination, config.max_future_skew_us, now_us)
+    check_clock(destination, chain_of(destination), config.max_future_skew_us, now_us)
     return f"{moment_in_words(now_us())}, which fits the last run and the destination"
 
 
@@ -152,14 +153,15 @@ def _read_ledger(
 ) -> str:
     if not destination.tables.exist():
         return "not there yet: the first run creates it"
-    runs += destination.runs.read()
+    runs += destination.runs.tail()
     if not runs:
         return "empty: the first run begins it"
-    refuse_owned(runs)
+    if config.streaming is None or not (config.streaming.restore or config.streaming.from_tables):
+        refuse_owned(runs)
     if runs[-1].status == PREPARED:
         leave_alone_what_makes_tables(runs[-1], now_us)
     check_settings(settings_in_force(runs), config)
-    return f"{counted(len(runs), 'record')}; settings fit"
+    return f"its newest record is of {moment_in_words(runs[-1].plan_time)}; settings fit"
 
 
 def _group(config: RunConfig, admin: KafkaAdmin) -> CheckResult:
@@ -193,13 +195,10 @@ def _ahead(
     except GuaranteeError as error:
         yield _failed("the plan", error)
         return
+    waiting = counted(ahead.waiting, "offset waits", "offsets wait")
     transactions = -(-ahead.waiting // config.max_records_per_run)
-    yield CheckResult(
-        "the plan",
-        PASSED,
-        f"{counted(ahead.waiting, 'offset waits', 'offsets wait')}, in"
-        f" {counted(transactions, 'transaction')}",
-    )
+    cut = "" if config.streaming else f", in {counted(transactions, 'transaction')}"
+    yield CheckResult("the plan", PASSED, f"{waiting}{cut}")
     if ahead.genesis is None and config.start.given is not None:
         yield CheckResult("--start", NOTED, describe_start_ignored(config.start.given))
     for topic_name in ahead.plan.adopted:
@@ -236,15 +235,16 @@ def _sample(
         state.topic,
         payments + refused,
         rejected,
-        ahead.runs,
+        lambda: newest_first(ahead.runs, destination.runs),
         config.max_rejected_rate,
         destination.rows.rejected_by_reason,
     )
     waiting = any(part.to_offset > part.read_from for part in parts)
     status = PASSED
     if problem is not None:
-        status = FAILED if waiting else NOTED
-        figure += f"; {problem}"
+        # A streaming job has no rate that stops it, so this is the only one to say it beforehand.
+        status = FAILED if waiting and config.streaming is None else NOTED
+        figure += f"; {'' if config.streaming is None else 'a bounded run would stop: '}{problem}"
     return CheckResult(name, status, figure, [as_figures(count) for count in rejected[:DETAILS]])
 
 

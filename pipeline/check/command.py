@@ -21,6 +21,7 @@ from pipeline.check.notes import (
     repaired_runs,
     topics_not_named,
 )
+from pipeline.check.pruned import pruned_tables, refuse_while_pruning
 from pipeline.check.rejected_rate import check_rejected_rate
 from pipeline.check.result import (
     FAILED,
@@ -32,7 +33,7 @@ from pipeline.check.result import (
     expect_no_rows,
     print_results,
 )
-from pipeline.check.streamed import owed_totals, owner_of_the_tables, without_streamed
+from pipeline.check.streamed import of_runs, owed_totals, owner_of_the_tables
 from pipeline.counted import counted
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
@@ -45,6 +46,7 @@ from pipeline.options.quantities import parse_share
 from pipeline.run.rejected_rate import NEWEST_RECORDS
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import owner_of
+from transforms.destinations.contract.pruned import judged
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
@@ -148,7 +150,8 @@ def check(
 ) -> Iterator[CheckResult]:
     """All checks of an open destination, of one moment: runs may commit meanwhile.
 
-    now_us: microseconds since 1970, to tell a run in flight from a dead one; None: not told.
+    now_us: microseconds since 1970, to tell a run in flight from a dead one; None: not told. Raises
+    TryAgainLater while rows are being pruned.
     """
     if not destination.tables.exist():
         raise UsageError(
@@ -176,6 +179,7 @@ def _checks(
     except GuaranteeError as broken:
         yield CheckResult("the ledger is one chain", FAILED, broken.message)
         return
+    refuse_while_pruning(runs[-1:], now_us)
     if not runs:
         (rows,) = snapshot.query(snapshot.checks.row_count).column("n").to_pylist()
         empty = not rows
@@ -187,12 +191,12 @@ def _checks(
         yield CheckResult("the ledger is one chain", NOTED if empty else FAILED, figure)
         return
     yield from check_health(snapshot, runs, day, max_duplicate_rate, max_state_mb)
-    yield from check_rejected_rate(snapshot, runs, max_rejected_rate)
+    yield from check_rejected_rate(snapshot, judged(runs), max_rejected_rate)
     yield from check_ledger(runs, highest_event_times(snapshot))
     yield from check_coordinates(snapshot, runs)
     yield expect_no_rows(
         "each run has the rows it wrote, table by table",
-        without_streamed(snapshot.query(snapshot.checks.rows_by_run), runs),
+        of_runs(snapshot.query(snapshot.checks.rows_by_run), judged(runs)),
         "differences",
     )
     yield _paid(snapshot)
@@ -203,6 +207,7 @@ def _checks(
     yield from repaired_runs(runs)
     yield from check_run_in_flight(runs[-1], now_us)
     yield from owner_of_the_tables(runs)
+    yield from pruned_tables(runs)
 
 
 def _paid(snapshot: Snapshot) -> CheckResult:

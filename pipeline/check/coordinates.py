@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.check.pruned import pruned_range_problem
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.stored_coordinates import StoredCoordinates
 from pipeline.check.streamed import written_above
 from pipeline.counted import counted
 from transforms.destinations.contract.ownership import owner_of, ownership_of
+from transforms.destinations.contract.pruned import judged, last_pruned
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
@@ -66,9 +68,9 @@ class Findings:
 def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
     """Five results: repeated, missing, overlapping, unread and undelivered coordinates.
 
-    The ranges of COMMITTED runs are checked. Those of a PREPARED run are in flight, so they may be
-    visible or not. A row or gap outside of both is a failure, unless a streaming job has written it
-    above its positions.
+    The ranges of COMMITTED runs are checked, and what a prune has left before them. Those of a
+    PREPARED run are in flight, so they may be visible or not. A row or gap outside of all is a
+    failure, unless a streaming job has written it above its positions. runs: the chain.
     """
     repeated = Findings("coordinates with more than one row")
     missing = Findings("coordinates without a row and without a gap")
@@ -77,10 +79,15 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
     unlike = Findings("ranges that are not what the reader delivered")
     rows_seen = 0
     tables = StoredCoordinates(snapshot)
+    above, pruned = written_above(runs), last_pruned(reversed(runs))
+    before_border = {
+        (part.topic, part.partition): part for part in (pruned.partitions if pruned else ())
+    }
+    runs = judged(runs)
     streamed = [run for run in runs if ownership_of(run) is not None]
-    above = written_above(runs)
     for topic_partition in sorted(
         tables.partitions()
+        | before_border.keys()
         | {(part.topic, part.partition) for run in runs for part in run.partitions}
     ):
         twice, holders = tables.repeated(topic_partition)
@@ -89,8 +96,17 @@ def check_coordinates(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator
         committed = _ranges(runs, topic_partition, COMMITTED)
         in_flight = _ranges(runs, topic_partition, PREPARED)
         unreported = _ranges(streamed, topic_partition, COMMITTED)
-        more = [above[topic_partition]] if topic_partition in above else []
-        known = _bounds([*committed, *in_flight, *more])
+        spans = [
+            (part.from_offset, part.to_offset)
+            for part in [*committed, *in_flight, *filter(None, [above.get(topic_partition)])]
+        ]
+        border = before_border.get(topic_partition)
+        if border is not None:
+            spans.append((border.first, border.below))
+            left, in_gaps = _below(border.below, offsets, first, last)
+            if problem := pruned_range_problem(border, left, in_gaps):
+                unlike.add(*topic_partition, np.array([border.first]), problem=[problem])
+        known = _bounds(spans)
         rows_seen += len(offsets)
         repeated.add(*topic_partition, twice, tables=holders)
         both.add(*topic_partition, _in_gap_twice(offsets, first, last))
@@ -147,11 +163,21 @@ def _ranges(
     ]
 
 
-def _bounds(ranges: Sequence[PartitionProgress]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(first, last) of each range, sorted by first."""
-    pairs = sorted((part.from_offset, part.to_offset - 1) for part in ranges)
-    first, last = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return first, last
+def _bounds(
+    spans: Sequence[tuple[int, int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(first, last) of each span, sorted by first. spans: (first, end), the end exclusive."""
+    pairs = sorted((first, end - 1) for first, end in spans)
+    firsts, lasts = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return firsts, lasts
+
+
+def _below(
+    end: int, offsets: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int]:
+    """The rows below an offset, and how many offsets lie in gaps that begin below it."""
+    gaps = np.searchsorted(first, end)
+    return offsets[: np.searchsorted(offsets, end)], int((last[:gaps] - first[:gaps] + 1).sum())
 
 
 def _inside(

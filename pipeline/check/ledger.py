@@ -13,13 +13,17 @@ from pipeline.check.topics import topic_problems
 from pipeline.counted import counted
 from pipeline.run.generations import topics_of
 from pipeline.run.plan import first_watermark
-from transforms.destinations.contract.ownership import OWNERSHIP, ownership_of
+from transforms.destinations.contract.ownership import is_binding, ownership_of
+from transforms.destinations.contract.pruned import judged
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     PREPARED,
     PartitionProgress,
     RunRecord,
+    clusters_of,
+    horizon_of,
 )
+from transforms.destinations.contract.run_tail import landmarks_of, told_otherwise
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import ROW_TABLES
@@ -41,7 +45,7 @@ def check_ledger(
     runs: Sequence[RunRecord], highest: Mapping[RunPartition, int]
 ) -> Iterator[CheckResult]:
     """One result. runs: the chain in its order; reading it has raised where it was broken."""
-    problems = list(_problems(runs, highest))
+    problems = [*_problems(runs, highest), *_landmark_problems(runs)]
     figure = (
         counted(len(problems), "break")
         if problems
@@ -52,12 +56,36 @@ def check_ledger(
     )
 
 
+def _landmark_problems(runs: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:
+    """A run reads the tail of the chain: it must be told there what the whole chain says."""
+    committed = [number for number, run in enumerate(runs) if run.status == COMMITTED]
+    chain = runs[: committed[-1] + 1] if committed else ()
+    marks = landmarks_of(chain[-1]) if chain else None
+    if marks is None:
+        return
+    there = {run.run_id: run for run in chain}
+    where = {"run_id": chain[-1].run_id}
+    if missing := [mark.run_id for mark in marks if mark.run_id not in there]:
+        yield {**where, "problem": f"its landmarks {', '.join(missing)} are not in the chain"}
+        return
+    part = [*(there[mark.run_id] for mark in marks), chain[-1]]
+    for question in told_otherwise(part, chain):
+        yield {**where, "problem": f"its landmarks tell {question} otherwise than the whole chain"}
+
+
 def _problems(
     runs: Sequence[RunRecord], highest: Mapping[RunPartition, int]
 ) -> Iterator[dict[str, Any]]:
     before: dict[TopicPartition, PartitionProgress] = {}
     clusters: dict[str, str] = {}
     horizon_before = 0
+    whole = judged(runs)
+    # Up to the border of a prune, the records do not follow one another any more.
+    for run in runs[: len(runs) - len(whole)]:
+        before = {(part.topic, part.partition): part for part in run.partitions}
+        clusters |= {topic: cluster for topic, cluster in clusters_of(run).items() if cluster}
+        horizon_before = horizon_of(run) if is_binding(run) else horizon_before
+    runs = whole
     for index, run in enumerate(runs):
         where = {"run_id": run.run_id}
         if run.status == PREPARED and index < len(runs) - 1:
@@ -66,10 +94,10 @@ def _problems(
         rows = sum(table.rows for table in run.tables if table.table in ROW_TABLES)
         if ownership_of(run) is None and rows != sum(part.records for part in run.partitions):
             yield {**where, "problem": "its tables' rows are not its partitions' records"}
-        if run.status == COMMITTED and _horizon(run) < horizon_before:
+        if run.status == COMMITTED and horizon_of(run) < horizon_before:
             yield {
                 **where,
-                "problem": f"dedup horizon {_horizon(run)} us after {horizon_before} us",
+                "problem": f"dedup horizon {horizon_of(run)} us after {horizon_before} us",
             }
         yield from ({**where, "problem": problem} for problem in _load_problems(run))
         now = {(part.topic, part.partition): part for part in run.partitions}
@@ -93,8 +121,7 @@ def _problems(
         if run.status == COMMITTED:
             before = now
             # Before anything is read, no horizon is promised.
-            binding = run.tables or OWNERSHIP in run.settings
-            horizon_before = _horizon(run) if binding else horizon_before
+            horizon_before = horizon_of(run) if is_binding(run) else horizon_before
 
 
 def _partition_problems(
@@ -151,7 +178,7 @@ def _watermark_problems(
         mark
         for mark in (
             part.start_watermark,
-            None if highest_us is None else highest_us - _horizon(run),
+            None if highest_us is None else highest_us - horizon_of(run),
         )
         if mark is not None
     ]
@@ -168,7 +195,7 @@ def _watermark_problems(
         and part.to_offset > part.from_offset
         and part.watermark is not None
         and part.start_watermark is not None
-        and part.start_watermark <= part.watermark <= run.plan_time - _horizon(run)
+        and part.start_watermark <= part.watermark <= run.plan_time - horizon_of(run)
     )
     if part.watermark != expected and not repaired and not quiet:
         yield f"watermark {part.watermark}, but its rows make it {expected}"
@@ -191,7 +218,7 @@ def _start_problems(part: PartitionProgress, least: int | None, run: RunRecord) 
 
 def _latest_start(least: int, run: RunRecord) -> int:
     """An idle partition's watermark may follow the clock, less the dedup horizon."""
-    return max(least, run.plan_time - _horizon(run))
+    return max(least, run.plan_time - horizon_of(run))
 
 
 def _load_problems(run: RunRecord) -> Iterator[str]:
@@ -205,8 +232,3 @@ def _load_problems(run: RunRecord) -> Iterator[str]:
             f"ids before the watermark {run.lowest_watermark} were not loaded, but it judged by"
             f" {starts}"
         )
-
-
-def _horizon(run: RunRecord) -> int:
-    """Microseconds."""
-    return int(str(run.settings["dedup_horizon_us"]))

@@ -10,6 +10,7 @@ from pipeline.check.result import NOTED, PROOF_ROWS, CheckResult
 from pipeline.counted import counted
 from pipeline.run.generations import ACCEPT, Adoption, adoptions
 from transforms.destinations.contract.ownership import owner_of
+from transforms.destinations.contract.pruned import PRUNED
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.topic_generations import kafka_topic
@@ -79,7 +80,11 @@ def repaired_runs(runs: Sequence[RunRecord]) -> Iterator[CheckResult]:
 
     runs: the chain in its order.
     """
-    repairs = [run for run in runs if run.repairs is not None and run.status == COMMITTED]
+    repairs = [
+        run
+        for run in runs
+        if run.repairs is not None and run.status == COMMITTED and PRUNED not in run.settings
+    ]
     if repairs:
         records = sum(part.records for run in repairs for part in run.partitions)
         yield CheckResult(

@@ -18,6 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.check.streamed import accepted_too_early, streamed_ranges
+from transforms.destinations.contract.pruned import last_pruned
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 from transforms.model.coordinates import TopicPartition
@@ -55,7 +56,8 @@ def repeated_payments(
     run did not load the id any more: the run's lowest start watermark had passed the minute of the
     latest copy that earlier runs have seen.
     """
-    chain = _ChainIndex(runs)
+    pruned = last_pruned(reversed(runs))
+    chain = _ChainIndex(runs, pruned.below() if pruned else {})
     columns = (copies.column(name).to_pylist() for name in _COLUMNS)
     found = [
         _Copy(transaction_id, chain.of(*coordinate), is_payment, event_time_us, coordinate)
@@ -69,11 +71,16 @@ def repeated_payments(
     return rows
 
 
-class _ChainIndex:
-    """Which run has read a coordinate."""
+_PRUNED: Final = -1
+"""Stands for the runs before the border of a prune, which are not told apart any more."""
 
-    def __init__(self, runs: Sequence[RunRecord]) -> None:
+
+class _ChainIndex:
+    """Which run has read a coordinate. below: the positions of the border of a prune."""
+
+    def __init__(self, runs: Sequence[RunRecord], below: Mapping[TopicPartition, int]) -> None:
         self._unread = len(runs)
+        self._below = below
         starts: dict[TopicPartition, list[tuple[int, int, int]]] = {}
         for index, run in enumerate(runs):
             for part in run.partitions:
@@ -84,10 +91,11 @@ class _ChainIndex:
         self._starts = {key: sorted(of_partition) for key, of_partition in starts.items()}
 
     def of(self, topic: str, partition: int, offset: int) -> int:
-        """Index of the run in the chain; len(runs) for a coordinate that no run has read.
-
-        Another check reports such a coordinate.
+        """Index of the run in the chain; _PRUNED before the border; len(runs) for a coordinate that
+        no run has read, which another check reports.
         """
+        if offset < self._below.get((topic, partition), 0):
+            return _PRUNED
         starts = self._starts.get((topic, partition), [])
         before = bisect_right(starts, (offset, self._unread, 0)) - 1
         if before < 0 or offset >= starts[before][2]:
@@ -107,8 +115,10 @@ def _judge(
     for index, of_one_run in groupby(copies, key=lambda copy: copy.run):
         together = list(of_one_run)
         payments = [copy for copy in together if copy.is_payment]
-        run = runs[index] if index < len(runs) else None
-        if streamed[index]:
+        run = runs[index] if 0 <= index < len(runs) else None
+        if index == _PRUNED:
+            pass  # They were judged before they were pruned.
+        elif streamed[index]:
             yield from _judge_streamed(payments, latest_before, (run or runs[-1]).settings)
         elif payments_before or len(payments) > 1:
             beyond = len(payments) == 1 and _had_expired(latest_before, run)

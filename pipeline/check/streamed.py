@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.check.result import NOTED, CheckResult
 from transforms.destinations.contract.ownership import last_stop, owner_of, ownership_of
+from transforms.destinations.contract.pruned import PRUNED
 from transforms.destinations.contract.run_ledger import ABORTED, PartitionProgress, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
 from transforms.model.coordinates import TopicPartition
@@ -61,11 +62,15 @@ def written_above(runs: Sequence[RunRecord]) -> dict[TopicPartition, PartitionPr
     }
 
 
-def without_streamed(found: pa.Table, runs: Sequence[RunRecord]) -> pa.Table:
-    """The rows of an answer whose `run_id` is no record of ownership: those count no rows."""
-    streamed = [run.run_id for run in runs if ownership_of(run) is not None]
-    mask = pc.is_in(found.column("run_id"), value_set=pa.array(streamed, pa.string()))
-    return found.filter(pc.invert(mask))
+def of_runs(found: pa.Table, runs: Sequence[RunRecord]) -> pa.Table:
+    """The rows of an answer whose `run_id` is of one of the runs, and no record of ownership, which
+    counts no rows, or of pruning, whose rows lie in no range of its own.
+    """
+    counting = [
+        run.run_id for run in runs if ownership_of(run) is None and PRUNED not in run.settings
+    ]
+    mask = pc.is_in(found.column("run_id"), value_set=pa.array(counting, pa.string()))
+    return found.filter(mask)
 
 
 def owed_totals(differences: pa.Table) -> pa.Array:

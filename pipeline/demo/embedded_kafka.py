@@ -1,6 +1,8 @@
 """librdkafka's mock cluster as a process of its own: enough Kafka for a demo, without Java.
 
-`python -m pipeline.demo.embedded_kafka` prints its address and ends when its standard input does.
+`python -m pipeline.demo.embedded_kafka TOPIC` prints its address, and ends by Ctrl-C or when its
+standard input does. TOPIC, of which there may be several or none, is there from the start; others
+begin with the first message that is sent to them.
 It has 4 partitions a topic and keeps 5 MiB of each in memory. It has no transactions, no look-up of
 offsets by timestamp and no topic ids.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from confluent_kafka import Producer
 
@@ -34,13 +36,16 @@ def embedded_kafka() -> Iterator[str]:
 
 
 def main() -> None:
-    """Starts the cluster, prints its address, and waits for the end of standard input."""
+    """Starts the cluster with the topics of its arguments, prints its address, and waits."""
     cluster = Producer(
         {"test.mock.num.brokers": 1, "bootstrap.servers": "replaced", "log_level": 2}
     )
+    for topic in sys.argv[1:]:
+        cluster.list_topics(topic, timeout=10)
     broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
     print(f"{broker.host}:{broker.port}", flush=True)
-    sys.stdin.read()
+    with suppress(KeyboardInterrupt):
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.counted import counted
+from pipeline.failures import GUARANTEE_REFUSED
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.quantities import parse_size, parse_whole
+from pipeline.streaming.flink_job import job_id_in
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import STATE_BACKENDS, ClusterSettings
 from runners.flink.rest import FlinkUnreachable
@@ -23,6 +25,11 @@ from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 _USAGE: Final = "usage: payment-pipeline flink up|down|status [options]"
 _CHECKPOINTS_SHOWN: Final = 3
+
+_OWNED_STILL: Final = (
+    "a streaming job goes on after the next `flink up` by `run --streaming --restore=latest`; until"
+    " then it owns its tables, and `stop --lost` hands them over without a cluster"
+)
 
 
 def flink_command(argv: Sequence[str]) -> int:
@@ -41,12 +48,11 @@ def flink_command(argv: Sequence[str]) -> int:
     one_of("log_format", given.log_format, FORMATS)
     cluster = FlinkCluster(Path(given.dir) if given.dir else cache_folder() / "flink-cluster")
     try:
-        _COMMANDS[argv[0]](cluster, given)
+        return _COMMANDS[argv[0]](cluster, given)
     except (Unavailable, ClusterFailed) as error:
         raise GuaranteeError(str(error)) from error
     except FlinkUnreachable as error:
         raise TryAgainLater(f"{error}. Is the JobManager up? See {cluster.folder}/logs.") from error
-    return 0
 
 
 def flink_parser(command: str) -> Arguments:
@@ -104,29 +110,51 @@ def _mebibytes(flag: str, text: str, least: int) -> int:
     return mib
 
 
-def _up(cluster: FlinkCluster, given: Namespace) -> None:
+def _up(cluster: FlinkCluster, given: Namespace) -> int:
     cluster.start(cluster_settings(given))
     if given.json:
-        _print_json(_addresses(cluster))
-        return
+        return _print_json(_addresses(cluster))
     _print_addresses(cluster)
     print(f"end it with: payment-pipeline flink down --dir={cluster.folder}")
+    return 0
 
 
-def _down(cluster: FlinkCluster, given: Namespace) -> None:
+def _down(cluster: FlinkCluster, given: Namespace) -> int:
+    jobs = _jobs_that_end(cluster)
     ended = cluster.stop()
     if given.json:
-        _print_json({"dir": str(cluster.folder), "ended": [one.role for one in ended]})
-    elif ended:
+        return _print_json(
+            {
+                "dir": str(cluster.folder),
+                "ended": [one.role for one in ended],
+                "ended_jobs": [job["name"] for job in jobs],
+            }
+        )
+    if ended:
         print(
             f"ended {counted(len(ended), 'server')} of {cluster.folder}; its checkpoints and"
             " savepoints stay"
         )
     else:
         print(f"nothing runs in {cluster.folder}")
+    for job in jobs:
+        print(f"ended with it: job {job['name']}, which was {job['state']}")
+    if any(job_id_in(job["name"]) for job in jobs):
+        print(_OWNED_STILL)
+    return 0
 
 
-def _status(cluster: FlinkCluster, given: Namespace) -> None:
+def _jobs_that_end(cluster: FlinkCluster) -> list[dict[str, Any]]:
+    """The jobs that the cluster runs; none where its JobManager does not say."""
+    if not (cluster.exists and cluster.running(JOB_MANAGER)):
+        return []
+    try:
+        return cluster.rest.running_jobs()
+    except FlinkUnreachable:
+        return []
+
+
+def _status(cluster: FlinkCluster, given: Namespace) -> int:
     servers = cluster.processes if cluster.exists else []
     status: dict[str, Any] = {
         "dir": str(cluster.folder),
@@ -137,19 +165,35 @@ def _status(cluster: FlinkCluster, given: Namespace) -> None:
         "jobs": cluster.rest.running_jobs() if servers and cluster.running(JOB_MANAGER) else [],
         "checkpoints": [str(path) for path in cluster.checkpoints[:_CHECKPOINTS_SHOWN]],
     }
+    dead = [one for one in status["servers"] if not one["runs"]]
+    wrong = None
+    if dead:
+        names = ", ".join(one["role"] for one in dead)
+        wrong = (
+            f"{counted(len(dead), 'server has', 'servers have')} ended: {names}. Logs say why;"
+            f" `payment-pipeline flink down --dir={cluster.folder}`, then `flink up`, starts the"
+            " cluster again"
+        )
     if given.json:
-        _print_json({**(_addresses(cluster) if servers else {}), **status})
-        return
+        return _print_json({**(_addresses(cluster) if servers else {}), **status}, wrong)
     if servers:
         _print_addresses(cluster)
     else:
         print(f"nothing runs in {cluster.folder}")
     for one in status["servers"]:
-        print(f"  {one['role']:<12} {one['pid']:>8}  {'runs' if one['runs'] else 'HAS ENDED'}")
+        print(f"  {one['role']:<12} {one['pid']:>8}  {_state(one)}")
     for job in status["jobs"]:
         print(f"  job {job['jid']}  {job['state']}  {job['name']}")
     for path in status["checkpoints"]:
         print(f"  complete checkpoint {path}")
+    if wrong is None:
+        return 0
+    print(wrong)
+    return GUARANTEE_REFUSED
+
+
+def _state(server: Mapping[str, Any]) -> str:
+    return "runs" if server["runs"] else f"HAS ENDED, {server['log']}"
 
 
 def _addresses(cluster: FlinkCluster) -> dict[str, Any]:
@@ -161,8 +205,11 @@ def _addresses(cluster: FlinkCluster) -> dict[str, Any]:
     }
 
 
-def _print_json(figures: Mapping[str, Any]) -> None:
-    print(json.dumps({"exit_status": 0, "error": None, **figures}))
+def _print_json(figures: Mapping[str, Any], wrong: str | None = None) -> int:
+    """Returns the exit status. wrong: why it is not 0."""
+    status = 0 if wrong is None else GUARANTEE_REFUSED
+    print(json.dumps({"exit_status": status, "error": wrong, **figures}))
+    return status
 
 
 def _print_addresses(cluster: FlinkCluster) -> None:
@@ -172,7 +219,7 @@ def _print_addresses(cluster: FlinkCluster) -> None:
         print(f"workers    --environment_type=EXTERNAL --environment_config={address}")
 
 
-_COMMANDS: Final[dict[str, Callable[[FlinkCluster, Namespace], None]]] = {
+_COMMANDS: Final[dict[str, Callable[[FlinkCluster, Namespace], int]]] = {
     "up": _up,
     "down": _down,
     "status": _status,
@@ -180,6 +227,8 @@ _COMMANDS: Final[dict[str, Callable[[FlinkCluster, Namespace], None]]] = {
 _DESCRIPTIONS: Final = {
     "up": "Starts a Flink cluster on 127.0.0.1: JobManager, TaskManagers, Beam's job server and"
     " worker pools. Java 17 must be there; Maven fetches the rest once.",
-    "down": "Ends the servers that `flink up` has started. Checkpoints and savepoints stay.",
-    "status": "Shows what runs, its addresses, running jobs and the newest complete checkpoints.",
+    "down": "Ends the servers that `flink up` has started, and says which jobs end with them."
+    " Checkpoints and savepoints stay.",
+    "status": "Shows what runs, its addresses, running jobs and the newest complete checkpoints."
+    " Exit status 3: a server has ended; 5: the JobManager does not answer.",
 }

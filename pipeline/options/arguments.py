@@ -42,9 +42,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of an option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return (
-            action.help if action.default in (None, False, "") else super()._get_help_string(action)
-        )
+        # "[auto]" is what Beam calls an address that is not given, which no user can have.
+        none = (None, False, "", "[auto]")
+        return action.help if action.default in none else super()._get_help_string(action)
 
 
 def plain_parser(prog: str, description: str) -> Arguments:

@@ -20,6 +20,9 @@ LATEST = "latest"
 TIMESTAMP = "timestamp"
 NEVER = "never"
 
+NO_TRANSACTIONS = 1 << 62
+"""Records per run of a streaming job, which is not cut into transactions."""
+
 
 @dataclass(frozen=True)
 class Start:

@@ -191,9 +191,8 @@ class RunOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument(
             "--max_records_per_run",
-            default="1000000",
             metavar="N",
-            help="records in one transaction, fair over the partitions",
+            help="records in one transaction, fair over the partitions (1000000)",
         )
         parser.add_argument(
             "--state_dir",
@@ -214,9 +213,9 @@ class RunOptions(PipelineOptions):
         )
         parser.add_argument(
             "--max_rejected_rate",
-            default="0.1",
             metavar="SHARE",
-            help="of a topic's records; above it a transaction stops, nothing visible; 1: never",
+            help="of a topic's records; above it a transaction stops, nothing visible; 1: never"
+            " (0.1)",
         )
         parser.add_argument(
             "--reject_records",

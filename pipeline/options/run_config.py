@@ -14,6 +14,7 @@ from pipeline.options.config import (
     EARLIEST,
     LATEST,
     NEVER,
+    NO_TRANSACTIONS,
     TIMESTAMP,
     AdoptTopic,
     RunConfig,
@@ -89,13 +90,17 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
         shards=shards_of(given, streaming),
         start=Start(EARLIEST) if given.start is None else parse_start(given.start),
-        max_records_per_run=parse_whole(
-            "max_records_per_run", given.max_records_per_run, 1, 10**12
+        max_records_per_run=NO_TRANSACTIONS
+        if streaming is not None
+        else parse_whole(
+            "max_records_per_run", _given_or(given.max_records_per_run, "1000000"), 1, 10**12
         ),
         max_record_bytes=_record_size(given.max_record_bytes, destination.max_record_bytes),
         unknown_fields=one_of("unknown_fields", given.unknown_fields, ["keep", "reject"]),
         on_data_loss=one_of("on_data_loss", given.on_data_loss, ["fail", "accept"]),
-        max_rejected_rate=parse_share("max_rejected_rate", given.max_rejected_rate),
+        max_rejected_rate=parse_share(
+            "max_rejected_rate", _given_or(given.max_rejected_rate, "0.1")
+        ),
         reject_records=parse_coordinates(given.reject_records),
         consumer_config=load_consumer_config(given.consumer_config, servers, given.group_id),
         json=given.json,
@@ -104,21 +109,21 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
             [*argv, *profile.arguments(vars(given))], runner=profile.beam_runner
         ),
         streaming=streaming,
-        every_us=_every(given, streaming is not None),
-        state_dir=_state_dir(given, streaming is not None),
+        every_us=_every(given),
+        state_dir=_state_dir(given),
         shards_given=given.shards is not None,
         runner=profile,
         workers_here=profile.in_one_process(vars(given)),
     )
 
 
-def _state_dir(given: Namespace, is_streaming: bool) -> str | None:
+def _given_or(text: str | None, default: str) -> str:
+    """The parser has no default where it counts whether a flag was given (options/streaming.py)."""
+    return default if text is None else text
+
+
+def _state_dir(given: Namespace) -> str | None:
     """The folder of the ids between processes; None for none."""
-    if given.state_dir is not None and is_streaming:
-        raise UsageError(
-            f"--state_dir={given.state_dir} with --streaming: a streaming job keeps its ids in its"
-            " checkpoints. Leave --state_dir out."
-        )
     if given.state_dir == "":
         raise UsageError("--state_dir=: must be the path of a folder, or none.")
     if given.state_dir == NONE:
@@ -134,15 +139,10 @@ def _state_dir(given: Namespace, is_streaming: bool) -> str | None:
     return f"{path}.ids" if kind == "duckdb" and not _PATTERN.search(path) else None
 
 
-def _every(given: Namespace, is_streaming: bool) -> int | None:
+def _every(given: Namespace) -> int | None:
     """Microseconds from one run to the next; None for a single one."""
     if given.every is None:
         return None
-    if is_streaming:
-        raise UsageError(
-            f"--every={given.every} with --streaming: a streaming job reads for ever anyway. Leave"
-            " one of them out."
-        )
     if given.reject_records:
         raise UsageError(
             f"--every={given.every} with --reject_records: the records are rejected by the first"

@@ -14,6 +14,18 @@ from transforms.model.errors import UsageError
 
 _ONLY_STREAMING: Final = ("topic_pattern", "restore", "from_tables", "detach", "metrics_port")
 
+_ONLY_BOUNDED: Final = {
+    "max_records_per_run": "a job writes at once, and cuts no transactions. Leave it out.",
+    "max_rejected_rate": "a job writes each row at once, so there is nothing to hold back where too"
+    " many are rejected. Leave it out; the metric `rejected` and `check --max_rejected_rate` show"
+    " them, and `preflight` judges the newest records before the job begins.",
+    "group_id": "a job commits no offsets of a group, so lag monitors would see none. Leave it out;"
+    " `status` shows how far the job is, and what waits in Kafka.",
+    "state_dir": "a job keeps its ids in its checkpoints. Leave it out.",
+    "every": "a job reads for ever anyway. Leave one of them out.",
+}
+"""Options of `run` that mean nothing for a streaming job, and why."""
+
 SHARDS_OF_A_PROCESS: Final = 4
 """Each shard costs an append of each table in every transaction or bundle, however small."""
 
@@ -33,6 +45,9 @@ def streaming_of(given: Namespace, profile: RunnerProfile) -> StreamingConfig | 
                     " add --streaming."
                 )
         return None
+    for name, reason in _ONLY_BOUNDED.items():
+        if (value := getattr(given, name)) is not None:
+            raise UsageError(f"--{name}={value} with --streaming: {reason}")
     if given.restore is not None and given.from_tables:
         raise UsageError(
             f"--restore={given.restore} with --from_tables: a job begins with a checkpoint or"

@@ -24,6 +24,7 @@ from transforms.destinations.contract.run_ledger import (
     last_committed,
     other_clusters,
 )
+from transforms.destinations.contract.run_tail import with_landmarks
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.schema import PaymentSchema
@@ -74,7 +75,7 @@ def genesis_record(
 def begin(destination: Destination, genesis: RunRecord) -> None:
     """Claims the genesis record. Raises TryAgainLater where another process was first."""
     if not destination.runs.claim(genesis):
-        refuse_owned(destination.runs.read())
+        refuse_owned(destination.runs.tail())
         raise lost_race(GENESIS)
 
 
@@ -109,7 +110,7 @@ def make_tables_anew(
     Raises GuaranteeError where another run was faster, or the time is over.
     """
     before = last_committed(runs)
-    record = _without_rows(
+    anew = _without_rows(
         new_run_id(),
         runs[-1].run_id,
         PREPARED,
@@ -119,15 +120,16 @@ def make_tables_anew(
         now_us,
         other_clusters(before, before.cluster_id),
     )
+    record = with_landmarks(anew, runs)
     since = Moment.now()
     if not destination.runs.claim(record):
-        refuse_owned(destination.runs.read())
+        refuse_owned(destination.runs.tail())
         raise lost_race(record.predecessor)
     destination.tables.make_anew(
         schema, lambda: since.must_be_recent(record.run_id, MAKE_TABLES_WITHIN_SECONDS)
     )
     mark(destination, record, COMMITTED)
-    return destination.runs.read()
+    return destination.runs.tail()
 
 
 def lost_race(predecessor: str | None) -> TryAgainLater:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import msgspec
+
 from pipeline.counted import counted
 from pipeline.interrupt import finish_before_interrupt, stop_if_interrupted
 from pipeline.kafka_admin import KafkaAdmin
@@ -40,9 +42,10 @@ from pipeline.run.summary import note_figures, print_notes, print_summary
 from transforms.deduplicate.known_ids import forget_known_ids
 from transforms.deduplicate.process_memory import forget_indexes
 from transforms.destinations.contract.checks import ingest_times
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord, last_committed
+from transforms.destinations.contract.run_tail import shortened
 from transforms.destinations.open import open_destination
 from transforms.read.read_records import records_read
 
@@ -146,8 +149,9 @@ def run_until_caught_up(
     kept = KeptBetweenRuns(config) if kept is None else kept
     notes = outcome.notes
     settings = run_settings(config)
-    check_clock(destination, config.max_future_skew_us, now_us)
-    outcome.runs = known = recover(destination, now_us(), notes)
+    known = chain_of(destination)
+    check_clock(destination, known, config.max_future_skew_us, now_us)
+    outcome.runs = known = recover(destination, known, now_us(), notes)
     refuse_owned(known)
     check_settings(settings_in_force(known), config)
     with kept.connected() as admin:
@@ -177,7 +181,7 @@ def run_until_caught_up(
                 config, destination, plan, settings, runs, notes, place, kept.ids, now_us
             )
             notes.add_run(destination, record, plan, runs)
-            outcome.runs = runs = [*runs, record]
+            outcome.runs = runs = shortened([*runs, record])
             transactions += 1
             if record.status == COMMITTED:
                 _report_positions(admin, record)
@@ -238,15 +242,18 @@ def run_once(
             )
             status = commit(destination, record, since)
             ids.advance(record, status, proof)
+            record = msgspec.structs.replace(record, status=status)
         _LOG.info(
             "%s %s: %s",
             place,
             "is committed" if status == COMMITTED else f"is {status}",
-            ", ".join(f"{counted(table.rows, 'row')} in {table.table}" for table in record.tables)
+            ", ".join(
+                f"{counted(table.rows - plan.passed_over(table.table), 'row')} in {table.table}"
+                for table in record.tables
+            )
             or "no rows",
         )
     finally:
         forget_indexes(plan.run_id)
         forget_known_ids()
-    # The record as the ledger has it now: its status has changed.
-    return next(run for run in reversed(destination.runs.read()) if run.run_id == record.run_id)
+    return record

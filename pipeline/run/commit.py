@@ -1,6 +1,8 @@
 """Steps 5 and 6 of a run: it becomes visible, table by table, and is marked COMMITTED.
 
-The order of the tables is that of the record: COMMIT_ORDER in transforms/model/tables.py.
+The order of the tables is that of the record: COMMIT_ORDER in transforms/model/tables.py. A record
+of pruning takes the same way; what it removes goes before and behind its streams
+(remove_pruned.py).
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pipeline.run import repair
+from pipeline.run import remove_pruned, repair
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import last_stop
+from transforms.destinations.contract.pruned import pruned_of, rows_not_in_totals
 from transforms.destinations.contract.run_ledger import (
+    ABORTED,
     COMMITTED,
     PREPARED,
     RunRecord,
@@ -64,17 +68,43 @@ def commit(destination: Destination, record: RunRecord, since: Moment | None = N
     Raises TryAgainLater when the hour is over.
     """
     since = since or Moment.now()
-    status = COMMITTED
+    status, pruned = COMMITTED, pruned_of(record)
+
+    def still_mine() -> None:
+        since.must_be_recent(record.run_id)
+
     try:
+        if pruned is not None:
+            destination.pruning.remove_gaps_and_totals(pruned.cut(), still_mine)
         for table in record.tables:
-            since.must_be_recent(record.run_id)
+            still_mine()
             commit_table(destination, table)
     except StreamNotFound:
-        stop = last_stop(destination.runs.read())
-        status = repair.status_without_streams(destination.rows, record, stop and stop[1])
+        known = _status(destination, record)
+        if known in (COMMITTED, ABORTED):
+            # Another process has finished it, and what was kept of its streams is gone.
+            return known
+        if pruned is not None:
+            status = PREPARED if remove_pruned.not_visible(destination, record) else COMMITTED
+        else:
+            runs = destination.runs.tail()
+            stop = last_stop(runs)
+            status = repair.status_without_streams(
+                destination.rows, record, stop and stop[1], rows_not_in_totals(runs)
+            )
+    if status == COMMITTED and pruned is not None:
+        remove_pruned.remove(destination, record, still_mine)
     if status != PREPARED:
         mark(destination, record, status)
+    if status == COMMITTED:
+        forget(destination, record)
     return status
+
+
+def _status(destination: Destination, record: RunRecord) -> str | None:
+    """As the ledger has it now, in which the record is at the end of the chain, or near it."""
+    there = (run.status for run in destination.runs.backwards() if run.run_id == record.run_id)
+    return next(there, None)
 
 
 def commit_table(destination: Destination, table: TableProgress) -> None:
@@ -85,6 +115,16 @@ def commit_table(destination: Destination, table: TableProgress) -> None:
     for group in table.commit_groups:
         with suppress(StreamAlreadyCommitted):
             destination.streams.commit(table.table, group)
+
+
+def forget(destination: Destination, record: RunRecord) -> None:
+    """Removes what is kept of the streams and reports of a COMMITTED run: nobody asks for it again.
+
+    Where a process dies before it, the next run removes them (recover.py).
+    """
+    groups = [group for table in record.tables for group in table.commit_groups]
+    destination.streams.forget([stream for group in groups for stream in group])
+    destination.reports.forget(record.run_id)
 
 
 def mark(destination: Destination, record: RunRecord, status: str) -> None:

@@ -59,6 +59,8 @@ class Since:
             for table in record.tables:
                 if table.table in self.rows:
                     self.rows[table.table] += table.rows
+        for name, passed in outcome.notes.passed_over.items():
+            self.rows[name] -= passed
 
     def figures(self) -> dict[str, Any]:
         """For the line of JSON at the end."""

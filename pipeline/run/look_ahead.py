@@ -18,6 +18,7 @@ from pipeline.run.notes import ForgottenTopic
 from pipeline.run.plan import Plan
 from pipeline.run.preconditions import (
     check_cluster,
+    check_reaches_no_pruned,
     check_refused,
     check_same_topic,
     check_stream_quota,
@@ -95,6 +96,8 @@ def look_ahead(
         waiting, config.max_records_per_run, config.shards, destination.streams_per_hour
     )
     plan = next_plan(destination, admin, chain, states, cluster_id, settings, now_us)
+    if plan.partitions:
+        check_reaches_no_pruned(chain, plan.lowest_watermark_us, settings.extra_retention_us)
     forgotten = forgotten_topics(config.topics, admin, chain, cluster_id, settings.command, now_us)
     return Outlook(genesis, chain, cluster_id, states, waiting, plan, forgotten)
 

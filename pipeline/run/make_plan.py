@@ -34,11 +34,11 @@ from pipeline.run.written_above import behind_gap, first_absent
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import last_stop
 from transforms.destinations.contract.run_ledger import (
-    COMMITTED,
     PartitionProgress,
     RunRecord,
     last_committed,
     other_clusters,
+    watermarks_made,
 )
 from transforms.model.coordinates import TopicPartition
 from transforms.model.topic_generations import generation_of, kafka_topic
@@ -180,18 +180,9 @@ def _load_watermarks(runs: Sequence[RunRecord], dedup_horizon_us: int) -> dict[T
     It lies behind the recorded one where the horizon has grown since. The recorded one never goes
     back, so what is late stays late; but ids are remembered for today's horizon.
     """
-    marks: dict[TopicPartition, tuple[int, int]] = {}
-    for run in runs:
-        if run.status != COMMITTED:
-            continue
-        horizon = int(str(run.settings["dedup_horizon_us"]))
-        for part in run.partitions:
-            position = (part.topic, part.partition)
-            if part.watermark is not None and marks.get(position, (None, 0))[0] != part.watermark:
-                marks[position] = part.watermark, horizon
     return {
-        position: mark - max(0, dedup_horizon_us - horizon)
-        for position, (mark, horizon) in marks.items()
+        where: made.watermark - max(0, dedup_horizon_us - made.horizon_us)
+        for where, made in watermarks_made(runs).items()
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -67,6 +68,8 @@ class Notes:
 
     rejected: what the committed transactions have rejected, by cause. losses, adopted: accepted by
     what has become visible in this run. start_ignored: the value of --start where it has no effect.
+    passed_over: rows by table that lay above the positions, since a streaming job has written them;
+    the records of the transactions count them.
     """
 
     rejected: list[RejectedCount] = field(default_factory=list)
@@ -75,6 +78,7 @@ class Notes:
     losses: list[Loss] = field(default_factory=list)
     start_ignored: str | None = None
     adopted: list[Adoption] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def add_recovered(
         self, destination: Destination, record: RunRecord, runs: Sequence[RunRecord]
@@ -103,6 +107,9 @@ class Notes:
             self.recovered.append(Recovered(record.repairs, REPAIRED, _rows(record)))
         if plan.repair or any(part.read_from > part.from_offset for part in plan.partitions):
             self._add_losses(destination, record)
+        self.passed_over.update(
+            {table: rows for table in ROW_TABLES if (rows := plan.passed_over(table))}
+        )
         self._add_adopted(record, runs)
 
     def _add_adopted(self, record: RunRecord, runs: Sequence[RunRecord]) -> None:

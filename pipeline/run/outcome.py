@@ -20,7 +20,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Outcome:
     """Filled while the run goes on; `figures` may be asked for at any moment.
 
-    runs: the ledger's chain as last read. states: what the broker said of the topics at the start.
+    runs: the tail of the chain as last read. states: what the broker said of the topics at first.
     run_id: of the transaction in hand, or the last one. committed: records of this command's
     transactions. rejected: rows of the question `reasons`. notes:
     what the run has to say beside. bytes_read, bytes_billed: by queries,

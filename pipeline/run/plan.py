@@ -122,6 +122,10 @@ class Plan:
         """What is not judged and not written again."""
         return self.repair or self.written
 
+    def passed_over(self, table: str) -> int:
+        """Rows of a table that the record counts, and a streaming job has written, not this run."""
+        return 0 if self.repair else self.written.rows(table)
+
     def present(self, position: TopicPartition) -> NDArray[np.int64]:
         """Sorted offsets that have a row already."""
         return self.in_tables.present(position)

@@ -29,6 +29,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     TableProgress,
 )
+from transforms.destinations.contract.run_tail import newest_first, with_landmarks
 from transforms.destinations.contract.write_streams import STREAMS_PER_COMMIT, StreamNotFound
 from transforms.model.buckets import expiry_of_bucket
 from transforms.model.errors import GuaranteeError, TryAgainLater
@@ -47,21 +48,22 @@ def prove_and_prepare(
 ) -> tuple[RunRecord, Proof]:
     """Step 4: finalize, prove, and claim the predecessor with the whole record.
 
-    runs: the chain. now_us: microseconds since 1970; the hour in which the run must become visible
-    begins. before_claim: called with both results when nothing but another run can refuse it any
-    more. Returns the record and what it comes from. Raises GuaranteeError, with nothing visible,
-    where the proof fails, too many records would be rejected, or another run was faster.
+    runs: the chain, or its tail. now_us: microseconds since 1970; the hour in which the run must
+    become visible begins. before_claim: called with both results when nothing but another run can
+    refuse it any more. Returns the record and what it comes from. Raises GuaranteeError, with
+    nothing visible, where the proof fails, too many records would be rejected, or another run was
+    faster.
     """
     proof = finalize_and_prove(destination, planned, settings)
     check_rejected_rate(
         planned,
         proof.partitions,
         proof.rejected,
-        runs,
+        lambda: newest_first(runs, destination.runs),
         settings.max_rejected_rate,
         destination.rows.rejected_by_reason,
     )
-    record = make_record(destination, planned, proof, settings, now_us)
+    record = with_landmarks(make_record(destination, planned, proof, settings, now_us), runs)
     before_claim(record, proof)
     prepare(destination, record)
     notes.rejected.extend(proof.rejected)
@@ -107,13 +109,13 @@ def make_record(
     streams = dict(proof.streams)
     for table, rows in ((GAPS, proof.gaps), (TOTALS, proof.totals)):
         if rows.num_rows:
-            streams[table] = [(_write_stream(destination, table, rows), rows.num_rows)]
+            streams[table] = [(written_stream(destination, table, rows), rows.num_rows)]
     visible = {table: planned.in_tables.rows(table) for table in COMMIT_ORDER}
     tables = [
         TableProgress(
             table=table,
             rows=visible[table] + sum(rows for _, rows in streams.get(table, [])),
-            commit_groups=_groups([name for name, _ in streams.get(table, [])]),
+            commit_groups=commit_groups([name for name, _ in streams.get(table, [])]),
         )
         for table in COMMIT_ORDER
         if table in streams or visible[table]
@@ -160,7 +162,7 @@ def prepare(destination: Destination, record: RunRecord) -> None:
     GuaranteeError where it lost to a streaming job that has begun.
     """
     if not destination.runs.claim(record):
-        refuse_owned(destination.runs.read())
+        refuse_owned(destination.runs.tail())
         raise lost_race(record.predecessor)
 
 
@@ -180,7 +182,7 @@ def _live_ids(
     }
 
 
-def _write_stream(destination: Destination, table: str, rows: pa.RecordBatch) -> str:
+def written_stream(destination: Destination, table: str, rows: pa.RecordBatch) -> str:
     """The name of a finalized pending stream that holds `rows`, which must not be empty."""
     appends = TableAppends(destination.streams, table, FailBundle())
     appends.add(rows)
@@ -190,7 +192,8 @@ def _write_stream(destination: Destination, table: str, rows: pa.RecordBatch) ->
     return written.stream
 
 
-def _groups(streams: list[str]) -> list[list[str]]:
+def commit_groups(streams: list[str]) -> list[list[str]]:
+    """The streams of one table, as the record fixes which are committed together."""
     return [
         streams[start : start + STREAMS_PER_COMMIT]
         for start in range(0, len(streams), STREAMS_PER_COMMIT)

@@ -12,6 +12,7 @@ from typing import Final
 
 from pipeline.run.plan import Plan
 from transforms.destinations.contract.ownership import written_at
+from transforms.destinations.contract.pruned import pruned_of
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
@@ -82,6 +83,9 @@ class History:
     last_time: int
 
 
+NewestFirst = Callable[[], Iterable[RunRecord]]
+"""All records of the chain, from its end on."""
+
 RejectedIn = Callable[[Sequence[OffsetRange], int, int], Mapping[str, int]]
 """VisibleRows.rejected_by_reason."""
 
@@ -90,15 +94,15 @@ def check_rejected_rate(
     plan: Plan,
     read: Iterable[PartitionProgress],
     rejected: Sequence[RejectedCount],
-    runs: Sequence[RunRecord],
+    newest_first: NewestFirst,
     max_rate: float,
     rejected_in: RejectedIn,
 ) -> None:
     """Raises GuaranteeError where a topic's records are rejected at more than the rate.
 
     Both the transaction and the topic's history must be above it; without a history, the
-    transaction alone. read, rejected: what the transaction has read and would reject. runs: the
-    chain. A repair is not judged, it completes what is visible already.
+    transaction alone. read, rejected: what the transaction has read and would reject. newest_first:
+    the chain. A repair is not judged, it completes what is visible already.
     """
     if plan.repair is not None or max_rate >= 1:
         return
@@ -108,7 +112,7 @@ def check_rejected_rate(
     problems = [
         problem
         for topic, count in sorted(records.items())
-        if (problem := judge_topic(topic, count, rejected, runs, max_rate, rejected_in))
+        if (problem := judge_topic(topic, count, rejected, newest_first, max_rate, rejected_in))
     ]
     if problems:
         raise GuaranteeError(
@@ -122,19 +126,20 @@ def judge_topic(
     topic: str,
     records: int,
     rejected: Sequence[RejectedCount],
-    runs: Sequence[RunRecord],
+    newest_first: NewestFirst,
     max_rate: float,
     rejected_in: RejectedIn,
 ) -> str | None:
     """What is wrong with the topic, and what to do; None where the rate is not exceeded.
 
-    records: those read of the topic. rejected: of every topic, by cause. runs: the chain.
+    records: those read of the topic. rejected: of every topic, by cause. newest_first: the chain,
+    which is looked at only where the rate is exceeded.
     """
     mine = [count for count in rejected if count.topic == topic]
     now = _judged(records, _by_reason(mine))
     if not now.is_above(max_rate):
         return None
-    history = newest_records(topic, runs)
+    history = newest_records(topic, newest_first())
     before = Judged(0, 0)
     if history.records:
         reasons = rejected_in(history.ranges, history.first_time, history.last_time)
@@ -155,26 +160,29 @@ def judge_topic(
     )
 
 
-def newest_records(topic: str, runs: Sequence[RunRecord]) -> History:
+def newest_records(topic: str, newest_first: Iterable[RunRecord]) -> History:
     """The last NEWEST_RECORDS records of the topic that COMMITTED runs have read.
 
-    Those of its older generations are its history too.
+    Those of its older generations are its history too. newest_first: the chain from its end on; no
+    further is looked than the topic was known.
     Of the oldest run that is needed, each partition gives its share of them, from the end of what
     the run has read of it.
     """
     wanted = NEWEST_RECORDS
     ranges: dict[TopicPartition, OffsetRange] = {}
     times: list[int] = []
-    for run in reversed(runs):
-        parts = [
-            part
-            for part in run.partitions
-            if kafka_topic(part.topic) == kafka_topic(topic) and part.records
-        ]
-        there = sum(part.records for part in parts)
-        if run.status != COMMITTED or not there:
+    border = None
+    for run in newest_first:
+        if run.run_id == border:
+            break  # The rows of this run and of those before it were pruned.
+        if run.status != COMMITTED:
             continue
-        times += written_at(run)
+        if border is None and (pruned := pruned_of(run)) is not None:
+            border = pruned.border
+        known = [part for part in run.partitions if kafka_topic(part.topic) == kafka_topic(topic)]
+        parts = [part for part in known if part.records]
+        there = sum(part.records for part in parts)
+        times += written_at(run) if there else ()
         for part in parts:
             span = part.to_offset - part.from_offset
             # Rounded up, so that every partition has a share.
@@ -183,7 +191,8 @@ def newest_records(topic: str, runs: Sequence[RunRecord]) -> History:
             end = ranges[where][3] if where in ranges else part.to_offset
             ranges[where] = (*where, part.to_offset - taken, end)
         wanted -= min(wanted, there)
-        if not wanted:
+        # Each record names every partition that was ever read.
+        if not wanted or all(part.from_offset == 0 for part in known):
             break
     return History(
         NEWEST_RECORDS - wanted,

@@ -38,7 +38,10 @@ _NEEDED: Final = (
 
 
 def status_without_streams(
-    rows: VisibleRows, record: RunRecord, stop: Ownership | None = None
+    rows: VisibleRows,
+    record: RunRecord,
+    stop: Ownership | None = None,
+    not_in_totals: int = 0,
 ) -> str:
     """The status of a PREPARED run with a stream that no longer exists.
 
@@ -46,8 +49,8 @@ def status_without_streams(
     stream may have expired before or after its commit, so the tables are asked. Totals have no
     coordinates: they count the rows of all runs, so they are short by this run's rows exactly if
     its totals are missing. stop: of the streaming job before it: what that has written of the run's
-    ranges counts as visible, and its totals may be there. Raises GuaranteeError where the totals
-    miss any other number of rows.
+    ranges counts as visible, and its totals may be there. not_in_totals: rows that the totals
+    lacked before the run. Raises GuaranteeError where the totals miss any other number of rows.
     """
     present = rows.present_offsets(_ranges(record)).values()
     found = {table: sum(len(tables[table]) for tables in present) for table in ROW_TABLES}
@@ -57,7 +60,7 @@ def status_without_streams(
     wanted = {table.table: table.rows for table in record.tables}
     if any(wanted.get(table, 0) != count for table, count in found.items()):
         return PREPARED
-    missing = rows.count_rows() - rows.count_in_totals() - (stop.not_in_totals if stop else 0)
+    missing = rows.count_rows() - rows.count_in_totals() - not_in_totals
     visible = sum(found[table] for table in ROW_TABLES)
     if missing not in (0, visible) and not (holds_streamed(record, stop) and 0 < missing < visible):
         raise GuaranteeError(

@@ -11,7 +11,7 @@ from pipeline.options.quantities import format_duration
 from pipeline.run.plan import PlanLimits
 from pipeline.run.schema_evolution import check_evolution
 from transforms.decode.decoder import DECODER_VERSION
-from transforms.destinations.contract.ownership import OWNERSHIP
+from transforms.destinations.contract.ownership import is_binding
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.errors import GuaranteeError
 
@@ -38,17 +38,10 @@ def settings_of(config: RunConfig) -> dict[str, object]:
 def settings_in_force(runs: Sequence[RunRecord]) -> Mapping[str, Any] | None:
     """The settings of the last run of which anything is, or may become, visible.
 
-    None where there is no such run yet: genesis and the records of tables that were made anew bind
-    positions, topic ids and the cluster alone. Of a streaming job rows are visible from its BEGIN
-    on.
+    None where there is no such run yet, see is_binding.
     """
     return next(
-        (
-            run.settings
-            for run in reversed(runs)
-            if run.status != ABORTED and (run.tables or OWNERSHIP in run.settings)
-        ),
-        None,
+        (run.settings for run in reversed(runs) if run.status != ABORTED and is_binding(run)), None
     )
 
 

@@ -33,6 +33,7 @@ def summarize(
     notes = notes or Notes()
     rows = {
         table: sum(part.rows for record in records for part in record.tables if part.table == table)
+        - notes.passed_over[table]
         for table in _TABLES
     }
     ranges: dict[TopicPartition, list[int]] = {}
@@ -85,6 +86,7 @@ def note_figures(notes: Notes) -> dict[str, Any]:
         "adopted_topics": [adoption.figures() for adoption in notes.adopted],
         "topics_not_named": [asdict(topic) for topic in notes.forgotten],
         "start_ignored": notes.start_ignored,
+        "passed_over": dict(notes.passed_over),
     }
 
 
@@ -95,6 +97,9 @@ def print_notes(figures: Mapping[str, Any], file: TextIO | None = None) -> None:
     for run in figures["recovered"]:
         rows = ", ".join(f"{count:,} {table}" for table, count in run["rows"].items())
         print(f"{run['run_id']}, an earlier run: {_HOW[run['how']]}{rows}", file=file)
+    if passed := figures["passed_over"]:
+        rows = ", ".join(f"{count:,} {table}" for table, count in passed.items())
+        print(f"passed over, since a streaming job had written them: {rows}", file=file)
     for loss in figures["losses"]:
         print(
             f"accepted loss: topic {loss['topic']} partition {loss['partition']} offsets"

@@ -12,11 +12,10 @@ from pipeline.run.generations import Adoption, adoptions
 from pipeline.run.notes import Notes
 from pipeline.run.summary import note_figures, print_notes
 from pipeline.streaming.begin import Begun, begin_streaming, restore_streaming
-from pipeline.streaming.records import chain_of
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.tables_end import where_tables_end
-from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.destination import Destination, chain_of
+from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.moments import moment_in_words
 
@@ -70,7 +69,7 @@ def begin_and_announce(
         print_notes(note_figures(notes), sys.stderr)
     if begun.lifted:
         # Another job may have begun since `before`, or behind this one.
-        jobs = jobs_of(chain_of(destination))
+        jobs = jobs_of(chain_of(destination), destination.runs)
         marked = jobs[jobs.index(begun.job.job_id) - 1]
         for mark in begun.lifted:
             _LOG.warning("%s", _lifted(mark, marked))
@@ -87,7 +86,12 @@ def _adopted(
     if not config.adopt_topics:
         return []
     known = {record.run_id for record in before}
-    runs = where_tables_end(destination, chain_of(destination), now_us)
+    since: list[RunRecord] = []
+    for record in destination.runs.backwards():
+        since.append(record)
+        if record.status == COMMITTED and record.run_id in known:
+            break
+    runs = where_tables_end(destination, since[::-1], now_us)
     return [adoption for adoption in adoptions(runs) if adoption.run_id not in known]
 
 

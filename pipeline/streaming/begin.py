@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from pipeline.kafka_admin import KafkaAdmin
-from pipeline.options.config import RunConfig
+from pipeline.options.config import NO_TRANSACTIONS, RunConfig
 from pipeline.run.generations import under_their_names
 from pipeline.run.look_ahead import ask_topics, look_ahead
 from pipeline.run.make_ready import make_ready
@@ -29,36 +28,20 @@ from pipeline.run.notes import Loss, Notes, losses_ahead
 from pipeline.run.plan import Plan, lowest
 from pipeline.run.preconditions import check_clock
 from pipeline.run.recover import recover
-from pipeline.run.settings import RunSettings, check_settings, run_settings, settings_in_force
-from pipeline.streaming.records import (
-    begun_at,
-    carried_on,
-    fresh_id,
-    generation_of,
-    nothing_read,
-    ownership_record,
-    partitions_of,
-)
+from pipeline.run.settings import check_settings, run_settings, settings_in_force
 from pipeline.streaming.shards import shards_of_job
 from pipeline.streaming.tables_end import where_tables_end
-from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.ownership import (
-    BEGIN,
-    Ownership,
-    owner_of,
-    ownership_of,
-)
+from pipeline.streaming.take_tables import Ready, Taken, take_tables
+from transforms.destinations.contract.destination import Destination, chain_of
+from transforms.destinations.contract.ownership import jobs_in_turn, owner_of
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.coordinates import TopicPartition
-from transforms.model.errors import GuaranteeError, TryAgainLater
+from transforms.model.errors import GuaranteeError
 from transforms.model.moments import moment_in_words
 from transforms.stream.adopt import adopt
 from transforms.stream.polling import Polling
-
-_NO_TRANSACTIONS: Final = 1 << 62
-"""Records per run: a job is not cut into transactions."""
 
 
 @dataclass(frozen=True)
@@ -94,27 +77,6 @@ class Begun:
     losses: tuple[Loss, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """Steps 2 and 3. positions: of the record; lifted: see Begun."""
-
-    job: Job
-    positions: Mapping[TopicPartition, int]
-    lifted: tuple[StopMark, ...]
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """What step 1 has found. config: with the number of shards that the job has; runs: the chain;
-    plan: partitions and watermarks.
-    """
-
-    config: RunConfig
-    runs: Sequence[RunRecord]
-    plan: Plan
-    settings: RunSettings
-
-
 def begin_streaming(
     config: RunConfig,
     destination: Destination,
@@ -147,7 +109,7 @@ def begin_streaming(
 
     ready = _make_ready(config, destination, admin, now_us, shards_behind, notes)
     config = ready.config
-    taken = _take_tables(destination, ready, now_us(), restores=None)
+    taken = take_tables(destination, ready, now_us(), restores=None)
     found = adopt(
         destination, taken.job, config.shards, taken.positions, config.dedup_horizon_us, polling
     )
@@ -175,7 +137,7 @@ def restore_streaming(
     """
 
     def shards_behind(runs: Sequence[RunRecord]) -> int:
-        jobs = _jobs_without_stop(runs)
+        jobs = jobs_in_turn(runs, destination.runs)[::-1]
         if not jobs or checkpoint_of not in (None, *jobs):
             of = f" of job {checkpoint_of}" if checkpoint_of else ""
             way = (
@@ -197,7 +159,7 @@ def restore_streaming(
             " topic. Start without a checkpoint, by --from_tables."
         )
     ready = _make_ready(config, destination, admin, now_us, shards_behind, notes)
-    taken = _take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
+    taken = take_tables(destination, ready, now_us(), restores=checkpoint_of or "")
     return _begun(ready.config, taken, ready.plan, taken.positions, {})
 
 
@@ -208,14 +170,15 @@ def _make_ready(
     now_us: Callable[[], int],
     shards_behind: Callable[[Sequence[RunRecord]], int],
     notes: Notes | None,
-) -> _Ready:
+) -> Ready:
     """Step 1: refuses, or finishes a PREPARED run and creates what is missing.
 
     shards_behind: the number of the job that follows this chain; raises where none may.
     """
     notes = Notes() if notes is None else notes
-    check_clock(destination, config.max_future_skew_us, now_us)
-    known = recover(destination, now_us(), notes)
+    known = chain_of(destination)
+    check_clock(destination, known, config.max_future_skew_us, now_us)
+    known = recover(destination, known, now_us(), notes)
     if known and known[-1].status == PREPARED:
         raise GuaranteeError(
             f"{known[-1].run_id} died while it became visible, and its write streams have expired,"
@@ -223,83 +186,24 @@ def _make_ready(
             " repairs it; start the job after it."
         )
     shards = shards_behind(known)
-    config = replace(config, max_records_per_run=_NO_TRANSACTIONS, shards=shards)
+    config = replace(config, max_records_per_run=NO_TRANSACTIONS, shards=shards)
     settings = run_settings(config)
     check_settings(settings_in_force(known), config)
     states = under_their_names(ask_topics(config, admin, now_us), known)
     judged = where_tables_end(destination, known, now_us())
     ahead = look_ahead(config, destination, admin, states, judged, settings, now_us)
     notes.forgotten = ahead.forgotten
+    notes.start_ignored = config.start.given if ahead.genesis is None else None
     plan, runs = make_ready(config, destination, admin, ahead, settings, now_us)
     # The positions of the chain, not those of the tables, are carried on.
     runs = [*runs[:-1], known[-1]] if known and runs[-1].run_id == known[-1].run_id else runs
     destination.shards.create(config.shards)
-    return _Ready(config, runs, plan, settings)
-
-
-def _take_tables(
-    destination: Destination, ready: _Ready, now_us: int, restores: str | None
-) -> _Taken:
-    """Steps 2 and 3. Raises TryAgainLater where a run, a stop or another job was faster."""
-    runs, plan = ready.runs, ready.plan
-    follows = generation_of(destination)
-    job_id = fresh_id("job")
-    known = partitions_of(runs[-1])
-    read = [
-        carried_on(before)
-        if (before := known.pop((part.topic, part.partition), None)) is not None
-        and before.watermark == part.start_watermark_us
-        else nothing_read(
-            part.topic,
-            part.partition,
-            part.topic_id,
-            part.from_offset if before is None else before.to_offset,
-            part.start_watermark_us,
-            part.position_since_us if before is None else before.position_since,
-        )
-        for part in plan.partitions
-    ]
-    record = ownership_record(
-        BEGIN,
-        runs[-1],
-        [*read, *(carried_on(part) for part in known.values())],
-        plan.cluster_id,
-        {**ready.settings.recorded, **plan.topic_clusters},
-        Ownership(
-            kind=BEGIN,
-            job_id=job_id,
-            generation=follows + 1,
-            since_us=now_us,
-            begun_us=begun_at(runs, now_us),
-            restores=restores,
-        ),
-    )
-    if not destination.runs.claim(record):
-        raise TryAgainLater(
-            f"a run, a stop or another streaming job has followed {runs[-1].run_id} meanwhile, so"
-            " this job does not begin. Nothing of it was written; look who owns the tables, and"
-            " start again."
-        )
-    positions = {where: part.to_offset for where, part in partitions_of(record).items()}
-    lifted = tuple(destination.shards.read_marks(follows))
-    job = destination.shards.begin_job(job_id, follows, ready.config.shards)
-    return _Taken(job, positions, lifted)
-
-
-def _jobs_without_stop(runs: Sequence[RunRecord]) -> list[str]:
-    """The ids of the jobs that follow each other at the end of the chain, the newest first."""
-    jobs = []
-    for record in reversed(runs):
-        found = ownership_of(record)
-        if found is None or found.kind != BEGIN:
-            break
-        jobs.append(found.job_id)
-    return list(dict.fromkeys(jobs))
+    return Ready(config, runs, plan, settings)
 
 
 def _begun(
     config: RunConfig,
-    taken: _Taken,
+    taken: Taken,
     plan: Plan,
     positions: Mapping[TopicPartition, int],
     reached: Mapping[TopicPartition, int],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -23,8 +24,8 @@ from pipeline.streaming.build import streaming_job
 from pipeline.streaming.flink_job import FlinkJob, find_job, flink_name
 from pipeline.streaming.follow import Follower, counters_shown
 from pipeline.streaming.metrics_port import ScrapedJob, serve_metrics
-from pipeline.streaming.records import chain_of
-from pipeline.streaming.restore import checkpoint_to_restore, made_by, note_maker
+from pipeline.streaming.outcome import JobOutcome
+from pipeline.streaming.restore import checkpoint_to_restore, note_maker
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
 from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
@@ -33,9 +34,12 @@ from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.job_server import JobServerAway, check_job_server
 from runners.profile import RunnerMisused, RunnerRefused
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.stream.close_totals import close_totals
+from transforms.stream.errors import StreamGone, Superseded
+from transforms.stream.polling import Polling
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,17 +58,22 @@ _LOOK_SECONDS: Final = 0.2
 
 
 def streaming_command(
-    config: RunConfig, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    config: RunConfig,
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    outcome: JobOutcome | None = None,
 ) -> int:
     """Runs until the job ends, or the command is interrupted; returns the exit status.
+
+    outcome: learns what is known of the job; printed at the end with --json.
 
     Raises GuaranteeError when the job is refused, or has met an error that a person must decide.
     """
     streaming = config.streaming
     assert streaming is not None
+    outcome = JobOutcome() if outcome is None else outcome
     with serve_metrics(streaming.metrics_port, now_us) as scraped:
         try:
-            return _run(config, streaming, scraped, now_us)
+            _run(config, streaming, scraped, now_us, outcome)
         except FlinkUnreachable as error:
             raise TryAgainLater(
                 f"--flink_master={streaming.flink_master}: Flink does not answer any more"
@@ -72,6 +81,9 @@ def streaming_command(
                 " `run --streaming --restore=latest` goes on, or --from_tables where no checkpoint"
                 " is there yet."
             ) from error
+    if config.json:
+        print(json.dumps({"exit_status": 0, "error": None, **outcome.figures()}))
+    return 0
 
 
 def _run(
@@ -79,17 +91,19 @@ def _run(
     streaming: StreamingConfig,
     scraped: ScrapedJob,
     now_us: Callable[[], int],
-) -> int:
+    outcome: JobOutcome,
+) -> None:
     rest = FlinkRest(streaming.flink_master)
     _check(rest, streaming, str(config.beam_options.view_as(PortableOptions).job_endpoint))
     with open_destination(config.destination, **config.destination_options) as destination:
         runs = chain_of(destination)
-        before = jobs_of(runs)
-        checkpoint = (
+        before = jobs_of(runs, destination.runs)
+        restored = (
             None
             if streaming.restore is None
             else checkpoint_to_restore(rest, streaming.restore, before, config.beam_options)
         )
+        checkpoint = None if restored is None else restored.address
         with KafkaAdmin(config.consumer_config) as admin:
             config = replace(config, topics=_topics(config, streaming, admin))
             begun = begin_and_announce(
@@ -101,24 +115,28 @@ def _run(
                 shards_given=streaming.shards_given,
                 take_over=streaming.from_tables,
                 checkpoint=checkpoint,
-                checkpoint_of=None if checkpoint is None else made_by(rest, checkpoint),
+                checkpoint_of=None if restored is None else restored.made_by,
             )
+        outcome.job_id, outcome.generation = begun.job.job_id, begun.job.generation
         cancel_superseded(rest, before)
         with broken_connections_hidden():
             job = _submit(config, rest, destination, begun, checkpoint)
             scraped.job = job
+            outcome.flink_id, outcome.state = job.jid, job.state()
             note_maker(rest, job, begun.job.job_id)
             _LOG.info("job %s runs in Flink as %s", begun.job.job_id, job.jid)
             if streaming.detach:
-                return 0
+                return
 
             def marked() -> list[str]:
                 marks = destination.shards.read_marks(begun.job.generation)
                 return [mark.reason for mark in marks]
 
-            _follow(job, streaming, now_us, marked)
-        refuse_superseded(begun.job.job_id, jobs_of(chain_of(destination)))
-    return 0
+            def close() -> None:
+                close_totals(destination, begun.job, Polling())
+
+            _follow(job, streaming, now_us, marked, outcome, close)
+        refuse_superseded(begun.job.job_id, jobs_of(chain_of(destination), destination.runs))
 
 
 def _check(rest: FlinkRest, streaming: StreamingConfig, job_endpoint: str) -> None:
@@ -190,21 +208,27 @@ def _follow(
     streaming: StreamingConfig,
     now_us: Callable[[], int],
     marked: Callable[[], Sequence[str]],
+    outcome: JobOutcome,
+    close: Callable[[], None],
 ) -> None:
-    """Until the job ends. An interrupt leaves it running, unless this process is its worker."""
+    """Until the job ends. An interrupt leaves it running, unless this process is its worker.
+
+    close: writes the totals that a worker in this process owes when it has ended.
+    """
     here = streaming.in_this_process
     interrupt_means(_ENDS_HERE if here else _GOES_ON.format(master=streaming.flink_master))
     try:
         with counters_shown() as (show, seconds):
-            state = Follower(job, show, now_us, marked, line_seconds=seconds).until_end()
+            follower = Follower(job, show, now_us, marked, line_seconds=seconds)
+            outcome.state = follower.until_end()
     except KeyboardInterrupt:
         if here:
-            _end_with_savepoint(job)
+            _end_with_savepoint(job, outcome, close)
         raise
-    _LOG.info("the job has ended: %s", state)
+    _LOG.info("the job has ended: %s", outcome.state)
 
 
-def _end_with_savepoint(job: FlinkJob) -> None:
+def _end_with_savepoint(job: FlinkJob, outcome: JobOutcome, close: Callable[[], None]) -> None:
     """What is processed between the savepoint and the end is found in the tables by a restore."""
     only_record_signals()
     logging.disable(logging.NOTSET)
@@ -218,4 +242,10 @@ def _end_with_savepoint(job: FlinkJob) -> None:
     except (FlinkUnreachable, TimeoutError) as error:
         _LOG.warning("the job is not cancelled (%s); it fails without this process", error)
         return
-    end_worker(_WORKER_END_SECONDS)
+    outcome.state = "CANCELED"
+    if not end_worker(_WORKER_END_SECONDS):
+        return
+    try:
+        close()
+    except (Superseded, StreamGone, GuaranteeError) as error:
+        _LOG.warning("totals of open minutes are not written, so `stop` will mark them: %s", error)

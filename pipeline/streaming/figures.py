@@ -42,6 +42,13 @@ class JobFigures:
         return sum(self.gauges(metrics.KAFKA_LAG).values())
 
     @property
+    def shows_state(self) -> bool:
+        """Whether a shard has told what it holds. It is opened by the first records that are read,
+        so behind a start without a checkpoint zeros would say that no id is known.
+        """
+        return bool(self.gauges(metrics.LIVE_IDS))
+
+    @property
     def live_ids(self) -> int:
         """Ids in the state of all shards."""
         return sum(self.gauges(metrics.LIVE_IDS).values())
@@ -90,8 +97,8 @@ class JobFigures:
             "rejected": self.of(metrics.REJECTED),
             "rejected_by_reason": self.rejected,
             "late_behind_expiry": self.of(metrics.LATE_BEHIND_EXPIRY),
-            "live_ids": self.live_ids,
-            "state_bytes": self.state_bytes,
+            "live_ids": self.live_ids if self.shows_state else None,
+            "state_bytes": self.state_bytes if self.shows_state else None,
             "kafka_lag": self.gauges(metrics.KAFKA_LAG),
             "watermark_us": self.watermark_us,
             "watermark_lag_us": self.watermark_lag_us,
@@ -130,8 +137,9 @@ def one_line(state: str, before: JobFigures | None, now: JobFigures) -> str:
     behind = "no watermark" if lag_us is None else f"watermark {span_in_words(lag_us)} back"
     speed = "" if before is None else f" {rate(before, now):,.0f}/s,"
     duplicates = counted(now.of(metrics.DUPLICATE), "duplicate")
+    ids = f" {counted(now.live_ids, 'live id')}," if now.shows_state else ""
     return (
         f"{state}:{speed} {now.lag:,} waiting in Kafka,"
         f" {now.of(metrics.ACCEPTED):,} accepted, {duplicates},"
-        f" {now.of(metrics.REJECTED):,} rejected, {counted(now.live_ids, 'live id')}, {behind}"
+        f" {now.of(metrics.REJECTED):,} rejected,{ids} {behind}"
     )

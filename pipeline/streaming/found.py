@@ -59,7 +59,7 @@ def record_partitions(
     """
     wanted = {(part.topic, part.partition): part for part in found}
     for _ in range(_TRIES):
-        runs = destination.runs.read()
+        runs = destination.runs.tail()
         owner = _require_owner(runs, job)
         known = partitions_of(runs[-1])
         _require_same_topics(runs[-1], found)
@@ -75,7 +75,7 @@ def record_partitions(
                 )
                 for where, part in wanted.items()
             ]
-        destination.runs.claim(_with(runs[-1], owner, missing))
+        destination.runs.claim(_with(runs, owner, missing))
     raise TryAgainLater(
         f"job {job.job_id}: {_TRIES} claims of the chain met those of its other workers. The next"
         " attempt finds what they have written."
@@ -105,8 +105,11 @@ def _require_same_topics(record: RunRecord, found: Sequence[FoundPartition]) -> 
             )
 
 
-def _with(record: RunRecord, owner: Ownership, found: Sequence[FoundPartition]) -> RunRecord:
+def _with(
+    runs: Sequence[RunRecord], owner: Ownership, found: Sequence[FoundPartition]
+) -> RunRecord:
     """The record of the same owner with more partitions."""
+    record = runs[-1]
     settings = settings_without_ownership(record)
     topics = msgspec.convert(settings["topics"], list[str])
     marks = {where: part.watermark for where, part in partitions_of(record).items()}
@@ -124,7 +127,7 @@ def _with(record: RunRecord, owner: Ownership, found: Sequence[FoundPartition]) 
     ]
     return ownership_record(
         "found",
-        record,
+        runs,
         [*map(carried_on, record.partitions), *more],
         record.cluster_id,
         {**settings, "topics": sorted({*topics, *(kafka_topic(part.topic) for part in found)})},

@@ -14,7 +14,8 @@ from transforms import metrics
 from transforms.model.moments import span_in_words
 
 _ENDED: Final = (
-    "the job has ended: `run --streaming --restore=latest` goes on, `stop` hands the tables over"
+    "{state}: the job has ended, and owns the tables still: `run --streaming --restore=latest` goes"
+    " on, `stop` hands the tables over"
 )
 
 
@@ -33,8 +34,15 @@ class JobReport:
     restarts: int
     last_failure: str | None
 
+    @property
+    def ended(self) -> str | None:
+        """What to do where the job has ended; None: it has not."""
+        return _ENDED.format(state=self.state) if self.state in ENDED else None
+
     def as_json(self) -> dict[str, Any]:
-        """Ages and lags in microseconds."""
+        """Ages and lags in microseconds. Flink keeps the figures of a job that has ended as they
+        were; they are left out.
+        """
         checkpoint = self.checkpoint
         return {
             "flink_id": self.flink_id,
@@ -49,26 +57,15 @@ class JobReport:
                 "age_us": self._age_us(checkpoint),
                 "bytes": checkpoint.size,
             },
-            **self.figures.as_json(),
+            **({} if self.ended else self.figures.as_json()),
         }
 
     def lines(self) -> Iterator[str]:
         """The same for a person."""
-        figures = self.figures
-        yield one_line(self.state, None, figures)
-        if self.state in ENDED:
-            yield f"  {_ENDED}"
-        lags = figures.gauges(metrics.KAFKA_LAG)
-        yield "  lag: " + (", ".join(f"{part} {lag:,}" for part, lag in lags.items()) or "unknown")
-        ids, size = counted(figures.live_ids, "live id"), counted(figures.state_bytes, "byte")
-        yield f"  state: {ids}, {size}"
-        yield f"  latency: half {_below(figures, 0.5)}, 99 of 100 {_below(figures, 0.99)}"
-        yield (
-            f"  {counted(figures.of(metrics.APPENDS), 'append')},"
-            f" {figures.of(metrics.APPEND_RETRIES):,} sent again;"
-            f" {counted(figures.of(metrics.RECOVERED_SHARDS), 'shard')} recovered,"
-            f" {counted(figures.of(metrics.PRESENT_ROWS), 'row')} found present"
-        )
+        if self.ended:
+            yield self.ended
+        else:
+            yield from self._figure_lines()
         checkpoint = self.checkpoint
         if checkpoint is None:
             yield "  no complete checkpoint yet"
@@ -79,6 +76,26 @@ class JobReport:
             )
         yield f"  restarts: {self.restarts}" + (
             f"; last failure: {self.last_failure}" if self.last_failure else ""
+        )
+
+    def _figure_lines(self) -> Iterator[str]:
+        figures = self.figures
+        yield one_line(self.state, None, figures)
+        if not figures.values:
+            return
+        lags = figures.gauges(metrics.KAFKA_LAG)
+        yield "  lag: " + (", ".join(f"{part} {lag:,}" for part, lag in lags.items()) or "unknown")
+        if figures.shows_state:
+            ids, size = counted(figures.live_ids, "live id"), counted(figures.state_bytes, "byte")
+            yield f"  state: {ids}, {size}"
+        else:
+            yield "  state: not loaded yet; it is with the first records"
+        yield f"  latency: half {_below(figures, 0.5)}, 99 of 100 {_below(figures, 0.99)}"
+        yield (
+            f"  {counted(figures.of(metrics.APPENDS), 'append')},"
+            f" {figures.of(metrics.APPEND_RETRIES):,} sent again;"
+            f" {counted(figures.of(metrics.RECOVERED_SHARDS), 'shard')} recovered,"
+            f" {counted(figures.of(metrics.PRESENT_ROWS), 'row')} found present"
         )
 
     def _age_us(self, checkpoint: Checkpoint) -> int:

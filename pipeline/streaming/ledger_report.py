@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.streaming.records import chain_of
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import Ownership, owner_of
 from transforms.destinations.contract.run_ledger import PartitionProgress
 from transforms.destinations.contract.stop_mark import StopMark

@@ -24,17 +24,13 @@ from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
 )
+from transforms.destinations.contract.run_tail import with_landmarks
 from transforms.model.coordinates import TopicPartition
 
 
 def fresh_id(kind: str) -> str:
     """A name that no other record or job has, such as `begin-` and 16 hexadecimal digits."""
     return f"{kind}-{secrets.token_hex(8)}"
-
-
-def chain_of(destination: Destination) -> list[RunRecord]:
-    """The records of the chain, oldest first; empty where the tables do not exist yet."""
-    return destination.runs.read() if destination.tables.exist() else []
 
 
 def generation_of(destination: Destination) -> int:
@@ -48,14 +44,15 @@ def generation_of(destination: Destination) -> int:
 
 def ownership_record(
     kind: str,
-    before: RunRecord,
+    runs: Sequence[RunRecord],
     partitions: Sequence[PartitionProgress],
     cluster_id: str | None,
     settings: Mapping[str, object],
     ownership: Ownership,
 ) -> RunRecord:
-    """The record that follows `before`. settings: without an ownership, see with_ownership."""
-    return RunRecord(
+    """The record that follows the chain `runs`. settings: see settings_without_ownership."""
+    before = runs[-1]
+    record = RunRecord(
         run_id=fresh_id(kind),
         predecessor=before.run_id,
         status=COMMITTED,
@@ -68,6 +65,7 @@ def ownership_record(
         state_bytes=before.state_bytes,
         settings=with_ownership(settings, ownership),
     )
+    return with_landmarks(record, runs)
 
 
 def settings_without_ownership(record: RunRecord) -> dict[str, object]:

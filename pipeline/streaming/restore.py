@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from apache_beam.io.filesystems import FileSystems
@@ -11,8 +12,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.streaming.flink_job import FlinkJob, job_id_in
 from runners.flink.checkpoints import METADATA, local_folder
+from runners.flink.metadata_file import damage_in
 from runners.flink.noted_jobs import NotNoted, note_job, noted_jobs
-from runners.flink.remote_files import NotListed, modified_at
+from runners.flink.remote_files import NotListed, modified_at, read_file
 from runners.flink.rest import FlinkRest
 from runners.flink.snapshots import complete_snapshots
 from transforms.model.errors import GuaranteeError
@@ -23,10 +25,21 @@ _CHECKPOINTS: Final = "state.checkpoints.dir"
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Restored:
+    """address: of the checkpoint, file:///... or of another file system. made_by: the id of the
+    streaming job that has made it, None where that is not known. Of a job of another program it is
+    the name that the job has in Flink, which is no id of ours.
+    """
+
+    address: str
+    made_by: str | None
+
+
 def checkpoint_to_restore(
     rest: FlinkRest, wanted: str, ours: Collection[str], options: PipelineOptions
-) -> str:
-    """The address of the checkpoint, file:///... or of another file system.
+) -> Restored:
+    """The checkpoint or savepoint that the job begins with.
 
     wanted: a path or address, or LATEST: the newest complete one of the cluster that is known to be
     of this destination's jobs. ours: their ids. options: with those of Beam's file systems, such as
@@ -35,13 +48,29 @@ def checkpoint_to_restore(
     """
     FileSystems.set_options(options)
     if wanted != LATEST:
-        folder = local_folder(wanted)
-        if not (_is_complete(wanted) if folder is None else (folder / METADATA).is_file()):
-            raise GuaranteeError(
-                f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
-                f" {METADATA} is missing). Give the path of one, or --restore=latest."
-            )
-        return wanted if folder is None else folder.absolute().as_uri()
+        address = _checked(wanted)
+        return Restored(address, _maker_of(address, _makers(rest)))
+    return _newest(rest, ours)
+
+
+def _checked(wanted: str) -> str:
+    """The address of a checkpoint that is there. Raises GuaranteeError where it is not."""
+    folder = local_folder(wanted)
+    if not (_is_complete(wanted) if folder is None else (folder / METADATA).is_file()):
+        raise GuaranteeError(
+            f"--restore={wanted}: there is no complete checkpoint or savepoint (the file"
+            f" {METADATA} is missing). Give the path of one, or --restore=latest."
+        )
+    if damage := _damage_of(wanted):
+        raise GuaranteeError(
+            f"--restore={wanted}: the checkpoint is damaged: of its file {METADATA}, {damage}."
+            " Nothing was changed. Give the path of an older one, or --restore=latest, which"
+            " passes over it."
+        )
+    return wanted if folder is None else folder.absolute().as_uri()
+
+
+def _newest(rest: FlinkRest, ours: Collection[str]) -> Restored:
     keys = rest.configuration()
     folders = [
         address for key in (_CHECKPOINTS, "state.savepoints.dir") if (address := keys.get(key))
@@ -56,10 +85,15 @@ def checkpoint_to_restore(
             " --flink_master=...` or Flink's web page shows it: --restore=PATH."
         ) from error
     makers = _makers(rest)
-    for address in found:
-        if _maker_of(address, makers) in ours:
-            return address
+    mine = [address for address in found if _maker_of(address, makers) in ours]
+    for address in mine:
+        damage = _damage_of(address)
+        if damage is None:
+            return Restored(address, _maker_of(address, makers))
+        _LOG.warning("%s is damaged, and passed over: of %s, %s", address, METADATA, damage)
     others = f" ({len(found)} are there of other or unknown jobs)" if found else ""
+    if mine:
+        others = f" ({len(mine)} are damaged)"
     raise GuaranteeError(
         "--restore=latest: no complete checkpoint or savepoint of this destination's jobs lies in"
         f" {' or '.join(folders)}, as far as this machine can see{others}. Give the path of one, or"
@@ -75,13 +109,19 @@ def _is_complete(address: str) -> bool:
         return True
 
 
-def made_by(rest: FlinkRest, checkpoint: str) -> str | None:
-    """The id of the streaming job that has made a checkpoint; None where that is not known.
-
-    Of a job of another program it is the name that the job has in Flink, which is no id of ours.
-    Raises FlinkUnreachable.
-    """
-    return _maker_of(checkpoint, _makers(rest))
+def _damage_of(address: str) -> str | None:
+    """What is wrong with the file; None where nothing shows, or this process cannot read it."""
+    folder = local_folder(address)
+    try:
+        if folder is not None:
+            return damage_in((folder / METADATA).read_bytes())
+        # Of a library that is missing Beam says so here alone, in errors that one can catch.
+        modified_at(address, METADATA)
+        return damage_in(read_file(f"{address.rstrip('/')}/{METADATA}"))
+    except NotListed:
+        return None
+    except FileNotFoundError:
+        return "it is gone by now"
 
 
 def note_maker(rest: FlinkRest, job: FlinkJob, job_id: str) -> None:

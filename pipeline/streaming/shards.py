@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transforms.destinations.contract.ownership import BEGIN, STOP, ownership_of
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.ownership import STOP, ownership_of, turns_of
+from transforms.destinations.contract.run_ledger import RunHistory, RunRecord
 from transforms.model.errors import GuaranteeError
 
 
-def jobs_of(runs: Sequence[RunRecord]) -> list[str]:
-    """The ids of all streaming jobs of this chain that have begun, oldest first."""
-    found = [ownership_of(record) for record in runs]
-    return list(dict.fromkeys(each.job_id for each in found if each and each.kind == BEGIN))
+def jobs_of(runs: Sequence[RunRecord], history: RunHistory) -> list[str]:
+    """The ids of all streaming jobs of this chain that have begun, oldest first.
+
+    runs: the chain, or its tail. history: see turns_of.
+    """
+    return [job_id for turn in turns_of(runs, history) for job_id in turn]
 
 
 def shards_of_job(runs: Sequence[RunRecord], wanted: int, given: bool, *, from_tables: bool) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from pipeline.failures import TRY_AGAIN_LATER
+from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.destination import (
@@ -28,7 +28,7 @@ _NOT_IN_FLINK: Final = (
 )
 
 _NO_WORKER: Final = (
-    "  its command, which is its worker, does not run: the file is free. `run --streaming"
+    "its command, which is its worker, does not run: the file is free. `run --streaming"
     " --restore=latest` takes its place (--from_tables without a checkpoint), `stop` ends it"
 )
 
@@ -46,8 +46,8 @@ def status_parser() -> Arguments:
     parser = plain_parser(
         "payment-pipeline status",
         "Shows who owns the tables, and what the streaming job does. Where the job's command has"
-        " the DuckDB file open, --flink_master shows the counters without it. Exit status 5: a file"
-        " in use, or Flink does not answer.",
+        " the DuckDB file open, --flink_master shows the counters without it. Exit status 3: the"
+        " job that owns the tables does not run; 5: a file in use, or Flink does not answer.",
     )
     add_destination_arguments(parser)
     add_impersonation(parser)
@@ -66,7 +66,8 @@ def add_flink_master(parser: Arguments, what_for: str) -> None:
 def status_command(
     argv: Sequence[str], now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 ) -> int:
-    """Prints the state; returns the exit status, 5 where Flink does not say what the job does.
+    """Prints the state; returns the exit status: 5 where Flink does not say what the job does, 3
+    where it says that the job, which owns the tables, does not run.
 
     Raises UsageError, GuaranteeError or TryAgainLater, where there is nothing to show.
     """
@@ -78,9 +79,8 @@ def status_command(
             known = ledger_report(destination)
     except FileInUse as error:
         held = _held(given.flink_master, destination.name, error, now_us)
-        _print(given.json, held.as_json(), held.lines())
-        return 0
-    found, lines, status = known.as_json(), list(known.lines()), 0
+        return _print(given.json, held.as_json(), held.lines(), held.job.ended)
+    found, lines, wrong = known.as_json(), list(known.lines()), None
     if known.owner is not None and not given.flink_master:
         lines.append(_NOT_ASKED)
     if known.owner is not None and given.flink_master:
@@ -88,17 +88,18 @@ def status_command(
             job = find_job(FlinkRest(given.flink_master), known.owner.job_id)
             report = None if job is None else report_of(job, now_us())
         except FlinkUnreachable as error:
-            status, found["job"] = TRY_AGAIN_LATER, None
-            found["error"] = _NO_ANSWER.format(master=given.flink_master, error=error)
-            lines.append(found["error"])
-        else:
-            found["job"] = None if report is None else report.as_json()
-            lines += [_NOT_IN_FLINK] if report is None else report.lines()
-            if report is not None and report.state not in ("RUNNING", *ENDED):
-                # The worker of a job into a DuckDB file is its command, which holds the file.
-                lines += [_NO_WORKER] if destination.name.startswith(DUCKDB) else []
-    _print(given.json, {"exit_status": status, "error": None, **found}, lines)
-    return status
+            found["job"] = None
+            wrong = _NO_ANSWER.format(master=given.flink_master, error=error)
+            return _print(given.json, found, [*lines, wrong], wrong, TRY_AGAIN_LATER)
+        found["job"] = None if report is None else report.as_json()
+        lines += [_NOT_IN_FLINK] if report is None else report.lines()
+        wrong = _NOT_IN_FLINK if report is None else report.ended
+        waits = report is not None and report.state not in ("RUNNING", *ENDED)
+        if waits and destination.name.startswith(DUCKDB):
+            # The worker of a job into a DuckDB file is its command, which holds the file.
+            wrong = _NO_WORKER
+            lines.append(f"  {wrong}")
+    return _print(given.json, found, lines, wrong)
 
 
 def _held(
@@ -120,5 +121,18 @@ def _held(
     return held
 
 
-def _print(as_json: bool, found: dict[str, Any], lines: Iterable[str]) -> None:
-    print(json.dumps(found) if as_json else "\n".join(lines))
+def _print(
+    as_json: bool,
+    found: dict[str, Any],
+    lines: Iterable[str],
+    wrong: str | None,
+    status: int = GUARANTEE_REFUSED,
+) -> int:
+    """Returns the exit status. wrong: the line that says why it is not 0; None: nothing is."""
+    status = 0 if wrong is None else status
+    print(
+        json.dumps({"exit_status": status, "error": wrong, **found})
+        if as_json
+        else "\n".join(lines)
+    )
+    return status

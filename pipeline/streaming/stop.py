@@ -24,19 +24,19 @@ import pyarrow as pa
 
 from pipeline.streaming.hand_over import Columns, write_owed_totals, write_pending_gaps
 from pipeline.streaming.records import (
-    chain_of,
     fresh_id,
     generation_of,
     ownership_record,
     partitions_of,
     settings_without_ownership,
 )
-from transforms.destinations.contract.destination import Destination
+from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import (
     STOP,
     Ownership,
     last_stop,
     owner_of,
+    turns_of,
 )
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job
@@ -117,10 +117,11 @@ def stop_streaming(
                 " is still wanted."
             )
         job = destination.shards.begin_job(fresh_id("stop"), generation, _shards(runs[-1]))
+        destination.streams.forget_closed()
         before = _unobserved(destination)
         ends = _close(destination, job, runs[-1], owed, pending_gaps, polling)
         marked = sorted(_unobserved(destination) - before)
-        record = _stop_record(destination, runs[-1], owner, job, ends, now_us())
+        record = _stop_record(destination, runs, owner, job, ends, now_us())
         if destination.runs.claim(record):
             return Stopped(record, owner.job_id, marked)
         # Another job may have begun, which this stop does not mean.
@@ -178,12 +179,13 @@ def _close(
 
 def _stop_record(
     destination: Destination,
-    begin: RunRecord,
+    runs: Sequence[RunRecord],
     owner: Ownership,
     job: Job,
     ends: _Ends,
     now_us: int,
 ) -> RunRecord:
+    begin = runs[-1]
     rows, horizon = destination.rows, int(str(begin.settings["dedup_horizon_us"]))
     parts = partitions_of(begin)
     ranges = [
@@ -210,9 +212,10 @@ def _stop_record(
         begun_us=owner.begun_us,
         above=_above(destination, ends.positions),
         not_in_totals=rows.count_rows() - rows.count_in_totals(),
+        turns=turns_of(runs, destination.runs),
     )
     settings = settings_without_ownership(begin)
-    return ownership_record(STOP, begin, partitions, begin.cluster_id, settings, ownership)
+    return ownership_record(STOP, runs, partitions, begin.cluster_id, settings, ownership)
 
 
 def _accounted(

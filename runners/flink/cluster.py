@@ -25,7 +25,7 @@ from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.servers import JOB_MANAGER, JOB_SERVER, TASK_MANAGER, java_server
 from runners.java import java_command
 from runners.maven import Launch, jars_of
-from runners.ports import free_ports, listens
+from runners.ports import listens, ports_of
 from runners.processes import ClusterFailed, ServerProcess
 from runners.server_folder import ServerFolder, python_path
 
@@ -121,7 +121,9 @@ class FlinkCluster:
                     f"a cluster runs in {self.folder} already (REST {self.rest_address}). Use it,"
                     " or end it first with `payment-pipeline flink down`."
                 )
-            first, rest, blob, job_server, *pools = free_ports(4 + settings.worker_pools)
+            first, rest, blob, job_server, *pools = ports_of(
+                self.folder / "ports.json", 4 + settings.worker_pools
+            )
             ports = ClusterPorts(first, rest, blob, job_server, tuple(pools))
             self._servers.begin(
                 {"settings": asdict(settings), "ports": asdict(ports)},

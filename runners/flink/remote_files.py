@@ -41,6 +41,16 @@ def modified_at(folder: str, pattern: str) -> list[tuple[float, str]]:
     ]
 
 
+def read_file(file: str) -> bytes:
+    """The bytes of a file. Raises NotListed where it cannot be read from this process."""
+    try:
+        with FileSystems.open(_for_beam(file)) as opened:
+            found: bytes = opened.read()
+            return found
+    except (ValueError, ImportError, OSError) as error:
+        raise NotListed(f"{file}: {error}") from error
+
+
 def create_empty(file: str) -> None:
     """Raises ValueError, ImportError or OSError where it cannot be written from this process."""
     FileSystems.create(_for_beam(file)).close()

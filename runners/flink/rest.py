@@ -20,6 +20,12 @@ ENDED: Final = ("FINISHED", "CANCELED", "FAILED")
 """States that a job does not leave any more."""
 
 
+_NOT_FLINK: Final = (
+    "what listens there is not Flink's REST interface (the job server and the worker pools have"
+    " ports of their own, and speak gRPC)"
+)
+
+
 class FlinkUnreachable(RuntimeError):
     """The JobManager does not answer, or its answer is an error."""
 
@@ -160,14 +166,22 @@ class FlinkRest:
         what = f"{request.get_method()} {request.full_url}"
         try:
             with _OPENER.open(request, timeout=self._timeout) as answer:
-                return json.loads(answer.read() or b"null")
+                text = answer.read().decode(errors="replace")
         except urllib.error.HTTPError as refused:
             with refused:
                 text = refused.read().decode(errors="replace")
             kind = NotKnown if refused.code == HTTPStatus.NOT_FOUND else FlinkUnreachable
             raise kind(f"{what}: status {refused.code}: {_first_line(text)}") from refused
+        except http.client.BadStatusLine as error:
+            if isinstance(error, http.client.RemoteDisconnected):
+                raise FlinkUnreachable(f"{what}: the connection was closed") from error
+            raise FlinkUnreachable(f"{what}: {_NOT_FLINK}") from error
         except (OSError, http.client.HTTPException) as error:
             raise FlinkUnreachable(f"{what}: {getattr(error, 'reason', error)}") from error
+        try:
+            return json.loads(text or "null")
+        except json.JSONDecodeError as error:
+            raise FlinkUnreachable(f"{what}: {_NOT_FLINK}") from error
 
 
 # A proxy of the environment does not lead to a server on this machine.

@@ -23,6 +23,7 @@ from tests.unit.destinations.contract.run_ledger import record
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
 from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger, create_statement
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
+from transforms.destinations.contract.run_tail import Landmark
 
 
 @source(limits.DML_SYNTAX)
@@ -408,10 +409,80 @@ def test_the_statements_of_the_ledger_are_bigquerys(service: Service) -> None:
     )
     assert (ledger.claim(genesis), ledger.claim(first), ledger.claim(other)) == (True, True, False)
     ledger.mark("run-1", COMMITTED)
-    assert [(run.run_id, run.status) for run in ledger.read()] == [
+    chain = ledger.read()
+    assert [(run.run_id, run.status) for run in chain] == [
         (GENESIS, COMMITTED),
         ("run-1", COMMITTED),
     ]
+    assert ledger.tail() == list(ledger.backwards())[::-1] == chain
+    marks = [Landmark(run.run_id, run.plan_time) for run in chain]
+    assert sorted(run.run_id for run in ledger.named(marks)) == [GENESIS, "run-1"]
+    assert all(ledger.newest())
+
+
+PRUNED = {
+    "moment >= TIMESTAMP_MICROS(@second)": 2,
+    "moment > TIMESTAMP_MICROS(@second) AND id != 'x'": 2,
+    "TIMESTAMP_MICROS(@second) >= moment": 2,
+    "moment = TIMESTAMP_MICROS(@second)": 1,
+    "moment IN (TIMESTAMP_MICROS(@second), TIMESTAMP_MICROS(@second + 86400000000)) AND id = ''": 2,
+    "moment >= TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 2000 DAY)": 0,
+    "id = 'a'": 3,
+    "moment >= TIMESTAMP_MICROS(@second) OR id = 'a'": 3,
+    "moment >= (SELECT MAX(moment) FROM UNNEST([TIMESTAMP_MICROS(@second)]) AS moment)": 3,
+}
+"""Condition -> how many of three days are read."""
+
+
+@pytest.fixture
+def days(service: Service) -> str:
+    """A table with one row on each of three days, at noon."""
+    name = f"contract_{uuid.uuid4().hex}"
+    service.query(f"CREATE TABLE {name} (id STRING, moment TIMESTAMP) PARTITION BY DATE(moment)")
+    rows = ", ".join(
+        f"('{day}', TIMESTAMP '2026-08-0{n} 12:00:00+00')" for n, day in enumerate("abc", 1)
+    )
+    service.query(f"INSERT INTO {name} (id, moment) VALUES {rows}")
+    return name
+
+
+SECOND = bigquery.ScalarQueryParameter("second", "INT64", 1_785_672_000_000_000)
+A_ROW = 3 + 8
+"""Bytes of a text of one letter and of a TIMESTAMP."""
+
+
+@source("https://cloud.google.com/bigquery/docs/querying-partitioned-tables")
+@pytest.mark.parametrize("condition", PRUNED)
+def test_only_the_partitions_that_a_condition_leaves_are_read(
+    service: Service, days: str, condition: str
+) -> None:
+    config = bigquery.QueryJobConfig(use_query_cache=False, query_parameters=[SECOND])
+    job = service.client.query(f"SELECT id FROM {days} WHERE {condition}", job_config=config)
+    job.result()
+    # The day of the parameter is the second one.
+    read = A_ROW if "moment" in condition else 3
+    assert job.total_bytes_processed == PRUNED[condition] * read
+
+
+@source("https://cloud.google.com/bigquery/docs/using-dml-with-partitioned-tables")
+def test_a_statement_reads_all_of_the_partitions_that_it_may_change(
+    service: Service, days: str
+) -> None:
+    """As a run is claimed and marked: by a constant moment in ON and in WHERE."""
+    config = bigquery.QueryJobConfig(query_parameters=[SECOND])
+    update = f"UPDATE {days} SET id = 'd' WHERE id = 'b' AND moment = TIMESTAMP_MICROS(@second)"
+    merge = f"""MERGE {days} AS t USING (
+        SELECT IF(step = 'follow', 'd', NULL) AS follows FROM UNNEST(['follow', 'insert']) AS step
+        WHERE EXISTS (SELECT 1 FROM {days} WHERE id = 'd' AND moment = TIMESTAMP_MICROS(@second))
+    ) AS s ON t.id = s.follows AND t.moment = TIMESTAMP_MICROS(@second)
+    WHEN MATCHED THEN UPDATE SET id = 'e'
+    WHEN NOT MATCHED THEN INSERT (id, moment) VALUES ('f', TIMESTAMP '2026-08-09 12:00:00+00')"""
+    for statement, changed in ((update, 1), (merge, 2)):
+        job = service.client.query(statement, job_config=config)
+        job.result()
+        assert job.num_dml_affected_rows == changed
+        assert job.total_bytes_processed < 3 * 2 * A_ROW
+    assert service.query(f"SELECT id FROM {days} ORDER BY id") == [("a",), ("c",), ("e",), ("f",)]
 
 
 # Time travel

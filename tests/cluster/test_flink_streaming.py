@@ -11,7 +11,7 @@ from pipeline.streaming.flink_job import FlinkJob
 from pipeline.streaming.job_report import report_of
 from runners.ports import free_ports
 from tests.support.payment_sender import PARTITIONS, Sender, now_us
-from tests.support.stored_payments import assert_each_payment_once
+from tests.support.stored_payments import assert_each_payment_once, unobserved_windows
 from tests.support.streaming_command import StreamingCommand
 
 
@@ -30,6 +30,7 @@ def test_from_bounded_runs_to_a_job_and_back(command: StreamingCommand, sender: 
     command.interrupt()
     assert command.bounded_run() == 3, "the job owns the tables"
     assert command.stop() == 0
+    assert unobserved_windows(command.file) == [], "Ctrl-C has written their totals"
     assert_each_payment_once(command.file, sender.sent)
     sender.send(300, now_us())
     assert command.bounded_run() == 0

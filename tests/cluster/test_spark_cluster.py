@@ -84,7 +84,8 @@ def test_up_status_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert status == 3 and "spark down" in shown
         os.kill(server.pid, 9)
         servers.running()
-        assert "HAS ENDED" in spark("status")[1]
+        status, shown = spark("status")
+        assert status == 3 and "HAS ENDED" in shown and "1 server has ended: job server" in shown
     finally:
         status, shown = spark("down")
     assert status == 0

@@ -25,6 +25,7 @@ ANY_CALL = "any call"
 # The numbers are those of pipeline/run/__init__.py and docs/guarantees.md.
 STEPS = {
     "1 recover": ("pipeline.run.command", "recover"),
+    "1 remove leftovers": ("pipeline.run.command", "remove_leftovers"),
     "2 genesis": ("pipeline.run.make_ready", "begin"),
     "2 plan": ("pipeline.run.look_ahead", "plan_next"),
     "3 read and write": ("pipeline.run.command", "read_and_write"),
@@ -38,6 +39,8 @@ STEPS = {
     "5 commit a table": ("pipeline.run.commit", "commit_table"),
     "5 commit, inside": ("transforms.destinations.duckdb.streams", "commit"),
     "6 mark committed": ("pipeline.run.commit", "mark"),
+    "6 forget": ("pipeline.run.commit", "forget"),
+    "6 forget, inside": ("transforms.destinations.duckdb.streams", "forget"),
     "6 tell Kafka": ("pipeline.kafka_admin", "KafkaAdmin.commit_offsets"),
 }
 

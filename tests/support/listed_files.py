@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from apache_beam.io.filesystem import FileMetadata, FileSystem
+
+from runners.flink.metadata_file import MAGIC, PROPERTIES, WITH_PROPERTIES
+
+METADATA_BYTES: Final = (
+    MAGIC + WITH_PROPERTIES.to_bytes(4, "big") + bytes(20_000) + PROPERTIES + bytes(600)
+)
 
 
 def _unused(*_: Any, **__: Any) -> NoReturn:
@@ -16,12 +22,14 @@ def _unused(*_: Any, **__: Any) -> NoReturn:
 class ListedFileSystem(FileSystem):
     """files: address -> seconds since 1970, 0.0 where the file system does not say. folders:
     whether it lists one level at a time, as HDFS does, or all files of a prefix, as buckets do.
+    contents: address -> bytes; where there are none, those of a checkpoint's metadata.
     """
 
     files: ClassVar[dict[str, float]] = {}
+    contents: ClassVar[dict[str, bytes]] = {}
     folders = False
 
-    mkdirs = open = copy = rename = delete = split = join = _unused
+    mkdirs = copy = rename = delete = split = join = _unused
     size = last_updated = _unused
 
     @classmethod
@@ -31,6 +39,9 @@ class ListedFileSystem(FileSystem):
     def create(self, path: str, *_: Any, **__: Any) -> BytesIO:
         self.files[path] = 1.0
         return BytesIO()
+
+    def open(self, path: str, *_: Any, **__: Any) -> BytesIO:
+        return BytesIO(self.contents.get(path, METADATA_BYTES))
 
     def has_dirs(self) -> bool:
         return self.folders

@@ -43,12 +43,12 @@ class _Timer:
     def __init__(self, timers, name):
         self._timers, self._name = timers, name
 
-    def set(self, timestamp):
+    def set(self, timestamp, dynamic_timer_tag=""):
         assert timestamp.micros % 1000 == 0, "timers travel in milliseconds"
-        self._timers[self._name] = timestamp.micros
+        self._timers[self._name, dynamic_timer_tag] = timestamp.micros
 
-    def clear(self):
-        self._timers.pop(self._name, None)
+    def clear(self, dynamic_timer_tag=""):
+        self._timers.pop((self._name, dynamic_timer_tag), None)
 
 
 class StatefulDouble:
@@ -97,13 +97,32 @@ class StatefulDouble:
             ]
             if not due:
                 return
-            at, key, name = min(due, key=lambda timer: timer[0])
-            del self.timers[key][name]
-            self._start()
-            self._call(getattr(self._dofn, self._callbacks[name].__name__), key, None, at)
-            if hasattr(self._dofn, "finish_bundle"):
-                list(self._dofn.finish_bundle() or [])
+            self._fire([min(due, key=lambda timer: timer[0])])
         raise AssertionError("timers never come to an end")
+
+    def advance_once(self, watermark_us):
+        """Fires all timers that the watermark has reached in one bundle, and none of those that it
+        sets, as Flink does: those wait for the next advance. Returns how many have fired.
+        """
+        self.watermark_us = watermark_us
+        due = [
+            (at, key, name)
+            for key, named in self.timers.items()
+            for name, at in named.items()
+            if at <= watermark_us // 1000 * 1000
+        ]
+        if due:
+            self._fire(sorted(due, key=lambda timer: timer[0]))
+        return len(due)
+
+    def _fire(self, due):
+        self._start()
+        for at, key, name in due:
+            del self.timers[key][name]
+            method = getattr(self._dofn, self._callbacks[name[0]].__name__)
+            self._call(method, key, None, at)
+        if hasattr(self._dofn, "finish_bundle"):
+            list(self._dofn.finish_bundle() or [])
 
     def _start(self):
         if hasattr(self._dofn, "start_bundle"):

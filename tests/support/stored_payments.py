@@ -30,6 +30,13 @@ def assert_no_check_fails(file: Path) -> None:
     assert [result for result in results if result.status == FAILED] == []
 
 
+def unobserved_windows(file: Path) -> list[str]:
+    """Minutes without complete totals."""
+    with open_destination(f"duckdb:{file}") as destination:
+        found = destination.query(destination.checks.unobserved_windows)
+    return [str(row["window_start"]) for row in found.to_pylist()]
+
+
 def counted(destination: object, table: str) -> Counter[str]:
     """transaction_id -> rows."""
     found = destination.query(  # type: ignore[attr-defined]

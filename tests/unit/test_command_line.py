@@ -275,8 +275,8 @@ def test_commands_help_and_version(capsys) -> None:
     assert capsys.readouterr().out == f"payment-pipeline {__version__}\n"
     assert main("runn") == 2
     assert (
-        "runn: there is no such command. Allowed are run, status, stop, check, produce, preflight,"
-        " demo, flink, spark." in capsys.readouterr().err
+        "runn: there is no such command. Allowed are run, status, stop, check, prune, produce,"
+        " preflight, demo, flink, spark." in capsys.readouterr().err
     )
 
 
@@ -595,3 +595,10 @@ def test_credentials_and_payments_never_travel_in_plaintext(
         run_config(
             [*where, f"--bigquery_api_endpoint={api}", f"--bigquery_storage_endpoint={storage}"]
         )
+
+
+@pytest.mark.parametrize("shows_beam", [False, True])
+def test_the_help_shows_no_default_that_nobody_can_give(shows_beam: bool) -> None:
+    shown = run_parser(shows_beam=shows_beam).format_help()
+    assert "--flink_master HOST:PORT" in shown
+    assert "[auto]" not in shown

@@ -115,7 +115,7 @@ def test_a_duckdb_file_in_use_is_5(tmp_path: Path) -> None:
     holder.stdout.readline()
     ticks = iter((0.0, 1.0, 6.0))
     try:
-        with pytest.raises(TryAgainLater, match="another process has the file open"):
+        with pytest.raises(TryAgainLater, match=f"process {holder.pid} has the file open"):
             acquire(str(held), clock=lambda: next(ticks), sleep=lambda _seconds: None)
     finally:
         holder.communicate()

@@ -38,6 +38,7 @@ from transforms.destinations.contract.run_ledger import (
     clusters_of,
     other_clusters,
 )
+from transforms.destinations.contract.run_tail import with_landmarks
 from transforms.destinations.contract.stop_mark import decode_marks, encode_mark
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.coordinates import coordinate_hashes, coordinate_sum
@@ -241,6 +242,27 @@ def test_the_ledger() -> None:
         "shards", "dedup_layout", "epoch_units",
     ]  # fmt: skip
     assert settings_of(config("x"))["decoder_version"] == 2
+
+
+def test_the_landmarks_of_a_record_are_frozen() -> None:
+    part = PartitionProgress(
+        topic="p", partition=0, topic_id=None, from_offset=0, to_offset=1, records=1, gap_offsets=0,
+        coordinate_hash=0, start_watermark=None, watermark=7, position_since=0,
+    )  # fmt: skip
+    first = RunRecord(
+        run_id="run-1", predecessor=None, status="COMMITTED", plan_time=5, cluster_id=None,
+        partitions=[part], tables=[TableProgress(table="payment_transactions", rows=1,
+        commit_groups=[])], lowest_watermark=None, live_ids=1, state_bytes=11,
+        settings={"dedup_horizon_us": 1},
+    )  # fmt: skip
+    second = msgspec.structs.replace(
+        first, run_id="run-2", predecessor="run-1", plan_time=9, settings={"dedup_horizon_us": 2}
+    )
+    third = msgspec.structs.replace(second, run_id="run-3", predecessor="run-2", plan_time=8)
+    assert with_landmarks(third, [first, second]).settings == {
+        "dedup_horizon_us": 2,
+        "landmarks": [["run-1", 5], ["run-2", 9]],
+    }
 
 
 def test_a_stop_mark_of_an_earlier_version_is_written_as_it_was_read() -> None:

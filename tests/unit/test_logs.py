@@ -318,7 +318,7 @@ def test_an_append_that_nobody_answers_is_named(monkeypatch, caplog) -> None:
 
 
 def test_a_commit_of_offsets_that_kafka_does_not_answer_is_named(monkeypatch, caplog) -> None:
-    from pipeline.kafka_admin import KafkaAdmin
+    from pipeline.lag_report import LagReport
 
     clock = looked_at(monkeypatch)
 
@@ -327,12 +327,7 @@ def test_a_commit_of_offsets_that_kafka_does_not_answer_is_named(monkeypatch, ca
             look(clock, 20.0)
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
-    with KafkaAdmin({"bootstrap.servers": "b:1", "group.id": "g"}) as admin:
-        consumer = admin._consumer
-        monkeypatch.setattr(admin, "_may_report", True)
-        monkeypatch.setattr(admin, "_consumer", Silent())
-        admin.commit_offsets({("p", 0): 1})
-        monkeypatch.setattr(admin, "_consumer", consumer)
+    LagReport("b:1", Silent(), lambda: None).commit({("p", 0): 1})
     assert "still waiting for Kafka at b:1: the group's offsets" in caplog.messages[0]
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from pipeline import preflight as preflight_module
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult
-from pipeline.options.config import LATEST, AdoptTopic, RunConfig, Start
+from pipeline.options.config import LATEST, AdoptTopic, RunConfig, Start, StreamingConfig
 from pipeline.options.schema_file import load_schema
 from pipeline.preflight import SAMPLE_RECORDS, preflight, preflight_command
+from pipeline.streaming.begin import begin_streaming
 from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (
     HOUR_US,
@@ -59,6 +60,14 @@ def broken(kafka: InMemoryKafka) -> dict[str, Any]:
     return {"topics": ("payments", "refunds"), **RATE}
 
 
+def streaming(**changes: Any) -> StreamingConfig:
+    job = StreamingConfig(
+        topic_pattern=None, restore=None, from_tables=False, detach=False,
+        flink_master="localhost:8081", in_this_process=True, parallelism=1, shards_given=False,
+    )  # fmt: skip
+    return replace(job, **changes)
+
+
 ALL: dict[str, Refusal] = {**REFUSALS, "a topic that is rejected as a whole": broken}
 
 
@@ -95,6 +104,29 @@ def test_it_says_how_much_waits(kafka: InMemoryKafka, path: Path) -> None:
     assert "not there yet" in results["the ledger"].figure
     assert not path.exists()
     assert preflight_command(config(path), lambda: NOW_US) == 0
+
+
+def test_of_a_streaming_job_it_says_neither_transactions_nor_a_rate_that_stops_it(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    kafka.send("payments", 0, b"broken", payment("a"))
+    results = asked(config(path, streaming=streaming(), **RATE))
+    assert results["the plan"].figure == "2 offsets wait"
+    newest = results["newest records of payments"]
+    assert newest.status == NOTED
+    assert "a bounded run would stop: topic payments: 1 of 2" in newest.figure
+    assert "consumer group" not in results
+
+
+def test_a_job_that_owns_the_tables_refuses_no_job_that_takes_them_over(
+    kafka: InMemoryKafka, path: Path
+) -> None:
+    with DuckDBDestination(path) as destination:
+        begun = begin_streaming(config(path), destination, kafka, lambda: NOW_US)
+    for settings in (streaming(from_tables=True), streaming(restore="latest")):
+        assert refusals(config(path, streaming=settings)) == []
+    (found,) = refusals(config(path, streaming=streaming()))
+    assert begun.job.job_id in found
 
 
 def test_it_shows_what_is_adopted_and_changes_nothing(kafka: InMemoryKafka, path: Path) -> None:

@@ -44,6 +44,15 @@ class ProcessMemory(Generic[Memory]):
             kept = self._kept.pop(shard, None)
         return kept[1] if kept and kept[0] == token else None
 
+    def newest(self, shard: int) -> Memory | None:
+        """What was kept last, whatever state it goes with; None where a bundle has taken it.
+
+        For the end of a process, behind which no bundle comes.
+        """
+        with self._lock:
+            kept = self._kept.get(shard)
+        return kept[1] if kept else None
+
     def keep(self, shard: int, token: bytes, memory: Memory) -> None:
         """Keeps the memory for the next bundle of the shard.
 

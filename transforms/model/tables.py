@@ -31,6 +31,9 @@ are short by exactly the run's rows while it is not complete (pipeline/run/repai
 DELETED: Final = "deleted"
 """Cause of a gap: Kafka had deleted the offsets before they were read, and that was accepted."""
 
+PRUNED_GAP: Final = "pruned"
+"""Cause of a gap: `prune` has removed the rows and gaps that were there."""
+
 NO_RECORD: Final = "no_record"
 """Cause of a gap: transaction markers, aborted or compacted records."""
 

@@ -142,7 +142,9 @@ def decode_stream_head(cell: bytes, now: StateSettings) -> StreamHead:
     if problems:
         raise GuaranteeError(
             f"the checkpoint was made under other options: {'; '.join(problems)}. Give them their"
-            " old values."
+            " old values. Or begin without a checkpoint, where most of them may change: end the job"
+            " by `payment-pipeline stop` (`stop --lost` without its cluster), then start with"
+            f" --from_tables{'' if before.shards == now.shards else f' --shards={now.shards}'}."
         )
     head.settings = now
     return head

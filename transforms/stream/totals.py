@@ -127,10 +127,20 @@ class TotalsShard:
             for key, _ in due:
                 del self._unwritten[key]
 
-    def next_close(self) -> int | None:
-        """The watermark, in microseconds, that closes the oldest unwritten window."""
-        starts = [key[0] for key, unwritten in self._unwritten.items() if unwritten.records > 0]
-        return min(starts) + BUCKET_US if starts else None
+    def closes(self) -> dict[str, int]:
+        """Name -> a watermark, in microseconds, that closes unwritten windows.
+
+        Those of the oldest window, of the newest, and of some between, ever further apart: so
+        whatever a watermark passes at once is closed in a few steps, and there are few of them.
+        """
+        starts = sorted(
+            {key[0] for key, unwritten in self._unwritten.items() if unwritten.records > 0}
+        )
+        places = [(1 << power) - 1 for power in range(len(starts).bit_length())]
+        return {
+            **{str(place or ""): starts[place] + BUCKET_US for place in places},
+            **({"newest": starts[-1] + BUCKET_US} if starts else {}),
+        }
 
     def finish(self) -> None:
         """Waits for every append and writes the state."""

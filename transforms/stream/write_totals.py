@@ -5,7 +5,7 @@ Rows of all shards come together here, so it must stay cheap: they are added up 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import apache_beam as beam
 import pyarrow as pa
@@ -23,6 +23,9 @@ from transforms.stream.head_cell import HeadCell
 from transforms.stream.polling import Polling
 from transforms.stream.stop_on_error import StopOnError
 from transforms.stream.totals import TotalsShard
+
+MEMORY: Final = "write_totals"
+"""Name of what this process keeps of the shard."""
 
 
 class WriteTotals(beam.DoFn):
@@ -78,7 +81,7 @@ class WriteTotals(beam.DoFn):
         if self._cell is None:
             return
         head, timer = self._cell
-        memory = memory_of(self._job.job_id, "write_totals")
+        memory = memory_of(self._job.job_id, MEMORY)
         with self._stop.watching("totals"):
             shard = TotalsShard(self._destination, self._job, HeadCell(head), memory, self._polling)
             if self._rows:
@@ -87,7 +90,7 @@ class WriteTotals(beam.DoFn):
                 shard.close(self._closed_us)
             shard.finish()
         self._stop.went_well("totals")
-        closes_us = shard.next_close()
-        if closes_us is not None:
-            timer.set(Timestamp(micros=closes_us))
+        # One timer alone would close one window after the other where a watermark passes many.
+        for tag, closes_us in shard.closes().items():
+            timer.set(Timestamp(micros=closes_us), dynamic_timer_tag=tag)
         self.start_bundle()

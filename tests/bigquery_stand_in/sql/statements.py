@@ -189,9 +189,11 @@ class Statements:
         table = new_table(self._warehouse, dataset, name, resource)
         with self._warehouse.transaction() as cursor:
             if transpiled is not None:
-                outcome.bytes_processed = bytes_read(cursor, transpiled.tables, transpiled.columns)
+                outcome.bytes_processed = bytes_read(
+                    cursor, transpiled.scans, transpiled.columns, _values(transpiled, query)
+                )
                 outcome.bytes_billed = check_bytes_billed(
-                    outcome.bytes_processed, len(transpiled.tables), query.maximum_bytes_billed
+                    outcome.bytes_processed, len(transpiled.scans), query.maximum_bytes_billed
                 )
             if query.dry_run:
                 return outcome
@@ -245,8 +247,11 @@ class Statements:
     def _measured(
         self, cursor: duckdb.DuckDBPyConnection, kind: str, transpiled: Transpiled, query: Query
     ) -> Outcome:
-        read = bytes_read(cursor, transpiled.tables, transpiled.columns)
-        tables = len({table.sql_name for table in transpiled.tables})
+        values = _values(transpiled, query)
+        read = bytes_read(cursor, transpiled.scans, transpiled.columns, values)
+        if kind in ("UPDATE", "DELETE", "MERGE"):
+            read += bytes_read(cursor, transpiled.scans[:1], None, values)
+        tables = len({scan.table.sql_name for scan in transpiled.scans})
         return Outcome(
             kind,
             bytes_processed=read,

@@ -12,6 +12,7 @@ from sqlglot import exp
 from tests.bigquery_stand_in.errors import invalid_query
 from tests.bigquery_stand_in.rest.parameters import Parameter
 from tests.bigquery_stand_in.sql.googlesql import parse, referenced_tables, resolve
+from tests.bigquery_stand_in.sql.pruning import Scan, scan_of
 from tests.bigquery_stand_in.sql.refusals import refuse
 from tests.bigquery_stand_in.sql.rewrites import rewrite
 from tests.bigquery_stand_in.sql.time_travel import Moments
@@ -23,12 +24,12 @@ _MAX_VIEW_DEPTH = 16
 
 @dataclass(frozen=True)
 class Transpiled:
-    """sql: for DuckDB; tables: what is read, the tables behind views included; parameters: the
+    """sql: for DuckDB; scans: what is read, the tables behind views included; parameters: the
     names that the text uses.
     """
 
     sql: str
-    tables: list[Table]
+    scans: list[Scan]
     columns: frozenset[str] | None
     parameters: frozenset[str]
 
@@ -45,11 +46,13 @@ class Transpiler:
         self._warehouse = warehouse
         self._default_dataset = default_dataset
         self._moments = Moments(warehouse)
+        self._mentioned: list[tuple[exp.Table, Table]] = []
         self._parameters = {parameter.name.lower(): parameter for parameter in parameters}
 
     def transpile(self, statement: exp.Expression) -> Transpiled:
         """Raises RestFailure for unknown tables and parameters."""
         tree = statement.copy()
+        self._mentioned = []
         tables = self._bind_tables(tree, self._default_dataset, 0)
         refuse(statement, [field for table in tables for field in table.fields])
         columns = _named_columns(tree)
@@ -61,7 +64,8 @@ class Transpiler:
         _name_columns(tree)
         tree = rewrite(tree, self._warehouse.now())
         used = self._bind_parameters(tree)
-        return Transpiled(tree.sql(dialect="duckdb"), tables, columns, used)
+        scans = [scan_of(node, table) for node, table in self._mentioned]
+        return Transpiled(tree.sql(dialect="duckdb"), scans, columns, used)
 
     def table(self, node: exp.Table) -> Table:
         """The table that the statement changes."""
@@ -79,6 +83,7 @@ class Transpiler:
             rows = self._moments.bind(node, table)
             if table.view_query is None:
                 found.append(table)
+                self._mentioned.append((node, table))
                 there = exp.to_table(rows, dialect="duckdb")
                 node.set("catalog", None)
                 node.set("db", there.args["db"])

@@ -137,9 +137,10 @@ class Tables:
 
 
 CHANGES = {
-    "runs": ("claim", "mark"),
+    "runs": ("claim", "mark", "forget_before"),
+    "pruning": ("remove_gaps_and_totals", "remove_rows"),
     "shards": ("create", "begin_job", "swap"),
-    "streams": ("create", "send", "finalize", "commit", "discard"),
+    "streams": ("create", "send", "finalize", "commit", "discard", "forget", "forget_closed"),
     "tables": ("create",),
 }
 """Part of a destination -> its calls that change something."""

@@ -12,6 +12,10 @@ from pipeline import preflight as preflight_module
 from pipeline.check.command import check
 from pipeline.check.result import FAILED, NOTED, PASSED
 from pipeline.run import commit as commit_step
+from pipeline.run.command import run_until_caught_up
+from pipeline.run.every import Since
+from pipeline.run.outcome import Outcome
+from pipeline.run.summary import print_summary
 from pipeline.streaming.records import nothing_read
 from tests.faults.dying import ProcessDied
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka
@@ -169,6 +173,26 @@ def test_what_is_passed_over_is_counted_and_its_event_times_too(
     assert sum(table.rows for table in record.tables if table.table != "control_totals") == 6 - hole
     compare(file, tables.log)
     assert tables.failures() == []
+
+
+def test_the_summary_counts_what_the_job_has_written_apart(
+    file: Any, kafka: InMemoryKafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables, hole = with_a_hole(file, kafka, more=1)
+    passed = 2 - hole
+    tables.stop()
+    tables.offer([6])
+    outcome, since = Outcome(), Since()
+    outcome.committed += run_until_caught_up(tables.config(), tables.real, lambda: NOW_US, outcome)
+    since.add(outcome)
+    figures = outcome.figures()
+    assert (figures["accepted"], figures["passed_over"]) == (4, {"payment_transactions": passed})
+    assert since.figures()["accepted"] == 4
+    print_summary(figures, as_json=False)
+    printed = capsys.readouterr().out
+    assert f"a streaming job had written them: {passed} payment_transactions" in printed
+    assert "accepted 4 " in printed
+    assert list(run_until_caught_up(tables.config(), tables.real, lambda: NOW_US)) == []
 
 
 def test_a_run_that_died_after_a_stop_and_whose_streams_have_expired_is_repaired(
@@ -329,12 +353,13 @@ def test_records_of_versions_that_could_not_stream_are_records_of_bounded_runs()
 
 def test_what_a_record_of_ownership_holds_is_frozen() -> None:
     ownership = Ownership(
-        kind=BEGIN, job_id="job", generation=3, since_us=5, begun_us=4, above=(("t", 0, 9),)
-    )
+        kind=BEGIN, job_id="job", generation=3, since_us=5, begun_us=4, above=(("t", 0, 9),),
+        turns=(("job",),),
+    )  # fmt: skip
     assert with_ownership({"topics": []}, ownership) == {
         "topics": [],
         "ownership": {
             "kind": "begin", "job_id": "job", "generation": 3, "since_us": 5, "begun_us": 4,
-            "restores": None, "above": [["t", 0, 9]], "not_in_totals": 0,
+            "restores": None, "above": [["t", 0, 9]], "not_in_totals": 0, "turns": [["job"]],
         },
     }  # fmt: skip

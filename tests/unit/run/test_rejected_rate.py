@@ -266,8 +266,8 @@ def test_a_history_takes_the_end_of_the_oldest_run_that_it_needs() -> None:
         record(1, ("p", 0, 0, 9000, 9000)),
         record(2, ("p", 0, 9000, 11000, 1000), ("p", 1, 0, 3000, 3000), ("q", 0, 0, 7, 7)),
         record(3, ("p", 0, 11000, 11500, 500), status="ABORTED"),
-        record(4, ("p", 0, 11000, 11600, 600), ("p", 1, 3000, 3000, 0)),
-    ]
+        record(4, ("p", 0, 11000, 11600, 600), ("p", 1, 3000, 3000, 0), ("q", 0, 7, 7, 0)),
+    ][::-1]
     history = newest_records("p", runs)
     assert (history.records, history.first_time, history.last_time) == (1000, 2, 4)
     assert sorted(history.ranges) == [("p", 0, 10800, 11600), ("p", 1, 2700, 3000)]

@@ -117,6 +117,18 @@ def test_a_checkpoint_made_under_other_settings_is_refused(change: dict[str, Any
         )
 
 
+def test_the_refusal_of_another_number_of_shards_names_the_way_with_a_stop() -> None:
+    encoded = encode_stream_head(head(state_settings(4)))
+    with pytest.raises(GuaranteeError) as refused:
+        decode_stream_head(encoded, state_settings(6))
+    assert "shards was 4 and is 6" in refused.value.message
+    assert "`payment-pipeline stop`" in refused.value.message
+    assert refused.value.message.endswith("start with --from_tables --shards=6.")
+    with pytest.raises(GuaranteeError) as refused:
+        decode_stream_head(encoded, state_settings(4, decoder_version=2))
+    assert refused.value.message.endswith("start with --from_tables.")
+
+
 def test_a_longer_horizon_is_taken_over_and_remembered() -> None:
     longer = state_settings(4, dedup_horizon_us=600_000_000, extra_retention_us=5)
     encoded = encode_stream_head(

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.check.command import check
-from pipeline.options.config import AdoptTopic
+from pipeline.options.config import LATEST, AdoptTopic, Start
 from pipeline.streaming.announce import begin_and_announce
 from pipeline.streaming.begin import Begun
-from pipeline.streaming.records import chain_of
 from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment
 from tests.support.payments import MINUTE
@@ -21,6 +20,7 @@ from tests.support.streaming.destination import DESTINATIONS
 from tests.support.streaming.hand_over import Tables
 from tests.support.streaming.log import TOPIC, Sent
 from tests.support.streaming.runner import read_to_the_end
+from transforms.destinations.contract.destination import chain_of
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
@@ -115,6 +115,16 @@ def test_an_accepted_loss_is_said_once(tables: Tables, capsys: pytest.CaptureFix
     printed = capsys.readouterr().err
     assert f"accepted loss: topic {TOPIC} partition 0 offsets 0 to 1" in printed
     assert "2 offsets in all" in printed
+
+
+def test_a_start_that_has_no_effect_any_more_is_said(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Start(LATEST, given="latest")
+    begin(tables, start=start)
+    assert capsys.readouterr().err == ""
+    begin(tables, take_over=True, start=start)
+    assert "--start=latest is for the first run only: it has no effect" in capsys.readouterr().err
 
 
 def test_an_adopted_topic_was_read_up_to_where_the_tables_have_it(

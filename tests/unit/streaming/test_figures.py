@@ -86,7 +86,8 @@ def test_one_line_leaves_out_a_rate_that_is_not_known() -> None:
     )
     before = figures(11 * SECOND_US, records_read=8)
     assert one_line("RUNNING", before, counted()).startswith("RUNNING: 2/s, 12 waiting")
-    assert one_line("CREATED", None, figures(read=0)).endswith("0 live ids, no watermark")
+    assert one_line("CREATED", None, figures(read=0)).endswith("0 rejected, no watermark")
+    assert figures(read=0).as_json()["live_ids"] is None
 
 
 def test_where_flink_has_no_figure_the_line_shows_no_zeros() -> None:

@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.streaming import restore as restore_module
 from pipeline.streaming.flink_job import FlinkJob
-from pipeline.streaming.restore import LATEST, checkpoint_to_restore, made_by, note_maker
+from pipeline.streaming.restore import LATEST, checkpoint_to_restore, note_maker
+from runners.flink.metadata_file import MAGIC
 from tests.support.fake_flink import JID, JOB_ID, FakeFlink
-from tests.support.listed_files import ListedFileSystem
+from tests.support.listed_files import METADATA_BYTES, ListedFileSystem
 from transforms.model.errors import GuaranteeError
 
 
 def restored(flink: FakeFlink, wanted: str, job_id: str = JOB_ID) -> str:
-    return checkpoint_to_restore(flink, wanted, [job_id], PipelineOptions([]))
+    return checkpoint_to_restore(flink, wanted, [job_id], PipelineOptions([])).address
+
+
+def made_by(flink: FakeFlink, address: str) -> str | None:
+    """Of a checkpoint that this process cannot look at, or that is there."""
+    return checkpoint_to_restore(flink, address, [], PipelineOptions([])).made_by
 
 
 def latest(flink: FakeFlink, job_id: str = JOB_ID) -> str:
@@ -41,7 +48,7 @@ def flink(tmp_path: Path) -> FakeFlink:
 def complete(folder: Path, at: int) -> Path:
     """A complete checkpoint. at: seconds since 1970 when its last file was written."""
     folder.mkdir(parents=True)
-    (folder / "_metadata").touch()
+    (folder / "_metadata").write_bytes(METADATA_BYTES)
     os.utime(folder / "_metadata", (at, at))
     return folder
 
@@ -98,7 +105,7 @@ def test_a_job_whose_checkpoints_lie_elsewhere_goes_on_without_a_note(
         flink.keys["state.checkpoints.dir"] = address
         note_maker(flink, FlinkJob(flink, OLD), "job of ours")
         assert "give their path then" in caplog.records[-1].getMessage()
-        assert made_by(flink, f"{address}/{OLD}/chk-1") is None
+        assert made_by(flink, f"s3://bucket/{OLD}/chk-1") is None
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -125,6 +132,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Files of listed://, with the seconds since 1970 when they were written."""
     files: dict[str, float] = {}
     monkeypatch.setattr(ListedFileSystem, "files", files)
+    monkeypatch.setattr(ListedFileSystem, "contents", {})
     return files
 
 
@@ -178,7 +186,19 @@ def test_a_path_becomes_an_address(flink: FakeFlink, tmp_path: Path) -> None:
 
 def test_another_file_system_is_left_to_flink(flink: FakeFlink) -> None:
     assert restored(flink, "s3://bucket/chk-1") == "s3://bucket/chk-1"
-    assert flink.calls == []
+
+
+def test_whose_the_checkpoints_are_is_looked_for_once(
+    flink: FakeFlink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside them lies a note for each job that there ever was."""
+    asked = []
+    monkeypatch.setattr(restore_module, "noted_jobs", lambda address: asked.append(address) or {})
+    place = complete(tmp_path / "checkpoints" / JID / "chk-1", at=10)
+    for wanted in (LATEST, str(place)):
+        found = checkpoint_to_restore(flink, wanted, [JOB_ID], PipelineOptions([]))
+        assert (found.address, found.made_by) == (place.as_uri(), JOB_ID)
+    assert len(asked) == 2
 
 
 def test_a_path_of_a_file_system_that_beam_lists_is_looked_at(
@@ -189,6 +209,48 @@ def test_a_path_of_a_file_system_that_beam_lists_is_looked_at(
         restored(flink, "listed://bucket/b5d1/chk-1")
     bucket["listed://bucket/b5d1/chk-1/_metadata"] = 0.0
     assert restored(flink, "listed://bucket/b5d1/chk-1") == "listed://bucket/b5d1/chk-1"
+
+
+DAMAGED = {"empty": b"", "another file": b"PK\x03\x04" * 9, "cut": METADATA_BYTES[:12_000]}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, "cut at once"])
+def test_a_damaged_checkpoint_is_refused_before_anything_is_claimed(
+    flink: FakeFlink, tmp_path: Path, bucket: dict[str, float], damage: str
+) -> None:
+    """Flink would find it out when the job before is ended and the tables are claimed."""
+    broken = DAMAGED.get(damage, METADATA_BYTES[:6])
+    folder = complete(tmp_path / "chk-1", at=1)
+    (folder / "_metadata").write_bytes(broken)
+    with pytest.raises(GuaranteeError, match="the checkpoint is damaged") as refused:
+        restored(flink, str(folder))
+    assert "Nothing was changed" in refused.value.message
+    address = "listed://bucket/b5d1/chk-1"
+    bucket[f"{address}/_metadata"] = 0.0
+    ListedFileSystem.contents[f"{address}/_metadata"] = broken
+    with pytest.raises(GuaranteeError, match="the checkpoint is damaged"):
+        restored(flink, address)
+
+
+def test_latest_passes_over_a_damaged_one_and_says_so(
+    flink: FakeFlink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_job = tmp_path / "checkpoints" / JID
+    older, newest = complete(of_job / "chk-1", at=10), complete(of_job / "chk-2", at=20)
+    (newest / "_metadata").write_bytes(METADATA_BYTES[:100])
+    assert latest(flink) == older.as_uri()
+    assert f"{newest.as_uri()} is damaged, and passed over" in caplog.text
+    (older / "_metadata").write_bytes(b"")
+    with pytest.raises(GuaranteeError, match=r"\(2 are damaged\)"):
+        latest(flink)
+
+
+def test_metadata_of_other_versions_of_flink_are_left_to_it(
+    flink: FakeFlink, tmp_path: Path
+) -> None:
+    folder = complete(tmp_path / "chk-1", at=1)
+    (folder / "_metadata").write_bytes(MAGIC + (3).to_bytes(4, "big") + bytes(10))
+    assert restored(flink, str(folder)) == folder.as_uri()
 
 
 def test_an_unfinished_checkpoint_is_refused(flink: FakeFlink, tmp_path: Path) -> None:
@@ -215,4 +277,4 @@ def test_the_job_that_has_made_a_checkpoint_is_known_by_its_folder(
     "folder", ["c6e2/chk-7", "savepoint-c6e2-0a1b", "savepoint--x", "chk-7", "b/copy"]
 )
 def test_a_job_that_flink_has_forgotten_is_not_known(flink: FakeFlink, folder: str) -> None:
-    assert made_by(flink, f"file:///{folder}") is None
+    assert made_by(flink, f"s3://{folder}") is None

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.streaming.begin import Begun
-from pipeline.streaming.records import chain_of
 from pipeline.streaming.shards import shards_of_job
 from pipeline.streaming.stop import stop_streaming
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, run
+from transforms.destinations.contract.destination import chain_of
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
 

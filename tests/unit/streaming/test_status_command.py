@@ -104,19 +104,26 @@ def test_a_person_sees_the_same(
     ]
 
 
-def test_a_job_that_has_just_begun_has_figures_too(
-    path: Path, capsys: pytest.CaptureFixture[str]
+def test_of_a_job_that_has_just_begun_no_zeros_are_shown(
+    flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    status(path, MASTER)
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "RUNNING: Flink shows no figures",
+        "  no complete checkpoint yet",
+        "  restarts: 0",
+    ]
+    assert as_json(path, capsys, MASTER)["job"]["checkpoint"] is None
+    flink.count("v1", "ReadLoop", records_read=0)
     status(path, MASTER)
     assert capsys.readouterr().out.splitlines()[3:] == [
         "  lag: unknown",
-        "  state: 0 live ids, 0 bytes",
+        "  state: not loaded yet; it is with the first records",
         "  latency: half unknown, 99 of 100 unknown",
         "  0 appends, 0 sent again; 0 shards recovered, 0 rows found present",
         "  no complete checkpoint yet",
         "  restarts: 0",
     ]
-    assert as_json(path, capsys, MASTER)["job"]["checkpoint"] is None
 
 
 def test_an_error_that_a_person_must_decide_is_shown_also_when_the_job_has_ended(
@@ -135,11 +142,14 @@ def test_a_job_that_flink_does_not_run_is_shown_with_what_to_do(
     flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flink.name = "another job"
-    status(path, MASTER)
+    status(path, MASTER, expected=3)
     printed = capsys.readouterr().out
     assert "--restore=latest" in printed
     assert "stop --lost" in printed
-    assert as_json(path, capsys, MASTER)["job"] is None
+    status(path, MASTER, "--json", expected=3)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["job"], found["exit_status"]) == (None, 3)
+    assert found["error"] == printed.splitlines()[-1]
 
 
 def test_without_flink_only_the_owner_is_shown(
@@ -181,18 +191,32 @@ def test_a_job_whose_command_was_killed_is_shown_with_what_to_do(
     flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flink.state = "RESTARTING"
-    status(path, MASTER)
+    status(path, MASTER, expected=3)
     last = capsys.readouterr().out.splitlines()[-1]
     assert "its command, which is its worker, does not run" in last
     assert "--restore=latest` takes its place" in last and "`stop` ends it" in last
 
 
-def test_a_job_that_has_ended_is_shown_with_what_to_do(
-    flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
+def test_a_job_that_has_ended_is_shown_with_what_to_do_and_without_its_last_figures(
+    flink: FakeFlink, path: Path, capsys: pytest.CaptureFixture[str], state: str
 ) -> None:
-    flink.state = "FAILED"
-    status(path, MASTER)
-    assert "--restore=latest` goes on, `stop` hands" in capsys.readouterr().out
+    """Flink keeps the figures of a job that has ended as they were."""
+    busy(flink)
+    flink.state = state
+    status(path, MASTER, expected=3)
+    _, _, first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{state}: the job has ended, and owns the tables still: ")
+    assert "--restore=latest` goes on, `stop` hands" in first
+    assert rest == [
+        "  newest checkpoint: begun 3 s ago, 4,096 bytes, file:///checkpoints/b5d1/chk-7",
+        "  restarts: 2; last failure: FlinkException: TaskExecutor is lost.",
+    ]
+    status(path, MASTER, "--json", expected=3)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["exit_status"], found["error"]) == (3, first)
+    assert found["job"]["state"] == state
+    assert "live_ids" not in found["job"]
 
 
 def test_a_file_that_is_not_there_is_no_empty_destination(tmp_path: Path) -> None:
@@ -238,7 +262,7 @@ def test_without_flink_the_holder_is_named_with_the_way_on(flink: FakeFlink, pat
     with pytest.raises(FileInUse) as refused:
         status(path)
     line = failure_of(refused.value).line
-    assert "is the worker of a streaming job" in line
+    assert "It is the worker of a streaming job" in line
     assert f"Ctrl-C there (or `kill -INT {refused.value.pid}`)" in line
     assert "status --destination=... --flink_master=f:1` shows its counters" in line
     flink.options = {"destination": "duckdb:another.duckdb"}

@@ -40,6 +40,10 @@ def config(*arguments: str) -> RunConfig:
         ),
         (["--shards=0"], "--shards=0:", "from 1 to 4,096"),
         (["--every=10s"], "--every=10s with --streaming", "Leave one of them out"),
+        (["--max_rejected_rate=1"], "--max_rejected_rate=1 with --streaming", "nothing to hold"),
+        (["--max_records_per_run=9"], "--max_records_per_run=9 with --streaming", "no transact"),
+        (["--group_id=mine"], "--group_id=mine with --streaming", "`status` shows"),
+        (["--state_dir=none"], "--state_dir=none with --streaming", "in its checkpoints"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

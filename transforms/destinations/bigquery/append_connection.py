@@ -17,17 +17,12 @@ from google.cloud.bigquery_storage_v1 import types
 
 from transforms import metrics
 from transforms.destinations.bigquery.answers import Answer, Meaning, of_error, of_response
+from transforms.destinations.bigquery.append_refused import refused, too_large
 from transforms.destinations.bigquery.connection_ended import ConnectionEnded
 from transforms.destinations.bigquery.limits import ANSWER_SECONDS, MAX_ROW_BYTES
-from transforms.destinations.bigquery.retry import RetryPolicy, raise_if_final
-from transforms.destinations.bigquery.rows import RowsRefused, serialize_rows, serialize_schema
-from transforms.destinations.contract.write_streams import (
-    OffsetAlreadyExists,
-    OffsetOutOfRange,
-    StreamError,
-    StreamFinalized,
-    StreamNotFound,
-)
+from transforms.destinations.bigquery.retry import RetryPolicy
+from transforms.destinations.bigquery.rows import serialize_rows, serialize_schema
+from transforms.destinations.contract.write_streams import StreamError
 from transforms.model.errors import GuaranteeError
 from transforms.model.waiting import waiting_for
 
@@ -35,12 +30,6 @@ Call = Callable[..., Any]
 """AppendRows as a callable of the gRPC channel: (request iterator, metadata) -> responses."""
 
 _REQUEST: Final = types.AppendRowsRequest.pb()
-_ERRORS: Final[dict[Meaning, type[StreamError]]] = {
-    Meaning.ALREADY_EXISTS: OffsetAlreadyExists,
-    Meaning.OUT_OF_RANGE: OffsetOutOfRange,
-    Meaning.FINALIZED: StreamFinalized,
-    Meaning.NOT_FOUND: StreamNotFound,
-}
 
 
 def append_rows_of(channel: grpc.Channel) -> Call:
@@ -125,17 +114,7 @@ class AppendConnection:
         """Sends rows. Raises RowsRefused for a row that is too large for a request."""
         append = Append(self, offset, rows)
         if len(append.serialized) > MAX_ROW_BYTES:
-            text = (
-                f"takes {len(append.serialized):,} bytes, and a request at most {MAX_ROW_BYTES:,}"
-            )
-            raise RowsRefused(
-                rows,
-                Answer(
-                    Meaning.ROWS_REFUSED,
-                    text,
-                    tuple((index, text) for index in range(rows.num_rows)),
-                ),
-            )
+            raise too_large(rows, len(append.serialized))
         self._waiting.append(append)
         if self._call is None:
             self._open()
@@ -174,7 +153,7 @@ class AppendConnection:
         elif answer.meaning is Meaning.ALREADY_EXISTS:
             is_lost_acknowledgement = self._created_here and head.sends > 1
             if not is_lost_acknowledgement:
-                head.error = _error(self._stream, head, answer)
+                head.error = refused(self._stream, head.offset, head.rows, answer)
             self._settled()
             # An error names no offset. On a new connection no earlier error can be left over that
             # would be taken for the next append's. And a connection that the error has ended would
@@ -234,7 +213,7 @@ class AppendConnection:
 
     def _failed(self, head: Append, answer: Answer) -> None:
         """Fails all appends in flight: those after a failed one have wrong offsets too."""
-        self._end(_error(self._stream, head, answer))
+        self._end(refused(self._stream, head.offset, head.rows, answer))
 
     def _end(self, error: Exception) -> None:
         self.close()
@@ -287,22 +266,3 @@ class AppendConnection:
 def _taken_from(requests: SimpleQueue[Any]) -> Iterator[Any]:
     while (request := requests.get()) is not None:
         yield request
-
-
-def _error(stream: str, append: Append, answer: Answer) -> Exception:
-    if answer.meaning is Meaning.ROWS_REFUSED:
-        return RowsRefused(append.rows, answer)
-    if answer.meaning is Meaning.STOP and append.rows.num_rows == 1:
-        return RowsRefused(
-            append.rows, Answer(Meaning.ROWS_REFUSED, answer.text, ((0, answer.text),))
-        )
-    if answer.meaning in _ERRORS:
-        return _ERRORS[answer.meaning](stream, f"offset {append.offset}: {answer.text}")
-    try:
-        raise_if_final(f"an append to write stream {stream} at offset {append.offset}", answer)
-    except GuaranteeError as final:
-        return final
-    return GuaranteeError(
-        f"write stream {stream}: an append at offset {append.offset} was refused ({answer.text})."
-        " Nothing of it is written."
-    )

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from transforms.destinations.bigquery.checks import bigquery_checks
 from transforms.destinations.bigquery.clients import clients_of
+from transforms.destinations.bigquery.dialect import google_sql
 from transforms.destinations.bigquery.limits import (
     CREATE_STREAMS_PER_HOUR,
     MAX_RECORD_BYTES,
@@ -26,6 +27,8 @@ from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.table_shapes import REPORTS
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
+from transforms.destinations.sql.pruning import SqlPruning
+from transforms.model.errors import TryAgainLater
 from transforms.model.tables import RUNS
 
 
@@ -66,6 +69,7 @@ class BigQueryDestination:
         self.reports = BigQueryReports(self.streams, self.queries, settings.table(REPORTS))
         self.shards = BigQueryShardLedger(self.queries, self.tables, settings.table(SHARD_LEDGER))
         self.rows = BigQueryStoredRows(self.queries.query, settings.table)
+        self.pruning = SqlPruning(google_sql(settings.table), self.query, self._change)
 
     def __exit__(self, *error: object) -> None:
         self._users -= 1
@@ -91,6 +95,13 @@ class BigQueryDestination:
     def at_one_moment(self) -> Iterator[BigQuerySnapshot]:
         """By BigQuery's own clock. What was acknowledged before the question is in it."""
         yield BigQuerySnapshot(self.query, self.settings.table, self.clock_us())
+
+    def _change(self, sql: str, values: Mapping[str, Any]) -> None:
+        if self.queries.change(sql, values, "prune") is None:
+            raise TryAgainLater(
+                f"{self.name}: other statements go on changing the tables, so that rows could not"
+                " be removed. Prune again."
+            )
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.queries.query(sql, parameters or {})

@@ -18,7 +18,7 @@ CREATE_STREAMS_PER_HOUR: Final = 10_000
 See https://cloud.google.com/bigquery/quotas#createwritestream.
 """
 
-SMALL_RUN: Final = SmallRun(streams=6, queries=10, billed_bytes=100 << 20)
+SMALL_RUN: Final = SmallRun(streams=6, queries=8, billed_bytes=110 << 20)
 """Of a process that goes on: the ids are in memory. A stream for each table and one for the reports
 of a single shard; each query is billed for at least 10 MB of each table that it reads
 (https://cloud.google.com/bigquery/pricing#on_demand_pricing). Counted by

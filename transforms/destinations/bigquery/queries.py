@@ -46,6 +46,9 @@ _QUOTAS: Final = ("quotaExceeded", "rateLimitExceeded")
 
 _TOO_MANY_BYTES: Final = "bytesBilledLimitExceeded"
 
+_TOO_FRESH: Final = "streaming buffer"
+"""Text of an error that says that a statement would change rows that were written just now."""
+
 
 class ConcurrentUpdate(Exception):
     """Other statements change the same table at the same moment; this one had no effect.
@@ -205,7 +208,8 @@ def _explained(max_bytes_billed: int) -> Iterator[None]:
             # Of a query that would read too much the library makes a server's error.
             if isinstance(error, ServerError) and reason != _TOO_MANY_BYTES:
                 raise
-            kind = TryAgainLater if reason in _QUOTAS else GuaranteeError
+            passes = reason in _QUOTAS or _TOO_FRESH in error.message
+            kind = TryAgainLater if passes else GuaranteeError
             raise kind(
                 f"BigQuery refuses a query: {error.message}. {_advice(error, max_bytes_billed)}"
             ) from error
@@ -227,6 +231,12 @@ def _advice(error: GoogleAPICallError, max_bytes_billed: int) -> str:
         return (
             f"--maximum_bytes_billed={max_bytes_billed} does not allow more; raise it if the cost"
             " is right."
+        )
+    if _TOO_FRESH in error.message:
+        return (
+            "Rows that were written within the last 30 minutes cannot be changed"
+            " (https://cloud.google.com/bigquery/docs/data-manipulation-language#limitations): try"
+            " again when nothing was written for so long."
         )
     if _reason(error) in _QUOTAS:
         return "The quota fills up again; run later."

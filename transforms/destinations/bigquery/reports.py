@@ -75,5 +75,8 @@ ORDER BY attempt, report, piece"""
             if left[attempt] == 0
         }
 
+    def forget(self, run_id: str) -> None:
+        """Does nothing: see discard."""
+
     def discard(self, keep_run_id: str | None) -> None:
         """Does nothing: partitions of the reports expire."""

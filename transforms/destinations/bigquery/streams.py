@@ -155,6 +155,12 @@ class BigQueryStreams:
         """Does nothing: BigQuery lists no streams, and drops those not committed in time."""
         return 0
 
+    def forget(self, streams: Collection[str]) -> None:
+        """Does nothing: BigQuery drops its streams by itself."""
+
+    def forget_closed(self) -> None:
+        """Does nothing, as `forget`."""
+
     def _first_missing(self, streams: list[str]) -> str | None:
         """The first of the streams that BigQuery says again does not exist.
 

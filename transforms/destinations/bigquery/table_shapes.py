@@ -35,11 +35,13 @@ REPORTS_SCHEMA: Final = pa.schema(
         pa.field("content", pa.binary(), nullable=False),
     ]
 )
-_REPORTS_LIVE_MS: Final = 3 * 86_400_000
-"""How long partitions of the reports live.
+_REPORTS_LIVE_MS: Final = 6 * 3_600_000
+"""How long partitions of the reports live, each of an hour.
 
-Reports are read by the run that wrote them, within a day. Rows of the Write API cannot be deleted
-for 30 minutes, so their partitions expire.
+Reports are read by the run that wrote them, as soon as its graph has ended; a driver that was
+suspended for longer finds none, and nothing of its run becomes visible. Rows of the Write API
+cannot be deleted for 30 minutes, so their partitions expire. What a run reads of them is that of
+all runs of these hours.
 """
 
 _TYPES: Final = {
@@ -82,9 +84,10 @@ _DESCRIPTIONS: Final = {
 class TableShape:
     """What a table of BigQuery is created with.
 
-    partition: column whose day partitions the table, or None for the day of writing. Not the window
-    for control_totals: rejected records have windows too, at any event time, and a table holds
-    10,000 partitions. expires_after_ms: age at which a partition is deleted, None for never.
+    partition: column whose day partitions the table, or None for the time of writing. Not the
+    window for control_totals: rejected records have windows too, at any event time, and a table
+    holds 10,000 partitions. unit: of a partition, DAY or HOUR. expires_after_ms: age at which a
+    partition is deleted, None for never.
     """
 
     name: str
@@ -92,6 +95,7 @@ class TableShape:
     partition: str | None
     cluster: tuple[str, ...] = ()
     expires_after_ms: int | None = None
+    unit: str = bigquery.TimePartitioningType.DAY
 
 
 def table_shapes(schema: PaymentSchema) -> list[TableShape]:
@@ -112,7 +116,14 @@ def table_shapes(schema: PaymentSchema) -> list[TableShape]:
         ),
         TableShape(GAPS, ours[GAPS], None, ("kafka_topic", "kafka_partition", "first_offset")),
         TableShape(TOTALS, ours[TOTALS], None, ("window_start",)),
-        TableShape(REPORTS, ours[REPORTS], None, ("run_id",), _REPORTS_LIVE_MS),
+        TableShape(
+            REPORTS,
+            ours[REPORTS],
+            None,
+            ("run_id",),
+            _REPORTS_LIVE_MS,
+            bigquery.TimePartitioningType.HOUR,
+        ),
     ]
 
 

@@ -179,7 +179,7 @@ class BigQueryTables:
             if shape.name in found
         }
         has_ledger = self._has(RUNS)
-        problems = expirations if len(additions) < len(shapes) else []
+        problems = [] if has_ledger and len(additions) == len(shapes) else expirations
         problems += [
             problem
             for shape in shapes
@@ -265,7 +265,7 @@ class BigQueryTables:
     def _create(self, shape: TableShape) -> None:
         table = bigquery.Table(self._reference(shape.name), schema=list(shape.fields))
         table.time_partitioning = bigquery.TimePartitioning(
-            field=shape.partition, expiration_ms=shape.expires_after_ms
+            shape.unit, shape.partition, shape.expires_after_ms
         )
         table.clustering_fields = list(shape.cluster) or None
         with _explained(f"creating table {self._settings.prefix}{shape.name}"):

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from transforms.destinations.contract.checks import CheckQueries
+from transforms.destinations.contract.pruning import Pruning
 from transforms.destinations.contract.reports import ReportStore
-from transforms.destinations.contract.run_ledger import RunLedger
+from transforms.destinations.contract.run_ledger import RunLedger, RunRecord
 from transforms.destinations.contract.shard_ledger import ShardLedger
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.stored_rows import StoredRows
@@ -118,3 +119,12 @@ class Destination(Protocol):
     @property
     def rows(self) -> StoredRows:
         """What is in the tables, for a cold start, a repair and a recovery."""
+
+    @property
+    def pruning(self) -> Pruning:
+        """Rows that `prune` removes: the one change of rows that were written."""
+
+
+def chain_of(destination: Destination) -> list[RunRecord]:
+    """The tail of the chain, oldest record first; empty where the tables do not exist yet."""
+    return destination.runs.tail() if destination.tables.exist() else []

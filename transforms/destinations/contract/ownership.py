@@ -12,11 +12,11 @@ could not stream have none, and are read as chains of bounded runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.run_ledger import RunHistory, RunRecord
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.moments import moment_in_words
@@ -29,6 +29,9 @@ STOP: Final = "stop"
 
 _CLOCKS_DIFFER_US: Final = 3_600_000_000
 
+Turns: TypeAlias = tuple[tuple[str, ...], ...]
+"""Groups of job ids: see Ownership."""
+
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     """What a record of ownership says beside positions, topic ids, watermarks and settings.
@@ -40,6 +43,8 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     None: from the tables. above: STOP: (topic, partition, end) where the tables held rows or gaps
     above the record's position: all of them lie below `end`. not_in_totals: STOP: rows of the
     tables that control_totals lack, all of them in windows that are marked as unobserved.
+    turns: the ids of all jobs that have begun so far, oldest first, in groups that followed each
+    other without a stop between; None in records of versions that did not write them.
     """
 
     kind: str
@@ -50,6 +55,7 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     restores: str | None = None
     above: tuple[tuple[str, int, int], ...] = ()
     not_in_totals: int = 0
+    turns: Turns | None = None
 
     def ends_above(self) -> dict[TopicPartition, int]:
         """Partition -> the offset below which all lies that was written above its position."""
@@ -67,6 +73,15 @@ def ownership_of(record: RunRecord) -> Ownership | None:
     return None if found is None else msgspec.convert(found, Ownership)
 
 
+def is_binding(record: RunRecord) -> bool:
+    """Whether its settings bind later runs: something of it is, or may become, visible.
+
+    Of a streaming job rows are visible from its BEGIN on. Genesis and the records of tables that
+    were made anew bind positions, topic ids and the cluster alone.
+    """
+    return bool(record.tables) or OWNERSHIP in record.settings
+
+
 def owner_of(runs: Sequence[RunRecord]) -> Ownership | None:
     """The BEGIN of the streaming job that owns the tables; None: none does. runs: the chain."""
     newest = ownership_of(runs[-1]) if runs else None
@@ -80,6 +95,42 @@ def last_stop(runs: Sequence[RunRecord]) -> tuple[RunRecord, Ownership] | None:
         if found is not None:
             return (record, found) if found.kind == STOP else None
     return None
+
+
+def turns_of(runs: Sequence[RunRecord], history: RunHistory) -> Turns:
+    """The jobs that have begun so far, see Ownership. runs: the chain, or its tail.
+
+    history: is read as a whole where the newest record of ownership does not have them.
+    """
+    newest = next((found for run in reversed(runs) if (found := ownership_of(run))), None)
+    if newest is None:
+        return ()
+    return _turns_in(history.read()) if newest.turns is None else newest.turns
+
+
+def _turns_in(chain: Sequence[RunRecord]) -> Turns:
+    turns: list[list[str]] = []
+    goes_on = False
+    for found in map(ownership_of, chain):
+        if found is not None and found.kind == BEGIN:
+            turns += [] if goes_on else [[]]
+            turns[-1].append(found.job_id)
+        goes_on = found is not None and found.kind == BEGIN
+    return tuple(tuple(dict.fromkeys(turn)) for turn in turns)
+
+
+def jobs_in_turn(runs: Sequence[RunRecord], history: RunHistory) -> tuple[str, ...]:
+    """The jobs that follow each other at the end of the chain, oldest first.
+
+    Empty where no job owns the tables. runs, history: see turns_of.
+    """
+    return () if owner_of(runs) is None else turns_of(runs, history)[-1]
+
+
+def turns_with(job_id: str, runs: Sequence[RunRecord], history: RunHistory) -> Turns:
+    """The turns of the BEGIN of this job behind the chain. runs, history: see turns_of."""
+    turns, in_turn = turns_of(runs, history), jobs_in_turn(runs, history)
+    return (*(turns[:-1] if in_turn else turns), (*in_turn, job_id))
 
 
 def written_at(record: RunRecord) -> tuple[int, int]:

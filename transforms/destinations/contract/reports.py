@@ -18,6 +18,9 @@ class ReportStore(Protocol):
     def read(self, run_id: str) -> dict[str, list[bytes]]:
         """Attempt -> its complete set, in no particular order; empty where none was saved."""
 
+    def forget(self, run_id: str) -> None:
+        """Removes the reports of one run. May do nothing where reports expire by themselves."""
+
     def discard(self, keep_run_id: str | None) -> None:
         """Removes the reports of all runs but this one; None: of all.
 

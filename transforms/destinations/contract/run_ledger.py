@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, cast
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
-from transforms.model.errors import GuaranteeError
-from transforms.model.tables import RUNS
+from transforms.model.coordinates import TopicPartition
 
 PREPARED: Final = "PREPARED"
 COMMITTED: Final = "COMMITTED"
@@ -103,7 +102,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int
     settings: dict[str, object]
     """What later runs are compared with: schema, dedup key, horizon, decoder version; and
-    PREPARED_AT, TOPIC_CLUSTERS.
+    PREPARED_AT, TOPIC_CLUSTERS, LANDMARKS (run_tail.py), PRUNED (pruned.py).
     """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
@@ -115,7 +114,23 @@ class RunHistory(Protocol):
     def read(self) -> list[RunRecord]:
         """From genesis on, in the order of the chain.
 
-        Raises GuaranteeError when the chain is broken.
+        Where the tables were pruned, from the border on, behind the landmarks that are left of what
+        lies before it (chain.py). What it costs grows with the chain. Raises GuaranteeError when
+        the chain is broken.
+        """
+
+    def tail(self) -> list[RunRecord]:
+        """The newest records, and those before them that a run needs, in the order of the chain.
+
+        Every question of a run has the answer that it has of the whole chain; see run_tail.py. What
+        it costs does not grow with the chain. Raises GuaranteeError when the chain is broken, as
+        far as that is met.
+        """
+
+    def backwards(self) -> Iterator[RunRecord]:
+        """From the newest record to genesis; reads no further than it is asked for.
+
+        Raises GuaranteeError when the chain is broken, as far as that is met.
         """
 
 
@@ -139,6 +154,13 @@ class RunLedger(RunHistory, Protocol):
         Raises GuaranteeError for any other change, and for a run that is not there.
         """
 
+    def forget_before(self, border: str, keep: Collection[str]) -> None:
+        """Removes the records before the one of this run_id, but for those to keep.
+
+        For a prune alone, see pruned.py. The same call again is harmless, and goes on where an
+        earlier one has ended.
+        """
+
 
 def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
     """The newest COMMITTED record of the chain: positions count from there."""
@@ -148,6 +170,37 @@ def last_committed(runs: Sequence[RunRecord]) -> RunRecord:
 def last_claimed(runs: Sequence[RunRecord]) -> RunRecord:
     """The newest record that is, or will become, COMMITTED."""
     return next(run for run in reversed(runs) if run.status != ABORTED)
+
+
+class Made(NamedTuple):
+    """The watermark of a partition, in microseconds since 1970, and how it came about.
+
+    horizon_us: of the first run with this watermark. number: of that run among those asked for.
+    """
+
+    watermark: int
+    horizon_us: int
+    number: int
+
+
+def watermarks_made(runs: Sequence[RunRecord]) -> dict[TopicPartition, Made]:
+    """Per partition its watermark as COMMITTED runs have left it. runs: the chain."""
+    made: dict[TopicPartition, Made] = {}
+    for number, run in enumerate(runs):
+        if run.status != COMMITTED:
+            continue
+        horizon = horizon_of(run)
+        for part in run.partitions:
+            where = (part.topic, part.partition)
+            known = made.get(where)
+            if part.watermark is not None and (known is None or known.watermark != part.watermark):
+                made[where] = Made(part.watermark, horizon, number)
+    return made
+
+
+def horizon_of(record: RunRecord) -> int:
+    """The dedup horizon that it was run with, in microseconds."""
+    return int(str(record.settings["dedup_horizon_us"]))
 
 
 def clusters_of(record: RunRecord) -> dict[str, str | None]:
@@ -164,30 +217,3 @@ def other_clusters(record: RunRecord, cluster_id: str | None) -> dict[str, objec
         if cluster not in (None, cluster_id)
     }
     return {TOPIC_CLUSTERS: others} if others else {}
-
-
-def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows in the order of the chain.
-
-    rows: with run_id, predecessor and successor. The first one has no predecessor, the last one no
-    successor.
-
-    Raises GuaranteeError when a record is missing or stands outside of the chain.
-    """
-    following = {row["predecessor"]: row for row in rows}
-    chain: list[dict[str, Any]] = []
-    at = following.get(None)
-    while at is not None and len(chain) <= len(rows):
-        chain.append(at)
-        successor, at = at["successor"], following.get(at["run_id"])
-        if successor != (at["run_id"] if at else None):
-            raise GuaranteeError(
-                f"{RUNS}: the chain breaks behind {chain[-1]['run_id']}: its successor {successor}"
-                " is not the record that follows it."
-            )
-    if len(chain) != len(rows):
-        raise GuaranteeError(
-            f"{RUNS}: {len(rows)} records, but the chain from its beginning holds {len(chain)}. Run"
-            " `check`, restore the ledger."
-        )
-    return chain

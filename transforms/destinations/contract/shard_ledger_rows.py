@@ -140,5 +140,10 @@ def row_of(columns: Mapping[str, Any]) -> ShardRow:
     )
 
 
+def decode_epochs(text: str) -> list[Epoch]:
+    """The column `open_epochs` of one row."""
+    return msgspec.json.decode(text, type=list[Epoch])
+
+
 def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()

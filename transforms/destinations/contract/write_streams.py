@@ -142,3 +142,18 @@ class WriteStreams(Protocol):
 
         Returns how many. May do nothing where such streams expire by themselves.
         """
+
+    def forget(self, streams: Collection[str]) -> None:
+        """Removes what is kept of those of the streams that are closed; no row goes with it.
+
+        Closed: committed PENDING ones, and finalized COMMITTED ones. May do nothing where streams
+        expire by themselves.
+        """
+
+    def forget_closed(self) -> None:
+        """The same for all closed streams, but for those that somebody may ask for again.
+
+        A record that is PREPARED names its streams: whoever finishes it is to learn that they are
+        committed. So does an epoch of the shard ledger that no recovery has closed: its rows are
+        counted by them.
+        """

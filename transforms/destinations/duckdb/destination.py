@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.destinations.duckdb.checks import DUCKDB_CHECKS
+from transforms.destinations.duckdb.dialect import DUCKDB
 from transforms.destinations.duckdb.reports import DuckDBReports
 from transforms.destinations.duckdb.run_ledger import DuckDBRunLedger
 from transforms.destinations.duckdb.session import DuckDBSession
@@ -16,6 +17,7 @@ from transforms.destinations.duckdb.shard_ledger import DuckDBShardLedger
 from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
 from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.destinations.duckdb.tables import DuckDBTables
+from transforms.destinations.sql.pruning import SqlPruning
 
 
 class DuckDBDestination:
@@ -41,6 +43,7 @@ class DuckDBDestination:
         self.reports = DuckDBReports(self.session)
         self.shards = DuckDBShardLedger(self.session)
         self.rows = DuckDBStoredRows(self.session)
+        self.pruning = SqlPruning(DUCKDB, self.query, self._change)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return (DuckDBDestination, (self.path,))
@@ -64,6 +67,9 @@ class DuckDBDestination:
         """Itself: within a transaction every question of this thread has the same snapshot."""
         with self.session.unchanging():
             yield self
+
+    def _change(self, sql: str, values: Mapping[str, Any]) -> None:
+        self.session.atomically(lambda cursor: cursor.execute(sql, dict(values)))
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.session.query(sql, dict(parameters or {}))

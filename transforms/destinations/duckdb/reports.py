@@ -23,6 +23,9 @@ class DuckDBReports:
         )
         return {attempt: list(reports) for attempt, reports in rows.fetchall()}
 
+    def forget(self, run_id: str) -> None:
+        self._session.cursor().execute(f"DELETE FROM {REPORTS} WHERE run_id = ?", [run_id])
+
     def discard(self, keep_run_id: str | None) -> None:
         self._session.cursor().execute(
             f"DELETE FROM {REPORTS} WHERE run_id IS DISTINCT FROM ?", [keep_run_id]

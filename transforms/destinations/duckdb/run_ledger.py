@@ -6,12 +6,20 @@ Every change is one transaction, and its function below is what happens within i
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import duckdb
 import msgspec
 
-from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord, in_order
+from transforms.destinations.contract.chain import in_order, older_than
+from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord
+from transforms.destinations.contract.run_tail import (
+    Landmark,
+    LinkedRecord,
+    read_backwards,
+    read_tail,
+)
 from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
@@ -22,6 +30,11 @@ _COLUMNS: Final = (
     " settings, repairs"
 )
 
+_PARTS: Final = (8, 512, 32_768)
+"""Numbers of rows in each part of `newest`, three at most for each record, as it moves twice. A run
+is mostly answered by two records.
+"""
+
 
 class DuckDBRunLedger:
     """The run ledger in a DuckDB file; see contract/run_ledger.py."""
@@ -30,10 +43,38 @@ class DuckDBRunLedger:
         self._session = session
 
     def read(self) -> list[RunRecord]:
-        result = self._session.cursor().execute(f"SELECT {_COLUMNS} FROM {RUNS}")
+        return in_order(self._linked(""))
+
+    def tail(self) -> list[RunRecord]:
+        return read_tail(self)
+
+    def backwards(self) -> Iterator[RunRecord]:
+        return read_backwards(self)
+
+    def newest(self) -> Iterator[list[LinkedRecord]]:
+        """By rowid: DuckDB gives a record the next one when it is claimed, marked or followed."""
+        (found,) = (
+            self._session.cursor().execute(f"SELECT max(rowid), count(*) FROM {RUNS}").fetchall()
+        )
+        for size in _PARTS:
+            if size >= found[1]:
+                return
+            yield self._linked(f"WHERE rowid > {found[0] - size}")
+
+    def named(self, wanted: Sequence[Landmark]) -> list[RunRecord]:
+        names = [mark.run_id for mark in wanted]
+        marks = ", ".join("?" * len(names))
+        return [_record(row) for row in self._rows(f"WHERE run_id IN ({marks})", names)]
+
+    def _linked(self, which: str) -> list[LinkedRecord]:
+        return [LinkedRecord(_record(row), row["successor"]) for row in self._rows(which)]
+
+    def _rows(self, which: str, parameters: Sequence[str] = ()) -> list[dict[str, Any]]:
+        result = self._session.cursor().execute(
+            f"SELECT {_COLUMNS} FROM {RUNS} {which}", list(parameters)
+        )
         names = [column[0] for column in result.description or []]
-        rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-        return [_record(row) for row in in_order(rows)]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def claim(self, record: RunRecord) -> bool:
         try:
@@ -45,6 +86,16 @@ class DuckDBRunLedger:
 
     def mark(self, run_id: str, status: str) -> None:
         self._session.atomically(lambda cursor: mark(cursor, run_id, status))
+
+    def forget_before(self, border: str, keep: Collection[str]) -> None:
+        def forget(cursor: duckdb.DuckDBPyConnection) -> None:
+            links = cursor.execute(f"SELECT run_id, predecessor FROM {RUNS}").fetchall()
+            older = set(older_than(border, dict(links))) - set(keep)
+            cursor.execute(
+                f"DELETE FROM {RUNS} WHERE run_id IN (SELECT unnest($1::VARCHAR[]))", [list(older)]
+            )
+
+        self._session.atomically(forget)
 
 
 def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
@@ -62,14 +113,19 @@ def claim(cursor: duckdb.DuckDBPyConnection, record: RunRecord) -> bool:
             return False
     if record.repairs is not None:
         mark(cursor, record.repairs, ABORTED)
-    values = msgspec.to_builtins(record)
-    values["settings"] = json.dumps(values["settings"], sort_keys=True)
-    lists = {name: json.dumps(values[name]) for name in ("partitions", "tables")}
-    cursor.execute(_INSERT, {**values, **lists})
+    cursor.execute(INSERT, insert_values(record))
     return True
 
 
-_INSERT: Final = f"""
+def insert_values(record: RunRecord) -> dict[str, Any]:
+    """The parameters of INSERT."""
+    values = msgspec.to_builtins(record)
+    values["settings"] = json.dumps(values["settings"], sort_keys=True)
+    lists = {name: json.dumps(values[name]) for name in ("partitions", "tables")}
+    return {**values, **lists}
+
+
+INSERT: Final = f"""
 INSERT INTO {RUNS} BY NAME
 SELECT $run_id AS run_id, $predecessor AS predecessor, NULL AS successor, $status AS status,
     make_timestamp($plan_time::BIGINT) AS plan_time, $cluster_id AS cluster_id,
@@ -100,5 +156,4 @@ def mark(cursor: duckdb.DuckDBPyConnection, run_id: str, status: str) -> None:
 
 def _record(row: dict[str, Any]) -> RunRecord:
     row = {**row, "settings": json.loads(row["settings"])}
-    del row["successor"]
     return msgspec.convert(row, RunRecord)

@@ -175,10 +175,10 @@ def _connect(
                 raise _not_opened(path, error) from error
             if clock() >= deadline:
                 holder = _HOLDER.search(str(error))
+                who = f"process {holder[1]}" if holder else "another process"
                 raise FileInUse(
-                    f"--destination=duckdb:{path}: another process has the file open ({error})."
-                    " Only one can write to a DuckDB file;"
-                    " wait for it to end, or close it, and start again.",
+                    f"--destination=duckdb:{path}: {who} has the file open, and only one can; wait"
+                    " for it to end, or end it, and start again.",
                     int(holder[1]) if holder else None,
                 ) from error
             sleep(_RETRY_SECONDS)

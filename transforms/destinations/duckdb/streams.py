@@ -16,6 +16,9 @@ from collections.abc import Collection, Iterator
 import duckdb
 import pyarrow as pa
 
+from transforms.destinations.contract.run_ledger import PREPARED
+from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
+from transforms.destinations.contract.shard_ledger_rows import decode_epochs
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
     PENDING_STREAM,
@@ -30,11 +33,12 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.tables import APPENDS, STREAMS
-from transforms.model.tables import TIMESTAMP
+from transforms.model.tables import RUNS, TIMESTAMP
 
 _PAGE_BYTES = 64 << 20
 _COMPRESSED, _PLAIN = pa.ipc.IpcWriteOptions(compression="lz4"), pa.ipc.IpcWriteOptions()
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
+_CLOSED = {(PENDING_STREAM, _COMMITTED), (COMMITTED_STREAM, _FINALIZED)}
 
 
 class DuckDBStreams:
@@ -69,6 +73,12 @@ class DuckDBStreams:
     def discard(self, keep: Collection[str]) -> int:
         return self._session.atomically(lambda cursor: discard(cursor, keep))
 
+    def forget(self, streams: Collection[str]) -> None:
+        self._session.atomically(lambda cursor: forget(cursor, streams))
+
+    def forget_closed(self) -> None:
+        self._session.atomically(lambda cursor: forget(cursor, None))
+
 
 def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
     """Removes pending streams that are not in `keep`; returns how many."""
@@ -76,9 +86,43 @@ def discard(cursor: duckdb.DuckDBPyConnection, keep: Collection[str]) -> int:
         f"SELECT stream FROM {STREAMS} WHERE state <> '{_COMMITTED}' AND kind = '{PENDING_STREAM}'"
     ).fetchall()
     left = [stream for (stream,) in found if stream not in keep]
-    for table in (APPENDS, STREAMS):
-        cursor.execute(f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))", [left])
+    _remove(cursor, left)
     return len(left)
+
+
+def forget(cursor: duckdb.DuckDBPyConnection, streams: Collection[str] | None) -> None:
+    """Removes those of the streams that are closed; None: all that no ledger names."""
+    found = cursor.execute(f"SELECT stream, kind, state FROM {STREAMS}").fetchall()
+    closed = {stream for stream, kind, state in found if (kind, state) in _CLOSED}
+    if closed and streams is None:
+        _remove(cursor, closed - _named_by_ledgers(cursor))
+    elif closed and streams is not None:
+        _remove(cursor, closed.intersection(streams))
+
+
+def _remove(cursor: duckdb.DuckDBPyConnection, streams: Collection[str]) -> None:
+    if streams:
+        for table in (APPENDS, STREAMS):
+            cursor.execute(
+                f"DELETE FROM {table} WHERE stream IN (SELECT unnest(?::VARCHAR[]))",
+                [list(streams)],
+            )
+
+
+def _named_by_ledgers(cursor: duckdb.DuckDBPyConnection) -> set[str]:
+    """Streams of a PREPARED record, and of the epochs that no recovery of a shard has closed."""
+    prepared = cursor.execute(
+        f"SELECT unnest(tables).commit_groups FROM {RUNS} WHERE status = '{PREPARED}'"
+    ).fetchall()
+    named = {stream for (groups,) in prepared for group in groups for stream in group}
+    there = cursor.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [SHARD_LEDGER]
+    ).fetchall()
+    if there:
+        rows = cursor.execute(f"SELECT open_epochs FROM {SHARD_LEDGER}").fetchall()
+        epochs = [epoch for (text,) in rows for epoch in decode_epochs(text)]
+        named |= {stream for epoch in epochs for stream in epoch.streams.values()}
+    return named
 
 
 class EncodedRows:

@@ -22,7 +22,8 @@ def totals_differences(
     """The text that CheckQueries.totals_differences returns.
 
     The stored totals and the recomputed ones are put below each other and grouped: a FULL JOIN
-    needs equalities in BigQuery, and a currency may be NULL.
+    needs equalities in BigQuery, and a currency may be NULL. Totals of rows that were pruned add up
+    to nothing.
     """
     source: Callable[[str], str] = partial(
         _every_row if with_run_in_flight else _not_in_flight, dialect
@@ -35,6 +36,8 @@ WITH recomputed AS ({totals_of_rows(dialect, source, amount_column, currency_col
         SUM(CAST(amount AS {sum_type})) AS amount, {checksum(dialect, "checksum")} AS checksum
     FROM {dialect.table(TOTALS)} WHERE outcome <> '{UNOBSERVED}'
     GROUP BY window_start, outcome, currency
+    HAVING SUM(records) <> 0 OR SUM(CAST(amount AS {sum_type})) <> 0
+        OR {checksum(dialect, "checksum")} <> 0
 ), sides AS (
     SELECT window_start, outcome, currency, records AS stored_records, amount AS stored_amount,
         checksum AS stored_checksum, CAST(NULL AS INT64) AS recomputed_records,

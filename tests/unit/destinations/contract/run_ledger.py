@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.unit.destinations.contract.at_once import claim_at_once
+from transforms.destinations.contract.pruned import Pruned, with_pruned
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     COMMITTED,
@@ -20,6 +21,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     TableProgress,
 )
+from transforms.destinations.contract.run_tail import LANDMARKS, with_landmarks
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import PAYMENTS, RUNS
 
@@ -50,8 +52,43 @@ def record(run_id: str, predecessor: str | None, status: str = PREPARED) -> RunR
         lowest_watermark=None,
         live_ids=5,
         state_bytes=50,
-        settings={"dedup_key": "transaction_id", "schema": [{"name": "transaction_id"}]},
+        settings={
+            "dedup_key": "transaction_id",
+            "schema": [{"name": "transaction_id"}],
+            "dedup_horizon_us": 3_600_000_000,
+        },
     )
+
+
+def fill(destination: Any, runs: int) -> list[RunRecord]:
+    """So many COMMITTED records behind genesis, ten seconds apart, as runs write them."""
+    chain = [record(GENESIS, None, COMMITTED)]
+    for number in range(1, runs + 1):
+        before = chain[-1]
+        following = msgspec.structs.replace(
+            record(f"run-{number}", before.run_id, COMMITTED),
+            plan_time=before.plan_time + 10_000_000,
+        )
+        chain.append(with_landmarks(following, chain[-3:]))
+    for each in chain:
+        assert destination.runs.claim(each)
+    return chain
+
+
+def pruning(chain: list[RunRecord], border: RunRecord, status: str = PREPARED) -> RunRecord:
+    """A prune that follows the chain; its landmarks are the second record and the last one."""
+    following = record("run-7", chain[-1].run_id, status)
+    pruned = Pruned(
+        border=border.run_id,
+        latest_us=7,
+        ingested_until_us=7,
+        windows_before_us=7,
+        not_in_totals=0,
+        partitions=(),
+    )
+    marks = [[run.run_id, run.plan_time] for run in (chain[1], chain[-1])]
+    settings = with_pruned({**following.settings, LANDMARKS: marks}, pruned)
+    return msgspec.structs.replace(following, settings=settings)
 
 
 class LedgerContract:
@@ -106,6 +143,117 @@ class LedgerContract:
         with pytest.raises(GuaranteeError, match="chain breaks behind genesis"):
             destination.runs.read()
 
+    def test_a_pruned_chain_begins_with_its_border(self, destination: Any) -> None:
+        chain = fill(destination, 6)
+        prune = pruning(chain, border=chain[4])
+        assert destination.runs.claim(prune)
+        left = [chain[1], *chain[4:], prune]
+        # What is to be removed may be there still, or not.
+        assert destination.runs.read() == left
+        for _ in range(2):
+            destination.runs.forget_before(chain[4].run_id, [chain[1].run_id])
+            assert destination.runs.read() == left
+        destination.runs.mark(prune.run_id, COMMITTED)
+        left[-1] = msgspec.structs.replace(prune, status=COMMITTED)
+        assert destination.runs.read() == left
+        # A small ledger may be read as a whole.
+        assert destination.runs.tail() in ([chain[1], chain[6], left[-1]], left)
+        assert [run.run_id for run in destination.runs.backwards()][:3] == [
+            run.run_id for run in left[::-1][:3]
+        ]
+        following = with_landmarks(record("run-8", prune.run_id, COMMITTED), left)
+        assert destination.runs.claim(following)
+        assert destination.runs.read() == [*left, following]
+
+    @pytest.mark.parametrize("missing", [1, 4, 5])
+    def test_a_pruned_chain_that_lacks_a_record_is_broken(
+        self, destination: Any, missing: int
+    ) -> None:
+        chain = fill(destination, 6)
+        assert destination.runs.claim(pruning(chain, border=chain[4], status=COMMITTED))
+        destination.runs.forget_before(chain[4].run_id, [chain[1].run_id])
+        assert len(destination.runs.read()) == 5
+        gone = chain[missing].run_id
+        self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = '{gone}'")
+        with pytest.raises(GuaranteeError, match="chain"):
+            destination.runs.read()
+
+    def test_records_that_no_prune_has_left_are_outside_of_the_chain(
+        self, destination: Any
+    ) -> None:
+        chain = fill(destination, 6)
+        assert destination.runs.claim(pruning(chain, border=chain[4], status=COMMITTED))
+        with pytest.raises(GuaranteeError, match="8 records, but the chain"):
+            destination.runs.read()
+
+    def test_a_tail_is_the_end_of_the_chain(self, destination: Any) -> None:
+        assert destination.runs.tail() == []
+        chain = fill(destination, 100)
+        assert destination.runs.tail() == chain[-2:]
+        assert destination.runs.claim(record("run-101", "run-100"))
+        assert [run.run_id for run in destination.runs.tail()] == ["run-99", "run-100", "run-101"]
+        destination.runs.mark("run-101", COMMITTED)
+        # It names no landmarks, as those of versions that did not know them.
+        assert [run.run_id for run in destination.runs.tail()] == ["run-99", "run-100", "run-101"]
+
+    def test_a_tail_has_its_landmarks_wherever_they_are(self, destination: Any) -> None:
+        chain = fill(destination, 100)
+        older = [chain[2], chain[50], chain[100]]
+        last = record("run-101", "run-100", COMMITTED)
+        marks = [[run.run_id, run.plan_time] for run in older]
+        settings = {**last.settings, LANDMARKS: marks}
+        last = msgspec.structs.replace(last, settings=settings)
+        assert destination.runs.claim(last)
+        assert destination.runs.tail() == [*older, last]
+
+    def test_a_ledger_without_landmarks_is_read_as_a_whole(self, destination: Any) -> None:
+        predecessor = None
+        for number in range(30):
+            run_id = f"run-{number}" if predecessor else GENESIS
+            destination.runs.claim(record(run_id, predecessor, COMMITTED))
+            predecessor = run_id
+        assert destination.runs.tail() == destination.runs.read()
+        assert len(destination.runs.tail()) == 30
+
+    def test_the_chain_is_read_backwards_as_far_as_it_is_asked_for(self, destination: Any) -> None:
+        chain = fill(destination, 100)
+        backwards = destination.runs.backwards()
+        assert next(backwards) == chain[-1]
+        assert list(backwards) == chain[-2::-1]
+
+    @pytest.mark.parametrize(
+        ("broken", "words"),
+        [
+            # The newest record; the one before it; one that is a landmark.
+            ("DELETE FROM {} WHERE run_id = 'run-100'", "chain breaks behind run-99: its succ"),
+            ("DELETE FROM {} WHERE run_id = 'run-99'", "chain breaks behind run-98: its succ"),
+            ("UPDATE {} SET successor = 'x' WHERE run_id = 'run-99'", "behind run-99: its succ"),
+            ("UPDATE {} SET predecessor = 'x' WHERE run_id = 'run-100'", "breaks behind run-99"),
+            # Two ends.
+            ("UPDATE {} SET successor = NULL WHERE run_id = 'run-97'", "breaks behind run-97"),
+        ],
+    )
+    def test_a_tail_that_meets_a_break_is_refused_as_the_whole_chain_is(
+        self, destination: Any, broken: str, words: str
+    ) -> None:
+        fill(destination, 100)
+        self.execute(destination, broken.format(RUNS))
+        for read in (destination.runs.tail, destination.runs.read):
+            with pytest.raises(GuaranteeError, match=words):
+                read()
+        with pytest.raises(GuaranteeError, match=words):
+            list(destination.runs.backwards())
+
+    def test_a_landmark_that_is_missing_breaks_the_chain(self, destination: Any) -> None:
+        chain = fill(destination, 100)
+        marks = [[run.run_id, run.plan_time] for run in (chain[50], chain[100])]
+        last = record("run-101", "run-100", COMMITTED)
+        last = msgspec.structs.replace(last, settings={**last.settings, LANDMARKS: marks})
+        assert destination.runs.claim(last)
+        self.execute(destination, f"DELETE FROM {RUNS} WHERE run_id = 'run-50'")
+        with pytest.raises(GuaranteeError, match="chain breaks behind run-49"):
+            destination.runs.tail()
+
     def test_a_repair_ends_what_it_repairs_by_the_same_statement(self, destination: Any) -> None:
         destination.runs.claim(record(GENESIS, None, COMMITTED))
         destination.runs.claim(record("run-1", GENESIS))
@@ -143,3 +291,9 @@ class LedgerContract:
             "b": [b"1", b"2"],
         }
         assert destination.reports.read("run-2") == {}
+
+    def test_reports_that_nobody_asks_for_may_be_forgotten(self, destination: Any) -> None:
+        for run_id in ("run-1", "run-2"):
+            destination.reports.save(run_id, "a", [b"1"])
+        destination.reports.forget("run-1")
+        assert destination.reports.read("run-2") == {"a": [b"1"]}

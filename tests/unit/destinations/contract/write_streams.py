@@ -15,6 +15,7 @@ import pytest
 
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
+    PENDING_STREAM,
     OffsetAlreadyExists,
     OffsetOutOfRange,
     StreamAlreadyCommitted,
@@ -127,6 +128,35 @@ class Contract:
             with pytest.raises(StreamAlreadyCommitted):
                 destination.streams.commit(GAPS, group)
         assert visible(destination) == [1]
+
+    def test_what_is_forgotten_keeps_its_rows_and_an_open_stream_goes_on(
+        self, destination: Any
+    ) -> None:
+        streams = {
+            kind: [destination.streams.create(GAPS, kind) for _ in range(2)]
+            for kind in (PENDING_STREAM, COMMITTED_STREAM)
+        }
+        for offset, stream in enumerate(stream for both in streams.values() for stream in both):
+            destination.streams.send(stream, 0, rows(offset)).wait()
+        for closed, _ in streams.values():
+            destination.streams.finalize(closed)
+        destination.streams.commit(GAPS, [streams[PENDING_STREAM][0]])
+        for forget in (
+            lambda: destination.streams.forget(
+                [name for both in streams.values() for name in both]
+            ),
+            destination.streams.forget_closed,
+        ):
+            forget()
+            assert visible(destination) == [0, 2, 3]
+        _, pending = streams[PENDING_STREAM]
+        assert destination.streams.send(pending, 1, rows(4)).wait() == 2
+        destination.streams.finalize(pending)
+        destination.streams.forget([pending])
+        destination.streams.forget_closed()
+        destination.streams.commit(GAPS, [pending])
+        assert destination.streams.send(streams[COMMITTED_STREAM][1], 1, rows(5)).wait() == 2
+        assert visible(destination) == [0, 1, 2, 3, 4, 5]
 
     def test_a_stream_without_rows_can_be_committed(self, destination: Any) -> None:
         stream = destination.streams.create(GAPS)

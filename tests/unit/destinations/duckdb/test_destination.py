@@ -101,7 +101,7 @@ def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_pa
     assert holder.stdin is not None and holder.stdout is not None
     assert holder.stdout.readline() == "open\n"
     ticks = iter(range(100))
-    with pytest.raises(GuaranteeError, match="another process has the file open"):
+    with pytest.raises(GuaranteeError, match=f"process {holder.pid} has the file open"):
         acquire(path, clock=lambda: next(ticks), sleep=lambda _: None)
 
     def let_go(_: float) -> None:

@@ -1,0 +1,1 @@
+"""The command `prune`: old payments leave the tables, and the proof goes on without them."""
