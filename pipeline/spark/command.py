@@ -122,7 +122,7 @@ def _status(servers: SparkServers, given: Namespace) -> int:
         "python_workers": servers.python_workers() if processes else [],
     }
     error = None
-    if gone := [one.role for one in processes if not one.runs()]:
+    if gone := [one["role"] for one in status["servers"] if not one["runs"]]:
         error = (
             f"{counted(len(gone), 'server')} {'has' if len(gone) == 1 else 'have'} ended:"
             f" {', '.join(gone)}. The log says why;"
