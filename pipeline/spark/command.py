@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.counted import counted
+from pipeline.failures import GUARANTEE_REFUSED
 from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.quantities import parse_whole
@@ -40,10 +41,9 @@ def spark_command(argv: Sequence[str]) -> int:
     one_of("log_format", given.log_format, FORMATS)
     servers = SparkServers(Path(given.dir) if given.dir else cache_folder() / FOLDER)
     try:
-        _COMMANDS[argv[0]](servers, given)
+        return _COMMANDS[argv[0]](servers, given)
     except (Unavailable, ClusterFailed) as error:
         raise GuaranteeError(str(error)) from error
-    return 0
 
 
 def spark_parser(command: str) -> Arguments:
@@ -89,26 +89,28 @@ def spark_settings(given: Namespace) -> SparkSettings:
     )
 
 
-def _up(servers: SparkServers, given: Namespace) -> None:
+def _up(servers: SparkServers, given: Namespace) -> int:
     servers.start(spark_settings(given))
     if given.json:
-        _print_json(_addresses(servers))
-        return
+        return _print_json(_addresses(servers))
     _print_addresses(servers)
     print(f"end it with: payment-pipeline spark down --dir={servers.folder}")
+    return 0
 
 
-def _down(servers: SparkServers, given: Namespace) -> None:
+def _down(servers: SparkServers, given: Namespace) -> int:
     ended = servers.stop()
     if given.json:
-        _print_json({"dir": str(servers.folder), "ended": [one.role for one in ended]})
-    elif ended:
+        return _print_json({"dir": str(servers.folder), "ended": [one.role for one in ended]})
+    if ended:
         print(f"ended {counted(len(ended), 'server')} of {servers.folder}; its logs stay")
     else:
         print(f"nothing runs in {servers.folder}")
+    return 0
 
 
-def _status(servers: SparkServers, given: Namespace) -> None:
+def _status(servers: SparkServers, given: Namespace) -> int:
+    """GUARANTEE_REFUSED where a server has ended: a person must decide."""
     processes = servers.processes if servers.exists else []
     status: dict[str, Any] = {
         "dir": str(servers.folder),
@@ -119,9 +121,15 @@ def _status(servers: SparkServers, given: Namespace) -> None:
         "executors": servers.executors() if processes else [],
         "python_workers": servers.python_workers() if processes else [],
     }
+    error = None
+    if gone := [one["role"] for one in status["servers"] if not one["runs"]]:
+        error = (
+            f"{counted(len(gone), 'server')} {'has' if len(gone) == 1 else 'have'} ended:"
+            f" {', '.join(gone)}. The log says why;"
+            " `payment-pipeline spark down` ends the others, and `spark up` starts all again."
+        )
     if given.json:
-        _print_json({**(_addresses(servers) if processes else {}), **status})
-        return
+        return _print_json({**(_addresses(servers) if processes else {}), **status}, error)
     if processes:
         _print_addresses(servers)
     else:
@@ -132,6 +140,9 @@ def _status(servers: SparkServers, given: Namespace) -> None:
     for role in ("executor", "python_worker"):
         for pid in status[f"{role}s"]:
             print(f"  {role.replace('_', ' '):<12} {pid:>8}")
+    if error:
+        print(error)
+    return GUARANTEE_REFUSED if error else 0
 
 
 def _addresses(servers: SparkServers) -> dict[str, Any]:
@@ -146,8 +157,11 @@ def _addresses(servers: SparkServers) -> dict[str, Any]:
     }
 
 
-def _print_json(figures: Mapping[str, Any]) -> None:
-    print(json.dumps({"exit_status": 0, "error": None, **figures}))
+def _print_json(figures: Mapping[str, Any], error: str | None = None) -> int:
+    """The exit status that it says."""
+    status = GUARANTEE_REFUSED if error else 0
+    print(json.dumps({"exit_status": status, "error": error, **figures}))
+    return status
 
 
 def _print_addresses(servers: SparkServers) -> None:
@@ -161,7 +175,7 @@ def _print_addresses(servers: SparkServers) -> None:
     print(f"heap       for --max_records_per_run={servers.settings.max_records_per_run}")
 
 
-_COMMANDS: Final[dict[str, Callable[[SparkServers, Namespace], None]]] = {
+_COMMANDS: Final[dict[str, Callable[[SparkServers, Namespace], int]]] = {
     "up": _up,
     "down": _down,
     "status": _status,

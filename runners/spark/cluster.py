@@ -17,7 +17,7 @@ from typing import Final
 
 from runners.java import java_command
 from runners.maven import Launch, jars_of
-from runners.ports import free_ports, listens
+from runners.ports import listens, ports_of
 from runners.processes import ClusterFailed, ServerProcess, command_lines, send_signal
 from runners.server_folder import ServerFolder, python_path
 from runners.spark import servers, version
@@ -108,7 +108,7 @@ class SparkServers:
                     f"Spark runs in {self.folder} already (job server {self.job_server_address})."
                     " Use it, or end it first with `payment-pipeline spark down`."
                 )
-            ports = _new_ports(settings)
+            ports = _ports_of(self.folder / "ports.json", settings)
             self._servers.begin(
                 {"settings": asdict(settings), "ports": asdict(ports)}, ("conf", *_SCRATCH)
             )
@@ -198,9 +198,9 @@ class SparkServers:
         os.chmod(worker, 0o700)
 
 
-def _new_ports(settings: SparkSettings) -> SparkPorts:
+def _ports_of(file: Path, settings: SparkSettings) -> SparkPorts:
     workers = len(WORKER_HOSTS) if settings.cluster else 0
-    job_server, master, page, *of_workers = free_ports(3 + 2 * workers)
+    job_server, master, page, *of_workers = ports_of(file, 3 + 2 * workers)
     return SparkPorts(
         job_server, master, page, tuple(of_workers[:workers]), tuple(of_workers[workers:])
     )

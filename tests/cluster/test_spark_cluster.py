@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,9 +81,9 @@ def test_up_status_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"--job_endpoint={up['job_endpoint']}" in shown
         status, shown = spark("up")
         assert status == 3 and "spark down" in shown
-        os.kill(server.pid, 9)
-        servers.running()
-        assert "HAS ENDED" in spark("status")[1]
+        server.kill()
+        status, shown = spark("status")
+        assert status == 3 and "HAS ENDED" in shown and "1 server has ended: job server" in shown
     finally:
         status, shown = spark("down")
     assert status == 0

@@ -63,9 +63,9 @@ def test_every_bundle_is_tried_three_times(kafka: InMemoryKafka, path: Path, lay
 def twice(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan], Plan]) -> None:
     original = run_module.read_and_write
 
-    def evaluated_twice(settings: Any, destination: Any, plan: Plan, run_settings: Any) -> None:
-        original(settings, destination, change(plan), run_settings)
-        original(settings, destination, plan, run_settings)
+    def evaluated_twice(settings: Any, destination: Any, plan: Plan, *more: Any) -> None:
+        original(settings, destination, change(plan), *more)
+        original(settings, destination, plan, *more)
 
     monkeypatch.setattr(run_module, "read_and_write", evaluated_twice)
 
