@@ -137,7 +137,7 @@ def _ticks(path: Path, ticks: int) -> None:
 
 
 def _settings(path: Path, **changes: object) -> RunConfig:
-    return config(path, state_dir=f"{path}.ids", json=False, **changes)
+    return config(path, state_dir=f"{path}.ids", json=True, **changes)
 
 
 @contextmanager

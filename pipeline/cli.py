@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import traceback
@@ -66,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as error:
@@ -82,13 +85,17 @@ def _main(arguments: list[str]) -> int:
 def _output_is_closed() -> bool:
     """Whether who has read standard output is gone, as `| head` is. Nothing more is written."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it ends
-        # (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return False
+    looked = select.poll()
+    looked.register(output, 0)
+    if not looked.poll(0):
+        return False
+    # Python flushes once more when it ends
+    # (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _interrupted(arguments: Sequence[str]) -> int:
