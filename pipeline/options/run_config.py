@@ -126,7 +126,7 @@ def _state_dir(given: Namespace) -> str | None:
     """The folder of the ids between processes; None for none."""
     if given.state_dir == "":
         raise UsageError("--state_dir=: must be the path of a folder, or none.")
-    if str(given.state_dir).lower() == NONE:
+    if given.state_dir is not None and given.state_dir.lower() == NONE:
         return None
     if given.state_dir is not None:
         if _PATTERN.search(given.state_dir):

@@ -100,6 +100,11 @@ class FingerprintIndex:
         packed[:, 8:] = run.low[alive].astype(">u2").view(np.uint8).reshape(-1, 2)
         return packed, run.bucket[alive]
 
+    def buckets(self) -> NDArray[np.int32]:
+        """The bucket of each id, in the order of `entries`, without a copy of the ids."""
+        found = self._merged().bucket
+        return found[found > self._expired]
+
     def add_sorted(self, parts: Iterable[tuple[Fingerprints, NDArray[np.int32]]]) -> None:
         """Makes the ids of an empty index. parts: of rising hash ranges, with several entries an
         id. Each part is sorted for itself, which takes less memory than all of them.
@@ -112,8 +117,10 @@ class FingerprintIndex:
         self._runs = [_joined(runs)] if runs else []
 
     def _merged(self) -> _Run:
+        if len(self._runs) == 1:
+            return self._runs[0]
         whole = _joined(self._runs)
-        return whole if len(self._runs) == 1 else _sorted_run(whole.high, whole.low, whole.bucket)
+        return _sorted_run(whole.high, whole.low, whole.bucket)
 
     def of_shard(self, shard: int, shards: int) -> FingerprintIndex:
         """An index over the ids of one hash range, which shares its memory with this one.

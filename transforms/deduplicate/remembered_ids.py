@@ -51,8 +51,7 @@ class RememberedIds:
         ids._index.add_sorted(parts)
         if expired_through is not None:
             ids._index.expire(expired_through)
-        counted = _counted(ids._index.entries()[1])
-        ids.live = counted
+        ids.live = _counted(ids._index.buckets())
         return ids
 
     def reach_back_to(self, expired_through: int | None) -> bool:
@@ -101,6 +100,13 @@ def changed_by(live: Mapping[int, int], changes: Mapping[int, int]) -> dict[int,
 
 
 def _counted(buckets: NDArray[np.int32]) -> dict[int, int]:
-    # Not np.bincount: an event time of the year 1 would make it count a billion minutes.
+    if not len(buckets):
+        return {}
+    first, last = int(buckets.min()), int(buckets.max())
+    if last - first < len(buckets):
+        counts = np.bincount(buckets - first)
+        found = np.flatnonzero(counts)
+        return dict(zip((found + first).tolist(), counts[found].tolist(), strict=True))
+    # An event time of the year 1 would make it count a billion minutes.
     found, counts = np.unique(buckets, return_counts=True)
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
