@@ -117,6 +117,14 @@ class BigQueryTables:
     def are_empty(self) -> bool:
         return all(self._is_empty(table) for table in ROW_TABLES if self._has(table))
 
+    def columns_of(self, table: str) -> dict[str, str] | None:
+        """Of any table or view, PROJECT.DATASET.TABLE: column -> type; None where there is none.
+
+        Raises GuaranteeError where it may not be looked at.
+        """
+        found = self._found(bigquery.TableReference.from_string(table))
+        return None if found is None else {field.name: field.field_type for field in found.schema}
+
     def clock_us(self) -> int:
         """BigQuery's clock, in microseconds; reads no bytes.
 
@@ -246,15 +254,17 @@ class BigQueryTables:
         ]
 
     def _get(self, name: str) -> bigquery.Table | None:
+        return self._found(self._reference(name))
+
+    def _found(self, table: bigquery.TableReference) -> bigquery.Table | None:
         try:
-            with reachable(f"what table {self._settings.prefix}{name} is like"):
-                return self._client.get_table(self._reference(name))
+            with reachable(f"what table {table.table_id} is like"):
+                return self._client.get_table(table)
         except NotFound:
             return None
         except Forbidden as error:
             raise GuaranteeError(
-                f"BigQuery refuses access to {self._settings.prefix}{name} ({error.message})."
-                f" {ROLES}"
+                f"BigQuery refuses access to {table.table_id} ({error.message}). {ROLES}"
             ) from error
 
     def _reference(self, name: str) -> bigquery.TableReference:
