@@ -1,4 +1,7 @@
-"""A table of ids that another job has paid, in each destination, and runs behind it."""
+"""A table of ids that another job has paid, in each destination, and runs behind it.
+
+`kept` is what has an open destination as its `real`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.options.config import OFFSETS, Start
-from tests.support.pruned import Kept
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.queries import fresh_job_id
 from transforms.destinations.contract.seed import SeedTable
@@ -19,20 +21,20 @@ Paid = tuple[str | int | None, int | None]
 """Id and event time, in microseconds."""
 
 
-def full_name(kept: Kept, table: str = OLD) -> str:
+def full_name(kept: Any, table: str = OLD) -> str:
     """As the ledger has it."""
     if isinstance(kept.real, BigQueryDestination):
         return f"{kept.real.settings.project}.{kept.real.settings.dataset}.{table}"
     return table
 
 
-def seed_of_old(kept: Kept) -> SeedTable:
+def seed_of_old(kept: Any) -> SeedTable:
     return SeedTable(
         table=full_name(kept), key_column="transaction_id", event_time_column="event_time"
     )
 
 
-def change(kept: Kept, statement: str) -> None:
+def change(kept: Any, statement: str) -> None:
     """Executes a statement of a user, in which {old} is the table."""
     text = statement.format(old=full_name(kept))
     if isinstance(kept.real, BigQueryDestination):
@@ -43,7 +45,7 @@ def change(kept: Kept, statement: str) -> None:
 
 
 def pay_before(
-    kept: Kept, paid: Sequence[Paid], key: str = "STRING", time: str = "TIMESTAMP"
+    kept: Any, paid: Sequence[Paid], key: str = "STRING", time: str = "TIMESTAMP"
 ) -> None:
     """Creates the table with these rows; key and time: types of its columns."""
     on_bigquery = isinstance(kept.real, BigQueryDestination)
@@ -59,7 +61,7 @@ def pay_before(
         change(kept, f"CREATE TABLE {{old}} AS {rows}")
 
 
-def also_paid(kept: Kept, key: str, at: int) -> None:
+def also_paid(kept: Any, key: str, at: int) -> None:
     """The old job writes one more row."""
     on_bigquery = isinstance(kept.real, BigQueryDestination)
     moment = _moment(at, "TIMESTAMP", on_bigquery)

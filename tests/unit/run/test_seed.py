@@ -29,10 +29,12 @@ from tests.support.seeded import (
     seed_of_old,
 )
 from tests.support.whole_runs import COPIES, IDS
+from transforms.destinations.bigquery.dialect import google_sql
 from transforms.destinations.contract.run_ledger import GENESIS
-from transforms.destinations.contract.seed import seed_of
+from transforms.destinations.contract.seed import SeedTable, seed_of
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
+from transforms.destinations.sql.seeds import seed_rows
 from transforms.model.errors import GuaranteeError, UsageError
 
 WATERMARK_US = NOW_US - HOUR_US
@@ -247,16 +249,25 @@ def test_without_offsets_all_ids_of_the_table_count(kept: Kept) -> None:
     assert failed(kept) == set()
 
 
-@pytest.mark.parametrize("time", ["DATETIME", "TIMESTAMP WITH TIME ZONE"])
-def test_other_types_of_event_times(kafka: InMemoryKafka, tmp_path: Path, time: str) -> None:
-    name = "bigquery" if time == "DATETIME" else "duckdb"
-    with DESTINATIONS[name](kafka, tmp_path) as kept:
-        kafka.create("payments", 1)
-        pay_before(kept, [("a", NOW_US), ("b", WATERMARK_US)], time=time)
-        kept.send(0, payment("a"), payment("b"), payment("c"))
-        begin(kept, tmp_path)
-        assert (ids(kept), ids(kept, COPIES)) == (["c"], ["a", "b"])
-        assert failed(kept) == set()
+def test_event_times_with_a_zone(file: Kept, tmp_path: Path) -> None:
+    """DuckDB reads those of Spark's Parquet files so, and compares them in the session's zone."""
+    file.real.session.cursor().execute("SET TimeZone = 'Asia/Tokyo'")
+    pay_before(file, [("a", NOW_US), ("b", WATERMARK_US)], time="TIMESTAMP WITH TIME ZONE")
+    file.send(0, payment("a"), payment("b"), payment("c"))
+    begin(file, tmp_path)
+    assert (ids(file), ids(file, COPIES)) == (["c"], ["a", "b"])
+    assert failed(file) == set()
+
+
+def test_event_times_without_a_zone_are_utc_in_bigquery() -> None:
+    """The stand-in has no DATETIME. The bare column is compared, so partitions are left out."""
+    where = SeedTable(table="p.d.old", key_column="id", event_time_column="at")
+    text = " ".join(seed_rows(google_sql(str), where, "DATETIME", "@oldest", "7").split())
+    assert text == (
+        "SELECT CAST(`id` AS STRING) AS transaction_id, TIMESTAMP(`at`) AS event_time"
+        " FROM `p.d.old` WHERE `id` IS NOT NULL AND `at` BETWEEN"
+        " DATETIME(TIMESTAMP_MICROS(@oldest)) AND DATETIME(TIMESTAMP_MICROS(7))"
+    )
 
 
 def test_ids_that_are_whole_numbers(kept: Kept, tmp_path: Path) -> None:
