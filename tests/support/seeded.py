@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.options.config import OFFSETS, Start
+from tests.support.in_memory_kafka import HOUR_US, NOW_US
+from tests.support.pruned import Kept
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.queries import fresh_job_id
 from transforms.destinations.contract.seed import SeedTable
 
 OLD = "old_payments"
+WATERMARK_US = NOW_US - HOUR_US
 
 Paid = tuple[str | int | None, int | None]
 """Id and event time, in microseconds."""
@@ -99,3 +103,14 @@ def checkpoint(folder: Path, batches: Sequence[tuple[Any, int, bool]]) -> Start:
                 f'v1\n{{"nextBatchWatermarkMs":{following // 1000}}}'
             )
     return Start(OFFSETS, given=str(folder))
+
+
+def begin(kept: Kept, tmp_path: Path, watermark_us: int = WATERMARK_US, **changes: Any) -> None:
+    """The first run; the old job has read nothing of the topic that it would read again."""
+    kept.settings = replace(
+        kept.settings,
+        start=checkpoint(tmp_path / "old", [({"payments": {"0": 0}}, watermark_us, True)]),
+        seed=seed_of_old(kept),
+        **changes,
+    )
+    kept.run()

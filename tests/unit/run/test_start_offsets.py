@@ -239,6 +239,8 @@ def test_a_folder_that_says_nothing_sure_is_refused(
 def test_a_path_with_nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GuaranteeError, match="neither a checkpoint folder"):
         read_checkpoint(str(tmp_path / "nowhere"))
+    with pytest.raises(GuaranteeError, match=r"--start_offsets=none://a/b: it cannot be read"):
+        read_checkpoint("none://a/b")
 
 
 def test_both_flags_together_are_refused() -> None:

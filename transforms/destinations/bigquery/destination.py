@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from transforms.destinations.bigquery.limits import (
     MAX_RECORD_BYTES,
     SMALL_RUN,
 )
+from transforms.destinations.bigquery.look_up import columns_of
 from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.reports import BigQueryReports
 from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger
@@ -70,7 +72,7 @@ class BigQueryDestination:
         self.reports = BigQueryReports(self.streams, self.queries, settings.table(REPORTS))
         self.shards = BigQueryShardLedger(self.queries, self.tables, settings.table(SHARD_LEDGER))
         dialect = google_sql(settings.table)
-        self.seeds = SqlSeeds(dialect, self.query, self.tables.columns_of)
+        self.seeds = SqlSeeds(dialect, self.query, partial(columns_of, clients.rest))
         self.rows = BigQueryStoredRows(self.queries.query, settings.table, self.seeds)
         self.pruning = SqlPruning(dialect, self.query, self._change)
 

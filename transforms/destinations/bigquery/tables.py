@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound, PreconditionFailed
 from google.cloud import bigquery
 
+from transforms.destinations.bigquery.look_up import look_up
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
 from transforms.destinations.bigquery.retry import ROLES, reachable
 from transforms.destinations.bigquery.run_ledger import create_statement
@@ -116,14 +117,6 @@ class BigQueryTables:
 
     def are_empty(self) -> bool:
         return all(self._is_empty(table) for table in ROW_TABLES if self._has(table))
-
-    def columns_of(self, table: str) -> dict[str, str] | None:
-        """Of any table or view, PROJECT.DATASET.TABLE: column -> type; None where there is none.
-
-        Raises GuaranteeError where it may not be looked at.
-        """
-        found = self._found(bigquery.TableReference.from_string(table))
-        return None if found is None else {field.name: field.field_type for field in found.schema}
 
     def clock_us(self) -> int:
         """BigQuery's clock, in microseconds; reads no bytes.
@@ -254,18 +247,7 @@ class BigQueryTables:
         ]
 
     def _get(self, name: str) -> bigquery.Table | None:
-        return self._found(self._reference(name))
-
-    def _found(self, table: bigquery.TableReference) -> bigquery.Table | None:
-        try:
-            with reachable(f"what table {table.table_id} is like"):
-                return self._client.get_table(table)
-        except NotFound:
-            return None
-        except Forbidden as error:
-            raise GuaranteeError(
-                f"BigQuery refuses access to {table.table_id} ({error.message}). {ROLES}"
-            ) from error
+        return look_up(self._client, self._reference(name))
 
     def _reference(self, name: str) -> bigquery.TableReference:
         return bigquery.DatasetReference(self._settings.project, self._settings.dataset).table(
