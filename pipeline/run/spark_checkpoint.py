@@ -1,7 +1,7 @@
 """Where a job of Spark Structured Streaming stopped, as its checkpoint folder says it.
 
 Before a micro-batch N Spark writes `offsets/N`, behind it `commits/N`; each is text: a line `v1`,
-then JSON (org.apache.spark.sql.execution.streaming.OffsetSeqLog and CommitLog; tried with Spark 3.5.7):
+then JSON (org.apache.spark.sql.execution.streaming.OffsetSeqLog and CommitLog, of Spark 3.5.7):
 
     v1
     {"batchWatermarkMs":1700000000000,"batchTimestampMs":1700000001000,"conf":{...}}
