@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import preflight as preflight_module
+from pipeline.check.result import FAILED
 from pipeline.options.run_config import run_config
+from pipeline.preflight import preflight
 from tests.support.in_memory_kafka import HOUR_US, MINUTE_US, NOW_US, InMemoryKafka, payment
 from tests.support.pruned import DESTINATIONS, Kept
-from tests.support.seeded import OLD, WATERMARK_US, begin, change, pay_before, seed_of_old
+from tests.support.seeded import (
+    OLD,
+    WATERMARK_US,
+    begin,
+    change,
+    checkpoint,
+    pay_before,
+    seed_of_old,
+)
 from tests.support.whole_runs import COPIES, IDS
 from transforms.destinations.bigquery.dialect import google_sql
 from transforms.destinations.contract.seed import SeedTable
@@ -88,6 +99,22 @@ def test_a_table_that_says_nothing_sure_is_refused(
         begin(kept, tmp_path)
     assert refused.value.message.startswith("--seed_ids=")
     assert not kept.real.tables.exist()
+
+
+def test_preflight_says_it_in_the_same_words(
+    file: Kept, tmp_path: Path, kafka: InMemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight_module, "KafkaAdmin", kafka)
+    file.send(0, payment("a"))
+    start = checkpoint(tmp_path / "old", [({"payments": {"0": 1}}, WATERMARK_US, True)])
+    file.settings = replace(file.settings, start=start, seed=seed_of_old(file))
+    (refused,) = [one for one in preflight(file.settings, lambda: NOW_US) if one.status == FAILED]
+    assert refused.figure == f"--seed_ids={OLD}: there is no such table."
+    pay_before(file, [("a", NOW_US)])
+    results = {one.name: one for one in preflight(file.settings, lambda: NOW_US)}
+    assert not [one for one in results.values() if one.status == FAILED]
+    assert results["the plan"].figure == "0 offsets wait, in 0 transactions"
+    assert not file.real.tables.exist()
 
 
 def test_event_times_in_the_future_are_refused(file: Kept, tmp_path: Path) -> None:
