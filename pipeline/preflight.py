@@ -212,7 +212,8 @@ def _ahead(
     cut = "" if config.streaming else f", in {counted(transactions, 'transaction')}"
     yield CheckResult("the plan", PASSED, f"{waiting}{cut}")
     if ahead.genesis is None and config.start.given is not None:
-        yield CheckResult("--start", NOTED, describe_start_ignored(config.start.given))
+        ignored = describe_start_ignored(config.start.given, config.start.flag)
+        yield CheckResult(f"--{config.start.flag}", NOTED, ignored)
     for topic_name in ahead.plan.adopted:
         yield CheckResult(
             "adopted topic",

@@ -26,13 +26,13 @@ from pipeline.check.rejected_rate import check_rejected_rate
 from pipeline.check.result import (
     FAILED,
     NOTED,
-    PASSED,
     PROOF_ROWS,
     CheckResult,
     exit_status,
     expect_no_rows,
     print_results,
 )
+from pipeline.check.seeded import check_paid
 from pipeline.check.streamed import of_runs, owed_totals, owner_of_the_tables
 from pipeline.counted import counted
 from pipeline.logs import FORMATS
@@ -199,7 +199,7 @@ def _checks(
         of_runs(snapshot.query(snapshot.checks.rows_by_run), judged(runs)),
         "differences",
     )
-    yield _paid(snapshot)
+    yield from check_paid(snapshot, runs)
     yield from _totals(snapshot, runs)
     yield from topics_not_named(runs)
     yield from adopted_topics(runs)
@@ -208,19 +208,6 @@ def _checks(
     yield from check_run_in_flight(runs[-1], now_us)
     yield from owner_of_the_tables(runs)
     yield from pruned_tables(runs)
-
-
-def _paid(snapshot: Snapshot) -> CheckResult:
-    """An id has copies only where it has a payment: a run in flight shows payments first.
-
-    Fingerprints are asked for only where an id has no payment of its own, for that question reads
-    and hashes every payment.
-    """
-    name, what = "every duplicate is of a payment", "ids with duplicates and without a payment"
-    (unpaid,) = snapshot.query(snapshot.checks.unpaid_ids).column("n").to_pylist()
-    if not unpaid:
-        return CheckResult(name, PASSED, f"no {what}")
-    return expect_no_rows(name, snapshot.query(snapshot.checks.unpaid_duplicates), what)
 
 
 def _totals(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResult]:

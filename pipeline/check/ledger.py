@@ -6,9 +6,10 @@ One chain; positions continue where the run before ended; watermarks follow from
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pipeline.check.result import FAILED, PASSED, PROOF_ROWS, CheckResult
+from pipeline.check.seeded import seed_problems
 from pipeline.check.topics import topic_problems
 from pipeline.counted import counted
 from pipeline.run.generations import topics_of
@@ -17,6 +18,7 @@ from transforms.destinations.contract.ownership import is_binding, ownership_of
 from transforms.destinations.contract.pruned import judged
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
+    OLD_JOB,
     PREPARED,
     PartitionProgress,
     RunRecord,
@@ -45,7 +47,7 @@ def check_ledger(
     runs: Sequence[RunRecord], highest: Mapping[RunPartition, int]
 ) -> Iterator[CheckResult]:
     """One result. runs: the chain in its order; reading it has raised where it was broken."""
-    problems = [*_problems(runs, highest), *_landmark_problems(runs)]
+    problems = [*_problems(runs, highest), *_landmark_problems(runs), *seed_problems(runs)]
     figure = (
         counted(len(problems), "break")
         if problems
@@ -159,11 +161,15 @@ def _watermark_problems(
     topics: Any = run.settings.get("topics", ())
     known = topics_of(before.values())
     carried = {where: one.watermark for where, one in before.items()}
-    least = (
-        last.watermark
-        if last is not None and last.watermark is not None
-        else first_watermark(part.topic, carried, known, topics)
-    )
+    if OLD_JOB in run.settings:
+        least: int | None = cast("dict[str, Any]", run.settings[OLD_JOB])["watermark_us"]
+        if part.start_watermark != least:
+            yield f"begins with the watermark {part.start_watermark}, the old job ended at {least}"
+            return
+    elif last is not None and last.watermark is not None:
+        least = last.watermark
+    else:
+        least = first_watermark(part.topic, carried, known, topics)
     carried_on = (
         last is not None
         and part.to_offset == part.from_offset

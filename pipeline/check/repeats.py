@@ -71,8 +71,10 @@ def repeated_payments(
     return rows
 
 
-_PRUNED: Final = -1
-"""Stands for the runs before the border of a prune, which are not told apart any more."""
+_BEFORE: Final = -1
+"""Stands for the job before this pipeline, and for the runs before the border of a prune, which are
+not told apart any more.
+"""
 
 
 class _ChainIndex:
@@ -91,11 +93,11 @@ class _ChainIndex:
         self._starts = {key: sorted(of_partition) for key, of_partition in starts.items()}
 
     def of(self, topic: str, partition: int, offset: int) -> int:
-        """Index of the run in the chain; _PRUNED before the border; len(runs) for a coordinate that
-        no run has read, which another check reports.
+        """Index of the run in the chain; _BEFORE for the old job and before the border of a prune;
+        len(runs) for a coordinate that no run has read, which another check reports.
         """
-        if offset < self._below.get((topic, partition), 0):
-            return _PRUNED
+        if not topic or offset < self._below.get((topic, partition), 0):
+            return _BEFORE
         starts = self._starts.get((topic, partition), [])
         before = bisect_right(starts, (offset, self._unread, 0)) - 1
         if before < 0 or offset >= starts[before][2]:
@@ -116,8 +118,8 @@ def _judge(
         together = list(of_one_run)
         payments = [copy for copy in together if copy.is_payment]
         run = runs[index] if 0 <= index < len(runs) else None
-        if index == _PRUNED:
-            pass  # They were judged before they were pruned.
+        if index == _BEFORE:
+            pass  # Runs were judged before they were pruned.
         elif streamed[index]:
             yield from _judge_streamed(payments, latest_before, (run or runs[-1]).settings)
         elif payments_before or len(payments) > 1:

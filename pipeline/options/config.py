@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners.direct import DIRECT
 from runners.profile import RunnerProfile
+from transforms.destinations.contract.seed import SeedTable
 from transforms.model.coordinates import TopicPartition
 from transforms.model.schema import PaymentSchema
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 EARLIEST = "earliest"
 LATEST = "latest"
 TIMESTAMP = "timestamp"
+OFFSETS = "offsets"
 NEVER = "never"
 
 NO_TRANSACTIONS = 1 << 62
@@ -28,13 +30,19 @@ NO_TRANSACTIONS = 1 << 62
 class Start:
     """Where the first run begins.
 
-    kind: earliest, latest or timestamp. timestamp_ms: Kafka's record timestamp, milliseconds since
-    1970. given: the value of --start, None where it was left out.
+    kind: earliest, latest, timestamp or offsets. timestamp_ms: Kafka's record timestamp,
+    milliseconds since 1970. given: the value of --start, or of --start_offsets where that is the
+    kind; None where both were left out.
     """
 
     kind: str
     timestamp_ms: int = 0
     given: str | None = field(default=None, compare=False)
+
+    @property
+    def flag(self) -> str:
+        """The flag that says so, without its dashes."""
+        return "start_offsets" if self.kind == OFFSETS else "start"
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ class RunConfig:
     without its secrets. streaming: None for a bounded run. every_us: between the beginnings of two
     runs; None for a single one. state_dir: folder for the ids between processes; None: none.
     shards_given: else a small run has fewer. runner: its profile. workers_here: whether all
-    Python code of the run is in this process.
+    Python code of the run is in this process. seed: a table of ids that were paid before the first
+    run; None: none is named.
     """
 
     bootstrap_servers: str
@@ -118,3 +127,4 @@ class RunConfig:
     shards_given: bool = True
     runner: RunnerProfile = field(default=DIRECT, repr=False)
     workers_here: bool = True
+    seed: SeedTable | None = None

@@ -39,6 +39,12 @@ class KafkaOptions(PipelineOptions):
             help="where the first run begins; TIME such as 2026-01-01T00:00:00Z (earliest)",
         )
         parser.add_argument(
+            "--start_offsets",
+            metavar="PATH",
+            help="the first run begins where a job of Spark Structured Streaming stopped: its"
+            " checkpoint folder, or a file of the folder's offsets/",
+        )
+        parser.add_argument(
             "--consumer_config",
             metavar="FILE",
             help="properties file with librdkafka's names, such as sasl.password=...",
@@ -152,6 +158,25 @@ class DeduplicationOptions(PipelineOptions):
         )
 
 
+class SeedOptions(PipelineOptions):
+    """Seed: payments of a job before this one."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        parser.add_argument(
+            "--seed_ids",
+            metavar="TABLE",
+            help="first run: ids of this table count as paid: PROJECT.DATASET.TABLE, or a table"
+            " where the destination is",
+        )
+        parser.add_argument(
+            "--seed_key", metavar="COLUMN", help="its column of ids (transaction_id)"
+        )
+        parser.add_argument(
+            "--seed_event_time", metavar="COLUMN", help="its column of event times (event_time)"
+        )
+
+
 class StreamingOptions(PipelineOptions):
     """Streaming: a job that never ends."""
 
@@ -237,6 +262,7 @@ OURS = (
     DestinationOptions,
     PaymentOptions,
     DeduplicationOptions,
+    SeedOptions,
     StreamingOptions,
     RunOptions,
     LogOptions,

@@ -15,6 +15,7 @@ from pipeline.options.config import (
     LATEST,
     NEVER,
     NO_TRANSACTIONS,
+    OFFSETS,
     TIMESTAMP,
     AdoptTopic,
     RunConfig,
@@ -26,6 +27,7 @@ from pipeline.options.quantities import parse_duration, parse_share, parse_size,
 from pipeline.options.run_parser import run_parser
 from pipeline.options.runner import runner_of
 from pipeline.options.schema_file import load_schema
+from pipeline.options.seed import seed_table
 from pipeline.options.streaming import shards_of, streaming_of
 from transforms.decode.timestamps import NotATime, TimeOutOfRange, parse_timestamp
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
@@ -89,7 +91,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         else parse_duration("idle_timeout", given.idle_timeout, word=NEVER),
         dedup_layout=one_of("dedup_layout", given.dedup_layout, list(LAYOUTS)),
         shards=shards_of(given, streaming),
-        start=Start(EARLIEST) if given.start is None else parse_start(given.start),
+        start=_start(given),
         max_records_per_run=NO_TRANSACTIONS
         if streaming is not None
         else parse_whole(
@@ -114,6 +116,7 @@ def run_config(argv: Sequence[str], command: str = "run") -> RunConfig:
         shards_given=given.shards is not None,
         runner=profile,
         workers_here=profile.in_one_process(vars(given)),
+        seed=seed_table(given),
     )
 
 
@@ -150,6 +153,24 @@ def _every(given: Namespace) -> int | None:
             " --reject_records."
         )
     return parse_duration("every", given.every, least_us=_SECOND_US)
+
+
+def _start(given: Namespace) -> Start:
+    """Where the first run begins. Raises UsageError."""
+    path = given.start_offsets
+    if path is None:
+        return Start(EARLIEST) if given.start is None else parse_start(given.start)
+    if given.start is not None:
+        raise UsageError(
+            f"--start={given.start} with --start_offsets={path}: both say where the first run"
+            " begins. Leave one of them out."
+        )
+    if not path or _PATTERN.search(path):
+        raise UsageError(
+            f"--start_offsets={path}: must be the path of a checkpoint folder, or of a file of its"
+            " offsets/, without *, ? or [, which Beam's file systems read as patterns."
+        )
+    return Start(OFFSETS, given=path.rstrip("/"))
 
 
 def _record_size(text: str, most: int | None) -> int:

@@ -1,16 +1,16 @@
 """Step 2 of a run into an empty ledger, and the tables of a run that is the first to read.
 
-`--start`, resolved to numbers, is written down before anything is read.
+`--start`, resolved to numbers, is written down before anything is read; so is what was paid before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from pipeline.kafka_admin import TopicState
 from pipeline.run.commit import Moment, mark
+from pipeline.run.first_positions import FirstPositions
 from pipeline.run.make_plan import new_run_id
 from pipeline.run.settings import RunSettings, settings_in_force
 from transforms.destinations.contract.destination import Destination
@@ -25,7 +25,7 @@ from transforms.destinations.contract.run_ledger import (
     other_clusters,
 )
 from transforms.destinations.contract.run_tail import with_landmarks
-from transforms.model.coordinates import TopicPartition
+from transforms.destinations.contract.seed import Seed, seed_in_settings, seed_of
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.schema import PaymentSchema
 
@@ -35,7 +35,8 @@ MAKE_TABLES_WITHIN_SECONDS: Final = 60.0
 
 def genesis_record(
     destination: Destination,
-    positions: Mapping[TopicPartition, int],
+    first: FirstPositions,
+    seed: Seed | None,
     states: Sequence[TopicState],
     cluster_id: str | None,
     settings: RunSettings,
@@ -43,7 +44,8 @@ def genesis_record(
 ) -> RunRecord:
     """The record that a chain begins with; it is not written yet.
 
-    positions: where `--start` begins in each partition. now_us: the plan's time in microseconds.
+    first: where each partition begins. seed: ids that were paid before. now_us: the plan's time, in
+    microseconds.
     Raises GuaranteeError where the tables have rows although the ledger has none.
     """
     if not destination.tables.are_empty():
@@ -57,19 +59,20 @@ def genesis_record(
             topic=state.topic,
             partition=partition,
             topic_id=state.topic_id,
-            from_offset=positions[state.topic, partition],
-            to_offset=positions[state.topic, partition],
+            from_offset=first.positions[state.topic, partition],
+            to_offset=first.positions[state.topic, partition],
             records=0,
             gap_offsets=0,
             coordinate_hash=0,
-            start_watermark=None,
-            watermark=None,
+            start_watermark=first.watermark_us,
+            watermark=first.watermark_us,
             position_since=now_us,
         )
         for state in states
         for partition in sorted(state.partitions)
     ]
-    return _without_rows(GENESIS, None, COMMITTED, cluster_id, partitions, settings, now_us)
+    more = {**first.recorded, **seed_in_settings(seed)}
+    return _without_rows(GENESIS, None, COMMITTED, cluster_id, partitions, settings, now_us, more)
 
 
 def begin(destination: Destination, genesis: RunRecord) -> None:
@@ -118,7 +121,7 @@ def make_tables_anew(
         before.partitions,
         settings,
         now_us,
-        other_clusters(before, before.cluster_id),
+        {**other_clusters(before, before.cluster_id), **seed_in_settings(seed_of(before))},
     )
     record = with_landmarks(anew, runs)
     since = Moment.now()
@@ -148,7 +151,7 @@ def _without_rows(
     partitions: list[PartitionProgress],
     settings: RunSettings,
     now_us: int,
-    topic_clusters: Mapping[str, object] = MappingProxyType({}),
+    more: Mapping[str, object],
 ) -> RunRecord:
     return RunRecord(
         run_id=run_id,
@@ -161,5 +164,5 @@ def _without_rows(
         lowest_watermark=None,
         live_ids=0,
         state_bytes=0,
-        settings={**settings.recorded, **topic_clusters},
+        settings={**settings.recorded, **more},
     )

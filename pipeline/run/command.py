@@ -159,8 +159,7 @@ def run_until_caught_up(
         ahead = look_ahead(config, destination, admin, states, known, settings, now_us)
         notes.forgotten, outcome.states = ahead.forgotten, ahead.states
         if ahead.genesis is None:
-            if config.start.given is not None:
-                notes.start_ignored = config.start.given
+            notes.ignore_start(config.start)
             # A run that died, or that this one has just finished, may not have come to it. Its
             # positions mean nothing in another cluster, where a topic is about to be adopted.
             before = last_committed(ahead.runs)

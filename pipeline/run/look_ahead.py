@@ -12,6 +12,7 @@ from pipeline.kafka_admin import KafkaAdmin, TopicState
 from pipeline.options.config import RunConfig
 from pipeline.run.adopt import adopt_topics, is_on
 from pipeline.run.begin import genesis_record
+from pipeline.run.first_positions import first_positions
 from pipeline.run.generations import Generation, current_of, way_on
 from pipeline.run.make_plan import backlog, plan_next, plan_repair
 from pipeline.run.notes import ForgottenTopic
@@ -23,6 +24,7 @@ from pipeline.run.preconditions import (
     check_same_topic,
     check_stream_quota,
 )
+from pipeline.run.seed import check_seed, first_seed
 from pipeline.run.settings import RunSettings
 from pipeline.run.written_above import passed_over, written_above
 from transforms.destinations.contract.destination import Destination
@@ -79,12 +81,9 @@ def look_ahead(
     cluster_id = admin.cluster_id()
     genesis = None
     if not runs:
-        positions = {
-            (state.topic, partition): offset
-            for state in states
-            for partition, offset in admin.offsets_for_start(state, config.start).items()
-        }
-        genesis = genesis_record(destination, positions, states, cluster_id, settings, now_us())
+        first = first_positions(admin, states, config.start)
+        seed = first_seed(config, destination, first.watermark_us, now_us())
+        genesis = genesis_record(destination, first, seed, states, cluster_id, settings, now_us())
     chain = [genesis] if genesis else runs
     states = adopt_topics(
         config.adopt_topics, states, runs, cluster_id, config.on_data_loss == "accept"
@@ -98,6 +97,7 @@ def look_ahead(
     plan = next_plan(destination, admin, chain, states, cluster_id, settings, now_us)
     if plan.partitions:
         check_reaches_no_pruned(chain, plan.lowest_watermark_us, settings.extra_retention_us)
+        check_seed(config, destination, chain, plan.lowest_watermark_us)
     forgotten = forgotten_topics(config.topics, admin, chain, cluster_id, settings.command, now_us)
     return Outlook(genesis, chain, cluster_id, states, waiting, plan, forgotten)
 

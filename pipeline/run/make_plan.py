@@ -40,6 +40,7 @@ from transforms.destinations.contract.run_ledger import (
     other_clusters,
     watermarks_made,
 )
+from transforms.destinations.contract.seed import seed_of
 from transforms.model.coordinates import TopicPartition
 from transforms.model.topic_generations import generation_of, kafka_topic
 
@@ -114,6 +115,7 @@ def make_plan(
             for state in states
             if generation_of(state.topic) > 1 and state.topic not in known_topics
         ),
+        seed=seed_of(last),
     )
 
 

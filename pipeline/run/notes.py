@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.options.config import Start
 from pipeline.run.generations import Adoption, adoptions
 from pipeline.run.plan import Plan
 from transforms.destinations.contract.destination import Destination
@@ -67,7 +68,8 @@ class Notes:
     """Filled while the run goes on.
 
     rejected: what the committed transactions have rejected, by cause. losses, adopted: accepted by
-    what has become visible in this run. start_ignored: the value of --start where it has no effect.
+    what has become visible in this run. start_ignored: the value of --start, or of the
+    flag start_flag, where it has no effect.
     passed_over: rows by table that lay above the positions, since a streaming job has written them;
     the records of the transactions count them.
     """
@@ -77,8 +79,13 @@ class Notes:
     recovered: list[Recovered] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     start_ignored: str | None = None
+    start_flag: str = "start"
     adopted: list[Adoption] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+
+    def ignore_start(self, start: Start) -> None:
+        """The ledger has positions already. Nothing is noted where no flag was given."""
+        self.start_ignored, self.start_flag = start.given, start.flag
 
     def add_recovered(
         self, destination: Destination, record: RunRecord, runs: Sequence[RunRecord]

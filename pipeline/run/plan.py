@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
+from transforms.destinations.contract.seed import Seed, seed_in_settings
 from transforms.model.coordinates import TopicPartition
 from transforms.model.tables import GAPS
 from transforms.model.topic_generations import current_generations, kafka_topic
@@ -102,7 +103,7 @@ class Plan:
     record says of topics in other clusters, see other_clusters. adopted: topics that begin a new
     generation with this run. repair: None for all but the second try of an expired run. written:
     what a streaming job has written of its ranges, which is passed over. highest_us: of partitions
-    with such rows, the highest event time below their end.
+    with such rows, the highest event time below their end. seed: ids that another job has paid.
     """
 
     run_id: str
@@ -116,6 +117,7 @@ class Plan:
     repair: Repair | None = None
     written: Present = NOTHING_PRESENT
     highest_us: Mapping[TopicPartition, int] = field(default_factory=dict)
+    seed: Seed | None = None
 
     @property
     def in_tables(self) -> Present:
@@ -129,6 +131,11 @@ class Plan:
     def present(self, position: TopicPartition) -> NDArray[np.int64]:
         """Sorted offsets that have a row already."""
         return self.in_tables.present(position)
+
+    @property
+    def carried_settings(self) -> dict[str, object]:
+        """What its record has in its settings beside the configuration."""
+        return {**self.topic_clusters, **seed_in_settings(self.seed)}
 
     @property
     def records_at_most(self) -> int:

@@ -136,7 +136,7 @@ def make_record(
         state_bytes=packed_bytes(live, settings.shards),
         settings={
             **_settings_of(planned, settings),
-            **planned.topic_clusters,
+            **planned.carried_settings,
             PREPARED_AT: now_us,
         },
         repairs=planned.repair.expired.run_id if planned.repair else None,

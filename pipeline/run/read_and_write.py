@@ -99,5 +99,9 @@ def shards_of_run(config: RunConfig, records: int) -> int:
 def cold_start(destination: Destination, planned: Plan, settings: RunSettings) -> ColdStart:
     """What the shards load: the ids that the lowest start watermark has not expired."""
     return ColdStart(
-        destination, planned.run_id, planned.lowest_watermark_us, settings.extra_retention_us
+        destination,
+        planned.run_id,
+        planned.lowest_watermark_us,
+        settings.extra_retention_us,
+        seed=planned.seed,
     )

@@ -24,6 +24,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     other_clusters,
 )
+from transforms.destinations.contract.seed import seed_of
 from transforms.destinations.contract.visible_rows import VisibleRows
 from transforms.model.coordinates import OffsetRange, TopicPartition
 from transforms.model.errors import GuaranteeError
@@ -129,6 +130,7 @@ def plan_repair(run_id: str, repair: Repair, states: Sequence[TopicState]) -> Pl
         (),
         other_clusters(expired, expired.cluster_id),
         repair=repair,
+        seed=seed_of(expired),
     )
 
 

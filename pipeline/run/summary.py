@@ -86,6 +86,7 @@ def note_figures(notes: Notes) -> dict[str, Any]:
         "adopted_topics": [adoption.figures() for adoption in notes.adopted],
         "topics_not_named": [asdict(topic) for topic in notes.forgotten],
         "start_ignored": notes.start_ignored,
+        "start_flag": notes.start_flag,
         "passed_over": dict(notes.passed_over),
     }
 
@@ -93,7 +94,7 @@ def note_figures(notes: Notes) -> dict[str, Any]:
 def print_notes(figures: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Prints the figures of `note_figures` as text, a line each. file: None for standard output."""
     if figures["start_ignored"] is not None:
-        print(describe_start_ignored(figures["start_ignored"]), file=file)
+        print(describe_start_ignored(figures["start_ignored"], figures["start_flag"]), file=file)
     for run in figures["recovered"]:
         rows = ", ".join(f"{count:,} {table}" for table, count in run["rows"].items())
         print(f"{run['run_id']}, an earlier run: {_HOW[run['how']]}{rows}", file=file)
@@ -138,10 +139,10 @@ def describe_forgotten(topic: Mapping[str, Any]) -> str:
     return f"{topic['topic']}, {waiting}{lost}"
 
 
-def describe_start_ignored(start: str) -> str:
-    """Why --start has no effect, for a person. start: its value."""
+def describe_start_ignored(start: str, flag: str) -> str:
+    """Why --start, or --start_offsets, has no effect, for a person. start: its value."""
     return (
-        f"--start={start} is for the first run only: it has no effect, for this destination's"
+        f"--{flag}={start} is for the first run only: it has no effect, for this destination's"
         " ledger has positions, and they count"
     )
 

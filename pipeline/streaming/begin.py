@@ -35,6 +35,7 @@ from pipeline.streaming.take_tables import Ready, Taken, take_tables
 from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import jobs_in_turn, owner_of
 from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.destinations.contract.seed import Seed
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.coordinates import TopicPartition
@@ -65,7 +66,8 @@ class Begun:
     partitions: of the topics of the configuration; after a restore positions and watermarks are
     those of the ledger, and the checkpoint has its own. lowest_watermark_us: of the cold start: ids
     that it has expired are not loaded; None: all are. lifted: stop marks of the job before, which
-    end with its generation. losses: offsets that the job gives up, by --on_data_loss=accept.
+    end with its generation. losses: offsets that the job gives up, by --on_data_loss=accept. seed:
+    ids that another job has paid.
     """
 
     job: Job
@@ -75,6 +77,7 @@ class Begun:
     lowest_watermark_us: int | None
     lifted: tuple[StopMark, ...] = ()
     losses: tuple[Loss, ...] = ()
+    seed: Seed | None = None
 
 
 def begin_streaming(
@@ -193,7 +196,8 @@ def _make_ready(
     judged = where_tables_end(destination, known, now_us())
     ahead = look_ahead(config, destination, admin, states, judged, settings, now_us)
     notes.forgotten = ahead.forgotten
-    notes.start_ignored = config.start.given if ahead.genesis is None else None
+    if ahead.genesis is None:
+        notes.ignore_start(config.start)
     plan, runs = make_ready(config, destination, admin, ahead, settings, now_us)
     # The positions of the chain, not those of the tables, are carried on.
     runs = [*runs[:-1], known[-1]] if known and runs[-1].run_id == known[-1].run_id else runs
@@ -224,6 +228,7 @@ def _begun(
         lowest(loads.values()),
         taken.lifted,
         losses_ahead(plan, positions),
+        plan.seed,
     )
 
 

@@ -83,7 +83,11 @@ def _stream_settings(config: RunConfig, destination: Destination, begun: Begun) 
         amount_column=config.schema.amount_column,
         currency_column=config.schema.currency_column,
         cold_start=ColdStart(
-            destination, begun.job.job_id, begun.lowest_watermark_us, config.extra_retention_us
+            destination,
+            begun.job.job_id,
+            begun.lowest_watermark_us,
+            config.extra_retention_us,
+            seed=begun.seed,
         ),
         polling=Polling(),
         now_us=clock_us,

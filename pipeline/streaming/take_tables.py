@@ -72,7 +72,7 @@ def take_tables(destination: Destination, ready: Ready, now_us: int, restores: s
         runs,
         [*read, *(carried_on(part) for part in known.values())],
         plan.cluster_id,
-        {**ready.settings.recorded, **plan.topic_clusters},
+        {**ready.settings.recorded, **plan.carried_settings},
         Ownership(
             kind=BEGIN,
             job_id=job_id,

@@ -31,7 +31,7 @@ class GoogleSql:
         self.tables = destination.tables
         self.name = destination.settings.table
         self.checks = bigquery_checks(self.name)
-        self.rows = BigQueryStoredRows(self.query, self.name)
+        self.rows = BigQueryStoredRows(self.query, self.name, destination.seeds)
         self.asked: list[str] = []
 
     def query(self, sql: str, parameters: Any = None) -> pa.Table:

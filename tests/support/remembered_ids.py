@@ -48,7 +48,9 @@ class ComparedWithTables(IdsBetweenRuns):
 
 
 def _same(ids: RememberedIds, start: ColdStart) -> None:
-    found: Any = start.destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
+    found: Any = start.destination.rows.live_ids(
+        start.watermark_us, start.extra_retention_us, None, start.seed
+    )
     fingerprints = fingerprints_in(found.column("fingerprint").combine_chunks())
     buckets = found.column("bucket").to_pylist()
     assert ids.buckets_of(fingerprints).tolist() == buckets

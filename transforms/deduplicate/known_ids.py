@@ -19,6 +19,7 @@ from transforms.deduplicate.remembered_ids import RememberedIds
 from transforms.deduplicate.shard_state import ShardHead, encode_groups
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.live_ids import SomeShards
+from transforms.destinations.contract.seed import Seed
 from transforms.model.buckets import highest_expired_bucket
 from transforms.model.fingerprints import Fingerprints, fingerprints_in, shard_range, shards_of
 
@@ -43,7 +44,7 @@ class ColdStart:
 
     job: names the run, so that a process loads once per run. watermark_us: the lowest start
     watermark of the run; ids that it has expired are not loaded. None: all ids are loaded. stored:
-    where they lie too; None: in the tables alone.
+    where they lie too; None: in the tables alone. seed: ids that another job has paid; None: none.
     """
 
     destination: Destination
@@ -51,6 +52,7 @@ class ColdStart:
     watermark_us: int | None
     extra_retention_us: int
     stored: StoredIds | None = None
+    seed: Seed | None = None
 
     @property
     def expired_through(self) -> int | None:
@@ -118,9 +120,7 @@ def load_known_ids(start: ColdStart) -> RememberedIds:
         if start.job not in _LOADED:
             _LOADED.clear()
             with start.destination as destination:
-                known = _from_table(
-                    destination.rows.live_ids(start.watermark_us, start.extra_retention_us)
-                )
+                known = _ask(destination, start)
             _LOADED[start.job] = RememberedIds(
                 known.fingerprints, known.buckets, start.expired_through
             )
@@ -162,10 +162,7 @@ def load_ids_of_shards(
 
     destination: that of `start`, open in this process.
     """
-    only = SomeShards(tuple(sorted(numbers)), shards)
-    return _from_table(
-        destination.rows.live_ids(start.watermark_us, start.extra_retention_us, only)
-    )
+    return _ask(destination, start, SomeShards(tuple(sorted(numbers)), shards))
 
 
 def forget_known_ids() -> None:
@@ -174,7 +171,10 @@ def forget_known_ids() -> None:
         _LOADED.clear()
 
 
-def _from_table(table: pa.Table) -> KnownIds:
+def _ask(destination: Destination, start: ColdStart, only: SomeShards | None = None) -> KnownIds:
+    table: pa.Table = destination.rows.live_ids(
+        start.watermark_us, start.extra_retention_us, only, start.seed
+    )
     return KnownIds(
         fingerprints_in(table.column("fingerprint").combine_chunks()),
         table.column("bucket").to_numpy().astype(np.int32),

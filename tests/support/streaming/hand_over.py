@@ -123,7 +123,9 @@ class Tables:
 
     def attempt(self, begun: Begun, checkpoint: Checkpoint | None = None, **faults: Any) -> Attempt:
         """A life of the job. checkpoint: None where it has none."""
-        start = ColdStart(self.real, secrets.token_hex(8), begun.lowest_watermark_us, 0)
+        start = ColdStart(
+            self.real, secrets.token_hex(8), begun.lowest_watermark_us, 0, seed=begun.seed
+        )
         settings = StreamSettings(
             begun.job, state_settings(begun.shards), "amount", "currency", start, PATIENCE,
             lambda: NOW_US,

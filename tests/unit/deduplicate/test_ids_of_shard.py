@@ -45,7 +45,7 @@ class Destination:
     def __exit__(self, *_: Any) -> None:
         """Nothing is open."""
 
-    def live_ids(self, watermark_us: int | None, extra_retention_us: int) -> pa.Table:
+    def live_ids(self, watermark_us: int | None, extra_retention_us: int, *_: Any) -> pa.Table:
         self.asked += 1
         fingerprints, buckets = self._ids.entries()
         kind = pa.binary(FINGERPRINT_BYTES)

@@ -184,7 +184,7 @@ def test_a_healthy_check_asks_for_no_repeated_rows(untouched: Path, google_sql: 
     assert not {
         google_sql.checks.repeated_coordinates,
         google_sql.checks.copies_of_repeated_ids,
-        google_sql.checks.unpaid_duplicates,
+        google_sql.checks.unpaid_duplicates(None),
     } & set(google_sql.asked)
 
 
@@ -204,8 +204,8 @@ def test_both_dialects_tell_fingerprint_twins_apart(
             (duckdb, check_queries(DUCKDB)),
             (google_sql, bigquery_checks(google_sql.name)),
         ):
-            assert destination.query(questions.unpaid_ids).to_pylist() == [{"n": 2}]
-            assert destination.query(questions.unpaid_duplicates).to_pylist() == [
+            assert destination.query(questions.unpaid_ids(None)).to_pylist() == [{"n": 2}]
+            assert destination.query(questions.unpaid_duplicates(None)).to_pylist() == [
                 {"transaction_id": "b", "copies": 1}
             ]
 

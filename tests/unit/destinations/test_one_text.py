@@ -12,6 +12,7 @@ from transforms.destinations.bigquery.settings import BigQuerySettings
 from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.bigquery.views import views as bigquery_views
 from transforms.destinations.contract.checks import CheckQueries
+from transforms.destinations.contract.seed import Seed
 from transforms.destinations.duckdb.checks import DUCKDB_CHECKS
 from transforms.destinations.duckdb.dialect import DUCKDB
 from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
@@ -23,13 +24,30 @@ from transforms.destinations.sql.views import views
 
 SETTINGS = BigQuerySettings("test-project", "payments", prefix="eu_")
 GOOGLE_SQL = google_sql(SETTINGS.table)
+SEED = Seed(
+    table="p.d.old",
+    key_column="id",
+    event_time_column="at",
+    time_type="TIMESTAMP",
+    since_us=1,
+    through_us=2,
+    rows=3,
+    checksum="4",
+)
 
 
 def texts_of(questions: CheckQueries) -> dict[str, str]:
     texts = {field.name: getattr(questions, field.name) for field in fields(questions)}
     differences = texts.pop("totals_differences")
+    of_seed = {name: texts.pop(name) for name in ("unpaid_ids", "unpaid_duplicates")}
+    texts["copies_of_seed"] = texts["copies_of_seed"](SEED)
     return {
         **texts,
+        **{
+            f"{name} {seed is None}": question(seed)
+            for name, question in of_seed.items()
+            for seed in (None, SEED)
+        },
         **{
             f"totals_differences {columns} {in_flight}": differences(*columns, in_flight)
             for columns in (("amount", "currency"), (None, None))

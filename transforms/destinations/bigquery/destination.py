@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from transforms.destinations.bigquery.limits import (
     MAX_RECORD_BYTES,
     SMALL_RUN,
 )
+from transforms.destinations.bigquery.look_up import columns_of
 from transforms.destinations.bigquery.queries import Queries
 from transforms.destinations.bigquery.reports import BigQueryReports
 from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger
@@ -28,6 +30,7 @@ from transforms.destinations.bigquery.table_shapes import REPORTS
 from transforms.destinations.bigquery.tables import BigQueryTables
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER
 from transforms.destinations.sql.pruning import SqlPruning
+from transforms.destinations.sql.seeds import SqlSeeds
 from transforms.model.errors import TryAgainLater
 from transforms.model.tables import RUNS
 
@@ -68,8 +71,10 @@ class BigQueryDestination:
         self.runs = BigQueryRunLedger(self.queries, settings.table(RUNS))
         self.reports = BigQueryReports(self.streams, self.queries, settings.table(REPORTS))
         self.shards = BigQueryShardLedger(self.queries, self.tables, settings.table(SHARD_LEDGER))
-        self.rows = BigQueryStoredRows(self.queries.query, settings.table)
-        self.pruning = SqlPruning(google_sql(settings.table), self.query, self._change)
+        dialect = google_sql(settings.table)
+        self.seeds = SqlSeeds(dialect, self.query, partial(columns_of, clients.rest))
+        self.rows = BigQueryStoredRows(self.queries.query, settings.table, self.seeds)
+        self.pruning = SqlPruning(dialect, self.query, self._change)
 
     def __exit__(self, *error: object) -> None:
         self._users -= 1
@@ -94,7 +99,7 @@ class BigQueryDestination:
     @contextmanager
     def at_one_moment(self) -> Iterator[BigQuerySnapshot]:
         """By BigQuery's own clock. What was acknowledged before the question is in it."""
-        yield BigQuerySnapshot(self.query, self.settings.table, self.clock_us())
+        yield BigQuerySnapshot(self.query, self.settings.table, self.clock_us(), self.seeds)
 
     def _change(self, sql: str, values: Mapping[str, Any]) -> None:
         if self.queries.change(sql, values, "prune") is None:

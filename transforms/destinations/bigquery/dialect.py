@@ -26,6 +26,9 @@ _RANGES: Final = """(SELECT topic AS kafka_topic,
     @to_offsets[ORDINAL(position + 1)] AS to_offset
     FROM UNNEST(@topics) AS topic WITH OFFSET AS position)"""
 
+_DATETIME: Final = "DATETIME"
+"""A type without a zone, taken as UTC."""
+
 
 def google_sql(table: Callable[[str], str], as_of: str = "") -> Dialect:
     """The dialect with the names of one dataset's tables.
@@ -53,6 +56,11 @@ def google_sql(table: Callable[[str], str], as_of: str = "") -> Dialect:
         sum_type="BIGNUMERIC",
         rows_in_ranges=_rows_in_ranges,
         runs_of_rows=_runs_of_rows,
+        foreign_table=lambda name: f"`{name}`",
+        key_types=("STRING", "INTEGER"),
+        time_types=("TIMESTAMP", _DATETIME),
+        as_moment=lambda column, kind: f"TIMESTAMP({column})" if kind == _DATETIME else column,
+        within=_within,
     )
 
 
@@ -73,6 +81,12 @@ def minute_of(moment: str) -> str:
     Exact also before 1970 and beyond 2255, where a division of microseconds as FLOAT64 is not.
     """
     return f"TIMESTAMP_TRUNC({moment}, MINUTE)"
+
+
+def _within(column: str, kind: str, first: str, last: str) -> str:
+    moments = (f"TIMESTAMP_MICROS({micros})" for micros in (first, last))
+    bounds = (f"DATETIME({moment})" if kind == _DATETIME else moment for moment in moments)
+    return f"{column} BETWEEN {' AND '.join(bounds)}"
 
 
 def _divide(number: str, divisor: int) -> str:

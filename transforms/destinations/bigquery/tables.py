@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound, PreconditionFailed
 from google.cloud import bigquery
 
+from transforms.destinations.bigquery.look_up import look_up
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
 from transforms.destinations.bigquery.retry import ROLES, reachable
 from transforms.destinations.bigquery.run_ledger import create_statement
@@ -246,16 +247,7 @@ class BigQueryTables:
         ]
 
     def _get(self, name: str) -> bigquery.Table | None:
-        try:
-            with reachable(f"what table {self._settings.prefix}{name} is like"):
-                return self._client.get_table(self._reference(name))
-        except NotFound:
-            return None
-        except Forbidden as error:
-            raise GuaranteeError(
-                f"BigQuery refuses access to {self._settings.prefix}{name} ({error.message})."
-                f" {ROLES}"
-            ) from error
+        return look_up(self._client, self._reference(name))
 
     def _reference(self, name: str) -> bigquery.TableReference:
         return bigquery.DatasetReference(self._settings.project, self._settings.dataset).table(

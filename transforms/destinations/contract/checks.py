@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final
 
+from transforms.destinations.contract.seed import Seed
 from transforms.model.tables import EARLIEST_US, LATEST_US
 
 OFFSETS_PER_BLOCK: Final = 1 << 16
@@ -57,13 +58,23 @@ class CheckQueries:
     `event_time_us`, `kafka_topic`, `kafka_partition`, `kafka_offset`.
     """
 
-    unpaid_ids: str
-    """One row: `n` ids that have a row in duplicates and none in payments."""
+    unpaid_ids: Callable[[Seed | None], str]
+    """Returns the query for `n`, the ids that have a row in duplicates and none in payments.
 
-    unpaid_duplicates: str
-    """Of those ids the ones whose fingerprint no payment has either: `transaction_id`, and
+    Called with a seed: none there either.
+    """
+
+    unpaid_duplicates: Callable[[Seed | None], str]
+    """Of those ids the ones whose fingerprint nothing paid has either: `transaction_id`, and
     `copies`, their rows in duplicates; sorted by the id. An id that shares its fingerprint with
     another one is a duplicate of that one's payment.
+    """
+
+    copies_of_seed: Callable[[Seed], str]
+    """All rows of every id that has a payment and is in the seed, with the one of the seed.
+
+    Columns of `copies_of_repeated_ids`. The row of the seed is a payment, of the latest event time
+    of the id there; its topic is empty, partition and offset are -1.
     """
 
     coordinate_runs: str

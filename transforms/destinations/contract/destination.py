@@ -17,6 +17,7 @@ from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.pruning import Pruning
 from transforms.destinations.contract.reports import ReportStore
 from transforms.destinations.contract.run_ledger import RunLedger, RunRecord
+from transforms.destinations.contract.seed import Seeds
 from transforms.destinations.contract.shard_ledger import ShardLedger
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.destinations.contract.stored_rows import StoredRows
@@ -119,6 +120,10 @@ class Destination(Protocol):
     @property
     def rows(self) -> StoredRows:
         """What is in the tables, for a cold start, a repair and a recovery."""
+
+    @property
+    def seeds(self) -> Seeds:
+        """A table of ids that another job has paid."""
 
     @property
     def pruning(self) -> Pruning:

@@ -23,6 +23,11 @@ TOPIC_CLUSTERS: Final = "topic_clusters"
 that are in another cluster than the record's `cluster_id`. It is absent where there are none.
 """
 
+OLD_JOB: Final = "old_job"
+"""Key of genesis' settings where the first run begins where another job stopped: path and batch of
+its checkpoint, and `watermark_us`, which all partitions begin with; None: it had none.
+"""
+
 GENESIS: Final = "genesis"
 """run_id of the first record, which only one process can write.
 
@@ -102,7 +107,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     state_bytes: int
     settings: dict[str, object]
     """What later runs are compared with: schema, dedup key, horizon, decoder version; and
-    PREPARED_AT, TOPIC_CLUSTERS, LANDMARKS (run_tail.py), PRUNED (pruned.py).
+    PREPARED_AT, TOPIC_CLUSTERS, LANDMARKS (run_tail.py), PRUNED (pruned.py), SEED (seed.py).
     """
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.run_ledger import RunHistory
+from transforms.destinations.contract.seed import Seeds
 
 
 class Snapshot(Protocol):
@@ -27,3 +28,7 @@ class Snapshot(Protocol):
     @property
     def runs(self) -> RunHistory:
         """The ledger of bounded runs."""
+
+    @property
+    def seeds(self) -> Seeds:
+        """Of now: what counts of a seed never changes."""

@@ -18,6 +18,7 @@ from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
 from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.destinations.duckdb.tables import DuckDBTables
 from transforms.destinations.sql.pruning import SqlPruning
+from transforms.destinations.sql.seeds import SqlSeeds
 
 
 class DuckDBDestination:
@@ -42,7 +43,8 @@ class DuckDBDestination:
         self.runs = DuckDBRunLedger(self.session)
         self.reports = DuckDBReports(self.session)
         self.shards = DuckDBShardLedger(self.session)
-        self.rows = DuckDBStoredRows(self.session)
+        self.seeds = SqlSeeds(DUCKDB, self.query, self._columns_of)
+        self.rows = DuckDBStoredRows(self.session, self.seeds)
         self.pruning = SqlPruning(DUCKDB, self.query, self._change)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
@@ -70,6 +72,21 @@ class DuckDBDestination:
 
     def _change(self, sql: str, values: Mapping[str, Any]) -> None:
         self.session.atomically(lambda cursor: cursor.execute(sql, dict(values)))
+
+    def _columns_of(self, table: str) -> dict[str, str] | None:
+        """Of a table or view of the file: column -> type; None where there is none."""
+        if not self.session.is_there():
+            return None
+        found = self.query(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE NOT internal"
+            " AND database_name = current_database() AND schema_name = 'main'"
+            " AND table_name = $table",
+            {"table": table},
+        )
+        return (
+            dict(zip(*(found[name].to_pylist() for name in found.column_names), strict=True))
+            or None
+        )
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         return self.session.query(sql, dict(parameters or {}))

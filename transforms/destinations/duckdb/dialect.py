@@ -8,6 +8,8 @@ from transforms.destinations.duckdb.minutes import minute_start
 from transforms.destinations.sql.coordinates import same_partition
 from transforms.destinations.sql.dialect import Dialect
 
+_WITH_ZONE: Final = "TIMESTAMP WITH TIME ZONE"
+
 
 def _moment(micros: str) -> str:
     return f"make_timestamp(({micros})::BIGINT)"
@@ -33,6 +35,12 @@ def _runs_of_rows(rows: str) -> str:
     FROM {rows}"""
 
 
+def _within(column: str, kind: str, first: str, last: str) -> str:
+    make = "make_timestamptz" if kind == _WITH_ZONE else "make_timestamp"
+    bounds = (f"{make}(({micros})::BIGINT)" for micros in (first, last))
+    return f"{column} BETWEEN {' AND '.join(bounds)}"
+
+
 DUCKDB: Final = Dialect(
     table=lambda name: name,
     aliased=lambda name, alias: f"{name} AS {alias}",
@@ -55,4 +63,9 @@ DUCKDB: Final = Dialect(
     sum_type="DECIMAL(38,9)",
     rows_in_ranges=_rows_in_ranges,
     runs_of_rows=_runs_of_rows,
+    foreign_table=lambda name: f'"{name}"',
+    key_types=("VARCHAR", "UUID", "INTEGER", "BIGINT", "HUGEINT", "UINTEGER", "UBIGINT"),
+    time_types=("TIMESTAMP", _WITH_ZONE),
+    as_moment=lambda column, kind: _moment(f"epoch_us({column})") if kind == _WITH_ZONE else column,
+    within=_within,
 )

@@ -6,6 +6,7 @@ from functools import partial
 
 from transforms.destinations.contract.checks import CheckQueries
 from transforms.destinations.contract.run_ledger import COMMITTED
+from transforms.destinations.contract.seed import Seed
 from transforms.destinations.sql.coordinates import (
     event_times,
     in_range,
@@ -17,6 +18,7 @@ from transforms.destinations.sql.coordinates import (
 )
 from transforms.destinations.sql.dialect import Dialect
 from transforms.destinations.sql.hashing import COORDINATE_TEXT, fingerprint
+from transforms.destinations.sql.seeds import all_of_seed
 from transforms.destinations.sql.totals_differences import totals_differences, window_text
 from transforms.destinations.sql.views import views
 from transforms.destinations.sql.visible_rows import count_rows
@@ -45,8 +47,9 @@ WHERE {_within(dialect, "event_time")}""",
 SELECT AVG(dup_count) AS average FROM ({views(dialect)[AUDIT_VIEW]})
 WHERE {_within(dialect, "first_occurrence_time")}""",
         copies_of_repeated_ids=_copies_of_repeated_ids(dialect),
-        unpaid_ids=f"SELECT COUNT(*) AS n FROM ({_unpaid_ids(dialect)})",
-        unpaid_duplicates=_unpaid_duplicates(dialect),
+        unpaid_ids=lambda seed: f"SELECT COUNT(*) AS n FROM ({_unpaid_ids(dialect, seed)})",
+        unpaid_duplicates=partial(_unpaid_duplicates, dialect),
+        copies_of_seed=partial(_copies_of_seed, dialect),
         coordinate_runs=offset_runs(dialect.divide, f"({rows})", "kafka_topic, kafka_partition"),
         repeated_coordinates=f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, COUNT(*) AS n,
@@ -105,24 +108,54 @@ SELECT is_payment, transaction_id, event_time_us, kafka_topic, kafka_partition, 
 FROM ({copies}) JOIN repeated USING (transaction_id)"""
 
 
-def _unpaid_ids(dialect: Dialect) -> str:
+def _copies_of_seed(dialect: Dialect, seed: Seed) -> str:
+    copies = union(
+        f"""
+    SELECT {str(table == PAYMENTS).upper()} AS is_payment, r.transaction_id,
+        {dialect.micros("r.event_time")} AS event_time_us, r.kafka_topic, r.kafka_partition,
+        r.kafka_offset
+    FROM {dialect.aliased(table, "r")} JOIN doubled ON r.transaction_id = doubled.transaction_id"""
+        for table in (PAYMENTS, DUPLICATES)
+    )
+    return f"""
+WITH doubled AS (
+    SELECT s.transaction_id, MAX(s.event_time) AS event_time
+    FROM ({all_of_seed(dialect, seed)}) AS s
+    WHERE s.transaction_id IN (SELECT transaction_id FROM {dialect.table(PAYMENTS)})
+    GROUP BY s.transaction_id
+)
+{copies}
+UNION ALL
+SELECT TRUE, transaction_id, {dialect.micros("event_time")}, '', -1, -1 FROM doubled"""
+
+
+def _unpaid_ids(dialect: Dialect, seed: Seed | None) -> str:
+    elsewhere = ""
+    if seed is not None:
+        ids = f"SELECT transaction_id FROM ({all_of_seed(dialect, seed)})"
+        elsewhere = f" AND d.transaction_id NOT IN ({ids})"
     return f"""
     SELECT d.transaction_id, COUNT(*) AS copies
     FROM {dialect.aliased(DUPLICATES, "d")} LEFT JOIN {dialect.aliased(PAYMENTS, "p")}
-    ON d.transaction_id = p.transaction_id WHERE p.transaction_id IS NULL
+    ON d.transaction_id = p.transaction_id WHERE p.transaction_id IS NULL{elsewhere}
     GROUP BY d.transaction_id"""
 
 
-def _unpaid_duplicates(dialect: Dialect) -> str:
+def _unpaid_duplicates(dialect: Dialect, seed: Seed | None) -> str:
     """Every payment is hashed here: asked only where an id has no payment of its own."""
     of_id, of_payment = (
         fingerprint(dialect, dialect.digest(f"{alias}.transaction_id")) for alias in ("d", "p")
     )
+    paid = f"SELECT {of_payment} AS fingerprint FROM {dialect.aliased(PAYMENTS, 'p')}"
+    if seed is not None:
+        paid += f"""
+    UNION ALL SELECT {of_payment} FROM ({all_of_seed(dialect, seed)}) AS p"""
     return f"""
 WITH unpaid AS (
-    SELECT d.transaction_id, d.copies, {of_id} AS fingerprint FROM ({_unpaid_ids(dialect)}) AS d
+    SELECT d.transaction_id, d.copies, {of_id} AS fingerprint
+    FROM ({_unpaid_ids(dialect, seed)}) AS d
 ), paid AS (
-    SELECT {of_payment} AS fingerprint FROM {dialect.aliased(PAYMENTS, "p")}
+    {paid}
 )
 SELECT unpaid.transaction_id, unpaid.copies
 FROM unpaid LEFT JOIN paid ON unpaid.fingerprint = paid.fingerprint

@@ -87,3 +87,18 @@ class Dialect:
     `last_offset`. Written for each destination, because costs differ: of sorting all rows of a
     partition at once.
     """
+
+    foreign_table: Callable[[str], str]
+    """Name of a table that is not ours, as SeedTable has it -> what stands for it in FROM."""
+
+    key_types: tuple[str, ...]
+    """Types of a column of ids whose text, by CAST AS STRING, is that of the id in a message."""
+
+    time_types: tuple[str, ...]
+    """Types of a column of event times; those without a zone are in UTC."""
+
+    as_moment: Callable[[str, str], str]
+    """(column, its type among `time_types`) -> the moment."""
+
+    within: Callable[[str, str, str, str], str]
+    """(column, its type, first and last microseconds) -> condition on the bare column."""

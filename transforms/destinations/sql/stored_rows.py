@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transforms.destinations.contract.live_ids import SomeShards
 from transforms.destinations.contract.present_rows import KEY_COLUMNS, PRESENT_SCHEMA, ShardOffsets
+from transforms.destinations.contract.seed import Seed
 from transforms.destinations.contract.shard_ledger import Offsets
 from transforms.destinations.contract.visible_rows import (
     gaps_by_partition,
@@ -53,7 +54,11 @@ class StoredRows(ABC):
 
     @abstractmethod
     def live_ids(
-        self, watermark_us: int | None, extra_retention_us: int, only: SomeShards | None = None
+        self,
+        watermark_us: int | None,
+        extra_retention_us: int,
+        only: SomeShards | None = None,
+        seed: Seed | None = None,
     ) -> pa.Table: ...
 
     # What a repair asks.
