@@ -52,7 +52,8 @@ def test_executors_that_are_killed_change_nothing(
     finally:
         servers.stop()
     assert processes_of(folder) == []
-    assert {path.name for path in folder.iterdir()} <= {"conf", "lock", "logs", "python-worker"}
+    left = {"conf", "lock", "logs", "ports.json", "python-worker"}
+    assert {path.name for path in folder.iterdir()} <= left
 
 
 def test_up_status_and_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
