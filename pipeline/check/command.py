@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 import pyarrow.compute as pc
 
@@ -47,7 +47,7 @@ from pipeline.run.rejected_rate import NEWEST_RECORDS
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import owner_of
 from transforms.destinations.contract.pruned import judged
-from transforms.destinations.contract.run_ledger import PREPARED, RunRecord
+from transforms.destinations.contract.run_ledger import PREPARED, RunRecord, amount_and_currency
 from transforms.destinations.contract.snapshot import Snapshot
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS, TOTALS
@@ -216,8 +216,7 @@ def _totals(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResu
     The totals become visible last, so a run in flight may have committed them or not: the totals
     must add up either with its rows or without them.
     """
-    settings: dict[str, Any] = runs[-1].settings
-    columns = settings["amount_column"], settings["currency_column"]
+    columns = amount_and_currency(runs[-1].settings)
     in_flight = runs[-1].status == PREPARED
     found = snapshot.query(snapshot.checks.totals_differences(*columns, not in_flight))
     if found.num_rows and in_flight:

@@ -24,6 +24,7 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
     clusters_of,
     horizon_of,
+    partitions_of,
 )
 from transforms.destinations.contract.run_tail import landmarks_of, told_otherwise
 from transforms.destinations.contract.snapshot import Snapshot
@@ -84,7 +85,7 @@ def _problems(
     whole = judged(runs)
     # Up to the border of a prune, the records do not follow one another any more.
     for run in runs[: len(runs) - len(whole)]:
-        before = {(part.topic, part.partition): part for part in run.partitions}
+        before = partitions_of(run)
         clusters |= {topic: cluster for topic, cluster in clusters_of(run).items() if cluster}
         horizon_before = horizon_of(run) if is_binding(run) else horizon_before
     runs = whole
@@ -102,7 +103,7 @@ def _problems(
                 "problem": f"dedup horizon {horizon_of(run)} us after {horizon_before} us",
             }
         yield from ({**where, "problem": problem} for problem in _load_problems(run))
-        now = {(part.topic, part.partition): part for part in run.partitions}
+        now = partitions_of(run)
         for key, part in now.items():
             for problem in _partition_problems(part, before.get(key), run):
                 yield {

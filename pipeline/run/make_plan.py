@@ -10,8 +10,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from pipeline.kafka_admin import TopicState
 from pipeline.run import repair
 from pipeline.run.generations import topics_of, way_on
@@ -36,8 +34,11 @@ from transforms.destinations.contract.ownership import last_stop
 from transforms.destinations.contract.run_ledger import (
     PartitionProgress,
     RunRecord,
+    amount_and_currency,
+    carried_on,
     last_committed,
     other_clusters,
+    partitions_of,
     watermarks_made,
 )
 from transforms.destinations.contract.seed import seed_of
@@ -61,7 +62,7 @@ def make_plan(
     """
     limits = settings.limits
     last = last_committed(runs)
-    known = {(part.topic, part.partition): part for part in last.partitions}
+    known = partitions_of(last)
     known_topics = topics_of(last.partitions)
     named = {kafka_topic(state.topic) for state in states}
     carried = {where: part.watermark for where, part in known.items()}
@@ -108,7 +109,7 @@ def make_plan(
         now_us,
         cluster_id,
         parts,
-        tuple(_carried(part) for part in known.values()),
+        tuple(carried_on(part) for part in known.values()),
         other_clusters(last, cluster_id),
         tuple(
             state.topic
@@ -128,14 +129,6 @@ def backlog(runs: Sequence[RunRecord], states: Sequence[TopicState]) -> int:
         max(0, high - max(low, known.get((state.topic, partition), low)))
         for state in states
         for partition, (low, high) in state.partitions.items()
-    )
-
-
-def _carried(part: PartitionProgress) -> PartitionProgress:
-    """As the ledger has it, but nothing was read of it by this run."""
-    nothing = {"records": 0, "gap_offsets": 0, "coordinate_hash": 0}
-    return msgspec.structs.replace(
-        part, from_offset=part.to_offset, start_watermark=part.watermark, **nothing
     )
 
 
@@ -241,7 +234,7 @@ def plan_repair(
     runs: the chain, which ends with that run. ask: the broker's answer for one topic. cluster_id:
     of the broker. Raises GuaranteeError where records are needed that the broker does not have.
     """
-    columns = settings.recorded["amount_column"], settings.recorded["currency_column"]
+    columns = amount_and_currency(settings.recorded)
     stop = last_stop(runs)
     visible = repair.visible_of(
         destination.rows, runs[-1], columns, settings.limits.accept_data_loss, stop and stop[1]

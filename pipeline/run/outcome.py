@@ -10,7 +10,7 @@ from typing import Any, Final
 from pipeline.kafka_admin import TopicState
 from pipeline.run.notes import Notes
 from pipeline.run.summary import summarize
-from transforms.destinations.contract.run_ledger import RunRecord, last_committed
+from transforms.destinations.contract.run_ledger import RunRecord, last_committed, partitions_of
 from transforms.model.topic_generations import current_generations
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -53,11 +53,7 @@ class Outcome:
         position: the next offset that is not in the destination. end: of the log, when the broker
         was asked at the start; None for a topic that this run does not name. lag: offsets between.
         """
-        known = (
-            {(part.topic, part.partition): part for part in last_committed(self.runs).partitions}
-            if self.runs
-            else {}
-        )
+        known = partitions_of(last_committed(self.runs)) if self.runs else {}
         current = current_generations(
             [*(topic for topic, _ in known), *(state.topic for state in self.states)]
         ).values()

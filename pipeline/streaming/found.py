@@ -16,15 +16,13 @@ from pipeline.run.generations import topics_of
 from pipeline.run.plan import first_watermark
 from pipeline.streaming.begin import StartPartition
 from pipeline.streaming.records import (
-    carried_on,
     nothing_read,
     ownership_record,
-    partitions_of,
     settings_without_ownership,
 )
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import Ownership, owner_of
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.run_ledger import RunRecord, carried_on, partitions_of
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic

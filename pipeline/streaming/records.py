@@ -9,8 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import (
     BEGIN,
@@ -25,7 +23,6 @@ from transforms.destinations.contract.run_ledger import (
     RunRecord,
 )
 from transforms.destinations.contract.run_tail import with_landmarks
-from transforms.model.coordinates import TopicPartition
 
 
 def fresh_id(kind: str) -> str:
@@ -104,20 +101,3 @@ def nothing_read(
         watermark=watermark_us,
         position_since=since_us,
     )
-
-
-def carried_on(part: PartitionProgress, position: int | None = None) -> PartitionProgress:
-    """The partition as it is, without an offset of its own. position: None for the same one."""
-    at = part.to_offset if position is None else position
-    return msgspec.structs.replace(
-        part,
-        from_offset=at,
-        to_offset=at,
-        start_watermark=part.watermark,
-        **dict.fromkeys(("records", "gap_offsets", "coordinate_hash"), 0),
-    )
-
-
-def partitions_of(record: RunRecord) -> dict[TopicPartition, PartitionProgress]:
-    """The partitions of a record by their names."""
-    return {(part.topic, part.partition): part for part in record.partitions}

@@ -22,12 +22,11 @@ from typing import Final
 import msgspec
 import pyarrow as pa
 
-from pipeline.streaming.hand_over import Columns, write_owed_totals, write_pending_gaps
+from pipeline.streaming.hand_over import write_owed_totals, write_pending_gaps
 from pipeline.streaming.records import (
     fresh_id,
     generation_of,
     ownership_record,
-    partitions_of,
     settings_without_ownership,
 )
 from transforms.destinations.contract.destination import Destination, chain_of
@@ -38,7 +37,13 @@ from transforms.destinations.contract.ownership import (
     owner_of,
     turns_of,
 )
-from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    PartitionProgress,
+    RunRecord,
+    amount_and_currency,
+    horizon_of,
+    partitions_of,
+)
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError, TryAgainLater
@@ -161,16 +166,11 @@ def _close(
     polling: Polling,
 ) -> _Ends:
     """Step 3, under the generation of the stop."""
-    settings = begin.settings
     if owed is not None and owed.num_rows:
-        columns: Columns = (
-            msgspec.convert(settings["amount_column"], str | None),
-            msgspec.convert(settings["currency_column"], str | None),
-        )
-        write_owed_totals(destination, job, owed, columns, polling)
+        write_owed_totals(destination, job, owed, amount_and_currency(begin.settings), polling)
     begins = {where: part.to_offset for where, part in partitions_of(begin).items()}
-    horizon = int(str(settings["dedup_horizon_us"]))
-    positions = adopt(destination, job, _shards(begin), begins, horizon, polling).positions
+    shards, horizon = _shards(begin), horizon_of(begin)
+    positions = adopt(destination, job, shards, begins, horizon, polling).positions
     if pending_gaps:
         write_pending_gaps(destination, job, pending_gaps, polling)
         positions = destination.rows.first_missing(positions)
@@ -186,7 +186,7 @@ def _stop_record(
     now_us: int,
 ) -> RunRecord:
     begin = runs[-1]
-    rows, horizon = destination.rows, int(str(begin.settings["dedup_horizon_us"]))
+    rows, horizon = destination.rows, horizon_of(begin)
     parts = partitions_of(begin)
     ranges = [
         (*where, part.to_offset, ends.positions[where])

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from pipeline.streaming.records import carried_on, partitions_of
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import owner_of
-from transforms.destinations.contract.run_ledger import PartitionProgress, RunRecord
+from transforms.destinations.contract.run_ledger import (
+    PartitionProgress,
+    RunRecord,
+    carried_on,
+    partitions_of,
+)
 from transforms.destinations.contract.shard_ledger import ShardRow
 from transforms.model.coordinates import TopicPartition
 

@@ -10,16 +10,14 @@ from pipeline.run.plan import Plan
 from pipeline.run.settings import RunSettings
 from pipeline.streaming.records import (
     begun_at,
-    carried_on,
     fresh_id,
     generation_of,
     nothing_read,
     ownership_record,
-    partitions_of,
 )
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import BEGIN, Ownership, turns_with
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.run_ledger import RunRecord, carried_on, partitions_of
 from transforms.destinations.contract.shard_ledger import Job
 from transforms.destinations.contract.stop_mark import StopMark
 from transforms.model.coordinates import TopicPartition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
@@ -177,6 +177,23 @@ def last_claimed(runs: Sequence[RunRecord]) -> RunRecord:
     return next(run for run in reversed(runs) if run.status != ABORTED)
 
 
+def partitions_of(record: RunRecord) -> dict[TopicPartition, PartitionProgress]:
+    """The partitions of a record by their names."""
+    return {(part.topic, part.partition): part for part in record.partitions}
+
+
+def carried_on(part: PartitionProgress, position: int | None = None) -> PartitionProgress:
+    """The partition as it is, without an offset of its own. position: None for the same one."""
+    at = part.to_offset if position is None else position
+    return msgspec.structs.replace(
+        part,
+        from_offset=at,
+        to_offset=at,
+        start_watermark=part.watermark,
+        **dict.fromkeys(("records", "gap_offsets", "coordinate_hash"), 0),
+    )
+
+
 class Made(NamedTuple):
     """The watermark of a partition, in microseconds since 1970, and how it came about.
 
@@ -206,6 +223,15 @@ def watermarks_made(runs: Sequence[RunRecord]) -> dict[TopicPartition, Made]:
 def horizon_of(record: RunRecord) -> int:
     """The dedup horizon that it was run with, in microseconds."""
     return int(str(record.settings["dedup_horizon_us"]))
+
+
+def amount_and_currency(settings: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """The columns that the totals add up, None where the schema has none.
+
+    settings: of a record.
+    """
+    amount, currency = settings["amount_column"], settings["currency_column"]
+    return cast("str | None", amount), cast("str | None", currency)
 
 
 def clusters_of(record: RunRecord) -> dict[str, str | None]:
