@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.run.generations import topics_of
 from pipeline.run.make_plan import load_watermarks
-from pipeline.run.remove_pruned import amount_and_currency
+from pipeline.run.prune_record import rows_instead
 from pipeline.run.settings import settings_in_force
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import STOP, ownership_of, written_at
@@ -34,6 +34,7 @@ from transforms.destinations.contract.pruned import (
 from transforms.destinations.contract.run_ledger import (
     COMMITTED,
     RunRecord,
+    amount_and_currency,
     last_committed,
 )
 from transforms.model.buckets import BUCKET_US, first_live_time
@@ -63,12 +64,14 @@ OffsetRuns: TypeAlias = dict[str, tuple[NDArray[np.int64], ...]]
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """runs: how many of them go. pruned: what a record will say of it. stay: payments before the
-    date that are left, and why: what holds the others back, for a person.
+    """runs: how many of them go. pruned: what a record will say of it. rows: what is written in
+    their place, by table. stay: payments before the date that are left, and why: what holds the
+    others back, for a person.
     """
 
     runs: int
     pruned: Pruned
+    rows: Mapping[str, pa.RecordBatch]
     stay: int
     why: str
 
@@ -103,43 +106,38 @@ def plan_prune(
     )
     if not ranges:
         return Nothing(held_back)
-    rows, kept = (
-        _by_partition(found)
-        for found in (destination.pruning.rows_in(ranges), destination.pruning.kept_in(ranges))
-    )
-    gaps = dict(sorted_groups(destination.pruning.gaps_in(ranges), _PARTITION, "first_offset"))
-    parts = [
-        _partition(where, rows.get(where[:2], {}), kept.get(where[:2], {}), gaps.get(where[:2]))
-        for where in ranges
-    ]
-    latest, before = destination.pruning.latest(ranges), last_pruned(reversed(runs))
+    pruning = destination.pruning
+    kept, gaps = pruning.kept_in(ranges), pruning.gaps_in(ranges)
+    parts = _partitions(ranges, pruning.rows_in(ranges), kept, gaps)
+    latest, before = pruning.latest(ranges), last_pruned(reversed(runs))
     ever = (latest, None if before is None else before.latest_ever_us)
     pruned = Pruned(
         border=border.run_id,
         latest_us=latest,
         latest_ever_us=max((time for time in ever if time is not None), default=None),
-        ingested_until_us=destination.pruning.rejected_until(ranges),
+        ingested_until_us=pruning.rejected_until(ranges),
         windows_before_us=(
             EARLIEST_US if latest is None else (latest // BUCKET_US + 1) * BUCKET_US
         ),
         not_in_totals=0,
-        partitions=tuple(part for part in parts if part is not None),
+        partitions=parts,
     )
     if not sum(pruned.removed().values()):
         return Nothing(held_back)
-    columns = amount_and_currency(border.settings)
-    taken_off = destination.pruning.totals_to_take_off(pruned.cut(), *columns)
+    in_force = settings_in_force(runs) or last_committed(runs).settings
+    taken_off = pruning.totals_to_take_off(pruned.cut(), *amount_and_currency(in_force))
     not_in_totals = (
         destination.rows.count_rows()
         - destination.rows.count_in_totals()
         - sum(pruned.removed().values())
         + (pc.sum(taken_off.column("records")).as_py() or 0)
-        + destination.pruning.records_in_totals(pruned.cut())
+        + pruning.records_in_totals(pruned.cut())
     )
     return PrunePlan(
         sum(_has_read(run) for run in going),
         msgspec.structs.replace(pruned, not_in_totals=not_in_totals),
-        destination.pruning.payments_before(before_us) - pruned.removed()[PAYMENTS],
+        rows_instead(pruned, kept, gaps, taken_off),
+        pruning.payments_before(before_us) - pruned.removed()[PAYMENTS],
         held_back,
     )
 
@@ -223,9 +221,22 @@ def _may_have_rejected(run: RunRecord) -> bool:
     )
 
 
+def _partitions(
+    ranges: Sequence[OffsetRange], rows: pa.Table, kept: pa.Table, gaps: pa.Table
+) -> tuple[PrunedPartition, ...]:
+    """Those with anything below the border. rows, kept, gaps: answers of Pruning for the ranges."""
+    there, stay = _by_partition(rows), _by_partition(kept)
+    between = dict(sorted_groups(gaps, _PARTITION, "first_offset"))
+    parts = (
+        _partition(where, there.get(where[:2], {}), stay.get(where[:2], {}), between.get(where[:2]))
+        for where in ranges
+    )
+    return tuple(part for part in parts if part is not None)
+
+
 def _by_partition(
     found: pa.Table,
-) -> dict[TopicPartition, dict[str, tuple[NDArray[np.int64], ...]]]:
+) -> dict[TopicPartition, OffsetRuns]:
     rows: dict[TopicPartition, OffsetRuns] = {}
     for (table, *where), runs in sorted_groups(found, ("table_name", *_PARTITION), "first_offset"):
         columns = (runs.column(name).to_numpy() for name in ("first_offset", "last_offset"))

@@ -83,7 +83,7 @@ def prune(
         return PruneResult(plan=plan, kept=plan.pruned.kept)
     destination.pruning.refuse_fresh_rows()
     since = Moment.now()
-    record = prune_record(destination, chain, plan.pruned, now_us())
+    record = prune_record(destination, chain, plan.pruned, plan.rows, now_us())
     claim(destination, record)
     status = commit(destination, record, since)
     if status != COMMITTED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -12,18 +12,19 @@ from pipeline.run.begin import lost_race
 from pipeline.run.make_plan import new_run_id
 from pipeline.run.prepare import commit_groups, written_stream
 from pipeline.run.pruned_gaps import gaps_instead
-from pipeline.run.remove_pruned import amount_and_currency, not_visible
+from pipeline.run.remove_pruned import not_visible
 from pipeline.run.settings import settings_in_force
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import OWNERSHIP, refuse_owned
 from transforms.destinations.contract.pruned import PRUNED, Pruned, pruned_of, with_pruned
-from transforms.destinations.contract.pruning import Cut
 from transforms.destinations.contract.run_ledger import (
     PREPARED,
     PREPARED_AT,
     TOPIC_CLUSTERS,
     RunRecord,
     TableProgress,
+    amount_and_currency,
+    carried_on,
     last_committed,
     other_clusters,
 )
@@ -38,11 +39,12 @@ def prune_record(
     destination: Destination,
     runs: Sequence[RunRecord],
     pruned: Pruned,
+    rows: Mapping[str, pa.RecordBatch],
     now_us: int,
 ) -> RunRecord:
     """The record that follows the chain, PREPARED, with its streams; it is not claimed yet.
 
-    now_us: microseconds since 1970.
+    rows: see rows_instead. now_us: microseconds since 1970.
     """
     before = last_committed(runs)
     # What binds later runs stays as it is; a run that had nothing to show may have had others.
@@ -50,24 +52,13 @@ def prune_record(
     settings = {name: value for name, value in in_force.items() if name not in _OF_ONE_RECORD}
     settings |= {name: before.settings[name] for name in ("topics",) if name in before.settings}
     settings |= other_clusters(before, before.cluster_id)
-    rows = _rows(destination, pruned, settings)
     record = RunRecord(
         run_id=new_run_id(),
         predecessor=runs[-1].run_id,
         status=PREPARED,
         plan_time=now_us,
         cluster_id=before.cluster_id,
-        partitions=[
-            msgspec.structs.replace(
-                part,
-                from_offset=part.to_offset,
-                start_watermark=part.watermark,
-                records=0,
-                gap_offsets=0,
-                coordinate_hash=0,
-            )
-            for part in before.partitions
-        ],
+        partitions=[carried_on(part) for part in before.partitions],
         tables=[
             _progress(destination, table, rows[table]) for table in rows if rows[table].num_rows
         ],
@@ -97,7 +88,14 @@ def again(
     pruned = pruned_of(expired)
     assert pruned is not None
     lacking = not_visible(destination, expired)
-    rows = _rows(destination, pruned, expired.settings)
+    pruning, cut = destination.pruning, pruned.cut()
+    columns = amount_and_currency(expired.settings)
+    rows = rows_instead(
+        pruned,
+        pruning.kept_in(cut.ranges),
+        pruning.gaps_in(cut.ranges),
+        pruning.totals_to_take_off(cut, *columns),
+    )
     record = msgspec.structs.replace(
         expired,
         run_id=new_run_id(),
@@ -123,20 +121,19 @@ def _progress(destination: Destination, table: str, rows: pa.RecordBatch) -> Tab
     return TableProgress(table=table, rows=rows.num_rows, commit_groups=commit_groups([stream]))
 
 
-def _rows(
-    destination: Destination, pruned: Pruned, settings: dict[str, object]
+def rows_instead(
+    pruned: Pruned, kept: pa.Table, gaps: pa.Table, totals: pa.RecordBatch
 ) -> dict[str, pa.RecordBatch]:
-    """What a prune writes, by table, in the order of the commits. The rows that go are there."""
-    cut = pruned.cut()
-    return {
-        GAPS: gaps_instead(destination.pruning, cut.ranges, pruned.partitions),
-        TOTALS: _totals(destination, cut, settings),
-    }
+    """What a prune writes, by table, in the order of the commits.
+
+    kept, gaps, totals: answers of Pruning.kept_in, gaps_in and totals_to_take_off for its cut, made
+    while the rows that go are there.
+    """
+    return {GAPS: gaps_instead(kept, gaps, pruned.partitions), TOTALS: _taken_off(totals)}
 
 
-def _totals(destination: Destination, cut: Cut, settings: dict[str, object]) -> pa.RecordBatch:
+def _taken_off(added: pa.RecordBatch) -> pa.RecordBatch:
     """Rows of `control_totals` that take off what the removed rows have added."""
-    added = destination.pruning.totals_to_take_off(cut, *amount_and_currency(settings))
     checksums = [
         (CHECKSUM_MASK + 1 - number) & CHECKSUM_MASK
         for number in added.column("checksum").to_pylist()

@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.destinations.contract.pruned import PrunedPartition
-from transforms.destinations.contract.pruning import Pruning
-from transforms.model.coordinates import OffsetRange
 from transforms.model.partitions import sorted_groups
 from transforms.model.tables import GAPS_SCHEMA, NO_RECORD, PRUNED_GAP
 
@@ -20,19 +18,16 @@ _PARTITION: Final = ("kafka_topic", "kafka_partition")
 
 
 def gaps_instead(
-    pruning: Pruning, ranges: tuple[OffsetRange, ...], parts: Iterable[PrunedPartition]
+    kept: pa.Table, gaps: pa.Table, parts: Iterable[PrunedPartition]
 ) -> pa.RecordBatch:
     """Gaps over all offsets of the partitions but for rows that stay, and gaps that tell more than
-    that there is no record. The rows that go may be there still. Memory: 40 bytes for each run of
-    offsets that stay.
+    that there is no record. Memory: 40 bytes for each run of offsets that stay.
+
+    kept, gaps: answers of Pruning.kept_in and gaps_in, for the ranges of the cut.
     """
-    gaps = pruning.gaps_in(ranges)
     stays = pa.concat_tables(
         found.select([*_PARTITION, "first_offset", "last_offset"])
-        for found in (
-            pruning.kept_in(ranges),
-            gaps.filter(pc.not_equal(gaps.column("cause"), NO_RECORD)),
-        )
+        for found in (kept, gaps.filter(pc.not_equal(gaps.column("cause"), NO_RECORD)))
     )
     spans = {
         where: (runs.column("first_offset").to_numpy(), runs.column("last_offset").to_numpy())

@@ -11,14 +11,13 @@ committed, all rows are there: where the streams have expired, they are written 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.pruned import Pruned, pruned_of
-from transforms.destinations.contract.run_ledger import RunRecord
+from transforms.destinations.contract.run_ledger import RunRecord, amount_and_currency
 from transforms.destinations.contract.run_tail import landmarks_of
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import GAPS, NO_RECORD, TOTALS
@@ -68,12 +67,6 @@ def not_visible(destination: Destination, record: RunRecord) -> set[str]:
             " restore the destination from a backup."
         )
     return found | ({TOTALS} if missing else set())
-
-
-def amount_and_currency(settings: dict[str, object]) -> tuple[str | None, str | None]:
-    """The columns that the totals add up, None where the schema has none."""
-    amount, currency = settings["amount_column"], settings["currency_column"]
-    return cast("str | None", amount), cast("str | None", currency)
 
 
 def offsets_in(runs: pa.Table) -> int:
