@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from typing import Final
 
 import pyarrow.compute as pc
@@ -42,7 +41,7 @@ from pipeline.options.destination import (
     add_impersonation,
     destination_of,
 )
-from pipeline.options.quantities import parse_share
+from pipeline.options.quantities import parse_day, parse_share
 from pipeline.run.rejected_rate import NEWEST_RECORDS
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.ownership import owner_of
@@ -124,7 +123,7 @@ def check_command(
     given = check_parser().parse_strictly(argv)
     one_of("log_format", given.log_format, FORMATS)
     destination = destination_of(given, must_exist=True)
-    day = _day(given.date)
+    day = None if given.date is None else parse_day("date", given.date).isoformat()
     rate = parse_share("max_duplicate_rate", given.max_duplicate_rate)
     state_mb = _megabytes(given.max_state_mb)
     rejected = parse_share("max_rejected_rate", given.max_rejected_rate)
@@ -247,17 +246,6 @@ def _totals(snapshot: Snapshot, runs: Sequence[RunRecord]) -> Iterator[CheckResu
             figure,
             found.filter(unobserved).slice(0, PROOF_ROWS).to_pylist(),
         )
-
-
-def _day(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-            raise ValueError(text)
-        return date.fromisoformat(text).isoformat()
-    except ValueError as error:
-        raise UsageError(f"--date={text}: not a day. Write YYYY-MM-DD.") from error
 
 
 def _megabytes(text: str) -> float:

@@ -1,8 +1,9 @@
-"""Durations, sizes and numbers of the command line: 1h, 90s, 8MiB, 0.02."""
+"""Durations, days, sizes and numbers of the command line: 1h, 90s, 2026-06-01, 8MiB, 0.02."""
 
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Final
 
 from transforms.model.errors import UsageError
@@ -17,6 +18,7 @@ _UNITS: Final = {
 }
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+", re.ASCII)
 _PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)", re.ASCII)
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZES: Final = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -37,6 +39,16 @@ def parse_duration(flag: str, text: str, least_us: int = 0, word: str | None = N
     if micros > 36_500 * _UNITS["d"]:
         raise UsageError(f"--{flag}={text}: more than 100 years. Give a shorter duration.")
     return micros
+
+
+def parse_day(flag: str, text: str) -> date:
+    """Written YYYY-MM-DD, in no other form of ISO 8601. Raises UsageError naming the flag."""
+    try:
+        if not _DAY.fullmatch(text):
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"--{flag}={text}: not a day. Write YYYY-MM-DD.") from error
 
 
 def format_duration(micros: int) -> str:

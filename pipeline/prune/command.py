@@ -7,11 +7,10 @@ fails.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import date, datetime, timedelta, timezone
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.counted import counted
@@ -28,13 +27,13 @@ from pipeline.options.destination import (
     add_impersonation,
     destination_of,
 )
+from pipeline.options.quantities import parse_day
 from transforms.model.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.prune.prune import PruneResult
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_EPOCH: Final = date(1970, 1, 1)
 _DAY_US: Final = 86_400_000_000
 
 
@@ -104,13 +103,7 @@ def _day(text: str, now_us: int) -> int:
     """Its beginning, in microseconds since 1970. One that is still to come is a slip of the pen,
     but for tomorrow: before it lie all of today's runs.
     """
-    try:
-        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-            raise ValueError(text)
-        day = datetime.combine(date.fromisoformat(text), datetime.min.time(), timezone.utc)
-    except ValueError as error:
-        raise UsageError(f"--before={text}: not a day. Write YYYY-MM-DD.") from error
-    found = (day - _EPOCH) // _MICROSECOND
+    found = (parse_day("before", text) - _EPOCH).days * _DAY_US
     if found > now_us + _DAY_US:
         raise UsageError(
             f"--before={text}: it lies in the future. Give a day up to tomorrow (UTC); what ids are"
