@@ -8,39 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from runners.portable import (
+    LOOPBACK,
+    STATE_CACHE,
+    is_false,
+    is_true,
+    needs_job_server,
+    not_shown,
+    whole,
+)
 from runners.profile import Refusal, RunnerFlag, RunnerProfile
 
-LOOPBACK: Final = "LOOPBACK"
 EXTERNAL: Final = "EXTERNAL"
 
 _NEEDS_CHECKPOINTS: Final = (
     "a restart goes back to a checkpoint, and without complete ones in a place that outlives the"
     " job nothing can be restored. Leave the option out."
 )
-_WITHOUT_JOB_SERVER: Final = (
-    "Beam would fetch and start a job server at run time, so the guarantee would depend on the"
-    " network. Use --job_endpoint=HOST:PORT; `payment-pipeline flink up` starts a job server."
-)
-
-
-def _whole(value: str, least: int) -> bool:
-    return value.isascii() and value.isdigit() and int(value) >= least
-
-
-def _is_true(value: str) -> bool:
-    return value.lower() == "true"
-
-
-def _not_set(value: str) -> bool:
-    return value.lower() == "false"
-
+_UP: Final = "payment-pipeline flink up"
 
 _FLAGS: Final = (
     RunnerFlag(
         "checkpointing_interval",
         "milliseconds from one checkpoint to the next (2000)",
         "2000",
-        lambda value: _whole(value, 10),
+        whole(10),
         "must be a whole number of milliseconds from 10 on: " + _NEEDS_CHECKPOINTS,
     ),
     RunnerFlag(
@@ -50,35 +42,35 @@ _FLAGS: Final = (
         # has forgotten, and the checkpoint is lost ("Attempt to reference unknown state").
         "milliseconds from the end of a checkpoint to the next (1500)",
         "1500",
-        lambda value: _whole(value, 0),
+        whole(0),
         "must be a whole number of milliseconds. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         "checkpoint_timeout_millis",
         "milliseconds after which a checkpoint is given up, and the job restarts (120000)",
         "120000",
-        lambda value: _whole(value, 1_000),
+        whole(1_000),
         "must be a whole number of milliseconds from 1000 on. Correct it, or leave it out.",
     ),
     RunnerFlag(
         "max_bundle_time_mills",
         "milliseconds that a bundle collects: more costs latency, less costs speed (50)",
         "50",
-        lambda value: _whole(value, 1),
+        whole(1),
         "must be a whole number of milliseconds from 1 on. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         "max_bundle_size",
         "elements that a bundle collects at most (100000)",
         "100000",
-        lambda value: _whole(value, 1),
+        whole(1),
         "must be a whole number from 1 on. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         "finish_bundle_before_checkpointing",
         "always set: else one start in four waits for ever",
         "true",
-        _is_true,
+        is_true,
         "without it the output of a bundle that is open at a checkpoint stays where it is until"
         " the next bundle, and a step that has no next one waits for ever. Leave the option out.",
     ),
@@ -86,14 +78,14 @@ _FLAGS: Final = (
         "externalized_checkpoints_enabled",
         "always set: checkpoints outlive the job",
         "true",
-        _is_true,
+        is_true,
         _NEEDS_CHECKPOINTS,
     ),
     RunnerFlag(
         "retain_externalized_checkpoints_on_cancellation",
         "always set: else Flink deletes all checkpoints of a job that is cancelled",
         "true",
-        _is_true,
+        is_true,
         _NEEDS_CHECKPOINTS,
     ),
     RunnerFlag(
@@ -116,7 +108,7 @@ _FLAGS: Final = (
             name,
             "never set",
             None,
-            _not_set,
+            is_false,
             "an unaligned checkpoint holds records between the steps, which are then processed"
             " after a restore by a state that has seen later ones. Leave the option out.",
         )
@@ -126,7 +118,7 @@ _FLAGS: Final = (
         "number_of_execution_retries",
         "restarts of a failed job, in place of the cluster's own strategy",
         None,
-        lambda value: _whole(value, 1),
+        whole(1),
         "a job that is not restarted stops at the first lost worker. Give a number from 1 on, or"
         " leave the option out: the cluster's strategy holds then.",
     ),
@@ -142,7 +134,7 @@ _FLAGS: Final = (
         "allow_non_restored_state",
         "never set",
         None,
-        _not_set,
+        is_false,
         "state that finds no step would be dropped, and ids with it: copies of a payment would"
         " pass. Leave the option out; --from_tables goes on without a checkpoint.",
     ),
@@ -155,24 +147,11 @@ _REFUSALS: Final = (
         "a Flink inside the job server cannot restore a checkpoint. Use"
         " --flink_master=HOST:PORT; `payment-pipeline flink up` starts a cluster.",
     ),
-    Refusal("flink_job_server_jar", None, _WITHOUT_JOB_SERVER),
-    Refusal("flink_submit_uber_jar", None, _WITHOUT_JOB_SERVER),
-    Refusal("output_executable_path", None, _WITHOUT_JOB_SERVER),
-    Refusal(
-        "max_cache_memory_usage_mb",
-        None,
-        "a state cache keeps cells that another worker may have changed, and no test has shown the"
-        " guarantee with it. Leave the option out.",
-    ),
-    *(
-        Refusal(
-            "environment_type",
-            kind,
-            "no test has shown the guarantee with it. Use LOOPBACK (this process is the worker) or"
-            " EXTERNAL (worker pools).",
-        )
-        for kind in ("DOCKER", "PROCESS")
-    ),
+    needs_job_server("flink_job_server_jar", _UP),
+    needs_job_server("flink_submit_uber_jar", _UP),
+    needs_job_server("output_executable_path", _UP),
+    STATE_CACHE,
+    *(not_shown(kind, "EXTERNAL (worker pools)") for kind in ("DOCKER", "PROCESS")),
 )
 
 

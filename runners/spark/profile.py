@@ -9,10 +9,18 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from runners.portable import (
+    LOOPBACK,
+    STATE_CACHE,
+    is_false,
+    is_true,
+    needs_job_server,
+    not_shown,
+    whole,
+)
 from runners.profile import Refusal, RunnerFlag, RunnerProfile
 from runners.spark.run import NO_PROGRESS, look_at_job_server, run_on_spark
 
-LOOPBACK: Final = "LOOPBACK"
 PROCESS: Final = "PROCESS"
 
 CORES: Final = "spark_cores"
@@ -21,10 +29,7 @@ CORES: Final = "spark_cores"
 _DEFAULT_MASTER: Final = "local[4]"
 """Beam's own value where none is given."""
 
-_WITHOUT_JOB_SERVER: Final = (
-    "Beam would fetch and start a job server at run time, so the guarantee would depend on the"
-    " network. Use --job_endpoint=HOST:PORT; `payment-pipeline spark up` starts a job server."
-)
+_UP: Final = "payment-pipeline spark up"
 
 _LEVELS: Final = (
     "MEMORY_AND_DISK",
@@ -34,18 +39,13 @@ _LEVELS: Final = (
     "MEMORY_ONLY_SER",
 )
 
-
-def _whole(value: str, least: int) -> bool:
-    return value.isascii() and value.isdigit() and int(value) >= least
-
-
 _FLAGS: Final = (
     RunnerFlag(
         NO_PROGRESS,
         "seconds without any progress after which a run is cancelled and tried again (600); with"
         " PROCESS no progress is seen from here, so a transaction must be faster",
         "600",
-        lambda value: _whole(value, 10),
+        whole(10),
         "must be a whole number of seconds from 10 on. Correct it, or leave the option out.",
     ),
     RunnerFlag(
@@ -60,28 +60,28 @@ _FLAGS: Final = (
         "cache_disabled",
         "keep nothing between two stages: each is evaluated again, and Kafka is read again (false)",
         None,
-        lambda value: value.lower() in ("true", "false"),
+        lambda value: is_true(value) or is_false(value),
         "must be true or false. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         CORES,
         "tasks that Spark runs at the same time: a large run has as many shards, but at least 4",
         None,
-        lambda value: _whole(value, 1),
+        whole(1),
         "must be a whole number from 1 on. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         "bundle_size",
         "elements of a partition of what is created (0: Spark decides)",
         None,
-        lambda value: _whole(value, 0),
+        whole(0),
         "must be a whole number. Correct it, or leave the option out.",
     ),
     RunnerFlag(
         "enable_spark_metric_sinks",
         "send Beam's counters to Spark's sinks as well (true)",
         None,
-        lambda value: value.lower() in ("true", "false"),
+        lambda value: is_true(value) or is_false(value),
         "must be true or false. Correct it, or leave the option out.",
     ),
 )
@@ -106,22 +106,12 @@ _REFUSALS: Final = (
         "no test has shown the guarantee with it. Use --environment_type=PROCESS for workers that"
         " are processes of their own.",
     ),
-    Refusal("spark_job_server_jar", None, _WITHOUT_JOB_SERVER),
-    Refusal("spark_submit_uber_jar", None, _WITHOUT_JOB_SERVER),
-    Refusal("spark_rest_url", None, _WITHOUT_JOB_SERVER),
-    Refusal(
-        "max_cache_memory_usage_mb",
-        None,
-        "a state cache keeps cells that another worker may have changed, and no test has shown the"
-        " guarantee with it. Leave the option out.",
-    ),
+    needs_job_server("spark_job_server_jar", _UP),
+    needs_job_server("spark_submit_uber_jar", _UP),
+    needs_job_server("spark_rest_url", _UP),
+    STATE_CACHE,
     *(
-        Refusal(
-            "environment_type",
-            kind,
-            "no test has shown the guarantee with it. Use LOOPBACK (this process is the worker) or"
-            " PROCESS (each executor starts Python workers).",
-        )
+        not_shown(kind, "PROCESS (each executor starts Python workers)")
         for kind in ("DOCKER", "EXTERNAL")
     ),
 )
