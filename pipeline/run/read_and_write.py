@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -12,8 +11,6 @@ from pipeline.graph import BoundedRun, build
 from pipeline.options.config import RunConfig
 from pipeline.run.plan import Plan
 from pipeline.run.settings import RunSettings
-from pipeline.streaming.worker_end import broken_connections_hidden
-from runners.direct import DIRECT
 from transforms.decode.decode_records import PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
@@ -77,13 +74,11 @@ def read_and_write(
         destination=destination,
         spread=config.runner.spreads_input,
     )
-    # In this process Beam prints each broken connection to a job server, and more than once.
-    with nullcontext() if config.runner is DIRECT else broken_connections_hidden():
-        config.runner.run(
-            lambda pipeline: build(pipeline, run),
-            config.beam_options,
-            lambda: (records_read(), rows_written()),
-        )
+    config.runner.run(
+        lambda pipeline: build(pipeline, run),
+        config.beam_options,
+        lambda: (records_read(), rows_written()),
+    )
 
 
 def shards_of_run(config: RunConfig, records: int) -> int:

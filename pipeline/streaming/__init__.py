@@ -4,8 +4,7 @@ command.py      `run --streaming`: begins a job, submits it, follows it
 announce.py     a job begins, and what has changed by that is printed
 outcome.py      what `--json` says at the end of the command
 build.py        from the configuration to the settings of every step of its graph
-follow.py       looks after the job: figures.py, flink_job.py, metrics_port.py are what it sees;
-                worker_end.py: how a worker in this process ends
+follow.py       looks after the job: figures.py, flink_job.py, metrics_port.py are what it sees
 superseded.py   ends the jobs that it takes over
 restore.py      which checkpoint a job begins with; shards.py: how many shards it has
 status_command.py, stop_command.py   the other two commands; ledger_report.py, job_report.py: what

@@ -28,12 +28,12 @@ from pipeline.streaming.outcome import JobOutcome
 from pipeline.streaming.restore import checkpoint_to_restore, note_maker
 from pipeline.streaming.shards import jobs_of
 from pipeline.streaming.superseded import cancel_superseded, refuse_superseded
-from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
 from runners.flink.preconditions import ClusterNotReady, check_cluster
 from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.job_server import JobServerAway, check_job_server
 from runners.profile import RunnerMisused, RunnerRefused
+from runners.worker_end import broken_connections_hidden, end_worker
 from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from runners.profile import Build, Progress, RunAborted, RunnerAway
 from runners.spark.failure import ONE_CONTEXT, failure_of_job, place_of_log
 from runners.spark.job import JobFailed, SparkJob, running_jobs
+from runners.worker_end import broken_connections_hidden
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Patience:
     look: float = 1.0
 
 
+# With LOOPBACK, Beam prints each broken connection here, and more than once.
+@broken_connections_hidden()
 def run_on_spark(
     build: Build,
     options: PipelineOptions,

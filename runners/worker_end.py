@@ -1,8 +1,8 @@
 """The end of Beam's worker in this process (LOOPBACK), without the noise that it makes.
 
-When Flink's side of a connection ends (a TaskManager is killed, the job is cancelled), each thread
+When the runner's side of a connection ends (a server is killed, the job is cancelled), each thread
 of the worker prints the gRPC error that it has met, and each bundle in hand fails by it. None of
-these says more than what Flink reports as the cause of the restart, which the command shows.
+these says more than what the runner reports as the cause, which the command shows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BROKEN_OFF: Final[WeakSet[sdk_worker.SdkHarness]] = WeakSet()
 
 @contextmanager
 def broken_connections_hidden() -> Iterator[None]:
-    """Within the block errors of connections to Flink are not printed; all others are, once.
+    """Within the block errors of connections to the runner are not printed; all others are, once.
 
     Beam prints each error of a bundle to standard error and logs it as well: the log is enough.
     """
@@ -73,7 +73,7 @@ def broken_connections_hidden() -> Iterator[None]:
 
 
 def end_worker(seconds: float) -> bool:
-    """Waits until the worker of a job that has ended in Flink has ended too, and tears it down.
+    """Waits until the worker of a job that has ended has ended too, and tears it down.
 
     Beam leaves the teardown of the steps out where its connection has broken; a DuckDB file would
     stay open. False: the worker still runs after so many seconds.

@@ -13,7 +13,7 @@ from apache_beam.runners import common
 from apache_beam.runners.worker import data_plane, sdk_worker
 
 from pipeline.logs import TEXT, logged
-from pipeline.streaming.worker_end import broken_connections_hidden, end_worker
+from runners.worker_end import broken_connections_hidden, end_worker
 
 
 class Broken(grpc.RpcError):
