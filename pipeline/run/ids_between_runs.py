@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof
@@ -19,18 +20,26 @@ from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS, RunR
 
 _LOG = logging.getLogger(__name__)
 
+_AT_ITS_BEGINNING: Final = "-begin"
+"""Behind the id of a run: the file of what it begins with, where no run has left it."""
+
 
 class IdsBetweenRuns:
-    """What is remembered, and as of which run of the chain. files: None: in memory only."""
+    """What is remembered, and as of which run of the chain.
 
-    def __init__(self, files: IdFiles | None = None) -> None:
+    files: None: in memory only. workers_here: whether the workers are in this process, and so have
+    its memory.
+    """
+
+    def __init__(self, files: IdFiles | None = None, workers_here: bool = True) -> None:
         self._files = files
+        self.workers_here = workers_here
         self._ids: RememberedIds | None = None
         self._as_of: str | None = None
         self._headers: Sequence[IdsHeader] = ()
         self._unclaimed: Sequence[IdsHeader] = ()
         self._known: RememberedIds | None = None
-        self._has_folder = self._passes_over = False
+        self._has_folder = self._passes_over = self._said = False
 
     def begin(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
         """Before step 3: the run begins with what is remembered, where that is what it would load.
@@ -54,15 +63,18 @@ class IdsBetweenRuns:
         if self._ids is not None:
             self._ids.forget_through(start.expired_through)
             begin_with(plan.run_id, self._ids)
+            self._known = self._ids
+        if plan.records_at_most and not self.workers_here and not self._headers:
+            self._lay_out(plan, start, before)
 
     def stored(self, before: RunRecord) -> StoredIds | None:
         """Behind `begin`: the files that hold what the run begins with; None where there are none.
 
         before: as `begin` has got it.
         """
-        if self._files is None or self._ids is None or not self._headers:
+        if self._files is None or not self._headers:
             return None
-        return StoredIds(self._files, before.run_id, before.live_ids)
+        return StoredIds(self._files, self._headers[0].run_id, before.live_ids)
 
     def write(self, record: RunRecord, proof: Proof, start: ColdStart) -> None:
         """Before the claim of step 4: the file of this run. It counts once the run is COMMITTED.
@@ -73,7 +85,7 @@ class IdsBetweenRuns:
         """
         if proof.ids is None or self._passes_over:
             return
-        self._known = load_known_ids(start)
+        self._known = self._known or load_known_ids(start)
         if self._files is not None and self._has_folder:
             # Not yet what the next run goes on from: this one may never be claimed, and then its
             # ids have no payment.
@@ -99,6 +111,23 @@ class IdsBetweenRuns:
         self._headers = self._unclaimed
         if self._files is not None and self._has_folder:
             self._files.remove_others(self._headers)
+
+    def _lay_out(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
+        """Loads the ids once, into a file for the workers: each would ask the tables for itself.
+
+        No other run begins with that file by itself: it is of this run, which has not been claimed.
+        """
+        if self._files is None or not self._has_folder:
+            if not self._said:
+                _LOG.info(
+                    "each worker process asks the tables for the known ids of this run; with a"
+                    " --state_dir that all workers reach they are asked once"
+                )
+            self._said = True
+            return
+        self._known = self._known or load_known_ids(start)
+        name = f"{plan.run_id}{_AT_ITS_BEGINNING}"
+        self._headers = self._files.write(name, before.live_ids, self._known, (), (), {})
 
     def _read(self, before: RunRecord, start: ColdStart) -> None:
         if self._files is None or not self._has_folder or before.run_id == GENESIS:

@@ -31,7 +31,7 @@ class KeptBetweenRuns:
         files = IdFiles(config.state_dir, config.destination) if config.state_dir else None
         if files is not None:
             files.check_folder()
-        self.ids = IdsBetweenRuns(files)
+        self.ids = IdsBetweenRuns(files, config.workers_here)
         self._config = config
         self._keeps = keeps_connection
         self._admin: KafkaAdmin | None = None

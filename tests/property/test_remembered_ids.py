@@ -27,7 +27,7 @@ from tests.support.in_memory_kafka import (
     run,
     use,
 )
-from tests.support.remembered_ids import ComparedWithTables
+from tests.support.remembered_ids import ComparedWithTables, in_another_process
 from tests.support.whole_runs import failures
 
 TOPICS = ("A", "B")
@@ -55,6 +55,8 @@ step = st.fixed_dictionaries(
         "machine": st.sampled_from([0, 0, 0, 1]),
         "is_new_process": st.sampled_from([False, False, True]),
         "is_an_older_version": st.sampled_from([False, False, False, True]),
+        # Else they have the ids by files of the command alone.
+        "workers_here": st.sampled_from([True, True, False]),
         "damage": st.sampled_from([None, None, None, "remove", "cut", "flip"]),
     }
 )
@@ -74,8 +76,9 @@ def test_what_is_remembered_is_what_the_tables_say(steps: list[dict[str, Any]]) 
         use(kafka, patch)
         path = Path(folder, "payments.duckdb")
 
-        def process(machine: int) -> ComparedWithTables:
-            return ComparedWithTables(f"duckdb:{path}", Path(folder, f"machine {machine}"))
+        def process(machine: int, workers_here: bool = True) -> ComparedWithTables:
+            machine_folder = Path(folder, f"machine {machine}")
+            return ComparedWithTables(f"duckdb:{path}", machine_folder, workers_here)
 
         processes = [process(0), process(1)]
         for number, each in enumerate(steps):
@@ -92,10 +95,13 @@ def test_what_is_remembered_is_what_the_tables_say(steps: list[dict[str, Any]]) 
             )
             machine = each["machine"]
             if each["is_new_process"]:
-                processes[machine] = process(machine)
+                processes[machine] = process(machine, each["workers_here"])
             damage(Path(folder, f"machine {machine}"), each["damage"], number)
             ids = None if each["is_an_older_version"] else processes[machine]
             with patch.context() as killed:
+                if ids is not None and not ids.workers_here:
+                    read_and_write = in_another_process(command.read_and_write)
+                    killed.setattr(command, "read_and_write", read_and_write)
                 # Not the first: positions must be written down.
                 if number and each["dies_in"]:
                     killed.setattr(command, each["dies_in"], _die)

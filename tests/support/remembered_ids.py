@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.run.ids_between_runs import IdsBetweenRuns
 from pipeline.run.plan import Plan
 from pipeline.run.prove import Proof
+from transforms.deduplicate import known_ids
 from transforms.deduplicate.id_files import IdFiles
 from transforms.deduplicate.known_ids import ColdStart
 from transforms.deduplicate.remembered_ids import RememberedIds
@@ -22,9 +24,11 @@ class ComparedWithTables(IdsBetweenRuns):
     used: runs that began with the memory of this process. read: with files. loaded: neither.
     """
 
-    def __init__(self, destination: str = "", folder: Path | None = None) -> None:
+    def __init__(
+        self, destination: str = "", folder: Path | None = None, workers_here: bool = True
+    ) -> None:
         """destination: the value of --destination. folder: for files; None: none."""
-        super().__init__(IdFiles(str(folder), destination) if folder else None)
+        super().__init__(IdFiles(str(folder), destination) if folder else None, workers_here)
         self.used = self.read = self.loaded = 0
         self._start: ColdStart | None = None
 
@@ -45,6 +49,19 @@ class ComparedWithTables(IdsBetweenRuns):
         if self._ids is not None:
             assert self._start is not None
             _same(self._ids, self._start)
+
+
+def in_another_process(step: Callable[..., None]) -> Callable[..., None]:
+    """The step, with nothing of what this process remembers, which comes back behind it."""
+
+    def elsewhere(*given: Any) -> None:
+        of_this_process = dict(known_ids._LOADED)
+        known_ids.forget_known_ids()
+        step(*given)
+        known_ids.forget_known_ids()
+        known_ids._LOADED.update(of_this_process)
+
+    return elsewhere
 
 
 def _same(ids: RememberedIds, start: ColdStart) -> None:
