@@ -12,6 +12,9 @@ from runners.profile import Refusal
 LOOPBACK: Final = "LOOPBACK"
 """The environment whose workers are in the process that starts the run."""
 
+EXTERNAL: Final = "EXTERNAL"
+"""The environment whose workers a pool starts (runners/worker_pool.py), at a HOST:PORT."""
+
 STATE_CACHE: Final = Refusal(
     "max_cache_memory_usage_mb",
     None,
@@ -38,6 +41,25 @@ def not_shown(environment: str, other: str) -> Refusal:
         f"no test has shown the guarantee with it. Use {LOOPBACK} (this process is the worker) or"
         f" {other}.",
     )
+
+
+def misused_pool(config: str, how: str) -> str | None:
+    """What is wrong with --environment_config for EXTERNAL; None: nothing.
+
+    how: a sentence that says how to start a pool.
+    """
+    if not config:
+        return (
+            "--environment_config is missing: with --environment_type=EXTERNAL it is the HOST:PORT"
+            f" of a worker pool. {how}"
+        )
+    host, _, port = config.rpartition(":")
+    if not host or not port.isdigit():
+        return (
+            f"--environment_config={config}: must be the HOST:PORT of a worker pool, such as"
+            f" localhost:50000. {how}"
+        )
+    return None
 
 
 def whole(least: int) -> Callable[[str], bool]:

@@ -222,7 +222,7 @@ class FlinkCluster:
         self._servers.start(role, command, {})
 
     def _start_worker_pool(self, address: str) -> None:
-        command = [sys.executable, "-m", "runners.flink.worker_pool", address.rpartition(":")[2]]
+        command = [sys.executable, "-m", "runners.worker_pool", address.rpartition(":")[2]]
         self._servers.start(WORKER_POOL, command, {"PYTHONPATH": python_path()})
 
     def _write_configuration(self) -> None:

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runners.portable import (
+    EXTERNAL,
     LOOPBACK,
     STATE_CACHE,
     is_false,
     is_true,
+    misused_pool,
     needs_job_server,
     not_shown,
     whole,
 )
 from runners.profile import Refusal, RunnerFlag, RunnerProfile
-
-EXTERNAL: Final = "EXTERNAL"
 
 _NEEDS_CHECKPOINTS: Final = (
     "a restart goes back to a checkpoint, and without complete ones in a place that outlives the"
@@ -177,10 +177,10 @@ def _misused(options: Mapping[str, Any]) -> str | None:
     environment = options.get("environment_type")
     if environment not in (None, LOOPBACK, EXTERNAL):
         return f"--environment_type={environment}: allowed are LOOPBACK and EXTERNAL."
-    if environment == EXTERNAL and not options.get("environment_config"):
-        return (
-            "--environment_config is missing: with --environment_type=EXTERNAL it is the HOST:PORT"
-            " of a worker pool. `payment-pipeline flink up --worker_pools=1` starts one."
+    if environment == EXTERNAL:
+        return misused_pool(
+            str(options.get("environment_config") or ""),
+            "`payment-pipeline flink up --worker_pools=1` starts one.",
         )
     return None
 

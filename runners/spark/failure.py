@@ -38,6 +38,11 @@ _SENTENCES: Final = (
         " --environment_config on every machine, with this version of the pipeline?",
     ),
     (
+        r"ExternalWorkerPool[\w$]*\.startWorker",
+        "the worker pool of --environment_config has started no Python worker. Does it answer at"
+        " that address on every machine of Spark?",
+    ),
+    (
         r"[Mm]ultiplexer|half-closed|CANCELLED|UNAVAILABLE|control client|SDK [Hh]arness|Connection"
         r" reset|Broken pipe|InstructionRequest",
         "a Python worker has ended, or its connection is lost",

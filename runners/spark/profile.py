@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runners.portable import (
+    EXTERNAL,
     LOOPBACK,
     STATE_CACHE,
     is_false,
     is_true,
+    misused_pool,
     needs_job_server,
     not_shown,
     whole,
@@ -110,10 +112,7 @@ _REFUSALS: Final = (
     needs_job_server("spark_submit_uber_jar", _UP),
     needs_job_server("spark_rest_url", _UP),
     STATE_CACHE,
-    *(
-        not_shown(kind, "PROCESS (each executor starts Python workers)")
-        for kind in ("DOCKER", "EXTERNAL")
-    ),
+    not_shown("DOCKER", "PROCESS (each executor starts Python workers) or EXTERNAL (worker pools)"),
 )
 
 
@@ -135,10 +134,17 @@ def _misused(options: Mapping[str, Any]) -> str | None:
             " as local[N,4], since a plain local[N] never tries a task again)."
         )
     environment = options.get("environment_type")
-    if environment not in (None, LOOPBACK, PROCESS):
-        return f"--environment_type={environment}: allowed are LOOPBACK and PROCESS."
+    config = str(options.get("environment_config") or "")
+    if environment not in (None, LOOPBACK, PROCESS, EXTERNAL):
+        return f"--environment_type={environment}: allowed are LOOPBACK, PROCESS and EXTERNAL."
     if environment == PROCESS:
-        return _misused_command(str(options.get("environment_config") or ""))
+        return _misused_command(config)
+    if environment == EXTERNAL:
+        return misused_pool(
+            config,
+            "`python -m runners.worker_pool 50000` starts one, on 127.0.0.1; each machine of Spark"
+            " needs one at that address.",
+        )
     return None
 
 

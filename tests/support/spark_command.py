@@ -28,6 +28,7 @@ class SparkCommand:
     """Runs of one topic into one destination.
 
     destination: its arguments. processes: whether Python workers are processes of the executors.
+    pool: HOST:PORT of the server that starts them; None: none does.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class SparkCommand:
         destination: Sequence[str],
         folder: Path,
         processes: bool = False,
+        pool: str | None = None,
     ) -> None:
         self.servers = servers
         self.folder = folder
         self._source = [f"--bootstrap_servers={kafka}", f"--topic={topic}", "--idle_timeout=never"]
         self._destination = list(destination)
-        self._processes = processes
+        self._processes, self._pool = processes, pool
         self._children: list[subprocess.Popen[bytes]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -95,6 +97,8 @@ class SparkCommand:
                 child.wait(10)
 
     def _workers(self, variables: Mapping[str, str]) -> list[str]:
+        if self._pool is not None:
+            return ["--environment_type=EXTERNAL", f"--environment_config={self._pool}"]
         if not self._processes:
             return []
         worker = self.folder / "worker"

@@ -66,10 +66,14 @@ def spark_run(tmp_path: Path) -> Iterator[Start]:
     """Makes the command of a stage; what it has started ends with the test."""
     made: list[SparkCommand] = []
 
-    def make(stage: Stage, servers: SparkServers, processes: bool = False) -> SparkCommand:
+    def make(
+        stage: Stage, servers: SparkServers, processes: bool = False, pool: str | None = None
+    ) -> SparkCommand:
         folder = tmp_path / f"commands-{len(made)}"
         where = stage.stored.arguments
-        made.append(SparkCommand(servers, stage.servers, stage.topic, where, folder, processes))
+        made.append(
+            SparkCommand(servers, stage.servers, stage.topic, where, folder, processes, pool)
+        )
         return made[-1]
 
     yield make

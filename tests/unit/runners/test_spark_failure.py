@@ -74,6 +74,11 @@ def test_a_refusal_of_a_worker_is_found_in_it(kind: type[GuaranteeError]) -> Non
         ("FetchFailedException: Failed to connect", "kept between two stages was lost"),
         ("java.io.IOException: No space left on device", "disk of Spark is full"),
         (BROKEN_CONNECTION, "worker has ended"),
+        (
+            "StatusRuntimeException: UNAVAILABLE: io exception\n\tat"
+            " x.BeamFnExternalWorkerPoolGrpc$BeamFnExternalWorkerPoolBlockingStub.startWorker(B)",
+            "the worker pool of --environment_config has started no",
+        ),
         ("x.y.Strange: quite new\n\tat a.b(C.java:1)", "Spark says: x.y.Strange: quite new"),
     ],
 )

@@ -16,6 +16,7 @@ KAFKA = ["--bootstrap_servers=localhost:9092", "--topic=payments"]
 SPARK = ["--runner=SparkRunner", "--job_endpoint=localhost:8099"]
 BIGQUERY = ["--destination=bigquery:project.dataset"]
 DUCKDB = ["--destination=duckdb:payments.duckdb"]
+POOL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
 PROCESS = [
     "--environment_type=PROCESS",
     "--environment_config=" + json.dumps({"command": "/opt/python-worker"}),
@@ -76,12 +77,12 @@ def test_an_experiment_of_the_user_stays_beside_ours() -> None:
         (["--spark_job_server_jar=x.jar"], "Use --job_endpoint=HOST:PORT"),
         (["--max_cache_memory_usage_mb=100"], "state cache"),
         (["--environment_type=DOCKER"], "Use LOOPBACK"),
-        (["--environment_type=EXTERNAL"], "Use LOOPBACK"),
         (["--storage_level=OFF_HEAP"], "allowed are MEMORY_AND_DISK"),
         (["--cache_disabled=perhaps"], "must be true or false"),
         (["--bundle_size=many"], "must be a whole number"),
         (["--no_progress_seconds=1"], "from 10 on"),
         (["--spark_cores=0"], "from 1 on"),
+        (POOL, "only one process can open a DuckDB file"),
         (PROCESS, "only one process can open a DuckDB file"),
         (["--experiments=use_loopback_process_worker"], "Use --environment_type=PROCESS"),
     ],
@@ -103,7 +104,9 @@ def test_an_option_that_cannot_hold_is_refused(arguments: list[str], reason: str
         ([*SPARK, PROCESS[0]], "--environment_config is missing"),
         ([*SPARK, PROCESS[0], "--environment_config=/opt/x"], "must be JSON"),
         ([*SPARK, PROCESS[0], '--environment_config={"image": "x"}'], "must be JSON"),
-        ([*SPARK, "--environment_type=CLOUD"], "allowed are LOOPBACK and PROCESS"),
+        ([*SPARK, "--environment_type=CLOUD"], "allowed are LOOPBACK, PROCESS and EXTERNAL"),
+        ([*SPARK, "--environment_type=EXTERNAL"], "--environment_config is missing"),
+        ([*SPARK, *POOL[:1], "--environment_config=pool"], "must be the HOST:PORT of a worker"),
         ([*SPARK, "--checkpointing_interval=2000"], "only --runner=FlinkRunner has this option"),
         (["--storage_level=DISK_ONLY"], "only --runner=SparkRunner has this option"),
     ],
@@ -114,10 +117,12 @@ def test_what_is_missing_is_wrong_usage(arguments: list[str], words: str) -> Non
         run_config([*KAFKA, *BIGQUERY, *arguments])
 
 
-def test_bigquery_takes_several_processes() -> None:
-    config = run_config([*KAFKA, *BIGQUERY, *SPARK, *PROCESS])
-    assert config.beam_options.view_as(PortableOptions).environment_type == "PROCESS"
-    assert not config.runner.in_one_process({"environment_type": "PROCESS"})
+@pytest.mark.parametrize("workers", [PROCESS, POOL], ids=["PROCESS", "EXTERNAL"])
+def test_bigquery_takes_several_processes(workers: list[str]) -> None:
+    config = run_config([*KAFKA, *BIGQUERY, *SPARK, *workers])
+    kind = config.beam_options.view_as(PortableOptions).environment_type
+    assert workers[0] == f"--environment_type={kind}"
+    assert not config.runner.in_one_process({"environment_type": kind})
 
 
 @pytest.mark.parametrize(

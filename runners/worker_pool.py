@@ -1,4 +1,4 @@
-"""A server that starts Python workers for a Flink cluster on this machine: `python -m ... PORT`.
+"""A server that starts Python workers for Flink or Spark on this machine: `python -m ... PORT`.
 
 Beam's own (apache_beam.runners.worker.worker_pool_main) listens on all interfaces, and starts code
 for all who ask. This one listens on 127.0.0.1 only. Its workers keep no state cache.
