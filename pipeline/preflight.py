@@ -10,49 +10,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Final
 
 import msgspec
-import numpy as np
 
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult, print_results
 from pipeline.counted import counted
 from pipeline.failures import GUARANTEE_REFUSED, TRY_AGAIN_LATER
 from pipeline.kafka_admin import KafkaAdmin, TopicState
+from pipeline.newest_records import judge_newest
 from pipeline.options.config import RunConfig
 from pipeline.run.begin import needs_tables_anew
 from pipeline.run.generations import under_their_names
-from pipeline.run.look_ahead import Outlook, ask_topics, look_ahead
-from pipeline.run.plan import PlannedPartition
+from pipeline.run.look_ahead import ask_topics, look_ahead
 from pipeline.run.preconditions import check_clock
 from pipeline.run.recover import leave_alone_what_makes_tables
-from pipeline.run.rejected_rate import DETAILS, judge_topic
 from pipeline.run.settings import check_settings, run_settings, settings_in_force
 from pipeline.run.summary import describe_forgotten, describe_start_ignored
 from runners.profile import RunnerAway
-from transforms.decode.decode_records import PartitionRules, judge_block
-from transforms.decode.decoder import Decoder
-from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.id_files import IdFiles
 from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, PREPARED, RunRecord
-from transforms.destinations.contract.run_tail import newest_first
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 from transforms.model.moments import moment_in_words
-from transforms.model.rejected_counts import (
-    RejectedCount,
-    as_figures,
-    count_rejected,
-    merge_rejected,
-)
 from transforms.model.topic_generations import kafka_topic
-from transforms.read.partition_reader import PartitionRange
-from transforms.read.read_records import read_ranges
-
-SAMPLE_RECORDS: Final = 100
-"""Of each partition, the newest."""
 
 
 def preflight_command(
@@ -130,10 +112,7 @@ def _ask_kafka(
 
 def _look_at_state_dir(config: RunConfig) -> str:
     assert config.state_dir is not None
-    try:
-        IdFiles(config.state_dir, config.destination).check_folder()
-    except UsageError as error:
-        raise GuaranteeError(str(error)) from error
+    IdFiles(config.state_dir, config.destination).check_folder()
     return config.state_dir
 
 
@@ -226,73 +205,9 @@ def _ahead(
     for state in ahead.states:
         name = f"newest records of {state.topic}"
         try:
-            yield _sample(name, config, destination, ahead, state)
+            yield judge_newest(name, config, destination, ahead, state)
         except GuaranteeError as error:
             yield _failed(name, error)
-
-
-def _sample(
-    name: str, config: RunConfig, destination: Destination, ahead: Outlook, state: TopicState
-) -> CheckResult:
-    """What the run would make of the newest records of one topic."""
-    parts = [part for part in ahead.plan.partitions if part.topic == state.topic]
-    payments, rejected = _judge_newest(config, ahead, state, parts)
-    refused = sum(count.records for count in rejected)
-    if not payments + refused:
-        return CheckResult(name, NOTED, "there is none yet")
-    figure = (
-        f"of {payments + refused:,} (up to {SAMPLE_RECORDS} of each partition): {payments:,}"
-        f" payments or copies, {refused:,} rejected"
-    )
-    problem = judge_topic(
-        state.topic,
-        payments + refused,
-        rejected,
-        lambda: newest_first(ahead.runs, destination.runs),
-        config.max_rejected_rate,
-        destination.rows.rejected_by_reason,
-    )
-    waiting = any(part.to_offset > part.read_from for part in parts)
-    status = PASSED
-    if problem is not None:
-        # A streaming job has no rate that stops it, so this is the only one to say it beforehand.
-        status = FAILED if waiting and config.streaming is None else NOTED
-        figure += f"; {'' if config.streaming is None else 'a bounded run would stop: '}{problem}"
-    return CheckResult(name, status, figure, [as_figures(count) for count in rejected[:DETAILS]])
-
-
-def _judge_newest(
-    config: RunConfig, ahead: Outlook, state: TopicState, parts: Sequence[PlannedPartition]
-) -> tuple[int, list[RejectedCount]]:
-    """Payments, and rejected records by cause, among the newest records of a topic."""
-    decoder = Decoder(
-        config.schema,
-        unknown_fields=config.unknown_fields,
-        max_record_bytes=config.max_record_bytes,
-    )
-    limits = TimeLimits(ahead.plan.plan_time_us, config.max_future_skew_us)
-    rules = {
-        part.partition: PartitionRules(
-            part.start_watermark_us,
-            np.empty(0, np.int64),
-            np.array(config.reject_records.get((part.topic, part.partition), ()), np.int64),
-        )
-        for part in parts
-    }
-    payments, rejected = 0, []
-    for block in read_ranges(config.consumer_config, _newest(state)):
-        judged = judge_block(block, decoder, rules[block.partition], limits)
-        payments += judged.payments.num_rows
-        rejected += count_rejected(judged.rejected)
-    return payments, merge_rejected(rejected)
-
-
-def _newest(state: TopicState) -> list[PartitionRange]:
-    return [
-        PartitionRange(state.topic, partition, max(low, high - SAMPLE_RECORDS), high)
-        for partition, (low, high) in sorted(state.partitions.items())
-        if high > low
-    ]
 
 
 def _failed(name: str, error: GuaranteeError) -> CheckResult:

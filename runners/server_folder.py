@@ -156,6 +156,33 @@ class ServerFolder:
         scratch.replace(self._file)
 
 
+class LocalServers:
+    """Servers on this machine, of one folder. Another process that opens it means the same ones.
+
+    A subclass says how they are started.
+    """
+
+    def __init__(self, folder: Path, up: str, launch: Launch) -> None:
+        """up, launch: see ServerFolder."""
+        self.folder = folder.absolute()
+        self._servers = ServerFolder(self.folder, up, launch)
+        self._launch = launch
+
+    @property
+    def exists(self) -> bool:
+        """Whether servers were started here, running or not."""
+        return self._servers.exists
+
+    @property
+    def processes(self) -> list[ServerProcess]:
+        """The servers that were started and not ended by a call here, also those that died."""
+        return self._servers.processes
+
+    def running(self, role: str | None = None) -> list[ServerProcess]:
+        """The servers that run, of one role or all."""
+        return self._servers.running(role)
+
+
 def relevant_line(process: ServerProcess) -> str:
     """The last line of its log that names an error, else the last one; and where the log is."""
     lines = Path(process.log).read_text(errors="replace").splitlines() or ["(empty)"]

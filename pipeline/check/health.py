@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pipeline.check.repeats import repeated_payments
+from pipeline.check.repeats import repeat_results, repeated_payments
 from pipeline.check.result import (
-    FAILED,
     NOTED,
-    PASSED,
-    PROOF_ROWS,
     CheckResult,
     limit_result,
 )
@@ -20,6 +17,7 @@ from transforms.destinations.contract.ownership import ownership_of
 from transforms.destinations.contract.run_ledger import RunRecord, last_committed
 from transforms.destinations.contract.snapshot import Snapshot
 
+_UNIQUE: Final = "COUNT(DISTINCT transaction_id) = COUNT(*)"
 _MEGABYTE: Final = 1_000_000
 
 
@@ -36,7 +34,7 @@ def check_health(
     (ids,) = snapshot.query(snapshot.checks.distinct_ids, when).to_pylist()
     if not ids["total"]:
         yield CheckResult(
-            "COUNT(DISTINCT transaction_id) = COUNT(*)",
+            _UNIQUE,
             NOTED,
             "nothing to check: no payment" + (f" on {day}" if day else ""),
         )
@@ -48,20 +46,12 @@ def check_health(
         repeats = repeated_payments(
             snapshot.query(snapshot.checks.copies_of_repeated_ids, when), runs, **when
         )
-    wrong = [row for row in repeats if not row["beyond_horizon"]]
-    yield CheckResult(
-        "COUNT(DISTINCT transaction_id) = COUNT(*)",
-        FAILED if wrong else PASSED,
-        f"{counted(ids['uniq'], 'id')}, {counted(ids['total'], 'row')}",
-        wrong[:PROOF_ROWS],
+    yield from repeat_results(
+        _UNIQUE,
+        repeats,
+        lambda _: f"{counted(ids['uniq'], 'id')}, {counted(ids['total'], 'row')}",
+        "ids that came again beyond the dedup horizon",
     )
-    if beyond := [row for row in repeats if row["beyond_horizon"]]:
-        yield CheckResult(
-            "ids that came again beyond the dedup horizon",
-            NOTED,
-            counted(len(beyond), "payment"),
-            beyond[:PROOF_ROWS],
-        )
     yield _duplicate_rate(snapshot, when, max_duplicate_rate)
 
 

@@ -9,7 +9,7 @@ ever made.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -17,7 +17,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from pipeline.check.result import FAILED, NOTED, PASSED, PROOF_ROWS, CheckResult
 from pipeline.check.streamed import accepted_too_early, streamed_ranges
+from pipeline.counted import counted
 from transforms.destinations.contract.pruned import last_pruned
 from transforms.destinations.contract.run_ledger import ABORTED, RunRecord
 from transforms.model.buckets import BUCKET_US, expiry_of_bucket
@@ -69,6 +71,20 @@ def repeated_payments(
         judged = _judge(of_one_id, runs, streamed)
         rows += [row for time, row in judged if first_time <= time <= last_time]
     return rows
+
+
+def repeat_results(
+    name: str, repeats: Sequence[dict[str, Any]], figure: Callable[[int], str], beyond: str
+) -> Iterator[CheckResult]:
+    """A result for those within the dedup horizon, and a note where there are others.
+
+    repeats: see repeated_payments. name, beyond: of the two results. figure: from the number within
+    the horizon to what is said of it.
+    """
+    wrong = [row for row in repeats if not row["beyond_horizon"]]
+    yield CheckResult(name, FAILED if wrong else PASSED, figure(len(wrong)), wrong[:PROOF_ROWS])
+    if others := [row for row in repeats if row["beyond_horizon"]]:
+        yield CheckResult(beyond, NOTED, counted(len(others), "payment"), others[:PROOF_ROWS])
 
 
 _BEFORE: Final = -1

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from pipeline.check.repeats import repeated_payments
+from pipeline.check.repeats import repeat_results, repeated_payments
 from pipeline.check.result import (
     FAILED,
     NOTED,
     PASSED,
-    PROOF_ROWS,
     CheckResult,
     expect_no_rows,
 )
@@ -67,20 +66,12 @@ def _paid_once(snapshot: Snapshot, runs: Sequence[RunRecord], seed: Seed) -> Ite
     """Judged as a second payment of an id is: what the run could not know any more is noted."""
     copies = snapshot.query(snapshot.checks.copies_of_seed(seed))
     repeats = repeated_payments(copies, runs, EARLIEST_US, LATEST_US)
-    wrong = [row for row in repeats if not row["beyond_horizon"]]
-    yield CheckResult(
+    yield from repeat_results(
         _ONCE,
-        FAILED if wrong else PASSED,
-        counted(len(wrong), "payment") if wrong else "no id of the seed was paid again",
-        wrong[:PROOF_ROWS],
+        repeats,
+        lambda wrong: counted(wrong, "payment") if wrong else "no id of the seed was paid again",
+        "ids of the old job that came again beyond the dedup horizon",
     )
-    if beyond := [row for row in repeats if row["beyond_horizon"]]:
-        yield CheckResult(
-            "ids of the old job that came again beyond the dedup horizon",
-            NOTED,
-            counted(len(beyond), "payment"),
-            beyond[:PROOF_ROWS],
-        )
 
 
 def _note(seed: Seed, copies: int) -> CheckResult:

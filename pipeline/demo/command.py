@@ -13,17 +13,17 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from pipeline.demo.demonstration import TOPIC, Demonstration, copies_of, say
+from pipeline.demo.demonstration import (
+    Demonstration,
+    copies_of,
+    early_messages,
+    later_messages,
+    say,
+)
 from pipeline.demo.destination import BIGQUERY, DUCKDB, demo_destination
 from pipeline.demo.embedded_kafka import embedded_kafka
 from pipeline.options.arguments import one_of, plain_parser
-from pipeline.produce.command import KafkaSender
-from pipeline.produce.message_generator import (
-    PAYMENT,
-    STEP_US,
-    GeneratedMessage,
-    MessageGenerator,
-)
+from pipeline.produce.message_generator import PAYMENT, STEP_US
 from transforms.model.errors import UsageError
 
 MESSAGES: Final = 200_000
@@ -85,17 +85,14 @@ class Demo(Demonstration):
     def play(self) -> None:
         """Sends the messages in two halves; a run that reads each is killed and started again."""
         start_us = time.time_ns() // 1000 - MESSAGES * STEP_US
-        early = MessageGenerator(
-            1, start_us, duplicate_rate=0.015, invalid_rate=0.005, future_rate=0.001
-        )
         half = MESSAGES // 2
         say(
             f"{half:,} messages go to Kafka: payments, copies of them, broken ones, one payment"
             f" {_COPIES_OF_ONE} times more"
         )
-        messages = early.take(half - _COPIES_OF_ONE)
+        messages = early_messages(start_us).take(half - _COPIES_OF_ONE)
         popular = next(message for message in messages if message.kind == PAYMENT)
-        self._send(
+        self.send(
             [
                 *messages,
                 *(popular.copy_with_key(b"again-%d" % number) for number in range(_COPIES_OF_ONE)),
@@ -106,27 +103,18 @@ class Demo(Demonstration):
         self.show_rows("nothing is visible of the killed run")
         say("it is started again")
         self._run()
-        later = MessageGenerator(
-            2, start_us + half * STEP_US, duplicate_rate=0.015, late_rate=0.002, invalid_rate=0.005
-        )
         say(
             f"{half:,} more messages: this time some are late, and some are copies of what came"
             " before"
         )
-        messages = later.take(half - 100)
-        self._send([*messages, *copies_of(self.sent[-5000:], 100)])
+        messages = later_messages(start_us + half * STEP_US).take(half - 100)
+        self.send([*messages, *copies_of(self.sent[-5000:], 100)])
         say("the pipeline reads them, and is killed with kill -9 between the commits of two tables")
         self._killed_run("commit", 1)
         self.show_rows("half of a run is visible")
         say("it is started again, and finishes that run first")
         self._run()
-        say("check: has a row been lost, doubled or altered?")
-        self.call("check", *self.destination.arguments)
-
-    def _send(self, messages: Sequence[GeneratedMessage]) -> None:
-        with KafkaSender({"bootstrap.servers": self.servers}) as sender:
-            sender.send(TOPIC, messages)
-        self.sent += messages
+        self.check()
 
     def _run(self) -> None:
         self.call(*self._run_arguments())

@@ -1,4 +1,4 @@
-"""What both demos share: what was sent, and the closing table that holds the tables against it."""
+"""What all demos share: what was sent, and the closing table that holds the tables against it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from pipeline.demo.destination import DemoDestination
+from pipeline.produce.command import KafkaSender
 from pipeline.produce.message_generator import (
     COPY,
     FUTURE,
@@ -17,7 +18,9 @@ from pipeline.produce.message_generator import (
     LATE,
     PAYMENT,
     GeneratedMessage,
+    MessageGenerator,
 )
+from transforms.model.tables import ROW_TABLES
 
 TOPIC: Final = "payments"
 
@@ -41,14 +44,25 @@ class Demonstration:
         where = [f"--bootstrap_servers={self.servers}", f"--topic={TOPIC}"]
         return [*where, *self.destination.arguments]
 
+    def send(self, messages: Sequence[GeneratedMessage]) -> None:
+        """Sends them all, and waits until Kafka has them."""
+        with KafkaSender({"bootstrap.servers": self.servers}) as sender:
+            sender.send(TOPIC, messages)
+        self.sent += messages
+
     def call(self, *arguments: str) -> None:
         """Runs a command that prints to this terminal; it must end with exit status 0."""
         command = [sys.executable, "-m", "pipeline", *arguments]
         self.good &= subprocess.run(command, check=False).returncode == 0
 
+    def check(self) -> None:
+        """Runs `check` on the tables."""
+        say("check: has a row been lost, doubled or altered?")
+        self.call("check", *self.destination.arguments)
+
     def show_rows(self, what: str) -> None:
         """Prints how many rows each table has, which no process may have open."""
-        rows = ", ".join(f"{name} {self.destination.count(name):,}" for name in _TABLES)
+        rows = ", ".join(f"{name} {self.destination.count(name):,}" for name in ROW_TABLES)
         print(f"{what}: {rows}", flush=True)
 
     def verdict(self) -> int:
@@ -59,7 +73,7 @@ class Demonstration:
             if message.kind == COPY:
                 charged_twice[str(message.currency)] += message.amount or 0
         query = self.destination.query
-        rows = {name: self.destination.count(name) for name in _TABLES}
+        rows = {name: self.destination.count(name) for name in ROW_TABLES}
         unique = query("SELECT COUNT(DISTINCT transaction_id) AS n FROM {payment_transactions}")[0][
             "n"
         ]
@@ -99,6 +113,18 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
+def early_messages(start_us: int) -> MessageGenerator:
+    """Payments from this event time on, in microseconds; with copies, future and broken ones."""
+    return MessageGenerator(
+        1, start_us, duplicate_rate=0.015, invalid_rate=0.005, future_rate=0.001
+    )
+
+
+def later_messages(start_us: int) -> MessageGenerator:
+    """Others from this event time on, in microseconds; with copies, late and broken ones."""
+    return MessageGenerator(2, start_us, duplicate_rate=0.015, late_rate=0.002, invalid_rate=0.005)
+
+
 def copies_of(messages: Sequence[GeneratedMessage], number: int) -> list[GeneratedMessage]:
     """So many of the payments again, with another key."""
     again = (each.copy_with_key(b"much-later") for each in messages if each.kind == PAYMENT)
@@ -108,6 +134,3 @@ def copies_of(messages: Sequence[GeneratedMessage], number: int) -> list[Generat
 def _plain(value: Any) -> Any:
     """A decimal with two digits, enough for the demo's amounts; other values unchanged."""
     return value.quantize(Decimal("0.01")) if isinstance(value, Decimal) else value
-
-
-_TABLES: Final = ("payment_transactions", "duplicate_transactions", "rejected_records")

@@ -6,36 +6,23 @@ the worker too. Whatever is killed is killed at a point that the job's own count
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final
 
-from pipeline.demo.demonstration import TOPIC, Demonstration, copies_of, say
-from pipeline.demo.destination import DUCKDB, DemoDestination, demo_destination
-from pipeline.demo.embedded_kafka import embedded_kafka
-from pipeline.demo.ends_with_parent import ending_with_this_process
+from pipeline.demo.cluster_demo import ClusterDemo, play_on_cluster
+from pipeline.demo.demonstration import TOPIC, copies_of, early_messages, later_messages, say
+from pipeline.demo.destination import DUCKDB, DemoDestination
 from pipeline.demo.flow import flowing
-from pipeline.interrupt import only_record_signals
-from pipeline.produce.message_generator import STEP_US, MessageGenerator
+from pipeline.produce.message_generator import STEP_US
 from pipeline.streaming.figures import JobFigures
 from pipeline.streaming.flink_job import FlinkJob
 from runners.flink import version
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
 from runners.flink.rest import FlinkUnreachable
-from runners.java import Unavailable, java_command
-from runners.maven import jars_of
-from runners.processes import ClusterFailed
 from transforms import metrics
-from transforms.model.errors import GuaranteeError, TryAgainLater
 
 MESSAGES: Final = 200_000
 RATE: Final = 5_000
@@ -54,8 +41,6 @@ _CHECKPOINTS: Final = (
     # A checkpoint that Flink has lost on the way shall not cost the default of 10 minutes.
     "--checkpoint_timeout_millis=20000",
 )
-_LOOK_SECONDS: Final = 0.2
-_STEP_SECONDS: Final = 240.0
 _END_SECONDS: Final = 120.0
 
 
@@ -65,77 +50,51 @@ def flink_demo() -> int:
     Raises GuaranteeError where Java 17 or Maven is missing, or a server does not come up;
     TryAgainLater where this machine is too busy for it.
     """
-    # The terminal may be closed: the end is that of SIGTERM, with nothing left behind.
-    before = signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    try:
-        java_command()
-        say("Flink and Beam's job server come from Maven Central, the first time only")
-        jars_of(version.POM, ending_with_this_process)
-        with (
-            embedded_kafka() as servers,
-            demo_destination(DUCKDB) as destination,
-            _cluster() as cluster,
-        ):
-            demo = FlinkDemo(servers, destination, cluster)
-            demo.play()
-            return demo.verdict()
-    except (Unavailable, ClusterFailed) as error:
-        raise GuaranteeError(str(error)) from error
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    return play_on_cluster("Flink", version.POM, DUCKDB, FlinkCluster, FlinkDemo)
 
 
-class FlinkDemo(Demonstration):
+class FlinkDemo(ClusterDemo):
     """Lets payments flow, kills first one server and then everything, and compares the tables."""
 
-    def __init__(self, servers: str, destination: DemoDestination, cluster: FlinkCluster) -> None:
-        super().__init__(servers, destination)
+    def __init__(self, kafka: str, destination: DemoDestination, cluster: FlinkCluster) -> None:
+        super().__init__(kafka, destination)
         self._cluster = cluster
-        self._client: subprocess.Popen[bytes] | None = None
 
     def play(self) -> None:
         """From an empty cluster to tables that are checked. No client is left, however it ends."""
         try:
             self._stream()
         finally:
-            self._kill_client()
+            self.kill_command()
         say("stop: the tables are handed over to bounded runs")
         self.call("stop", *self.destination.arguments, self._master)
-        say("check: has a row been lost, doubled or altered?")
-        self.call("check", *self.destination.arguments)
+        self.check()
 
     def _stream(self) -> None:
         start_us = time.time_ns() // 1000 - MESSAGES * STEP_US
-        early = MessageGenerator(
-            1, start_us, duplicate_rate=0.015, invalid_rate=0.005, future_rate=0.001
-        )
         say("a Flink cluster starts: JobManager, TaskManager and Beam's job server")
         self._cluster.start(_SIZES)
-        with flowing(self.servers, TOPIC, early, RATE) as flow:
+        with flowing(self.servers, TOPIC, early_messages(start_us), RATE) as flow:
             flow.allow(_FIRST)
-            self._wait("the topic exists", flow.has_sent_all)
+            self.wait("the topic exists", flow.has_sent_all)
             say("run --streaming")
             self._start_client()
-            self._wait("payments are read", self._has_checkpoints(1))
+            self.wait("payments are read", self._has_checkpoints(1))
             say(f"payments flow at {RATE:,}/s, with copies, future and broken ones")
             flow.allow(MESSAGES // 2)
-            self._wait("each partition has a watermark", self._has_watermarks)
+            self.wait("each partition has a watermark", self._has_watermarks)
             # A restart from an older checkpoint would find nothing late yet.
-            self._wait("a checkpoint has them", self._has_checkpoints(2))
+            self.wait("a checkpoint has them", self._has_checkpoints(2))
             say("from here on some are late as well")
-            sent_us = start_us + len(flow.sent) * STEP_US
-            late = MessageGenerator(
-                2, sent_us, duplicate_rate=0.015, late_rate=0.002, invalid_rate=0.005
-            )
-            flow.go_on_with(late)
-            self._wait("there is something to lose", self._has_accepted(_BEFORE_KILL))
+            flow.go_on_with(later_messages(start_us + len(flow.sent) * STEP_US))
+            self.wait("there is something to lose", self._has_accepted(_BEFORE_KILL))
             self._lose_task_manager()
             flow.allow(MESSAGES * 3 // 4)
-            self._wait("more has come", self._has_accepted(_BEFORE_KILL))
+            self.wait("more has come", self._has_accepted(_BEFORE_KILL))
             flow.allow(MESSAGES)
             self._lose_everything()
             flow.add(copies_of(flow.sent, _OLD_COPIES))
-            self._wait("all messages are sent", flow.has_sent_all)
+            self.wait("all messages are sent", flow.has_sent_all)
         self.sent = flow.sent
         self._wait_until_all_is_read()
         say("Ctrl-C: the command takes a savepoint, and the job ends with it")
@@ -147,25 +106,25 @@ class FlinkDemo(Demonstration):
         before = _counts(job)["restored"]
         self._cluster.kill_task_manager()
         self._cluster.start_task_manager()
-        self._wait("the job begins again", lambda: _counts(self._job())["restored"] > before)
-        self._wait("it goes on", self._has_checkpoints(1))
+        self.wait("the job begins again", lambda: _counts(self._job())["restored"] > before)
+        self.wait("it goes on", self._has_checkpoints(1))
 
     def _lose_everything(self) -> None:
         say("command, JobManager, TaskManager and job server are killed with kill -9, all at once")
-        self._kill_client()
+        self.kill_command()
         self._cluster.kill_everything()
         self.show_rows("at this moment the tables have")
         say("the cluster starts again in the same folder, and run --streaming --restore=latest")
         self._cluster.start(_SIZES)
         self._start_client("--restore=latest")
-        self._wait("the job goes on", self._has_checkpoints(1))
+        self.wait("the job goes on", self._has_checkpoints(1))
 
     def _wait_until_all_is_read(self) -> None:
         """Nothing waits in Kafka, two checkpoints later there is still nothing that was read."""
         while True:
-            self._wait("nothing waits in Kafka", self._nothing_waits)
+            self.wait("nothing waits in Kafka", self._nothing_waits)
             before = self._figures().of(metrics.RECORDS_READ)
-            self._wait("two checkpoints", self._has_checkpoints(2))
+            self.wait("two checkpoints", self._has_checkpoints(2))
             if self._nothing_waits() and self._figures().of(metrics.RECORDS_READ) == before:
                 return
 
@@ -176,26 +135,18 @@ class FlinkDemo(Demonstration):
         return f"--flink_master={self._cluster.rest_address}"
 
     def _start_client(self, *flags: str) -> None:
-        command = [
-            sys.executable, "-m", "pipeline", "run", "--streaming", "--runner=FlinkRunner",
+        self.start_command(
+            "run", "--streaming", "--runner=FlinkRunner",
             self._master, f"--job_endpoint={self._cluster.job_server_address}",
             *_CHECKPOINTS, *self.source_and_destination, *flags,
-        ]  # fmt: skip
-        self._client = subprocess.Popen(
-            ending_with_this_process(command), stdin=subprocess.DEVNULL, start_new_session=True
-        )
-
-    def _kill_client(self) -> None:
-        if self._client is not None:
-            os.killpg(self._client.pid, signal.SIGKILL)
-            self._client.wait()
-            self._client = None
+        )  # fmt: skip
 
     def _interrupt_client(self) -> None:
-        assert self._client is not None
-        os.killpg(self._client.pid, signal.SIGINT)
-        self.good &= self._client.wait(_END_SECONDS) == 128 + signal.SIGINT
-        self._client = None
+        self.interrupt_command()
+        self.good &= self.end_of_command(_END_SECONDS) == 128 + signal.SIGINT
+
+    def ended_early(self, status: int, what: str) -> str:
+        return f"run --streaming has ended with status {status}; its own message stands above."
 
     # -- what the job shows ----------------------------------------------------------------------
 
@@ -237,38 +188,14 @@ class FlinkDemo(Demonstration):
 
         return are_complete
 
-    def _wait(self, what: str, holds: Callable[[], bool]) -> None:
-        """Raises GuaranteeError when the command has ended, TryAgainLater when it does not come."""
-        deadline = time.monotonic() + _STEP_SECONDS
-        while True:
+    def wait(self, what: str, holds: Callable[[], bool]) -> None:
+        def holds_now() -> bool:
             try:
-                if holds():
-                    return
-            except FlinkUnreachable:
-                pass  # the job is not there yet, or begins again
-            if self._client is not None and (status := self._client.poll()) is not None:
-                raise GuaranteeError(
-                    f"run --streaming has ended with status {status}; its own message stands above."
-                )
-            if time.monotonic() > deadline:
-                raise TryAgainLater(
-                    f"waited {_STEP_SECONDS:.0f} s for this: {what}. The machine may be too busy;"
-                    " start the demo again."
-                )
-            time.sleep(_LOOK_SECONDS)
+                return holds()
+            except FlinkUnreachable:  # the job is not there yet, or begins again
+                return False
 
-
-@contextmanager
-def _cluster() -> Iterator[FlinkCluster]:
-    """A cluster that is not started yet, in a new folder; neither is left behind."""
-    folder = Path(tempfile.mkdtemp(prefix="payment-pipeline-demo-"))
-    cluster = FlinkCluster(folder, launch=ending_with_this_process)
-    try:
-        yield cluster
-    finally:
-        only_record_signals()  # another Ctrl-C does not stop the end half way
-        cluster.stop()
-        shutil.rmtree(folder)
+        super().wait(what, holds_now)
 
 
 def _counts(job: FlinkJob) -> dict[str, int]:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from pipeline.counted import counted
 from pipeline.failures import GUARANTEE_REFUSED
-from pipeline.logs import FORMATS
 from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
 from pipeline.options.quantities import parse_size, parse_whole
+from pipeline.servers_command import dir_of, print_json, server_figures, servers_command
 from pipeline.streaming.flink_job import job_id_in
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import STATE_BACKENDS, ClusterSettings
 from runners.flink.rest import FlinkUnreachable
 from runners.flink.servers import JOB_MANAGER
-from runners.java import Unavailable
-from runners.maven import cache_folder
-from runners.processes import ClusterFailed
-from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.model.errors import TryAgainLater, UsageError
 
-_USAGE: Final = "usage: payment-pipeline flink up|down|status [options]"
 _CHECKPOINTS_SHOWN: Final = 3
 
 _OWNED_STILL: Final = (
@@ -37,20 +31,13 @@ def flink_command(argv: Sequence[str]) -> int:
 
     Raises UsageError, or GuaranteeError when Java or Maven is missing or the cluster fails.
     """
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"{_USAGE}\n\n`payment-pipeline flink up --help` shows the options.")
-        return 0
-    if not argv or argv[0] not in _COMMANDS:
-        raise UsageError(
-            f"flink {' '.join(argv[:1])}: allowed are flink up, flink down and flink status."
-        )
-    given = flink_parser(argv[0]).parse_strictly(argv[1:])
-    one_of("log_format", given.log_format, FORMATS)
-    cluster = FlinkCluster(Path(given.dir) if given.dir else cache_folder() / "flink-cluster")
+    return servers_command("flink", argv, flink_parser, _run)
+
+
+def _run(command: str, given: Namespace) -> int:
+    cluster = FlinkCluster(dir_of(given.dir, "flink-cluster"))
     try:
-        return _COMMANDS[argv[0]](cluster, given)
-    except (Unavailable, ClusterFailed) as error:
-        raise GuaranteeError(str(error)) from error
+        return _COMMANDS[command](cluster, given)
     except FlinkUnreachable as error:
         raise TryAgainLater(f"{error}. Is the JobManager up? See {cluster.folder}/logs.") from error
 
@@ -113,7 +100,7 @@ def _mebibytes(flag: str, text: str, least: int) -> int:
 def _up(cluster: FlinkCluster, given: Namespace) -> int:
     cluster.start(cluster_settings(given))
     if given.json:
-        return _print_json(_addresses(cluster))
+        return print_json(_addresses(cluster))
     _print_addresses(cluster)
     print(f"end it with: payment-pipeline flink down --dir={cluster.folder}")
     return 0
@@ -123,7 +110,7 @@ def _down(cluster: FlinkCluster, given: Namespace) -> int:
     jobs = _jobs_that_end(cluster)
     ended = cluster.stop()
     if given.json:
-        return _print_json(
+        return print_json(
             {
                 "dir": str(cluster.folder),
                 "ended": [one.role for one in ended],
@@ -158,10 +145,7 @@ def _status(cluster: FlinkCluster, given: Namespace) -> int:
     servers = cluster.processes if cluster.exists else []
     status: dict[str, Any] = {
         "dir": str(cluster.folder),
-        "servers": [
-            {"role": one.role, "pid": one.pid, "runs": one.runs(), "log": one.log}
-            for one in servers
-        ],
+        "servers": server_figures(servers),
         "jobs": cluster.rest.running_jobs() if servers and cluster.running(JOB_MANAGER) else [],
         "checkpoints": [str(path) for path in cluster.checkpoints[:_CHECKPOINTS_SHOWN]],
     }
@@ -175,7 +159,7 @@ def _status(cluster: FlinkCluster, given: Namespace) -> int:
             " cluster again"
         )
     if given.json:
-        return _print_json({**(_addresses(cluster) if servers else {}), **status}, wrong)
+        return print_json({**(_addresses(cluster) if servers else {}), **status}, wrong)
     if servers:
         _print_addresses(cluster)
     else:
@@ -203,13 +187,6 @@ def _addresses(cluster: FlinkCluster) -> dict[str, Any]:
         "job_endpoint": cluster.job_server_address,
         "worker_pools": cluster.worker_pool_addresses,
     }
-
-
-def _print_json(figures: Mapping[str, Any], wrong: str | None = None) -> int:
-    """Returns the exit status. wrong: why it is not 0."""
-    status = 0 if wrong is None else GUARANTEE_REFUSED
-    print(json.dumps({"exit_status": status, "error": wrong, **figures}))
-    return status
 
 
 def _print_addresses(cluster: FlinkCluster) -> None:

@@ -4,8 +4,8 @@ The numbers are those of docs/guarantees.md; a test kills the process before and
 
 1 recover                 recover.py: what the runs before have left unfinished
 2 plan                    plan.py; make_plan.py: ranges, start watermarks, the idle rule;
-                          preconditions.py: what refuses the run; look_ahead.py: all of it,
-                          before the first change; written_above.py: what a streaming job
+                          preconditions.py, pruned_ids.py: what refuses the run; look_ahead.py:
+                          all of it, before the first change; written_above.py: what a streaming job
                           has written already; make_ready.py: the first changes; begin.py for
                           the first run;
                           adopt.py, generations.py: a topic that goes on as another one

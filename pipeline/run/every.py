@@ -24,17 +24,21 @@ from pipeline.run.command import run_to_the_end
 from pipeline.run.every_cost import check_every
 from pipeline.run.kept import KeptBetweenRuns
 from pipeline.run.outcome import Outcome
-from pipeline.run.summary import note_figures, print_notes, print_summary
+from pipeline.run.summary import (
+    NAME_OF_ROWS,
+    describe_rows,
+    note_figures,
+    print_notes,
+    print_summary,
+    rows_of,
+)
 from transforms.destinations.open import open_destination
 from transforms.model.moments import moment_in_words
-from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
 
 _LOG = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS: Final = 300.0
 """Between two tries of a run that could not begin or go on, where the interval is shorter."""
-
-_NAMES: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicates", REJECTED: "rejected"}
 
 _WHEN_INTERRUPTED: Final = (
     "what was committed is whole, and nothing else is visible; start the same command again, and it"
@@ -51,26 +55,22 @@ class Since:
 
     runs: int = 0
     transactions: int = 0
-    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0))
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAME_OF_ROWS, 0))
     tries_in_a_row: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Counts what a run has committed."""
         self.transactions += len(outcome.committed)
-        for record in outcome.committed:
-            for table in record.tables:
-                if table.table in self.rows:
-                    self.rows[table.table] += table.rows
-        for name, passed in outcome.notes.passed_over.items():
-            self.rows[name] -= passed
+        for table, rows in rows_of(outcome.committed, outcome.notes).items():
+            self.rows[table] += rows
 
     def figures(self) -> dict[str, Any]:
         """For the line of JSON at the end."""
         return {
             "runs": self.runs,
             "transactions": self.transactions,
-            **{_NAMES[table]: rows for table, rows in self.rows.items()},
+            **{NAME_OF_ROWS[table]: rows for table, rows in self.rows.items()},
         }
 
 
@@ -152,9 +152,7 @@ def _sum_up(config: RunConfig, since: Since) -> None:
         figures = since.figures()
         print(
             f"{counted(figures['runs'], 'run')},"
-            f" {counted(figures['transactions'], 'transaction')}: accepted"
-            f" {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
-            f" {figures['rejected']:,}"
+            f" {counted(figures['transactions'], 'transaction')}: {describe_rows(figures)}"
         )
 
 
@@ -186,7 +184,7 @@ def _say(config: RunConfig, outcome: Outcome, since: Since) -> None:
             print_summary(figures, as_json=True)
         return
     if outcome.committed:
-        rows = ", ".join(f"{figures[name]:,} {name}" for name in _NAMES.values())
+        rows = ", ".join(f"{figures[name]:,} {name}" for name in NAME_OF_ROWS.values())
         print(f"{moment_in_words(outcome.committed[-1].plan_time)[:19]}Z: {rows}", flush=True)
     notes = {**note_figures(outcome.notes), "topics_not_named": _named(figures)}
     if notes != since.notes:

@@ -19,11 +19,11 @@ from pipeline.run.notes import ForgottenTopic
 from pipeline.run.plan import Plan
 from pipeline.run.preconditions import (
     check_cluster,
-    check_reaches_no_pruned,
     check_refused,
     check_same_topic,
     check_stream_quota,
 )
+from pipeline.run.pruned_ids import check_reaches_no_pruned
 from pipeline.run.seed import check_seed, first_seed
 from pipeline.run.settings import RunSettings
 from pipeline.run.written_above import passed_over, written_above

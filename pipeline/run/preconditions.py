@@ -11,7 +11,6 @@ from pipeline.options.quantities import format_duration
 from pipeline.run.adopt import is_on
 from pipeline.run.generations import ACCEPT, current_of, flag_of
 from transforms.destinations.contract.destination import Destination
-from transforms.destinations.contract.pruned import last_pruned
 from transforms.destinations.contract.run_ledger import (
     ABORTED,
     PartitionProgress,
@@ -19,7 +18,6 @@ from transforms.destinations.contract.run_ledger import (
     last_claimed,
     last_committed,
 )
-from transforms.model.buckets import first_live_time
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
 from transforms.model.moments import moment_in_words, span_in_words
@@ -261,34 +259,6 @@ def _way_to_move(moved: Sequence[TopicState], record: RunRecord, command: str) -
         " goes on with the new ones from their beginning, and gives up what was not read of the old"
         " ones."
     )
-
-
-def check_reaches_no_pruned(
-    runs: Sequence[RunRecord], lowest_watermark_us: int | None, extra_retention_us: int
-) -> None:
-    """Raises GuaranteeError where a run needs ids of payments that were pruned: copies of them
-    would be paid again.
-
-    runs: the chain, or its tail. lowest_watermark_us: of what the run reads, None: it needs all
-    ids. Both in microseconds.
-    """
-    pruned = last_pruned(reversed(runs))
-    latest = None if pruned is None else pruned.latest_ever_us
-    if latest is None:
-        return
-    needed = (
-        None
-        if lowest_watermark_us is None
-        else first_live_time(lowest_watermark_us, extra_retention_us)
-    )
-    if needed is None or needed <= latest:
-        since = "the beginning" if needed is None else moment_in_words(needed)
-        raise GuaranteeError(
-            f"this run must know every id from {since} on, and payments up to"
-            f" {moment_in_words(latest)} were pruned: a copy of one of them would be paid"
-            " again. Give --dedup_horizon and --extra_retention that reach back less far, those of"
-            " the last run, or use a new destination."
-        )
 
 
 def check_repair_cluster(expired: RunRecord, topics: Sequence[str], cluster_id: str | None) -> None:

@@ -30,9 +30,10 @@ def recover(
 
     If its newest record is still PREPARED then, a repair must follow it (pipeline/run/repair.py):
     what is left of its streams is removed first, so that no other process can commit them. A prune
-    needs no reader, so it is completed here. runs:
-    the tail of the chain, empty where no run has been. now_us: the present, in microseconds. Raises
-    TryAgainLater while another run may be making tables anew.
+    needs no reader, so it is completed here.
+
+    runs: the tail of the chain, empty where no run has been. now_us: the present, in microseconds.
+    Raises TryAgainLater while another run may be making tables anew.
     """
     while runs and runs[-1].status == PREPARED:
         found = runs[-1]

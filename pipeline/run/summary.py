@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from pipeline.counted import counted
 from pipeline.run.notes import FINISHED, PLANNED_AGAIN, REPAIRED, Notes
@@ -15,6 +15,9 @@ from transforms.destinations.contract.run_ledger import RunRecord
 from transforms.model.coordinates import TopicPartition
 from transforms.model.rejected_counts import as_figures, merge_rejected
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED
+
+NAME_OF_ROWS: Final = {PAYMENTS: "accepted", DUPLICATES: "duplicates", REJECTED: "rejected"}
+"""Table -> what its rows are called in figures."""
 
 
 def summarize(
@@ -31,11 +34,7 @@ def summarize(
     notes: what the run has to say beside.
     """
     notes = notes or Notes()
-    rows = {
-        table: sum(part.rows for record in records for part in record.tables if part.table == table)
-        - notes.passed_over[table]
-        for table in _TABLES
-    }
+    rows = rows_of(records, notes)
     ranges: dict[TopicPartition, list[int]] = {}
     gaps: Counter[TopicPartition] = Counter()
     for record in records:
@@ -59,9 +58,7 @@ def summarize(
             }
             for (topic, partition), (first, end) in sorted(ranges.items())
         ],
-        "accepted": rows[PAYMENTS],
-        "duplicates": rows[DUPLICATES],
-        "rejected": rows[REJECTED],
+        **{NAME_OF_ROWS[table]: count for table, count in rows.items()},
         "gap_offsets": gaps.total(),
         "rejected_by_reason": {row["reason"]: row["n"] for row in by_reason},
         "rejected_details": [
@@ -75,6 +72,24 @@ def summarize(
         "messages_per_second": round(total / seconds) if seconds > 0 else None,
         **({} if bytes_read is None else {"bytes_read_by_queries": bytes_read}),
     }
+
+
+def rows_of(records: Iterable[RunRecord], notes: Notes) -> dict[str, int]:
+    """Table of NAME_OF_ROWS -> rows that the records' runs have written themselves.
+
+    notes: of the command that has committed them.
+    """
+    rows = {table: -notes.passed_over[table] for table in NAME_OF_ROWS}
+    for record in records:
+        for part in record.tables:
+            if part.table in rows:
+                rows[part.table] += part.rows
+    return rows
+
+
+def describe_rows(figures: Mapping[str, Any]) -> str:
+    """The figures named in NAME_OF_ROWS for a person, on one line."""
+    return "   ".join(f"{name} {figures[name]:,}" for name in NAME_OF_ROWS.values())
 
 
 def note_figures(notes: Notes) -> dict[str, Any]:
@@ -162,10 +177,7 @@ def print_summary(figures: Mapping[str, Any], as_json: bool) -> None:
     reasons = ", ".join(
         f"{reason} {count:,}" for reason, count in figures["rejected_by_reason"].items()
     )
-    print(
-        f"accepted {figures['accepted']:,}   duplicates {figures['duplicates']:,}   rejected"
-        f" {figures['rejected']:,}" + (f" ({reasons})" if reasons else "")
-    )
+    print(describe_rows(figures) + (f" ({reasons})" if reasons else ""))
     for cause in figures["rejected_details"]:
         print(
             f"  {cause['records']:,} {cause['reason']}: {cause['detail']} (for example"
@@ -188,4 +200,3 @@ _HOW = {
     PLANNED_AGAIN: "nothing of it was visible, its records are read again",
     REPAIRED: "was visible in part, and is repaired now: ",
 }
-_TABLES = (PAYMENTS, DUPLICATES, REJECTED)

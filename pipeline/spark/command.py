@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pipeline.counted import counted
 from pipeline.failures import GUARANTEE_REFUSED
-from pipeline.logs import FORMATS
-from pipeline.options.arguments import Arguments, add_output_arguments, one_of, plain_parser
+from pipeline.options.arguments import Arguments, add_output_arguments, plain_parser
 from pipeline.options.quantities import parse_whole
-from runners.java import Unavailable
-from runners.maven import cache_folder
-from runners.processes import ClusterFailed
+from pipeline.servers_command import dir_of, print_json, server_figures, servers_command
 from runners.spark.cluster import SparkServers
 from runners.spark.settings import SparkSettings, default_cores
-from transforms.model.errors import GuaranteeError, UsageError
 
-_USAGE: Final = "usage: payment-pipeline spark up|down|status [options]"
 FOLDER: Final = "spark-cluster"
 """In the cache folder, where --dir is not given."""
 
@@ -30,20 +23,11 @@ def spark_command(argv: Sequence[str]) -> int:
 
     Raises UsageError, or GuaranteeError when Java or Maven is missing or a server fails.
     """
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"{_USAGE}\n\n`payment-pipeline spark up --help` shows the options.")
-        return 0
-    if not argv or argv[0] not in _COMMANDS:
-        raise UsageError(
-            f"spark {' '.join(argv[:1])}: allowed are spark up, spark down and spark status."
-        )
-    given = spark_parser(argv[0]).parse_strictly(argv[1:])
-    one_of("log_format", given.log_format, FORMATS)
-    servers = SparkServers(Path(given.dir) if given.dir else cache_folder() / FOLDER)
-    try:
-        return _COMMANDS[argv[0]](servers, given)
-    except (Unavailable, ClusterFailed) as error:
-        raise GuaranteeError(str(error)) from error
+    return servers_command("spark", argv, spark_parser, _run)
+
+
+def _run(command: str, given: Namespace) -> int:
+    return _COMMANDS[command](SparkServers(dir_of(given.dir, FOLDER)), given)
 
 
 def spark_parser(command: str) -> Arguments:
@@ -92,7 +76,7 @@ def spark_settings(given: Namespace) -> SparkSettings:
 def _up(servers: SparkServers, given: Namespace) -> int:
     servers.start(spark_settings(given))
     if given.json:
-        return _print_json(_addresses(servers))
+        return print_json(_addresses(servers))
     _print_addresses(servers)
     print(f"end it with: payment-pipeline spark down --dir={servers.folder}")
     return 0
@@ -101,7 +85,7 @@ def _up(servers: SparkServers, given: Namespace) -> int:
 def _down(servers: SparkServers, given: Namespace) -> int:
     ended = servers.stop()
     if given.json:
-        return _print_json({"dir": str(servers.folder), "ended": [one.role for one in ended]})
+        return print_json({"dir": str(servers.folder), "ended": [one.role for one in ended]})
     if ended:
         print(f"ended {counted(len(ended), 'server')} of {servers.folder}; its logs stay")
     else:
@@ -114,10 +98,7 @@ def _status(servers: SparkServers, given: Namespace) -> int:
     processes = servers.processes if servers.exists else []
     status: dict[str, Any] = {
         "dir": str(servers.folder),
-        "servers": [
-            {"role": one.role, "pid": one.pid, "runs": one.runs(), "log": one.log}
-            for one in processes
-        ],
+        "servers": server_figures(processes),
         "executors": servers.executors() if processes else [],
         "python_workers": servers.python_workers() if processes else [],
     }
@@ -129,7 +110,7 @@ def _status(servers: SparkServers, given: Namespace) -> int:
             " `payment-pipeline spark down` ends the others, and `spark up` starts all again."
         )
     if given.json:
-        return _print_json({**(_addresses(servers) if processes else {}), **status}, error)
+        return print_json({**(_addresses(servers) if processes else {}), **status}, error)
     if processes:
         _print_addresses(servers)
     else:
@@ -155,13 +136,6 @@ def _addresses(servers: SparkServers) -> dict[str, Any]:
         "cores": servers.settings.cores,
         "max_records_per_run": servers.settings.max_records_per_run,
     }
-
-
-def _print_json(figures: Mapping[str, Any], error: str | None = None) -> int:
-    """The exit status that it says."""
-    status = GUARANTEE_REFUSED if error else 0
-    print(json.dumps({"exit_status": status, "error": error, **figures}))
-    return status
 
 
 def _print_addresses(servers: SparkServers) -> None:

@@ -27,7 +27,7 @@ from runners.java import java_command
 from runners.maven import Launch, jars_of
 from runners.ports import listens, ports_of
 from runners.processes import ClusterFailed, ServerProcess
-from runners.server_folder import ServerFolder, python_path
+from runners.server_folder import LocalServers, python_path
 
 WORKER_POOL: Final = "worker pool"
 
@@ -37,7 +37,7 @@ _SCRATCH: Final = ("tmp", "artifacts")
 _START_SECONDS: Final = 90.0
 
 
-class FlinkCluster:
+class FlinkCluster(LocalServers):
     """The cluster of one folder. Another process that opens the same folder means the same one.
 
     folder: holds cluster.json, logs, checkpoints and savepoints; `stop` leaves it, so that
@@ -45,17 +45,10 @@ class FlinkCluster:
     """
 
     def __init__(self, folder: Path, launch: Launch = list) -> None:
-        self.folder = folder.absolute()
-        self._servers = ServerFolder(self.folder, "payment-pipeline flink up", launch)
-        self._launch = launch
+        super().__init__(folder, "payment-pipeline flink up", launch)
         self._jars: Path | None = None
 
     # -- what it is ------------------------------------------------------------------------------
-
-    @property
-    def exists(self) -> bool:
-        """Whether the folder has a cluster, running or not."""
-        return self._servers.exists
 
     @property
     def settings(self) -> ClusterSettings:
@@ -81,15 +74,6 @@ class FlinkCluster:
     def rest(self) -> FlinkRest:
         """Flink's REST interface."""
         return FlinkRest(self.rest_address)
-
-    @property
-    def processes(self) -> list[ServerProcess]:
-        """The servers that were started and not ended by a call here, also those that died."""
-        return self._servers.processes
-
-    def running(self, role: str | None = None) -> list[ServerProcess]:
-        """The servers that run, of one role or all."""
-        return self._servers.running(role)
 
     @property
     def checkpoints(self) -> list[Path]:

@@ -19,7 +19,7 @@ from runners.java import java_command
 from runners.maven import Launch, jars_of
 from runners.ports import listens, ports_of
 from runners.processes import ClusterFailed, ServerProcess, command_lines, send_signal
-from runners.server_folder import ServerFolder, python_path
+from runners.server_folder import LocalServers, python_path
 from runners.spark import servers, version
 from runners.spark.servers import JOB_SERVER, MASTER, WORKER
 from runners.spark.settings import WORKER_HOSTS, SparkPorts, SparkSettings
@@ -32,23 +32,16 @@ _WORKER_FILE: Final = "python-worker"
 _REGISTERED: Final = "Successfully registered with master"
 
 
-class SparkServers:
+class SparkServers(LocalServers):
     """The servers of one folder. Another process that opens the same folder means the same ones.
 
     folder: holds cluster.json and logs. launch: from a command to the one that is started.
     """
 
     def __init__(self, folder: Path, launch: Launch = list) -> None:
-        self.folder = folder.absolute()
-        self._servers = ServerFolder(self.folder, "payment-pipeline spark up", launch)
-        self._launch = launch
+        super().__init__(folder, "payment-pipeline spark up", launch)
 
     # -- what it is ------------------------------------------------------------------------------
-
-    @property
-    def exists(self) -> bool:
-        """Whether servers were started here, running or not."""
-        return self._servers.exists
 
     @property
     def settings(self) -> SparkSettings:
@@ -74,15 +67,6 @@ class SparkServers:
     def process_environment(self) -> str:
         """The value of --environment_config with PROCESS: what starts a Python worker here."""
         return json.dumps({"command": str(self.folder / _WORKER_FILE)})
-
-    @property
-    def processes(self) -> list[ServerProcess]:
-        """The servers that were started and not ended by a call here, also those that died."""
-        return self._servers.processes
-
-    def running(self, role: str | None = None) -> list[ServerProcess]:
-        """The servers that run, of one role or all."""
-        return self._servers.running(role)
 
     def executors(self) -> list[int]:
         """The pids of the executors of a cluster, oldest first."""

@@ -21,7 +21,8 @@ from tests.bigquery_stand_in.service import (
 )
 from tests.unit.destinations.contract.run_ledger import record
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
-from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger, create_statement
+from transforms.destinations.bigquery.run_ledger import BigQueryRunLedger
+from transforms.destinations.bigquery.run_rows import create_statement
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.contract.run_tail import Landmark
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -16,10 +16,10 @@ from pipeline.run import command as command_step
 from pipeline.run import commit as commit_step
 from pipeline.streaming.found import FoundPartition, record_partitions
 from pipeline.streaming.stop import look_before_stop
-from tests.faults.dying import ProcessDied
+from tests.faults.dying import ProcessDied, die_while_committing
 from tests.support.in_memory_kafka import InMemoryKafka
 from tests.support.payments import MINUTE
-from tests.support.streaming.destination import DESTINATIONS, duckdb_destination, look, tamper
+from tests.support.streaming.destination import duckdb_destination, expire, look
 from tests.support.streaming.faults import Kill, Killed
 from tests.support.streaming.hand_over import DyingDestination, Tables
 from tests.support.streaming.keys import key_of_shard
@@ -37,12 +37,6 @@ LOG = [
     [Sent("a", 0), Sent("b", MINUTE), Sent(None, 0), Sent("c", 2 * MINUTE), Sent("a", 0)],
     [Sent("a", 0), Sent("d", 0), Sent(None, 0, gap=True), Sent("e", MINUTE), Sent("f", MINUTE)],
 ]
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -181,19 +175,8 @@ def test_a_run_that_needs_a_repair_refuses_a_job_that_begins(
 
     with duckdb_destination(tmp_path) as destination:
         tables = Tables(destination, kafka, [list(records) for records in LOG])
-        original, calls = commit_step.commit_table, []
-
-        def second_dies(*arguments: Any) -> None:
-            calls.append(arguments)
-            if len(calls) == 2:
-                raise ProcessDied
-            original(*arguments)
-
-        with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-            patch.setattr(commit_step, "commit_table", second_dies)
-            tables.run()
-        for name in ("_write_stream_appends", "_write_streams"):
-            tamper(destination, f"DELETE FROM {name}")
+        die_while_committing(1, tables.run, monkeypatch)
+        expire(destination)
         with pytest.raises(GuaranteeError, match="without --streaming"):
             tables.begin()
         tables.run()

@@ -5,7 +5,7 @@ One test per interleaving that docs/streaming.md names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,6 @@ COPIES = [[Sent(key, MINUTE) for key in "ijkl"], [Sent(key, MINUTE) for key in "
 MORE_COPIES = [[Sent(key, MINUTE) for key in "mnop"], [Sent(key, MINUTE) for key in "efgh"]]
 LOG = [[*new, *copies, *more] for new, copies, more in zip(NEW, COPIES, MORE_COPIES, strict=True)]
 """16 payments, and a copy of each in the other partition."""
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.streaming.destination import DESTINATIONS
 from tests.support.streaming.faults import Kill, Killed, UnreliableDestination
 from tests.support.streaming.log import Sent
 from tests.support.streaming.oracle import compare, compare_totals
@@ -21,12 +18,6 @@ LOG = [[Sent(f"id {at}", 0) for at in range(30)], [Sent(f"id {at}", 1) for at in
 """Every shard has ids in each half of it."""
 SECONDS = 20
 """How long a call waits for the one beside it, where there is none."""
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 class InTwos(UnreliableDestination):

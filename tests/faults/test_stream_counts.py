@@ -5,14 +5,12 @@ Every reading but this one stops a healthy job (docs/streaming.md, 1 (c)).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.support.streaming.destination import DESTINATIONS, look, tamper
+from tests.support.streaming.destination import look, tamper
 from tests.support.streaming.log import Sent
 from tests.support.streaming.oracle import compare, compare_totals
 from tests.support.streaming.runner import Cluster, read_to_the_end
@@ -33,12 +31,6 @@ LOG = [
     [Sent("a", 0), Sent("b", 0), GAP, Sent("a", 1), Sent("c", 0), Sent(None, 0), Sent("d", 0)],
     [Sent("b", 1), Sent("e", 0), GAP, Sent("e", 1), Sent("f", 0)],
 ]
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 def ledger_bytes(destination: Any) -> int:

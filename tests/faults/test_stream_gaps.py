@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.streaming.destination import DESTINATIONS
 from tests.support.streaming.faults import Kill, Killed, UnreliableDestination
 from tests.support.streaming.log import Sent
 from tests.support.streaming.oracle import compare, gaps_of
@@ -20,12 +17,6 @@ from transforms.model.errors import GuaranteeError
 from transforms.stream.gaps import GapsShard
 
 GAP = Sent(None, 0, gap=True)
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 class Gaps:

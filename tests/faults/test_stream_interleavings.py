@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.support.payments import MINUTE
-from tests.support.streaming.destination import DESTINATIONS, duckdb_destination, look, tamper
+from tests.support.streaming.destination import duckdb_destination, look, tamper
 from tests.support.streaming.faults import Kill, Killed, UnreliableDestination
 from tests.support.streaming.log import HORIZON, Sent
 from tests.support.streaming.oracle import compare, compare_totals, gaps_of, rows_of
@@ -35,12 +34,6 @@ from transforms.stream.bundle import StreamBundle
 from transforms.stream.errors import StreamGone, Superseded
 
 GAP = Sent(None, 0, gap=True)
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 def whole(cluster: Cluster) -> None:

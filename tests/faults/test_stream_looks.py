@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pytest
 
 from tests.support.payments import MINUTE
-from tests.support.streaming.destination import DESTINATIONS
 from tests.support.streaming.faults import Part, UnreliableDestination
 from tests.support.streaming.log import HORIZON, TOPIC, Sent
 from tests.support.streaming.oracle import compare, compare_totals
@@ -29,12 +25,6 @@ SHARDS = 2
 IDS = [f"id {number}" for number in range(20)]
 SHARD_OF = dict(zip(IDS, shards_of(fingerprints_of(pa.array(IDS)), SHARDS).tolist(), strict=True))
 BY_SHARD = {shard: [key for key in IDS if SHARD_OF[key] == shard] for shard in range(SHARDS)}
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 class Noting(UnreliableDestination):

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ LOG = [
     [Sent("a", 0), Sent("b", MINUTE), Sent("c", 0), Sent(None, 7), Sent("a", MINUTE), GAP],
     [Sent("b", 2 * MINUTE), GAP, Sent("c", MINUTE), Sent("a", 9 * MINUTE), Sent("e", 1)],
 ]
-
-
-@pytest.fixture(params=DESTINATIONS)
-def destination(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    with DESTINATIONS[request.param](tmp_path) as opened:
-        yield opened
 
 
 def test_a_job_that_nothing_happens_to_says_what_the_oracle_says(destination: Any) -> None:

@@ -159,6 +159,13 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
     return double
 
 
+@pytest.fixture
+def one_topic(kafka: InMemoryKafka) -> InMemoryKafka:
+    """The broker of the test, with `payments` of one partition."""
+    kafka.create("payments", 1)
+    return kafka
+
+
 def use(kafka: InMemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (run_module, kept_module):
         monkeypatch.setattr(module, "KafkaAdmin", kafka)

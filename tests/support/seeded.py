@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.options.config import OFFSETS, Start
 from tests.support.in_memory_kafka import HOUR_US, NOW_US
 from tests.support.pruned import Kept
+from tests.support.whole_runs import IDS
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.bigquery.queries import fresh_job_id
 from transforms.destinations.contract.seed import SeedTable
@@ -30,6 +31,11 @@ def full_name(kept: Any, table: str = OLD) -> str:
     if isinstance(kept.real, BigQueryDestination):
         return f"{kept.real.settings.project}.{kept.real.settings.dataset}.{table}"
     return table
+
+
+def ids(kept: Kept, sql: str = IDS) -> list[str]:
+    """The first column of a query, by default the ids of all payments."""
+    return [row[0] for row in kept.sql(sql)]
 
 
 def seed_of_old(kept: Any) -> SeedTable:

@@ -12,9 +12,10 @@ import pytest
 
 from pipeline import preflight as preflight_module
 from pipeline.check.result import FAILED, LATER, NOTED, PASSED, CheckResult
+from pipeline.newest_records import SAMPLE_RECORDS
 from pipeline.options.config import LATEST, AdoptTopic, RunConfig, Start, StreamingConfig
 from pipeline.options.schema_file import load_schema
-from pipeline.preflight import SAMPLE_RECORDS, preflight, preflight_command
+from pipeline.preflight import preflight, preflight_command
 from pipeline.streaming.begin import begin_streaming
 from tests.faults.dying import die_after
 from tests.support.in_memory_kafka import (

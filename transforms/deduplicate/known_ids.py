@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.id_files import IdFiles
 from transforms.deduplicate.ids_format import IdsUnreadable, ranges_of
-from transforms.deduplicate.remembered_ids import RememberedIds
+from transforms.deduplicate.remembered_ids import RememberedIds, per_bucket
 from transforms.deduplicate.shard_state import ShardHead, encode_groups
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.live_ids import SomeShards
@@ -75,11 +75,6 @@ class KnownIds:
         mine = (shards_of(self.fingerprints, shards) == shard) & (self.buckets > oldest)
         return KnownIds(self.fingerprints[mine], self.buckets[mine])
 
-    def per_bucket(self) -> dict[int, int]:
-        """Bucket -> number of ids."""
-        buckets, counts = np.unique(self.buckets, return_counts=True)
-        return dict(zip(buckets.tolist(), counts.tolist(), strict=True))
-
 
 def fill_new_shard(
     head: ShardHead,
@@ -102,7 +97,7 @@ def fill_new_shard(
     mine = known.of_shard(shard, shards, head.expired_through)
     for slot, blob in encode_groups(head, mine.fingerprints, mine.buckets).items():
         add_blob(slot, blob)
-    head.change_live(mine.per_bucket())
+    head.change_live(per_bucket(mine.buckets))
     index.add(mine.fingerprints, mine.buckets)
     return index
 

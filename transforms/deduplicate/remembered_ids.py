@@ -36,7 +36,7 @@ class RememberedIds:
         self.expired_through = expired_through
         self._index = FingerprintIndex()
         self._index.add(fingerprints, buckets)
-        self.live = _counted(buckets)
+        self.live = per_bucket(buckets)
 
     @classmethod
     def of_ranges(
@@ -51,7 +51,7 @@ class RememberedIds:
         ids._index.add_sorted(parts)
         if expired_through is not None:
             ids._index.expire(expired_through)
-        ids.live = _counted(ids._index.buckets())
+        ids.live = per_bucket(ids._index.buckets())
         return ids
 
     def reach_back_to(self, expired_through: int | None) -> bool:
@@ -99,7 +99,8 @@ def changed_by(live: Mapping[int, int], changes: Mapping[int, int]) -> dict[int,
     return {bucket: ids for bucket, ids in {**live, **after}.items() if ids}
 
 
-def _counted(buckets: NDArray[np.int32]) -> dict[int, int]:
+def per_bucket(buckets: NDArray[np.int32]) -> dict[int, int]:
+    """Bucket -> number of ids in it. buckets: of each id, shape (n,)."""
     if not len(buckets):
         return {}
     first, last = int(buckets.min()), int(buckets.max())

@@ -8,7 +8,6 @@ closed: a job that goes on from the savepoint finds them in the table and takes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from transforms.deduplicate.process_memory import memory_of
 from transforms.destinations.contract.destination import Destination
 from transforms.destinations.contract.shard_ledger import TOTALS_SHARD, Job
+from transforms.stream.head_cell import NoIds
 from transforms.stream.polling import Polling
 from transforms.stream.totals import TotalsHead, TotalsShard
 from transforms.stream.write_totals import MEMORY
@@ -41,7 +41,7 @@ def close_totals(destination: Destination, job: Job, polling: Polling) -> bool:
     return True
 
 
-class _LastState:
+class _LastState(NoIds):
     """The cell of the shard as its last bundle wrote it. Nobody reads what is written now."""
 
     def __init__(self, head: TotalsHead) -> None:
@@ -52,12 +52,3 @@ class _LastState:
 
     def write_head(self, cell: bytes) -> None:
         self._cell = cell
-
-    def read_blobs(self) -> Iterable[bytes]:
-        return ()
-
-    def add_blob(self, slot: int, blob: bytes) -> None:
-        raise NotImplementedError("this shard has no ids")
-
-    def clear_slot(self, slot: int) -> None:
-        raise NotImplementedError("this shard has no ids")

@@ -6,7 +6,20 @@ from collections.abc import Iterable
 from typing import Any
 
 
-class HeadCell:
+class NoIds:
+    """The part of transforms/stream/state.py that such a shard does without."""
+
+    def read_blobs(self) -> Iterable[bytes]:
+        return ()
+
+    def add_blob(self, slot: int, blob: bytes) -> None:
+        raise NotImplementedError("this shard has no ids")
+
+    def clear_slot(self, slot: int) -> None:
+        raise NotImplementedError("this shard has no ids")
+
+
+class HeadCell(NoIds):
     """A Beam state cell as transforms/stream/state.py wants it."""
 
     def __init__(self, cell: Any) -> None:
@@ -17,12 +30,3 @@ class HeadCell:
 
     def write_head(self, cell: bytes) -> None:
         self._cell.write(cell)
-
-    def read_blobs(self) -> Iterable[bytes]:
-        return ()
-
-    def add_blob(self, slot: int, blob: bytes) -> None:
-        raise NotImplementedError("this shard has no ids")
-
-    def clear_slot(self, slot: int) -> None:
-        raise NotImplementedError("this shard has no ids")

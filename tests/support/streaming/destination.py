@@ -99,3 +99,9 @@ def look(destination: Any, sql: str) -> list[tuple[Any, ...]]:
 def tamper(destination: Any, sql: str) -> None:
     """Changes the tables behind the protocol's back."""
     destination.behind_the_back(sql)
+
+
+def expire(file: Any) -> None:
+    """Days later: all write streams of the DuckDB file have expired, committed ones as well."""
+    for name in ("_write_stream_appends", "_write_streams"):
+        tamper(file, f"DELETE FROM {name}")

@@ -190,29 +190,8 @@ def test_a_run_that_finishes_another_one_meets_a_prune(
     assert file.failures() == []
 
 
-def test_a_quiet_topic_is_not_refused_for_one_broken_record(empty: Kept) -> None:
-    """Its good payments were pruned, and they were what one broken record was judged by."""
-    empty.kafka.create("refunds", 1)
-    empty.settings = replace(empty.settings, topics=("payments", "refunds"), max_rejected_rate=0.1)
-    empty.send(0, payment("a", NOW_US))
-    empty.send(1, payment("b", NOW_US))
-    empty.kafka.send("refunds", 0, *(payment(f"refund {n}", NOW_US) for n in range(2000)))
-    empty.run()
-    for day in range(1, 4):
-        empty.now_us = NOW_US + day * DAY_US
-        empty.send(0, payment(f"a {day}", empty.now_us))
-        empty.send(1, payment(f"b {day}", empty.now_us))
-        empty.run()
-    result = empty.prune(empty.now_us - DAY_US)
-    assert isinstance(result.plan, PrunePlan), result
-    empty.send(0, payment("more", empty.now_us))
-    empty.kafka.send("refunds", 0, b"broken")
-    empty.run()
-    assert [one for one in check(empty.real, None, 1.0, 400, 0.1) if one.status == FAILED] == []
-
-
-def test_check_does_not_judge_a_topic_by_what_a_prune_has_left(empty: Kept) -> None:
-    """One broken record behind two thousand good ones; only it is left."""
+def days_with_refunds(empty: Kept, *last: bytes) -> None:
+    """Four days of payments; two thousand refunds on the first one, these on the last one."""
     empty.kafka.create("refunds", 1)
     empty.settings = replace(empty.settings, topics=("payments", "refunds"), max_rejected_rate=0.1)
     empty.send(0, payment("a", NOW_US))
@@ -224,8 +203,24 @@ def test_check_does_not_judge_a_topic_by_what_a_prune_has_left(empty: Kept) -> N
         empty.send(0, payment(f"a {day}", empty.now_us))
         empty.send(1, payment(f"b {day}", empty.now_us))
         if day == 3:
-            empty.kafka.send("refunds", 0, b"broken")
+            empty.kafka.send("refunds", 0, *last)
         empty.run()
+
+
+def test_a_quiet_topic_is_not_refused_for_one_broken_record(empty: Kept) -> None:
+    """Its good payments were pruned, and they were what one broken record was judged by."""
+    days_with_refunds(empty)
+    result = empty.prune(empty.now_us - DAY_US)
+    assert isinstance(result.plan, PrunePlan), result
+    empty.send(0, payment("more", empty.now_us))
+    empty.kafka.send("refunds", 0, b"broken")
+    empty.run()
+    assert [one for one in check(empty.real, None, 1.0, 400, 0.1) if one.status == FAILED] == []
+
+
+def test_check_does_not_judge_a_topic_by_what_a_prune_has_left(empty: Kept) -> None:
+    """One broken record behind two thousand good ones; only it is left."""
+    days_with_refunds(empty, b"broken")
 
     def failed() -> list[Any]:
         return [one for one in check(empty.real, None, 1.0, 400, 0.1) if one.status == FAILED]

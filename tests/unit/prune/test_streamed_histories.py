@@ -15,11 +15,10 @@ from pipeline.check.command import check
 from pipeline.prune import prune as prune_module
 from pipeline.prune.plan import Nothing, PrunePlan
 from pipeline.prune.prune import prune
-from pipeline.run import commit as commit_step
 from pipeline.run.command import run_until_caught_up
-from tests.faults.dying import ProcessDied
+from tests.faults.dying import die_while_committing
 from tests.support.in_memory_kafka import HOUR_US, NOW_US, InMemoryKafka
-from tests.support.streaming.destination import duckdb_destination, tamper
+from tests.support.streaming.destination import duckdb_destination, expire, tamper
 from tests.support.streaming.hand_over import Tables
 from tests.support.streaming.keys import key_of_shard
 from tests.support.streaming.log import HORIZON, TOPIC, Sent
@@ -156,15 +155,7 @@ def test_a_dead_prune_behind_a_repair_behind_a_stop_is_finished(
     tables.stop()
     stop = last_stop(destination.runs.read())
     assert stop is not None and stop[1].ends_above()
-    original = commit_step.commit_table
-
-    def dying(*given: Any) -> None:
-        original(*given)
-        raise ProcessDied
-
-    with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(commit_step, "commit_table", dying)
-        tables.run()
+    die_while_committing(1, tables.run, monkeypatch)
     expire(destination)
     tables.run()
     assert tables.failures() == []
@@ -172,18 +163,11 @@ def test_a_dead_prune_behind_a_repair_behind_a_stop_is_finished(
         tables.offer([end])
         tables.run()
     assert tables.failures() == []
-    with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(commit_step, "commit_table", dying)
-        pruned(tables)
+    die_while_committing(1, lambda: pruned(tables), monkeypatch)
     expire(destination)
     tables.run()
     pruned(tables)
     assert tables.failures() == []
-
-
-def expire(destination: Any) -> None:
-    for name in ("_write_stream_appends", "_write_streams"):
-        tamper(destination, f"DELETE FROM {name}")
 
 
 def test_what_a_job_has_accepted_is_judged_as_such_when_its_stop_is_pruned(

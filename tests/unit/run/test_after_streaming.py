@@ -11,16 +11,15 @@ import pytest
 from pipeline import preflight as preflight_module
 from pipeline.check.command import check
 from pipeline.check.result import FAILED, NOTED, PASSED
-from pipeline.run import commit as commit_step
 from pipeline.run.command import run_until_caught_up
 from pipeline.run.every import Since
 from pipeline.run.outcome import Outcome
 from pipeline.run.summary import print_summary
 from pipeline.streaming.records import nothing_read
-from tests.faults.dying import ProcessDied
+from tests.faults.dying import die_while_committing
 from tests.support.in_memory_kafka import NOW_US, InMemoryKafka
 from tests.support.payments import MINUTE
-from tests.support.streaming.destination import DESTINATIONS, duckdb_destination, tamper
+from tests.support.streaming.destination import DESTINATIONS, duckdb_destination, expire, tamper
 from tests.support.streaming.faults import Kill, Killed
 from tests.support.streaming.hand_over import Tables
 from tests.support.streaming.keys import key_of_shard
@@ -201,17 +200,8 @@ def test_a_run_that_died_after_a_stop_and_whose_streams_have_expired_is_repaired
     """Which of the visible rows the job has written, and counted, is not known any more."""
     tables, _ = with_a_hole(file, kafka)
     tables.stop()
-    original = commit_step.commit_table
-
-    def dying(*arguments: Any) -> None:
-        original(*arguments)
-        raise ProcessDied
-
-    with monkeypatch.context() as patch, pytest.raises(ProcessDied):
-        patch.setattr(commit_step, "commit_table", dying)
-        tables.run()
-    for name in ("_write_stream_appends", "_write_streams"):
-        tamper(file, f"DELETE FROM {name}")
+    die_while_committing(1, tables.run, monkeypatch)
+    expire(file)
     tables.run()
     compare(file, tables.log)
     assert tables.failures() == []

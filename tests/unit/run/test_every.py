@@ -25,27 +25,15 @@ from tests.support.in_memory_kafka import (
     Partition,
     config,
     payment,
-    use,
 )
 from tests.support.whole_runs import COPIES, failures, ids
 from transforms.deduplicate import id_files
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
+pytestmark = pytest.mark.usefixtures("one_topic")
+
 INTERVAL = 10
-
-
-@pytest.fixture
-def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
-    kafka = InMemoryKafka()
-    use(kafka, monkeypatch)
-    kafka.create("payments", 1)
-    return kafka
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
 
 
 class Ticks:
@@ -296,6 +284,15 @@ def test_a_wrong_interval_is_named(flags: list[str], named: str) -> None:
         run_config([*usual, *flags])
 
 
+def pauses_behind_a_payment(kafka: InMemoryKafka, path: Path) -> list[float]:
+    """Seconds of each sleep of a process that heeds signals; its first run finds a payment."""
+    kafka.send("payments", 0, payment("a"))
+    ticks = Ticks(3)
+    with interrupts_remembered():
+        ticks.run(every(path))
+    return ticks.slept
+
+
 def test_sigterm_in_a_transaction_that_is_tried_again_later_ends_the_process(
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,11 +301,7 @@ def test_sigterm_in_a_transaction_that_is_tried_again_later_ends_the_process(
         raise TryAgainLater("Kafka does not answer")
 
     monkeypatch.setattr(command, "read_and_write", signalled)
-    kafka.send("payments", 0, payment("a"))
-    ticks = Ticks(3)
-    with interrupts_remembered():
-        ticks.run(every(path))
-    assert ticks.slept == []
+    assert pauses_behind_a_payment(kafka, path) == []
 
 
 def test_what_was_committed_before_a_try_again_later_is_in_the_sum(
@@ -338,11 +331,7 @@ def test_ctrl_c_that_a_callback_has_swallowed_before_a_try_again_later(
         raise TryAgainLater("Kafka does not answer")
 
     monkeypatch.setattr(command, "read_and_write", swallowed)
-    kafka.send("payments", 0, payment("a"))
-    ticks = Ticks(3)
-    with interrupts_remembered():
-        ticks.run(every(path))
-    assert ticks.slept == []
+    assert pauses_behind_a_payment(kafka, path) == []
 
 
 def test_ctrl_c_that_a_callback_has_swallowed_while_nothing_is_new(

@@ -19,25 +19,13 @@ from tests.support.in_memory_kafka import (
     config,
     payment,
     run,
-    use,
 )
 from tests.support.remembered_ids import ComparedWithTables
 from tests.support.whole_runs import COPIES, IDS, expire, failures, ids
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError
 
-
-@pytest.fixture
-def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
-    kafka = InMemoryKafka()
-    use(kafka, monkeypatch)
-    kafka.create("payments", 1)
-    return kafka
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
+pytestmark = pytest.mark.usefixtures("one_topic")
 
 
 def test_each_transaction_but_the_first_begins_with_what_the_one_before_has_left(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,19 @@ from tests.support.in_memory_kafka import (
     HOUR_US,
     MINUTE_US,
     NOW_US,
-    InMemoryKafka,
     payment,
 )
-from tests.support.pruned import DESTINATIONS, Kept
+from tests.support.pruned import Kept
 from tests.support.seeded import (
     WATERMARK_US,
     also_paid,
     begin,
     change,
+    ids,
     pay_before,
     seed_of_old,
 )
-from tests.support.whole_runs import COPIES, IDS
+from tests.support.whole_runs import COPIES
 from transforms.destinations.contract.run_ledger import GENESIS
 from transforms.destinations.contract.seed import seed_of
 from transforms.destinations.duckdb.destination import DuckDBDestination
@@ -36,25 +35,6 @@ from transforms.model.errors import GuaranteeError
 
 PAID = "every duplicate is of a payment"
 ONCE = "no payment was paid by the old job too"
-
-
-@pytest.fixture(params=DESTINATIONS)
-def kept(request: pytest.FixtureRequest, kafka: InMemoryKafka, tmp_path: Path) -> Iterator[Kept]:
-    """A destination without a run, and a topic with one partition."""
-    with DESTINATIONS[request.param](kafka, tmp_path) as opened:
-        kafka.create("payments", 1)
-        yield opened
-
-
-@pytest.fixture
-def file(kafka: InMemoryKafka, tmp_path: Path) -> Iterator[Kept]:
-    with DESTINATIONS["duckdb"](kafka, tmp_path) as opened:
-        kafka.create("payments", 1)
-        yield opened
-
-
-def ids(kept: Kept, sql: str = IDS) -> list[str]:
-    return [row[0] for row in kept.sql(sql)]
 
 
 def results(kept: Kept) -> dict[str, CheckResult]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,40 +13,22 @@ from pipeline.check.result import FAILED
 from pipeline.options.run_config import run_config
 from pipeline.preflight import preflight
 from tests.support.in_memory_kafka import HOUR_US, MINUTE_US, NOW_US, InMemoryKafka, payment
-from tests.support.pruned import DESTINATIONS, Kept
+from tests.support.pruned import Kept
 from tests.support.seeded import (
     OLD,
     WATERMARK_US,
     begin,
     change,
     checkpoint,
+    ids,
     pay_before,
     seed_of_old,
 )
-from tests.support.whole_runs import COPIES, IDS
+from tests.support.whole_runs import COPIES
 from transforms.destinations.bigquery.dialect import google_sql
 from transforms.destinations.contract.seed import SeedTable
 from transforms.destinations.sql.seeds import seed_rows
 from transforms.model.errors import GuaranteeError, UsageError
-
-
-def ids(kept: Kept, sql: str = IDS) -> list[str]:
-    return [row[0] for row in kept.sql(sql)]
-
-
-@pytest.fixture(params=DESTINATIONS)
-def kept(request: pytest.FixtureRequest, kafka: InMemoryKafka, tmp_path: Path) -> Iterator[Kept]:
-    """A destination without a run, and a topic with one partition."""
-    with DESTINATIONS[request.param](kafka, tmp_path) as opened:
-        kafka.create("payments", 1)
-        yield opened
-
-
-@pytest.fixture
-def file(kafka: InMemoryKafka, tmp_path: Path) -> Iterator[Kept]:
-    with DESTINATIONS["duckdb"](kafka, tmp_path) as opened:
-        kafka.create("payments", 1)
-        yield opened
 
 
 def test_event_times_with_a_zone(file: Kept, tmp_path: Path) -> None:

@@ -19,24 +19,13 @@ from pipeline.options.run_config import run_config
 from pipeline.preflight import preflight
 from pipeline.run import command, prepare
 from pipeline.run.kept import KeptBetweenRuns
-from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, run, use
+from tests.support.in_memory_kafka import NOW_US, InMemoryKafka, config, payment, run
 from tests.support.remembered_ids import ComparedWithTables
 from tests.support.whole_runs import COPIES, failures, ids
 from transforms.deduplicate import id_files
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
-
-@pytest.fixture
-def kafka(monkeypatch: pytest.MonkeyPatch) -> InMemoryKafka:
-    kafka = InMemoryKafka()
-    use(kafka, monkeypatch)
-    kafka.create("payments", 1)
-    return kafka
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "payments.duckdb"
+pytestmark = pytest.mark.usefixtures("one_topic")
 
 
 @pytest.fixture

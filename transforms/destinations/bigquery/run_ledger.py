@@ -16,31 +16,23 @@ versions have none, and answer the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
-from google.cloud.bigquery import (
-    ArrayQueryParameter,
-    ArrayQueryParameterType,
-    ScalarQueryParameter,
-    ScalarQueryParameterType,
-    StructQueryParameter,
-    StructQueryParameterType,
-)
 
-from transforms.destinations.bigquery.parameters import Parameter
+from transforms.destinations.bigquery.parameters import parameter
 from transforms.destinations.bigquery.queries import Queries
-from transforms.destinations.contract.chain import in_order, removed_before
-from transforms.destinations.contract.run_ledger import (
-    ABORTED,
-    PREPARED,
-    RunRecord,
-    TableProgress,
+from transforms.destinations.bigquery.run_rows import (
+    COLUMNS,
+    ROOT,
+    SELECT,
+    VALUES,
+    parameters_of,
+    to_record,
 )
+from transforms.destinations.contract.chain import in_order, removed_before
+from transforms.destinations.contract.run_ledger import ABORTED, PREPARED, RunRecord
 from transforms.destinations.contract.run_tail import (
     Landmark,
     LinkedRecord,
@@ -50,68 +42,6 @@ from transforms.destinations.contract.run_tail import (
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.tables import RUNS
 
-ROOT: Final = "root"
-"""run_id of the first row, which is no run.
-
-It is only what genesis follows, so that genesis is claimed like every other record.
-"""
-
-_PARTITION: Final = {
-    "topic": "STRING",
-    "partition": "INT64",
-    "topic_id": "STRING",
-    "from_offset": "INT64",
-    "to_offset": "INT64",
-    "records": "INT64",
-    "gap_offsets": "INT64",
-    "coordinate_hash": "NUMERIC",  # 64 bits without a sign
-    "start_watermark": "INT64",
-    "watermark": "INT64",
-    "position_since": "INT64",
-}
-_COLUMNS: Final = {
-    "run_id": "STRING NOT NULL",
-    "predecessor": "STRING",
-    "successor": "STRING",
-    "status": "STRING NOT NULL",
-    "plan_time": "TIMESTAMP NOT NULL",
-    "cluster_id": "STRING",
-    "partitions": "ARRAY<STRUCT<"
-    + ", ".join(f"`{name}` {kind}" for name, kind in _PARTITION.items())
-    + ">>",
-    "tables": "ARRAY<STRUCT<`table` STRING, `rows` INT64,"
-    " commit_groups ARRAY<STRUCT<streams ARRAY<STRING>>>>>",
-    "lowest_watermark": "INT64",
-    "live_ids": "INT64",
-    "state_bytes": "INT64",
-    "settings": "JSON",
-    "repairs": "STRING",
-}
-
-
-def create_statement(table: str) -> str:
-    """DDL with the root row in it. `table`: full name, quoted."""
-    columns = ",\n    ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-    root = {
-        "run_id": f"'{ROOT}'",
-        "status": "'COMMITTED'",
-        "plan_time": "TIMESTAMP '1970-01-01 00:00:00+00'",
-    }
-    nothing = {
-        name: f"CAST({'[]' if kind.startswith('ARRAY') else 'NULL'} AS {kind})"
-        for name, kind in _COLUMNS.items()
-    }
-    values = ", ".join(f"{value} AS {name}" for name, value in {**nothing, **root}.items())
-    return f"""CREATE TABLE {table} (
-    {columns})
-PARTITION BY DATE(plan_time)
-OPTIONS (description = 'one row per run of the pipeline') AS SELECT {values}"""
-
-
-_SELECT: Final = (
-    "SELECT * EXCEPT (plan_time, settings), UNIX_MICROS(plan_time) AS plan_time,"
-    " TO_JSON_STRING(settings) AS settings FROM"
-)
 _FORGOTTEN_AT_ONCE: Final = 50_000
 """Their names are a parameter; MAX_PARAMETER_BYTES in limits.py."""
 
@@ -139,7 +69,7 @@ class BigQueryRunHistory:
         self._plan_times = {ROOT: 0}
 
     def read(self) -> list[RunRecord]:
-        found = self._ask(f"{_SELECT} {self._table}", {}).to_pylist()
+        found = self._ask(f"{SELECT} {self._table}", {}).to_pylist()
         roots = [row["successor"] for row in found if row["run_id"] == ROOT]
         chain = in_order(_linked(found))
         if found and (len(roots) != 1 or (roots[0] is None) != (not chain)):
@@ -170,7 +100,7 @@ class BigQueryRunHistory:
 
     def _since(self, begin: str, limit: int, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._ask(
-            f"{_SELECT} {self._table} WHERE plan_time >= {begin} ORDER BY plan_time DESC"
+            f"{SELECT} {self._table} WHERE plan_time >= {begin} ORDER BY plan_time DESC"
             f" LIMIT {limit}",
             values,
         ).to_pylist()
@@ -181,8 +111,7 @@ class BigQueryRunHistory:
         times = {f"time_{number}": mark.plan_time for number, mark in enumerate(wanted)}
         moments = ", ".join(f"TIMESTAMP_MICROS(@{name})" for name in times)
         found = self._ask(
-            f"{_SELECT} {self._table} WHERE plan_time IN ({moments})"
-            " AND run_id IN UNNEST(@run_ids)",
+            f"{SELECT} {self._table} WHERE plan_time IN ({moments}) AND run_id IN UNNEST(@run_ids)",
             {"run_ids": [mark.run_id for mark in wanted], **times},
         )
         return [to_record(row) for row in found.to_pylist()]
@@ -208,9 +137,10 @@ class BigQueryRunLedger(BigQueryRunHistory):
         predecessor = record.predecessor or ROOT
         assert record.repairs in (None, predecessor), "a repair follows the run that it repairs"
         at = self._plan_times.get(predecessor)
-        changed = self._queries.change(
-            self._claim_sql(at), _parameters(record, predecessor, at), "claim"
-        )
+        values = parameters_of(record)
+        if at is not None:
+            values.append(parameter("follows_at", at))
+        changed = self._queries.change(self._claim_sql(at), values, "claim")
         if changed not in (None, 0, 2):
             raise GuaranteeError(
                 f"{RUNS}: the claim of {predecessor} changed {changed} rows, not 2. Run `check`,"
@@ -278,8 +208,8 @@ class BigQueryRunLedger(BigQueryRunHistory):
 
     def _claim_sql(self, at: int | None) -> str:
         """at: plan time of the predecessor; None: unknown, so that all partitions are read."""
-        names = ", ".join(_COLUMNS)
-        values = ", ".join(_VALUES.get(name, f"@{name}") for name in _COLUMNS)
+        names = ", ".join(COLUMNS)
+        values = ", ".join(VALUES.get(name, f"@{name}") for name in COLUMNS)
         return f"""MERGE {self._table} AS run
 USING (
     SELECT IF(step = 'follow', @predecessor, NULL) AS follows
@@ -293,90 +223,6 @@ WHEN MATCHED THEN UPDATE SET successor = @run_id,
 WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"""
 
 
-_VALUES: Final = {
-    "successor": "NULL",
-    "plan_time": "TIMESTAMP_MICROS(@plan_time)",
-    "settings": "PARSE_JSON(@settings)",
-}
-
-
 def _planned_at(table: str, name: str, at: int | None) -> str:
     """A condition that leaves one partition. at: microseconds since 1970; None: none of them."""
     return "" if at is None else f" AND {table}plan_time = TIMESTAMP_MICROS(@{name})"
-
-
-def _parameters(record: RunRecord, predecessor: str, at: int | None) -> list[Parameter]:
-    text = {name: getattr(record, name) for name in ("run_id", "status", "cluster_id", "repairs")}
-    numbers = {
-        name: getattr(record, name)
-        for name in ("plan_time", "lowest_watermark", "live_ids", "state_bytes")
-    }
-    return [
-        ScalarQueryParameter("predecessor", "STRING", predecessor),
-        *([] if at is None else [ScalarQueryParameter("follows_at", "INT64", at)]),
-        *(ScalarQueryParameter(name, "STRING", value) for name, value in text.items()),
-        *(ScalarQueryParameter(name, "INT64", value) for name, value in numbers.items()),
-        ScalarQueryParameter("settings", "STRING", json.dumps(record.settings, sort_keys=True)),
-        ArrayQueryParameter(
-            "partitions",
-            _PARTITION_TYPE,
-            [_partition(msgspec.to_builtins(part)) for part in record.partitions],
-        ),
-        ArrayQueryParameter("tables", _TABLE_TYPE, [_table(table) for table in record.tables]),
-    ]
-
-
-_STREAMS_TYPE: Final = StructQueryParameterType(
-    ArrayQueryParameterType(ScalarQueryParameterType("STRING"), name="streams")
-)
-_TABLE_TYPE: Final = StructQueryParameterType(
-    ScalarQueryParameterType("STRING", name="table"),
-    ScalarQueryParameterType("INT64", name="rows"),
-    ArrayQueryParameterType(_STREAMS_TYPE, name="commit_groups"),
-)
-_PARTITION_TYPE: Final = StructQueryParameterType(
-    *(ScalarQueryParameterType(kind, name=name) for name, kind in _PARTITION.items())
-)
-
-
-def _partition(part: Mapping[str, Any]) -> StructQueryParameter:
-    """A parameter for one partition; only NUMERIC holds 64 bits without a sign."""
-    values = {**part, "coordinate_hash": Decimal(part["coordinate_hash"])}
-    return StructQueryParameter(
-        None, *(ScalarQueryParameter(name, kind, values[name]) for name, kind in _PARTITION.items())
-    )
-
-
-def _table(table: TableProgress) -> StructQueryParameter:
-    groups = [
-        StructQueryParameter(None, ArrayQueryParameter("streams", "STRING", group))
-        for group in table.commit_groups
-    ]
-    return StructQueryParameter(
-        None,
-        ScalarQueryParameter("table", "STRING", table.table),
-        ScalarQueryParameter("rows", "INT64", table.rows),
-        ArrayQueryParameter("commit_groups", _STREAMS_TYPE, groups),
-    )
-
-
-def to_record(row: Mapping[str, Any]) -> RunRecord:
-    """The record of a row of the table; a missing array reads as an empty one.
-
-    BigQuery has no array of arrays, so a group of streams is a struct there.
-    """
-    predecessor = None if row["predecessor"] == ROOT else row["predecessor"]
-    partitions = [
-        {**part, "coordinate_hash": int(part["coordinate_hash"])} for part in row["partitions"]
-    ]
-    tables = [
-        {**table, "commit_groups": [group["streams"] for group in table["commit_groups"]]}
-        for table in row["tables"]
-    ]
-    changed = {
-        "predecessor": predecessor,
-        "partitions": partitions,
-        "tables": tables,
-        "settings": json.loads(row["settings"]),
-    }
-    return msgspec.convert({**row, **changed}, RunRecord)

@@ -15,7 +15,7 @@ from google.cloud import bigquery
 from transforms.destinations.bigquery.look_up import look_up
 from transforms.destinations.bigquery.queries import Queries, fresh_job_id
 from transforms.destinations.bigquery.retry import ROLES, reachable
-from transforms.destinations.bigquery.run_ledger import create_statement
+from transforms.destinations.bigquery.run_rows import create_statement
 from transforms.destinations.bigquery.settings import NEVER, BigQuerySettings
 from transforms.destinations.bigquery.streams import BigQueryStreams
 from transforms.destinations.bigquery.table_shapes import (

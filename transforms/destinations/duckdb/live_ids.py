@@ -21,8 +21,6 @@ from transforms.model.tables import DUPLICATES, PAYMENTS
 DIGEST: Final = DUCKDB.digest("transaction_id")
 
 _OLDEST: Final = DUCKDB.moment(DUCKDB.parameter("oldest"))
-
-
 _ANSWER: Final = f"{fingerprint(DUCKDB, DIGEST)} AS fingerprint, {bucket('event_time')} AS bucket"
 
 
