@@ -46,7 +46,7 @@ _SPAN_US = 50 * 60_000_000
 _HORIZON = "--dedup_horizon=2h"
 """No id expires within 70 minutes, so each copy must be found."""
 
-_FLAGS = (_HORIZON, "--checkpoint_timeout_millis=120000")
+_FLAGS = (_HORIZON, "--checkpoint_timeout_millis=600000")
 """The timeout is the product's own; that of the tests is shorter."""
 
 _BOUND_SECONDS = 900.0
