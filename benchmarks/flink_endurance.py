@@ -122,6 +122,11 @@ def resident_bytes(pid: int) -> int:
     return _status(pid, "VmRSS") * 1024
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory that the process has had in RAM so far."""
+    return _status(pid, "VmHWM") * 1024
+
+
 def threads(pid: int) -> int:
     """Of a process."""
     return _status(pid, "Threads")

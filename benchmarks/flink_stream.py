@@ -78,10 +78,10 @@ def spark_or_reason() -> SparkEnvironment | str:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[FlinkCluster]:
-    """A cluster with a slot for each process, which ends with the context."""
+def running_cluster(folder: Path, settings: ClusterSettings = _CLUSTER) -> Iterator[FlinkCluster]:
+    """A cluster, by default with a slot for each process, which ends with the context."""
     cluster = FlinkCluster(folder, launch=ending_with_this_process)
-    cluster.start(_CLUSTER)
+    cluster.start(settings)
     try:
         yield cluster
     finally:

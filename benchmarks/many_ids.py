@@ -20,11 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import duckdb
 import pytest
 
 from benchmarks.long_ledger import AlreadyRead, cpu_seconds
 from benchmarks.report import say
+from benchmarks.stored_payments import add_payments
 from pipeline.options.config import RunConfig
 from pipeline.run.every import Since, every_command
 from pipeline.run.ids_between_runs import IdsBetweenRuns
@@ -55,7 +55,7 @@ def main(ids: int, ticks: int) -> None:
         say("live ids", f"{ids:,}, in a file of {path.stat().st_size / 1e9:.1f} GB")
         for number, source in enumerate(("the tables", "--state_dir")):
             command = [sys.executable, "-m", "benchmarks.many_ids", "child", str(path)]
-            subprocess.run([*command, str(1 + 2 * number * RECORDS), source], check=True)
+            subprocess.run([*command, str(ids + 2 * number * RECORDS), source], check=True)
         files = sum(file.stat().st_size for file in Path(f"{path}.ids").iterdir())
         say("--state_dir", f"{files / ids:.1f} bytes/live id", "about 10")
     with TemporaryDirectory() as name:
@@ -90,15 +90,7 @@ def _make(path: Path, ids: int) -> None:
         kafka.create("payments", 1)
         kafka.send("payments", 0, payment("first"))
         run(config(path))
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(
-            "INSERT INTO payment_transactions BY NAME SELECT p.* REPLACE ("
-            " md5(i::VARCHAR) AS transaction_id,"
-            " p.event_time - to_microseconds(i * $hour // $ids) AS event_time,"
-            " -i AS kafka_offset)"
-            " FROM payment_transactions AS p, range(1, $ids) AS r(i)",
-            {"ids": ids, "hour": HOUR_US - 60_000_000},
-        )
+    add_payments(path, ids, HOUR_US - 60_000_000)
 
 
 def _ticks(path: Path, ticks: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.produce.command import KafkaSender
 from pipeline.produce.message_generator import MessageGenerator
@@ -26,23 +26,42 @@ def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[
     warm: called between the two; what it takes is caught up. Returns the rate that was reached: a
     machine with too much to do does not keep up.
     """
-    # With the event time of its sending each: a faster one would soon be from the future.
-    now_us = time.time_ns() // 1000
-    generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // RATE)
-    each = int(RATE * _SLICE_SECONDS)
+    generator = steady_messages()
     warm_up = round(WARM_UP_SECONDS / _SLICE_SECONDS)
     slices = warm_up + round(seconds / _SLICE_SECONDS)
-    # A sender keeps messages back to send many at once, unless it is not let.
-    connection = {"bootstrap.servers": broker.bootstrap_servers, "linger.ms": "1"}
-    with KafkaSender(connection) as sender:
-        started = time.monotonic()
-        for number in range(slices):
+    started = time.monotonic()
+    with steady_sender(broker) as sender:
+        for number in evenly(range(slices)):
             if number == warm_up:
                 warm()
-            sender.send(topic, generator.take(each))
-            ahead = started + (number + 1) * _SLICE_SECONDS - time.monotonic()
-            time.sleep(max(0.0, ahead))
-    return slices * each / (time.monotonic() - started)
+            sender.send(topic, generator.take(at_once()))
+    return slices * at_once() / (time.monotonic() - started)
+
+
+def steady_messages(rate: int = RATE) -> MessageGenerator:
+    """Payments with 2 % copies, each with about the event time of its sending at this rate."""
+    # A faster clock would soon be one of the future.
+    now_us = time.time_ns() // 1000
+    return MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // rate)
+
+
+def steady_sender(broker: KafkaBroker) -> KafkaSender:
+    """A sender keeps messages back to send many at once, unless it is not let: this one is not."""
+    return KafkaSender({"bootstrap.servers": broker.bootstrap_servers, "linger.ms": "1"})
+
+
+def at_once(rate: int = RATE) -> int:
+    """How many messages to send for each number of `evenly`."""
+    return round(rate * _SLICE_SECONDS)
+
+
+def evenly(numbers: Iterable[int]) -> Iterator[int]:
+    """The numbers, from 0 on, 50 a second; a delay is caught up."""
+    started = time.monotonic()
+    for number in numbers:
+        yield number
+        ahead = started + (number + 1) * _SLICE_SECONDS - time.monotonic()
+        time.sleep(max(0.0, ahead))
 
 
 def since(before: JobFigures, now: JobFigures) -> JobFigures:

@@ -32,6 +32,12 @@ _GO_ON: Final = (
 _NO_SLOT: Final = "NoResourceAvailableException"
 """Flink counts each look for a task slot in vain as a failure of the job."""
 
+_EXPIRED: Final = "Checkpoint expired before completing"
+_EXPIRED_IN_WORDS: Final = (
+    "the next one was not complete within --checkpoint_timeout_millis. If it happens again, give"
+    " more: a start without a checkpoint loads ids first, and a slow volume takes longer to write"
+)
+
 
 @contextmanager
 def counters_shown() -> Iterator[tuple[Callable[[str], None], float]]:
@@ -120,7 +126,8 @@ class Follower:
     def _say_why(self, cause: str) -> None:
         waits = cause.startswith(_NO_SLOT)
         if not waits:
-            _LOG.warning("the job begins again from its last checkpoint: %s", cause)
+            why = _EXPIRED_IN_WORDS if _EXPIRED in cause else cause
+            _LOG.warning("the job begins again from its last checkpoint: %s", why)
         elif not self._waits_for_slot:
             _LOG.warning("the job waits for a task slot: does a TaskManager run? (%s)", cause)
         self._waits_for_slot = waits

@@ -28,7 +28,8 @@ class ClusterSettings:
 
     slots: of each TaskManager. *_mib: heaps in MiB; managed_mib: what RocksDB may use, of a
     TaskManager. worker_pools: servers that start Python workers (environment type EXTERNAL).
-    restart_attempts: restarts of a job in a row, after which it fails.
+    restart_attempts: restarts of a job in a row, after which it fails. incremental: whether a
+    checkpoint of RocksDB writes what has changed alone, and not all of the state.
     """
 
     slots: int = 2
@@ -40,6 +41,7 @@ class ClusterSettings:
     job_manager_heap_mib: int = 512
     job_server_heap_mib: int = 768
     restart_attempts: int = 30
+    incremental: bool = True
 
     @property
     def task_manager_java_heap_mib(self) -> int:
@@ -93,7 +95,7 @@ def flink_configuration(
         # The class path of the cluster is the job's: Beam's classes must be the same ones.
         "classloader.resolve-order": "parent-first",
         "state.backend.type": settings.state_backend,
-        "state.backend.incremental": "true",
+        "state.backend.incremental": str(settings.incremental).lower(),
         "state.checkpoints.dir": (folder / CHECKPOINTS).as_uri(),
         "state.savepoints.dir": (folder / SAVEPOINTS).as_uri(),
         "state.checkpoints.num-retained": "3",

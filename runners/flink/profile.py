@@ -47,8 +47,13 @@ _FLAGS: Final = (
     ),
     RunnerFlag(
         "checkpoint_timeout_millis",
-        "milliseconds after which a checkpoint is given up, and the job restarts (120000)",
-        "120000",
+        # A start without a checkpoint loads the ids within a bundle, and the first checkpoint waits
+        # for it: 45 s at 36 million ids (benchmarks/README.md, many_ids), once more for a bundle
+        # that brings further shards, and minutes on busy cores. Given up before, the job restarts
+        # and loads again, until it has failed. So it is as long as Flink's own default:
+        # https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/deployment/config/#execution-checkpointing-timeout
+        "milliseconds after which a checkpoint is given up, and the job restarts (600000)",
+        "600000",
         whole(1_000),
         "must be a whole number of milliseconds from 1000 on. Correct it, or leave it out.",
     ),

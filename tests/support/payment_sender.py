@@ -99,6 +99,12 @@ class Sender:
             self._produce(value)
         assert self._producer.flush(_SENT_SECONDS) == 0
 
+    def send_payment(self, key: str, event_time_us: int) -> None:
+        """One payment with exactly this event time. Waits until it is there."""
+        self.sent.ids[key] += 1
+        self._produce(payment(key, event_time_us))
+        assert self._producer.flush(_SENT_SECONDS) == 0
+
     def steadily(
         self, records: int, event_time_us: Callable[[], int]
     ) -> AbstractContextManager[None]:

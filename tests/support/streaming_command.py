@@ -165,9 +165,15 @@ class StreamingCommand:
         self.wait_for_checkpoints(2)
 
     def wait_for_checkpoints(self, number: int) -> None:
-        """Until so many more are complete."""
-        wanted = self._completed() + number
-        self.wait_for(f"{number} checkpoints", lambda: self._completed() >= wanted)
+        """Until so many more are complete than when Flink first tells how many are."""
+        wanted: list[int] = []
+
+        def are_complete() -> bool:
+            completed = self._completed()
+            wanted[:] = wanted or [completed + number]
+            return completed >= wanted[0]
+
+        self.wait_for(f"{number} checkpoints", are_complete)
 
     def wait_for(self, what: str, holds: Callable[[], bool], seconds: float | None = None) -> None:
         """Raises AssertionError with the command's log when it does not come true, or it ends."""

@@ -44,6 +44,8 @@ def test_all_options_that_the_guarantee_needs_are_set() -> None:
         "min_pause_between_checkpoints": "1500",
         "num_concurrent_checkpoints": "1",
         "checkpointing_mode": "EXACTLY_ONCE",
+        # A start without a checkpoint loads all ids first, and the first checkpoint waits for it.
+        "checkpoint_timeout_millis": "600000",
         "max_bundle_time_mills": "50",
         "max_bundle_size": "100000",
         "finish_bundle_before_checkpointing": "true",

@@ -25,6 +25,11 @@ Caused by: java.lang.RuntimeException: Error received: Traceback (most recent ca
 ValueError: odd payment [while running 'ReadLoop']
 """
 
+EXPIRED = """org.apache.flink.util.FlinkRuntimeException: Exceeded checkpoint tolerable failure \
+threshold. The latest checkpoint failed due to Checkpoint expired before completing., view the \
+Checkpoint History tab or the Job Manager log to find out why continuous checkpoints failed.
+\tat org.apache.flink.runtime.checkpoint.CheckpointFailureManager.x(X.java:1)"""
+
 
 class Job:
     """Each look finds the next state and failures of the list, newest first."""
@@ -63,6 +68,15 @@ def test_a_lost_task_manager_is_one_line_and_the_wait_for_another_one_too(caplog
         "the job begins again from its last checkpoint: JobMasterException: TaskManager 7 is gone.",
         "the job waits for a task slot: does a TaskManager run? (NoResourceAvailableException: no"
         " slot)",
+    ]
+
+
+def test_a_checkpoint_that_has_expired_names_the_option(caplog) -> None:
+    looks = [("RESTARTING", [EXPIRED]), ("CANCELED", [EXPIRED])]
+    assert lines_of(looks, caplog) == [
+        "the job begins again from its last checkpoint: the next one was not complete within"
+        " --checkpoint_timeout_millis. If it happens again, give more: a start without a checkpoint"
+        " loads ids first, and a slow volume takes longer to write"
     ]
 
 
