@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.produce.command import KafkaSender
-from pipeline.produce.message_generator import MessageGenerator
+from pipeline.produce.message_generator import GeneratedMessage, MessageGenerator
 from pipeline.streaming.figures import JobFigures
 from tests.support.kafka_broker import KafkaBroker
 from transforms import metrics
@@ -20,16 +20,23 @@ WARM_UP_SECONDS = 30
 _SLICE_SECONDS = 0.02
 
 
-def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[[], None]) -> float:
-    """Sends RATE messages a second, evenly, for so many seconds after WARM_UP_SECONDS.
+def send_steadily(
+    broker: KafkaBroker,
+    topic: str,
+    seconds: int,
+    warm: Callable[[], None] = lambda: None,
+    rate: int = RATE,
+    sent: Callable[[list[GeneratedMessage]], None] = lambda _: None,
+) -> float:
+    """Sends `rate` messages a second, evenly, for so many seconds after WARM_UP_SECONDS.
 
-    warm: called between the two; what it takes is caught up. Returns the rate that was reached: a
-    machine with too much to do does not keep up.
+    warm: called between the two; what it takes is caught up. sent: called with each slice of
+    messages. Returns the rate that was reached: a machine with too much to do does not keep up.
     """
     # With the event time of its sending each: a faster one would soon be from the future.
     now_us = time.time_ns() // 1000
-    generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // RATE)
-    each = int(RATE * _SLICE_SECONDS)
+    generator = MessageGenerator(2, now_us, duplicate_rate=0.02, step_us=1_000_000 // rate)
+    each = int(rate * _SLICE_SECONDS)
     warm_up = round(WARM_UP_SECONDS / _SLICE_SECONDS)
     slices = warm_up + round(seconds / _SLICE_SECONDS)
     # A sender keeps messages back to send many at once, unless it is not let.
@@ -39,7 +46,9 @@ def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[
         for number in range(slices):
             if number == warm_up:
                 warm()
-            sender.send(topic, generator.take(each))
+            messages = generator.take(each)
+            sender.send(topic, messages)
+            sent(messages)
             ahead = started + (number + 1) * _SLICE_SECONDS - time.monotonic()
             time.sleep(max(0.0, ahead))
     return slices * each / (time.monotonic() - started)
