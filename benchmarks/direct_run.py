@@ -104,10 +104,7 @@ def send(broker: KafkaBroker, topic: str, messages: int) -> float:
 
     Their event times lie within 50 minutes, so that none expires at the default horizon.
     """
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[
-        topic
-    ].result(30)
+    create_topic(broker, topic)
     step_us = max(1, min(1000, _SPAN_US // messages))
     begin_us = time.time_ns() // 1000 - messages * step_us
     generator = MessageGenerator(1, begin_us, duplicate_rate=0.02, step_us=step_us)
@@ -120,6 +117,14 @@ def send(broker: KafkaBroker, topic: str, messages: int) -> float:
             size += sum(len(message.value or b"") for message in batch)
             sender.send(topic, batch)
     return size / messages
+
+
+def create_topic(broker: KafkaBroker, topic: str) -> None:
+    """With PARTITIONS, and no retention."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1"})])[
+        topic
+    ].result(30)
 
 
 def consume_bare(broker: KafkaBroker, messages: int) -> float:

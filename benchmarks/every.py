@@ -22,6 +22,7 @@ import duckdb
 
 from benchmarks.direct_run import PARTITIONS, Measured, run, send
 from benchmarks.flink_stream import spark_or_reason
+from benchmarks.latency import latency, noted_moments
 from benchmarks.report import say, say_ratio
 from benchmarks.spark_environment import SparkEnvironment
 from benchmarks.spark_stream import drain_with_spark
@@ -137,26 +138,21 @@ def _latency(broker: KafkaBroker, folder: Path, interval: str, seconds: int) -> 
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(ending_with_this_process(command), stdout=log, stderr=log)
         try:
-            sent = send_steadily(broker, topic, seconds, lambda: None)
+            sent = send_steadily(broker, topic, seconds)
             _wait(lambda: moments.exists(), process)
         finally:
             process.terminate()
             process.wait(60)
-    times = [line.split() for line in moments.read_text().splitlines()]
+    noted = noted_moments(moments)
     with duckdb.connect(str(database)) as tables:
-        tables.execute("CREATE TEMP TABLE visible (ingest_time TIMESTAMP, visible_us BIGINT)")
-        tables.executemany(
-            "INSERT INTO visible VALUES (make_timestamp(?::BIGINT), ?::BIGINT)", times
-        )
-        p50, p99 = tables.execute(
-            "SELECT quantile_cont((visible_us - epoch_us(kafka_timestamp)) / 1e6, [0.5, 0.99])"
-            " FROM payment_transactions JOIN visible USING (ingest_time)"
-            " WHERE kafka_timestamp > (SELECT min(kafka_timestamp) FROM payment_transactions)"
-            f" + INTERVAL {WARM_UP_SECONDS} SECOND"
-        ).fetchall()[0][0]
+        (began_us,) = tables.execute(
+            "SELECT epoch_us(min(kafka_timestamp)) FROM payment_transactions"
+        ).fetchall()[0]
+        warm_us = began_us + WARM_UP_SECONDS * 1_000_000
+        found = latency(tables, "payment_transactions", noted, warm_us)
     say(
         f"latency at {RATE:,}/s, --every={interval}",
-        f"p50 {p50:.1f} s, p99 {p99:.1f} s; sent {sent:,.0f}/s, {len(times)} transactions",
+        f"{found}; sent {sent:,.0f}/s, {len(noted)} transactions",
         "below 30 s",
     )
 

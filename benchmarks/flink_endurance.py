@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.direct_run import PARTITIONS, send
+from benchmarks.process_status import resident_bytes, threads
 from benchmarks.steady_load import RATE, WARM_UP_SECONDS, send_steadily
 from pipeline.check.command import check
 from runners.flink.cluster import FlinkCluster
@@ -57,7 +58,7 @@ def main(minutes: int) -> None:
         command = StreamingCommand(cluster, servers, "steady", Path(folder), checkpoint_ms=2000)
         try:
             command.start(f"--dedup_horizon={HORIZON}")
-            load = broker, "steady", minutes * 60 - WARM_UP_SECONDS, lambda: None
+            load = broker, "steady", minutes * 60 - WARM_UP_SECONDS
             sender = threading.Thread(target=send_steadily, args=load, daemon=True)
             sender.start()
             watch(command, cluster, minutes)
@@ -115,26 +116,6 @@ def state_names(checkpoint: Path) -> int:
     """
     words = set(_NAME.findall((checkpoint / "_metadata").read_bytes()))
     return sum(not _FILE.search(word) for word in words)
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM."""
-    return _status(pid, "VmRSS") * 1024
-
-
-def peak_bytes(pid: int) -> int:
-    """The most memory that the process has had in RAM so far."""
-    return _status(pid, "VmHWM") * 1024
-
-
-def threads(pid: int) -> int:
-    """Of a process."""
-    return _status(pid, "Threads")
-
-
-def _status(pid: int, name: str) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(next(row for row in text.splitlines() if row.startswith(f"{name}:")).split()[1])
 
 
 def report(file: Path) -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from benchmarks.checkpoint_watch import CheckpointWatch, in_words
 from benchmarks.direct_run import PARTITIONS
-from benchmarks.flink_endurance import peak_bytes, resident_bytes
 from benchmarks.flink_stream import running_cluster
 from benchmarks.load_with_copies import LoadWithCopies
 from benchmarks.paid_once import differences
+from benchmarks.process_status import peak_bytes, resident_bytes
 from benchmarks.report import say
 from benchmarks.steady_load import RATE, latency_in_words, since
 from benchmarks.stored_payments import add_payments

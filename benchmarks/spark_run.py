@@ -26,12 +26,14 @@ from pipeline.produce.message_generator import MessageGenerator
 from pipeline.run.every import Since, every_command
 from runners.spark.cluster import SparkServers
 from runners.spark.settings import SparkSettings
+from runners.worker_end import end_worker
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import KafkaBroker, running_broker
 
 TOPIC = "payments"
 TICKS = 10
 TICK_RECORDS = 1000
+_WORKER_SECONDS = 30.0
 
 
 def main(messages: int) -> None:
@@ -57,6 +59,9 @@ def main(messages: int) -> None:
             on_spark = _said("SparkRunner", found, messages)
             say_ratio(messages / on_spark, messages / direct, "of DirectRunner", 0.95)
             _ticks(broker, folder / "spark.duckdb", spark)
+            # Spark keeps it for the next run, for some seconds: a server that is away then breaks
+            # its connection, and it says so at length.
+            end_worker(_WORKER_SECONDS)
         finally:
             servers.stop()
         if isinstance(structured_streaming, str):

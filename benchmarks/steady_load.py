@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.produce.command import KafkaSender
-from pipeline.produce.message_generator import MessageGenerator
+from pipeline.produce.message_generator import GeneratedMessage, MessageGenerator
 from pipeline.streaming.figures import JobFigures
 from tests.support.kafka_broker import KafkaBroker
 from transforms import metrics
@@ -20,13 +20,20 @@ WARM_UP_SECONDS = 30
 _SLICE_SECONDS = 0.02
 
 
-def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[[], None]) -> float:
-    """Sends RATE messages a second, evenly, for so many seconds after WARM_UP_SECONDS.
+def send_steadily(
+    broker: KafkaBroker,
+    topic: str,
+    seconds: int,
+    warm: Callable[[], None] = lambda: None,
+    rate: int = RATE,
+    sent: Callable[[list[GeneratedMessage]], None] = lambda _: None,
+) -> float:
+    """Sends `rate` messages a second, evenly, for so many seconds after WARM_UP_SECONDS.
 
-    warm: called between the two; what it takes is caught up. Returns the rate that was reached: a
-    machine with too much to do does not keep up.
+    warm: called between the two; what it takes is caught up. sent: called with each slice of
+    messages. Returns the rate that was reached: a machine with too much to do does not keep up.
     """
-    generator = steady_messages()
+    generator = steady_messages(rate)
     warm_up = round(WARM_UP_SECONDS / _SLICE_SECONDS)
     slices = warm_up + round(seconds / _SLICE_SECONDS)
     started = time.monotonic()
@@ -34,8 +41,10 @@ def send_steadily(broker: KafkaBroker, topic: str, seconds: int, warm: Callable[
         for number in evenly(range(slices)):
             if number == warm_up:
                 warm()
-            sender.send(topic, generator.take(at_once()))
-    return slices * at_once() / (time.monotonic() - started)
+            messages = generator.take(at_once(rate))
+            sender.send(topic, messages)
+            sent(messages)
+    return slices * at_once(rate) / (time.monotonic() - started)
 
 
 def steady_messages(rate: int = RATE) -> MessageGenerator:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from transforms.destinations.bigquery.destination import BigQueryDestination
 from transforms.destinations.contract.destination import Destination
@@ -47,9 +48,13 @@ class DemoDestination:
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Rows as dicts. Write tables in braces: `SELECT ... FROM {payment_transactions}`."""
+        rows: list[dict[str, Any]] = self.columns(sql).to_pylist()
+        return rows
+
+    def columns(self, sql: str) -> pa.Table:
+        """The same as an Arrow table."""
         with self.destination as opened:
-            rows: list[dict[str, Any]] = opened.query(sql.format_map(_Names(opened))).to_pylist()
-            return rows
+            return opened.query(sql.format_map(_Names(opened)))
 
     def count(self, table: str) -> int:
         """Rows of a table; 0 where no run has created it yet."""

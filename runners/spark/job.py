@@ -41,6 +41,10 @@ ENDED: Final = (_State.DONE, _State.FAILED, _State.CANCELLED, _State.DRAINED)
 """States that a job does not leave any more."""
 
 
+WORKERS_OF: Final = {"workers_of": "payment-pipeline"}
+"""Marks a job whose workers are threads of a client of this program."""
+
+
 class JobFailed(RuntimeError):
     """The job server says that the job has failed. The text is what it says, Java's words too."""
 
@@ -78,7 +82,7 @@ class SparkJob:
             job_id = self._job_id
         if job_id is not None and not self.ended.is_set():
             with grpc.insecure_channel(self._address) as channel:
-                _cancel(channel, job_id)
+                cancel_job(channel, job_id)
         self.ended.wait(_CANCEL_SECONDS)
 
     def _run(self, build: Build) -> None:
@@ -97,7 +101,7 @@ class SparkJob:
         with self._guard:
             self._job_id = job_id
             if self._is_cancelled:
-                _cancel(channel, job_id)
+                cancel_job(channel, job_id)
         jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
         said: list[Any] = []
         stream = jobs.GetMessageStream(beam_job_api_pb2.JobMessagesRequest(job_id=job_id))
@@ -139,7 +143,7 @@ def _name_worker_pool(pipeline: Any) -> None:
     """With LOOPBACK the workers are threads of this process, which Spark asks its pool for."""
     for environment in pipeline.components.environments.values():
         if environment.urn == python_urns.EMBEDDED_PYTHON_LOOPBACK:
-            pool = environments.ExternalEnvironment(_worker_pool()).to_runner_api(None)
+            pool = environments.ExternalEnvironment(_worker_pool(), WORKERS_OF).to_runner_api(None)
             environment.urn, environment.payload = pool.urn, pool.payload
 
 
@@ -186,7 +190,8 @@ def _words(said: Iterable[Any]) -> str:
     return next(iter(errors), "")
 
 
-def _cancel(channel: grpc.Channel, job_id: str) -> None:
+def cancel_job(channel: grpc.Channel, job_id: str) -> None:
+    """Where the job server does not do it, a line of the log says so."""
     jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
     try:
         jobs.Cancel(beam_job_api_pb2.CancelJobRequest(job_id=job_id), timeout=_CANCEL_SECONDS)
@@ -197,6 +202,11 @@ def _cancel(channel: grpc.Channel, job_id: str) -> None:
 def running_jobs(address: str, seconds: float) -> int:
     """How many jobs the job server has in hand. Raises grpc.RpcError where it does not answer."""
     with grpc.insecure_channel(address) as channel:
-        jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
-        answer = jobs.GetJobs(beam_job_api_pb2.GetJobsRequest(), timeout=seconds)
-    return sum(job.state not in ENDED for job in answer.job_info)
+        return len(jobs_in_hand(channel, seconds))
+
+
+def jobs_in_hand(channel: grpc.Channel, seconds: float) -> list[str]:
+    """Their ids. Raises grpc.RpcError where the job server does not answer."""
+    jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+    answer = jobs.GetJobs(beam_job_api_pb2.GetJobsRequest(), timeout=seconds)
+    return [job.job_id for job in answer.job_info if job.state not in ENDED]

@@ -11,9 +11,11 @@ from typing import Final
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
+from runners.portable import LOOPBACK
 from runners.profile import Build, Progress, RunAborted, RunnerAway
 from runners.spark.failure import ONE_CONTEXT, failure_of_job, place_of_log
 from runners.spark.job import JobFailed, SparkJob, running_jobs
+from runners.spark.left_behind import cancel_left_behind
 from runners.worker_end import broken_connections_hidden
 
 _LOG = logging.getLogger(__name__)
@@ -52,10 +54,13 @@ def run_on_spark(
     with the traceback of a step; and what building raises. The job is cancelled whatever ends this.
     """
     patience = patience or Patience()
-    address = str(options.view_as(PortableOptions).job_endpoint)
+    portable = options.view_as(PortableOptions)
+    address = str(portable.job_endpoint)
+    # Spark is on this machine then, and so are the clients of other such jobs.
+    is_loopback = portable.environment_type == LOOPBACK
     deadline = clock() + patience.busy
     while True:
-        _wait_until_free(address, patience, clock, sleep)
+        _wait_until_free(address, is_loopback, patience, clock, sleep)
         try:
             _run_once(address, build, options, progress, patience, clock)
             return
@@ -114,14 +119,27 @@ def _run_once(
 
 
 def _wait_until_free(
-    address: str, patience: Patience, clock: Callable[[], float], sleep: Callable[[float], None]
+    address: str,
+    is_loopback: bool,
+    patience: Patience,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> None:
     """Waits for a job server that is away, or busy, and says so once."""
     began = clock()
     said = None
     while True:
         try:
-            found = running_jobs(address, patience.answer)
+            if is_loopback:
+                found, cancelled = cancel_left_behind(address, patience.answer)
+            else:
+                found, cancelled = running_jobs(address, patience.answer), 0
+            if cancelled:
+                _LOG.warning(
+                    "--job_endpoint=%s: %d job(s) of a client that has ended, cancelled now",
+                    address,
+                    cancelled,
+                )
             if not found:
                 return
             problem, bound = f"is busy with {found} other job(s)", patience.busy

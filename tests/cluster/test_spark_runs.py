@@ -101,6 +101,22 @@ def test_a_job_server_that_is_killed_is_waited_for(
     file_stage.assert_exact()
 
 
+def test_a_client_that_is_killed_before_its_worker_has_connected_holds_nobody_up(
+    spark: SparkServers, file_stage: Stage, spark_run: Start
+) -> None:
+    """Spark waits for that worker for ever, in the job of a client that is not there any more."""
+    file_stage.send(500)
+    killed = spark_run(file_stage, spark)
+    child = killed.start(faults=[f"{faults.CONNECT}:1:{faults.HALT}"])
+    killed.wait_for(
+        "the worker is asked for", lambda: faults.happened(killed.folder) == ["connect-1"]
+    )
+    child.kill()
+    again = spark_run(file_stage, spark)
+    assert again.run() == 0
+    file_stage.assert_exact()
+
+
 def test_a_job_server_that_stays_away_is_said_with_its_address(
     spark: SparkServers, file_stage: Stage, spark_run: Start
 ) -> None:

@@ -13,11 +13,14 @@ from apache_beam.portability.api import (
     beam_artifact_api_pb2_grpc,
     beam_job_api_pb2,
     beam_job_api_pb2_grpc,
+    beam_runner_api_pb2,
     endpoints_pb2,
 )
+from apache_beam.transforms import environments
 
 State = beam_job_api_pb2.JobState
 Message = beam_job_api_pb2.JobMessage
+OTHER = "other"
 
 
 class FakeJobServer(
@@ -25,23 +28,39 @@ class FakeJobServer(
     beam_artifact_api_pb2_grpc.ArtifactStagingServiceServicer,  # type: ignore[misc]
 ):
     """ends: of the jobs in order, a text for one that fails, "" for one that is done, None for one
-    that goes on until it is cancelled. others: how many jobs of other clients each look sees.
+    that goes on until it is cancelled. others: how many jobs of other clients each look sees,
+    until they are cancelled. workers_of_others: HOST:PORT and params of their environment.
     """
 
-    def __init__(self, *ends: str | None, others: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        *ends: str | None,
+        others: tuple[int, ...] = (),
+        workers_of_others: tuple[str, dict[str, str]] | None = None,
+    ) -> None:
         self.address = ""
         self.submitted = 0
         self.cancelled = 0
         self._ends = list(ends)
         self._others = list(others)
+        self.others_cancelled = 0
+        self._workers_of_others = workers_of_others
         self._cancel = threading.Event()
         self._end: str | None = ""
         self._is_gone = False
 
     def GetJobs(self, request: Any, context: Any) -> Any:
         busy = self._others.pop(0) if self._others else 0
-        job = beam_job_api_pb2.JobInfo(job_id="other", state=State.RUNNING)
+        job = beam_job_api_pb2.JobInfo(job_id=OTHER, state=State.RUNNING)
         return beam_job_api_pb2.GetJobsResponse(job_info=[job] * busy)
+
+    def GetPipeline(self, request: Any, context: Any) -> Any:
+        components = beam_runner_api_pb2.Components()
+        if self._workers_of_others is not None:
+            external = environments.ExternalEnvironment(*self._workers_of_others)
+            components.environments["python"].CopyFrom(external.to_runner_api(None))
+        pipeline = beam_runner_api_pb2.Pipeline(components=components)
+        return beam_job_api_pb2.GetJobPipelineResponse(pipeline=pipeline)
 
     def DescribePipelineOptions(self, request: Any, context: Any) -> Any:
         return beam_job_api_pb2.DescribePipelineOptionsResponse()
@@ -82,8 +101,12 @@ class FakeJobServer(
                 yield beam_job_api_pb2.JobMessagesResponse(message_response=message)
 
     def Cancel(self, request: Any, context: Any) -> Any:
-        self.cancelled += 1
-        self._cancel.set()
+        if request.job_id == OTHER:
+            self.others_cancelled += 1
+            self._others.clear()
+        else:
+            self.cancelled += 1
+            self._cancel.set()
         return beam_job_api_pb2.CancelJobResponse(state=State.CANCELLED)
 
     def go_away(self) -> None:
@@ -102,9 +125,9 @@ class FakeJobServer(
 
 
 @contextmanager
-def fake_job_server(*ends: str | None, others: tuple[int, ...] = ()) -> Iterator[FakeJobServer]:
+def fake_job_server(*ends: str | None, **others: Any) -> Iterator[FakeJobServer]:
     """As FakeJobServer, for as long as the block lasts."""
-    server = FakeJobServer(*ends, others=others)
+    server = FakeJobServer(*ends, **others)
     server.start()
     try:
         yield server

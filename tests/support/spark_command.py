@@ -29,6 +29,7 @@ class SparkCommand:
 
     destination: its arguments. processes: whether Python workers are processes of the executors.
     pool: HOST:PORT of the server that starts them; None: none does.
+    program: what `python -m` starts.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class SparkCommand:
         folder: Path,
         processes: bool = False,
         pool: str | None = None,
+        program: Sequence[str] = ("tests.support.spark_faults",),
     ) -> None:
         self.servers = servers
         self.folder = folder
         self._source = [f"--bootstrap_servers={kafka}", f"--topic={topic}", "--idle_timeout=never"]
         self._destination = list(destination)
         self._processes, self._pool = processes, pool
+        self._program = list(program)
         self._children: list[subprocess.Popen[bytes]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -59,8 +62,8 @@ class SparkCommand:
         """Starts `run` and does not wait for it. faults: of tests/support/spark_faults.py."""
         variables = environment(self.folder, *faults)
         command = [
-            sys.executable, "-m", "tests.support.spark_faults", "run", *self._source,
-            *self._destination, "--runner=SparkRunner",
+            sys.executable, "-m", *self._program, "run", *self._source, *self._destination,
+            "--runner=SparkRunner",
             f"--job_endpoint={self.servers.job_server_address}", *self._workers(variables), *flags,
         ]  # fmt: skip
         with (self.folder / f"command-{len(self._children) + 1:02}.log").open("wb") as log:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from apache_beam.runners.worker.sdk_worker import SdkHarness
+
 from transforms.destinations.bigquery.reports import BigQueryReports
 from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.bigquery.streams import BigQueryStreams
@@ -27,6 +29,8 @@ FAULTS: Final = "FAULTS"
 FOLDER: Final = "FAULTS_FOLDER"
 
 READ, APPEND, BEFORE_REPORT, AFTER_REPORT = "read", "append", "before-report", "after-report"
+CONNECT = "connect"
+"""Of a worker to the Spark that has asked for it."""
 RAISE, DIE, KILL_PARENT = "raise", "die", "kill-parent"
 HALT, STOP = "halt", "stop"
 """For ever, in one thread; the whole process, until SIGCONT. Or kill=PID."""
@@ -126,6 +130,7 @@ def arm(variables: Mapping[str, str]) -> None:
 
         setattr(owner, name, called)
 
+    patch(SdkHarness, "run", CONNECT, None)
     patch(RangeSeen, "add", READ, None)
     for streams in (DuckDBStreams, BigQueryStreams):
         patch(streams, "send", None, APPEND)

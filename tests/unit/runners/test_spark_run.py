@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -14,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.options.run_config import run_config
 from runners.profile import RunAborted, RunnerAway
 from runners.spark.failure import ONE_CONTEXT, StepFailed
+from runners.spark.job import WORKERS_OF
 from runners.spark.run import Patience, look_at_job_server, run_on_spark
 from tests.support.fake_job_server import FakeJobServer, fake_job_server
 
@@ -111,6 +113,40 @@ def test_a_job_server_that_stays_busy_is_said_and_gets_no_job() -> None:
         with pytest.raises(RunnerAway, match=r"busy with another job.*job server of your own"):
             run(server)
         assert server.submitted == 0
+
+
+@pytest.fixture
+def port() -> Iterator[tuple[socket.socket, str]]:
+    """A socket with a port of its own, on which nobody listens yet, and what Beam calls it."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved, f"localhost:{reserved.getsockname()[1]}"
+
+
+def test_a_job_whose_client_has_ended_is_cancelled_and_holds_nobody_up(
+    port: tuple[socket.socket, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {"others": (1,) * 99, "workers_of_others": (port[1], WORKERS_OF)}
+    with fake_job_server("", **others) as server:
+        run(server)
+        assert (server.others_cancelled, server.submitted, server.cancelled) == (1, 1, 0)
+    assert "1 job(s) of a client that has ended, cancelled now" in caplog.text
+
+
+@pytest.mark.parametrize("case", ["it listens", "not of this program", "no LOOPBACK here"])
+def test_a_job_whose_client_may_be_there_is_waited_for(
+    case: str, port: tuple[socket.socket, str]
+) -> None:
+    params = {} if case == "not of this program" else WORKERS_OF
+    if case == "it listens":
+        port[0].listen()
+    given = ["--environment_type=PROCESS", '--environment_config={"command": "w"}']
+    with fake_job_server("", others=(1, 1, 1), workers_of_others=(port[1], params)) as server:
+        flags = given if case == "no LOOPBACK here" else []
+        run_on_spark(
+            build, options(server, *flags), lambda: 0, PATIENCE, Time().clock, Time().sleep
+        )
+        assert (server.others_cancelled, server.submitted) == (0, 1)
 
 
 def test_a_context_that_is_just_ending_is_waited_for() -> None:
