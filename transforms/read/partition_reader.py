@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -45,6 +46,11 @@ _STOP_POLLS: Final = 100
 Measured on an idle broker: 192 of 200 had stopped at once, the slowest took 6 ms.
 """
 _ANSWER_SECONDS: Final = 5.0
+_NO_ANSWER: Final = (
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+)
 _ASK_AGAIN_SECONDS: Final = 15.0
 _TYPE: Final = itemgetter(0)
 _MILLISECONDS: Final = itemgetter(1)
@@ -75,7 +81,11 @@ class PartitionReader:
     It may read another range once `is_ready_for` has said so.
     """
 
-    def __init__(self, consumer_config: Mapping[str, str]) -> None:
+    def __init__(
+        self, consumer_config: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """clock: monotonic, in seconds."""
+        self._clock = clock
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
         self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
         self.bytes_read = 0
@@ -194,18 +204,28 @@ class PartitionReader:
 
     def _cluster_id(self, wanted: PartitionRange) -> str | None:
         """Of the cluster that this consumer is connected to, asked for now."""
-        waiting = WaitLog(f"topic {wanted.topic} partition {wanted.partition}, the cluster")
+        name = kafka_topic(wanted.topic)
+        waiting = WaitLog(f"topic {wanted.topic} partition {wanted.partition}, its cluster")
+        asked = self._clock()
         while True:
             try:
-                name = kafka_topic(wanted.topic)
                 found: str | None = self._consumer.list_topics(name, _ANSWER_SECONDS).cluster_id
                 return found
             except KafkaException as error:
-                self._errors.answered(error.args[0])
+                failed: KafkaError = error.args[0]
             # Always a pause: where the broker drops connections, a request fails at once.
             self._consumer.consume(1, _POLL_SECONDS)
+            self._errors.answered(failed)
             self._errors.raise_if_final()
-            waiting.waited(_POLL_SECONDS, self._errors.reason)
+            if failed.code() not in _NO_ANSWER:
+                raise TryAgainLater(
+                    f"topic {wanted.topic} partition {wanted.partition}: Kafka does not say which"
+                    f" cluster it is ({failed.str()}). Nothing of this run is visible; start again,"
+                    " and look at the broker if it repeats."
+                )
+            now = self._clock()
+            waiting.waited(now - asked, self._errors.reason)
+            asked = now
 
     def _still_there(self, wanted: PartitionRange, next_offset: int) -> None:
         """Raises GuaranteeError if the topic was deleted or truncated, asked after a long silence.

@@ -20,7 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from transforms.model.errors import GuaranteeError
+from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.read import partition_reader, reader_pool
 from transforms.read.partition_reader import PartitionRange, PartitionReader
 from transforms.read.read_records import ReadRange
@@ -49,6 +49,7 @@ class Stopping:
         self.next: list[Message] = []
         self.reports: list[KafkaError] = []
         self.unanswered = 0
+        self.unanswered_by = GONE
         self.cluster = "planned"
         self.closed = False
         self.made.append(self)
@@ -89,7 +90,7 @@ class Stopping:
     def list_topics(self, topic: str, _seconds: float) -> SimpleNamespace:
         if self.unanswered:
             self.unanswered -= 1
-            raise KafkaException(GONE)
+            raise KafkaException(self.unanswered_by)
         return SimpleNamespace(cluster_id=self.cluster)
 
     def close(self) -> None:
@@ -314,6 +315,20 @@ def test_a_broker_that_does_not_say_which_cluster_it_is_is_asked_again(
         assert list(reader.read(planned)) == []
     assert consumers[0].unanswered == 0
     assert consumers[0].closed, "no answer is trouble"
+
+
+def test_an_answer_that_waiting_does_not_mend_ends_the_run(
+    consumers: list[Stopping], pool: ReaderPool
+) -> None:
+    planned = PartitionRange("payments", 0, 5, 10, "planned")
+    with (
+        pytest.raises(TryAgainLater, match="does not say which cluster it is"),
+        pool.lent(CONFIG, planned) as reader,
+    ):
+        consumers[0].unanswered = 1
+        consumers[0].unanswered_by = KafkaError(KafkaError._STATE)
+        list(reader.read(planned))
+    assert consumers[0].closed
 
 
 # The same by librdkafka itself, with its mock cluster.
