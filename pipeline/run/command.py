@@ -47,6 +47,7 @@ from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord, last_committed
 from transforms.destinations.contract.run_tail import shortened
 from transforms.destinations.open import open_destination
+from transforms.read import reader_pool
 from transforms.read.read_records import records_read
 
 _LOG = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def run_to_the_end(
     running each. Raises as run_command.
     """
     started = time.monotonic()
-    with destination:
+    with destination, reader_pool.READERS.kept():
         read, billed = destination.bytes_read, destination.bytes_billed
 
         def attempt() -> None:
@@ -177,7 +178,7 @@ def run_until_caught_up(
             outcome.run_id = plan.run_id
             place = Place(transactions + 1, transactions + more)
             record = run_once(
-                config, destination, plan, settings, runs, notes, place, kept.ids, now_us
+                config, destination, admin, plan, settings, runs, notes, place, kept.ids, now_us
             )
             notes.add_run(destination, record, plan, runs)
             outcome.runs = runs = shortened([*runs, record])
@@ -200,6 +201,7 @@ def _report_positions(admin: KafkaAdmin, record: RunRecord) -> None:
 def run_once(
     config: RunConfig,
     destination: Destination,
+    admin: KafkaAdmin,
     plan: Plan,
     settings: RunSettings,
     runs: Sequence[RunRecord],
@@ -223,11 +225,8 @@ def run_once(
             with progress_shown(place, plan.records_at_most, config.workers_here):
                 before = records_read()
                 read_and_write(config, destination, plan, settings, ids.stored(before_it))
-            with KafkaAdmin(config.consumer_config) as connected_anew:
-                seen = records_read() - before
-                prove_source(
-                    plan, connected_anew, seen if config.workers_here else plan.records_at_most
-                )
+            seen = records_read() - before
+            prove_source(plan, admin, seen if config.workers_here else plan.records_at_most)
         with finish_before_interrupt():
             since = Moment.now()
             record, proof = prove_and_prepare(

@@ -34,6 +34,7 @@ from pipeline.run.summary import (
 )
 from transforms.destinations.open import open_destination
 from transforms.model.moments import moment_in_words
+from transforms.read import reader_pool
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def every_command(
     with ExitStack() as stack:
         stack.callback(_sum_up, config, since)
         stack.callback(kept.close)
+        stack.enter_context(reader_pool.READERS.kept())
         while True:
             outcome = Outcome()
             try:

@@ -42,7 +42,9 @@ def read_and_write(
     run = BoundedRun(
         run_id=plan.run_id,
         ranges=[
-            PartitionRange(part.topic, part.partition, part.read_from, part.to_offset)
+            PartitionRange(
+                part.topic, part.partition, part.read_from, part.to_offset, plan.cluster_id
+            )
             for part in plan.partitions
             if part.to_offset > part.read_from
         ],

@@ -31,6 +31,7 @@ from transforms.model.errors import GuaranteeError
 from transforms.model.topic_generations import kafka_topic
 from transforms.read import read_records as read_module
 from transforms.read.partition_reader import PartitionRange
+from transforms.read.topic_identity import require_cluster
 
 NOW_US = 1_790_000_000_000_000
 MINUTE_US = 60_000_000
@@ -147,6 +148,13 @@ class InMemoryKafka:
                 [log.records[offset] for offset in offsets],
                 bytearray(log.timestamp_types[offset] for offset in offsets),
             )
+        if wanted.cluster_id is not None:
+            require_cluster(wanted.cluster_id, self.cluster)
+
+    can_read_again = True
+
+    def is_ready_for(self, _wanted: PartitionRange) -> bool:
+        return True
 
     def close(self) -> None:
         pass

@@ -45,6 +45,8 @@ class BrokerErrors:
         if not waits_for_topics:
             self._final_codes |= {*UNKNOWN_TOPIC}
         self._final: KafkaError | None = None
+        self.has_heard = False
+        """Whether the client has ever reported anything, also what has passed since."""
         self.log = ClientLog(self._connection_failed)
         self.reason: str | None = None
         """Why there is no connection, in librdkafka's words; None while it has not said so."""
@@ -63,6 +65,7 @@ class BrokerErrors:
 
     def answered(self, error: KafkaError) -> None:
         """The error of one request: kept if it is final. Of a connection it knows no reason."""
+        self.has_heard = True
         if error.fatal() or error.code() in self._final_codes:
             self._final = error
 
@@ -71,6 +74,7 @@ class BrokerErrors:
         self._final = None
 
     def _connection_failed(self, text: str) -> None:
+        self.has_heard = True
         # A plaintext listener drops TLS clients within the handshake or, by chance, around it: then
         # librdkafka only says that it was disconnected.
         is_vague = "Disconnected" in text and "handshake failed" not in text

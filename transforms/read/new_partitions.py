@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors
-from transforms.read.partition_reader import consumer_settings
+from transforms.read.consumer_settings import consumer_settings
 from transforms.read.position import PartitionPosition
 from transforms.read.topic_identity import TopicUnknown, admin_client, ask_identity
 

@@ -15,6 +15,7 @@ from transforms import metrics
 from transforms.model.coordinates import HASH_MASK, coordinate_sum
 from transforms.model.elements import RawBlock
 from transforms.model.run_report import ReaderReport, encode_report
+from transforms.read import reader_pool
 from transforms.read.partition_reader import PartitionRange, PartitionReader
 
 REPORTS = "reports"
@@ -76,19 +77,13 @@ class RangeProvider(RestrictionProvider):
 
 
 class ReadRange(beam.DoFn):
-    """Reads one range to its end with the process's own consumer."""
+    """Reads one range to its end with a consumer of this process."""
 
     def __init__(self, consumer_config: Mapping[str, str]) -> None:
         self._consumer_config = dict(consumer_config)
-        self._reader: PartitionReader | None = None
-
-    def setup(self) -> None:
-        self._reader = PartitionReader(self._consumer_config)
 
     def teardown(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        reader_pool.READERS.close_unless_kept()
 
     def process(
         self,
@@ -96,18 +91,20 @@ class ReadRange(beam.DoFn):
         tracker: Any = beam.DoFn.RestrictionParam(RangeProvider()),
     ) -> Iterator[RawBlock | beam.pvalue.TaggedOutput]:
         global _read_by_this_process
-        assert self._reader is not None
-        seen, bytes_before = RangeSeen(element), self._reader.bytes_read
-        for block in self._reader.read(element):
-            if not tracker.try_claim(block.offsets[-1]):
-                raise RuntimeError(f"{element} was split by the runner, although it cannot be")
-            seen.add(np.asarray(block.offsets, dtype=np.int64))
-            _read_by_this_process += len(block.offsets)
-            yield block
+        seen = RangeSeen(element)
+        with reader_pool.READERS.lent(self._consumer_config, element, PartitionReader) as reader:
+            bytes_before = reader.bytes_read
+            for block in reader.read(element):
+                if not tracker.try_claim(block.offsets[-1]):
+                    raise RuntimeError(f"{element} was split by the runner, although it cannot be")
+                seen.add(np.asarray(block.offsets, dtype=np.int64))
+                _read_by_this_process += len(block.offsets)
+                yield block
+            bytes_read = reader.bytes_read - bytes_before
         tracker.try_claim(element.to_offset)
         report = seen.report()
         metrics.count(metrics.RECORDS_READ, report.records)
-        metrics.count(metrics.BYTES_READ, self._reader.bytes_read - bytes_before)
+        metrics.count(metrics.BYTES_READ, bytes_read)
         yield beam.pvalue.TaggedOutput(REPORTS, encode_report(report))
 
 

@@ -87,6 +87,19 @@ def ask_identity(
         return None
 
 
+def require_cluster(planned: str, found: str | None) -> None:
+    """Raises GuaranteeError where a run has read from another Kafka cluster than the planned one.
+
+    planned, found: Kafka's ids; None where the broker tells none.
+    """
+    if found != planned:
+        raise GuaranteeError(
+            f"while it was read, --bootstrap_servers came to lead to the Kafka cluster {found};"
+            f" {planned} was planned. Nothing of this run is visible. Run again with the servers of"
+            " that cluster."
+        )
+
+
 def require_same(position: PartitionPosition, found: TopicIdentity) -> None:
     """Raises GuaranteeError where the position belongs to another topic or cluster."""
     before = TopicIdentity(position.cluster_id, position.topic_id)

@@ -17,7 +17,7 @@ import pytest
 from pipeline.interrupt import interrupts_remembered
 from pipeline.options.config import RunConfig
 from pipeline.options.run_config import run_config
-from pipeline.run import command
+from pipeline.run import command, kept
 from pipeline.run.every import LONGEST_PAUSE_SECONDS, Since, every_command
 from tests.support.in_memory_kafka import (
     NOW_US,
@@ -30,6 +30,7 @@ from tests.support.whole_runs import COPIES, failures, ids
 from transforms.deduplicate import id_files
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
+from transforms.read import read_records
 
 pytestmark = pytest.mark.usefixtures("one_topic")
 
@@ -98,6 +99,37 @@ def test_the_tables_are_asked_for_ids_once(
     monkeypatch.setattr(rows, lambda *given: asked.append(given) or original(*given))
     Ticks(5, lambda number: kafka.send("payments", 0, payment(str(number)))).run(every(path))
     assert len(asked) == 1
+
+
+def test_readers_and_the_connection_are_kept_until_the_process_ends(
+    kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    closed: list[str] = []
+
+    class Client(InMemoryKafka):
+        def __init__(self, kind: str) -> None:
+            super().__init__()
+            self.topics, self.kind = kafka.topics, kind
+            made.append(kind)
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def close(self) -> None:
+            closed.append(self.kind)
+
+    for module in (command, kept):
+        monkeypatch.setattr(module, "KafkaAdmin", lambda _config: Client("admin"), raising=False)
+    monkeypatch.setattr(read_records, "PartitionReader", lambda _config: Client("reader"))
+
+    def send(number: int) -> None:
+        assert closed == []
+        kafka.send("payments", 0, payment(str(number)))
+
+    Ticks(5, send).run(every(path))
+    assert sorted(made) == sorted(closed) == ["admin", "reader"]
+    assert ids(path) == ["1", "2", "3", "4"]
 
 
 def test_a_run_that_took_longer_than_the_interval_leaves_out_the_ticks_that_it_missed(
