@@ -6,17 +6,14 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runners.spark.cluster import SparkServers
-from tests.support.child_process import ending_with_this_process
+from tests.support.forked_command import ROOT, ForkedCommand
 from tests.support.spark_faults import environment
-
-ROOT = Path(__file__).parents[2]
 
 SECONDS = 300
 """The longest that a test waits for one command."""
@@ -44,7 +41,7 @@ class SparkCommand:
         self._source = [f"--bootstrap_servers={kafka}", f"--topic={topic}", "--idle_timeout=never"]
         self._destination = list(destination)
         self._processes = processes
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: list[ForkedCommand] = []
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -53,20 +50,16 @@ class SparkCommand:
         files = sorted(self.folder.glob("command-*.log"))
         return "".join(file.read_text(errors="replace") for file in files)
 
-    def start(self, *flags: str, faults: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(self, *flags: str, faults: Sequence[str] = ()) -> ForkedCommand:
         """Starts `run` and does not wait for it. faults: of tests/support/spark_faults.py."""
         variables = environment(self.folder, *faults)
-        command = [
-            sys.executable, "-m", "tests.support.spark_faults", "run", *self._source,
-            *self._destination, "--runner=SparkRunner",
+        arguments = [
+            "run", *self._source, *self._destination, "--runner=SparkRunner",
             f"--job_endpoint={self.servers.job_server_address}", *self._workers(variables), *flags,
         ]  # fmt: skip
         with (self.folder / f"command-{len(self._children) + 1:02}.log").open("wb") as log:
-            child = subprocess.Popen(
-                ending_with_this_process(command),
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-            )  # fmt: skip
+            variables = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+            child = ForkedCommand("tests.support.spark_faults", arguments, log, variables=variables)
         self._children.append(child)
         return child
 
@@ -74,7 +67,7 @@ class SparkCommand:
         """Its exit status; the log is printed, which pytest shows where a test fails."""
         return self.ended(self.start(*flags, faults=faults))
 
-    def ended(self, child: subprocess.Popen[bytes]) -> int:
+    def ended(self, child: ForkedCommand) -> int:
         """Waits for the end of a command; its exit status."""
         status = child.wait(SECONDS)
         print(f"exit status {status}:\n{self.log[-6000:]}")
