@@ -1,6 +1,7 @@
 """Fixtures for every test: each lives beside the double that it gives, none is imported."""
 
 pytest_plugins = [
+    "tests.support.beam_memory",
     "tests.support.examples",
     "tests.support.in_memory_kafka",
     "tests.support.shared_broker",
