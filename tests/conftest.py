@@ -1,5 +1,7 @@
 """Fixtures for every test: each lives beside the double that it gives, none is imported."""
 
+import gc
+
 pytest_plugins = [
     "tests.support.beam_memory",
     "tests.support.examples",
@@ -13,3 +15,9 @@ pytest_plugins = [
     "tests.support.bigquery",
     "tests.support.google_sql",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: no collection need look at it."""
+    gc.collect()
+    gc.freeze()

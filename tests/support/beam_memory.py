@@ -41,30 +41,45 @@ def _options(self: PipelineOptions, flags: Sequence[str] | None = None, **given:
     self._all_options = {**found, **given}
 
 
-_signature_of: Callable[[Any], Signature] = decorators.get_signature
-_functions: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
-_methods: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
+def _of_function(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same, but a Python function is asked about once, and once as a bound method, which lacks
+    the first parameter.
+    """
+    functions: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+    methods: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+
+    def answer(asked: Any) -> Any:
+        known, function = functions, asked
+        if isinstance(asked, MethodType):
+            known, function = methods, asked.__func__
+        if not isinstance(function, FunctionType):
+            return ask(asked)
+        found = known.get(function)
+        if found is None:
+            found = known[function] = ask(asked)
+        return found
+
+    return answer
 
 
-def _signature(asked: Any) -> Signature:
-    """decorators.get_signature. That of a bound method lacks its first parameter."""
-    known, function = _functions, asked
-    if isinstance(asked, MethodType):
-        known, function = _methods, asked.__func__
-    if not isinstance(function, FunctionType):
-        return _signature_of(asked)
-    found = known.get(function)
-    if found is None:
-        found = known[function] = _signature_of(asked)
-    return found
+_ask_signature: Callable[[Any], Signature] = decorators.get_signature
+_signature = _of_function(_ask_signature)
+_arguments = _of_function(core.get_function_args_defaults)
+
+
+def _arguments_and_defaults(asked: Any) -> tuple[list[str], list[Any]]:
+    """core.get_function_args_defaults, whose lists belong to who asks."""
+    names, defaults = _arguments(asked)
+    return list(names), list(defaults)
 
 
 def _remember() -> None:
-    assert core.get_signature is _signature_of
+    assert core.get_signature is _ask_signature
     PipelineOptions.__init__ = _options
     for name, module in list(sys.modules.items()):
-        if name.startswith("apache_beam.") and vars(module).get("get_signature") is _signature_of:
+        if name.startswith("apache_beam.") and vars(module).get("get_signature") is _ask_signature:
             vars(module)["get_signature"] = _signature
+    core.get_function_args_defaults = _arguments_and_defaults
 
 
 _remember()
