@@ -21,3 +21,8 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays until the end: no collection need look at it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """DuckDB's binding complains of what is left at the end of the process."""
+    gc.unfreeze()
