@@ -1,6 +1,9 @@
 """Fixtures for every test: each lives beside the double that it gives, none is imported."""
 
+import gc
+
 pytest_plugins = [
+    "tests.support.beam_memory",
     "tests.support.examples",
     "tests.support.in_memory_kafka",
     "tests.support.shared_broker",
@@ -12,3 +15,14 @@ pytest_plugins = [
     "tests.support.bigquery",
     "tests.support.google_sql",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: no collection need look at it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """DuckDB's binding complains of what is left at the end of the process."""
+    gc.unfreeze()

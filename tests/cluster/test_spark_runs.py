@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -129,48 +130,49 @@ def test_a_job_server_that_stays_away_is_said_with_its_address(
     assert waiting.ended(child) == 143
 
 
-@pytest.mark.parametrize("flags", [["--cache_disabled"], ["--storage_level=MEMORY_ONLY"]])
+@pytest.fixture(scope="module")
+def other_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkServers]:
+    """One more job server, whose memory is too small for anything that a job caches."""
+    evicts = "-Dspark.memory.fraction=0.001 -Dspark.testing.reservedMemory=1000000"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", evicts)
+        servers = started(tmp_path_factory.mktemp("other"), SETTINGS)
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.mark.parametrize(
+    ("where", "flag"),
+    [("spark", "--cache_disabled"), ("other_spark", "--storage_level=MEMORY_ONLY")],
+)
 def test_what_is_evaluated_twice_is_written_once(
-    flags: list[str],
-    spark: SparkServers,
+    where: str,
+    flag: str,
     file_stage: Stage,
     spark_run: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Without a cache, or with one that evicts all, both outputs of the reading step read Kafka."""
-    servers = spark
-    evicts = "-Dspark.memory.fraction=0.001 -Dspark.testing.reservedMemory=1000000"
-    if flags == ["--storage_level=MEMORY_ONLY"]:
-        monkeypatch.setenv("JAVA_TOOL_OPTIONS", evicts)
-        servers = started(tmp_path / "small", SETTINGS)
-        monkeypatch.delenv("JAVA_TOOL_OPTIONS")
-    try:
-        file_stage.send(6_000)
-        twice = spark_run(file_stage, servers)
-        assert twice.run(*flags) == 0
-        assert faults.ranges_read(twice.folder) > PARTITIONS
-        file_stage.assert_exact()
-    finally:
-        if servers is not spark:
-            servers.stop()
+    file_stage.send(6_000)
+    twice = spark_run(file_stage, request.getfixturevalue(where))
+    assert twice.run(flag) == 0
+    assert faults.ranges_read(twice.folder) > PARTITIONS
+    file_stage.assert_exact()
 
 
 def test_of_two_drivers_one_goes_on_and_the_other_is_refused(
-    spark: SparkServers, bigquery_stage: Stage, spark_run: Start, tmp_path: Path
+    spark: SparkServers, other_spark: SparkServers, bigquery_stage: Stage, spark_run: Start
 ) -> None:
-    other = started(tmp_path / "other", SETTINGS)
-    try:
-        bigquery_stage.send(3_000)
-        slow, fast = spark_run(bigquery_stage, spark), spark_run(bigquery_stage, other)
-        child = slow.start(faults=[f"{faults.AFTER_REPORT}:1:{faults.STOP}"])
-        slow.wait_for("it has reported", lambda: faults.happened(slow.folder) != [])
-        assert fast.run() == 0
-        os.killpg(child.pid, signal.SIGCONT)
-        assert slow.ended(child) in (3, 5)
-        bigquery_stage.assert_exact()
-    finally:
-        other.stop()
+    bigquery_stage.send(3_000)
+    slow, fast = spark_run(bigquery_stage, spark), spark_run(bigquery_stage, other_spark)
+    child = slow.start(faults=[f"{faults.AFTER_REPORT}:1:{faults.STOP}"])
+    slow.wait_for("it has reported", lambda: faults.happened(slow.folder) != [])
+    assert fast.run() == 0
+    os.killpg(child.pid, signal.SIGCONT)
+    assert slow.ended(child) in (3, 5)
+    bigquery_stage.assert_exact()
 
 
 def test_a_signal_cancels_the_job_that_another_client_waits_for(

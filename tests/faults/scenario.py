@@ -3,13 +3,12 @@ tables.
 """
 
 import json
-import subprocess
-import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 
@@ -17,10 +16,30 @@ from pipeline.cli import WRONG_USAGE
 from pipeline.produce.command import KafkaSender
 from pipeline.produce.message_generator import COPY, FUTURE, INVALID, PAYMENT, GeneratedMessage
 from tests.bigquery_stand_in import BigQueryStandIn
-from tests.support.child_process import ending_with_this_process
-from tests.support.kafka_broker import ROOT
+from tests.support.forked_command import ForkedCommand
 
 ROW_TABLES = ("payment_transactions", "duplicate_transactions", "rejected_records")
+
+
+class Running:
+    """A command. errors: where its standard error goes, if not with its output."""
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], errors: BinaryIO | None = None
+    ) -> None:
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 # until `ended`
+        self._command = ForkedCommand(module, arguments, self._printed, errors)
+
+    @property
+    def pid(self) -> int:
+        return self._command.pid
+
+    def ended(self) -> tuple[str, int]:
+        """Waits; what it has printed, and its exit status, negative for a signal."""
+        with self._printed as printed:
+            status = self._command.wait(120)
+            printed.seek(0)
+            return printed.read().decode(), status
 
 
 @dataclass
@@ -62,36 +81,29 @@ class Scenario:
             f"--bigquery_storage_endpoint={self.stand_in.storage_endpoint}",
         ]
 
-    def start(self, *module: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", *(module or ("pipeline",)), *self.run_arguments]
-        command = ending_with_this_process(command)
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def start(self, module: str = "pipeline", *before: str) -> "Running":
+        """`run`; module: another program than the pipeline, with arguments of its own before."""
+        return Running(module, [*before, *self.run_arguments])
 
     def run(self, *module: str) -> int:
         """The exit status; negative for a signal."""
-        process = self.start(*module)
-        self.output = process.communicate(timeout=120)[0]
-        return process.returncode
+        self.output, status = self.start(*module).ended()
+        return status
 
     def check(self) -> dict[str, str]:
         """name -> status, as `check` prints them; the exit status must agree. Nothing for a
         destination that no run has written to.
         """
         arguments = ["check", *self.destination, "--max_duplicate_rate=1", "--json"]
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        if done.returncode == WRONG_USAGE and "no run has written here" in done.stderr:
+        with tempfile.TemporaryFile() as errors:
+            printed, status = Running("pipeline", arguments, errors).ended()
+            errors.seek(0)
+            complaints = errors.read().decode()
+        if status == WRONG_USAGE and "no run has written here" in complaints:
             return {}
-        self.output = done.stdout + done.stderr
-        results = {row["name"]: row["status"] for row in json.loads(done.stdout)}
-        assert done.returncode == int("FAILED" in results.values()), done.stdout + done.stderr
+        self.output = printed + complaints
+        results = {row["name"]: row["status"] for row in json.loads(printed)}
+        assert status == int("FAILED" in results.values()), self.output
         return results
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:

@@ -84,8 +84,8 @@ def test_a_run_killed_at_a_call_to_bigquery_loses_and_doubles_nothing(
     if not arrives:
         stand_in.faults.cut(name, nth=nth, when=when)
     victim.append(scenario.start())
-    output = victim[0].communicate(timeout=120)[0]
-    assert victim[0].returncode == KILLED, output
+    output, status = victim[0].ended()
+    assert status == KILLED, output
     stand_in.faults.clear()
     assert scenario.run() == 0, scenario.output
     scenario.holds()

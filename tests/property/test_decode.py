@@ -483,7 +483,7 @@ def must_agree(
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
 @pytest.mark.parametrize("name", ["default", "wide", "mixed"])
-@examples(400)
+@examples(150)
 @given(st.lists(values, min_size=1, max_size=6))
 @example([None, b"null", b"{}"])
 @example([b"null"] * 5)
@@ -598,7 +598,7 @@ def nested_documents(draw: st.DrawFn, fields: tuple[SchemaField, ...]) -> bytes:
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
 @pytest.mark.parametrize("name", ["deep", "deep in ms"])
-@examples(400)
+@examples(150)
 @given(st.data())
 def test_nested_fields_and_unknown_ones_at_every_depth(
     learning: None,
@@ -631,7 +631,7 @@ def timed(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["wide", "mixed", *EPOCH_UNITS])
-@examples(400)
+@examples(150)
 @given(st.lists(timed(), min_size=1, max_size=8))
 def test_times_in_text_and_in_numbers_are_read_as_the_slow_decoder_reads_them(
     schemas: dict[str, PaymentSchema], name: str, given_values: list[bytes | None]

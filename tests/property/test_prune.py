@@ -55,8 +55,8 @@ step = st.fixed_dictionaries(
 )
 
 
-@examples(12)
-@given(st.lists(step, min_size=3, max_size=8))
+@examples(10)
+@given(st.lists(step, min_size=3, max_size=6))
 def test_what_is_left_is_what_it_would_be_without_a_prune(steps: list[dict[str, Any]]) -> None:
     kafka, names = InMemoryKafka(), count()
     kafka.create("payments", PARTITIONS)

@@ -288,7 +288,7 @@ def jobs(chain: Sequence[RunRecord]) -> tuple[list[str], list[str]]:
     return list(all_of_them), list(in_turn)
 
 
-@examples(300)
+@examples(200)
 @given(
     st.data(),
     st.integers(1, 40),

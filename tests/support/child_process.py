@@ -21,10 +21,16 @@ def ending_with_this_process(command: Sequence[str]) -> list[str]:
     return [sys.executable, __file__, str(os.getpid()), *command]
 
 
-def main(parent: int, command: Sequence[str]) -> None:
+def end_with(parent: int) -> None:
+    """This process ends when its parent does, whose pid that is; at once where it has ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == parent:  # else the parent was faster in ending
-        os.execvp(command[0], command)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(parent: int, command: Sequence[str]) -> None:
+    end_with(parent)
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

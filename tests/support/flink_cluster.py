@@ -8,7 +8,7 @@ import pytest
 from runners.flink.cluster import FlinkCluster
 from runners.flink.configuration import ClusterSettings
 from runners.java import Unavailable
-from tests.support.child_process import ending_with_this_process
+from tests.support.quick_java import ending_soon
 
 SETTINGS = ClusterSettings(
     slots=2, worker_pools=1, task_manager_heap_mib=768, managed_mib=128, job_manager_heap_mib=256
@@ -20,7 +20,7 @@ def shared_flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
     """Runs until the end of the session. Without Java or Maven its tests are skipped, or fail
     where CI is set.
     """
-    cluster = FlinkCluster(tmp_path_factory.mktemp("flink"), launch=ending_with_this_process)
+    cluster = FlinkCluster(tmp_path_factory.mktemp("flink"), launch=ending_soon)
     try:
         cluster.start(SETTINGS)
     except Unavailable as missing:

@@ -110,10 +110,13 @@ def on_duckdb(kafka: InMemoryKafka, folder: Path) -> Iterator[Kept]:
 
 
 @contextmanager
-def on_bigquery(kafka: InMemoryKafka, _folder: Path) -> Iterator[Kept]:
+def on_bigquery(kafka: InMemoryKafka, folder: Path) -> Iterator[Kept]:
+    database = str(folder / "warehouse.duckdb")
     with (
         pytest.MonkeyPatch.context() as patch,
-        BigQueryStandIn("payments-test", "d", dml_on_fresh_rows=True) as stand_in,
+        BigQueryStandIn(
+            "payments-test", "d", database=database, dml_on_fresh_rows=True
+        ) as stand_in,
     ):
         patch.setattr(bigquery_retry, "FIRST_DELAY_SECONDS", 0.001)
         # The stand-in's clock is right, and the runs are of other days.

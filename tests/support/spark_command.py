@@ -6,17 +6,14 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runners.spark.cluster import SparkServers
-from tests.support.child_process import ending_with_this_process
+from tests.support.forked_command import ROOT, ForkedCommand
 from tests.support.spark_faults import environment
-
-ROOT = Path(__file__).parents[2]
 
 SECONDS = 300
 """The longest that a test waits for one command."""
@@ -29,7 +26,7 @@ class SparkCommand:
 
     destination: its arguments. processes: whether Python workers are processes of the executors.
     pool: HOST:PORT of the server that starts them; None: none does.
-    program: what `python -m` starts.
+    program: a module, which takes these arguments before those of `run`.
     """
 
     def __init__(
@@ -48,8 +45,8 @@ class SparkCommand:
         self._source = [f"--bootstrap_servers={kafka}", f"--topic={topic}", "--idle_timeout=never"]
         self._destination = list(destination)
         self._processes, self._pool = processes, pool
-        self._program = list(program)
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._module, *self._before = program
+        self._children: list[ForkedCommand] = []
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -58,20 +55,16 @@ class SparkCommand:
         files = sorted(self.folder.glob("command-*.log"))
         return "".join(file.read_text(errors="replace") for file in files)
 
-    def start(self, *flags: str, faults: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(self, *flags: str, faults: Sequence[str] = ()) -> ForkedCommand:
         """Starts `run` and does not wait for it. faults: of tests/support/spark_faults.py."""
         variables = environment(self.folder, *faults)
-        command = [
-            sys.executable, "-m", *self._program, "run", *self._source, *self._destination,
-            "--runner=SparkRunner",
+        arguments = [
+            *self._before, "run", *self._source, *self._destination, "--runner=SparkRunner",
             f"--job_endpoint={self.servers.job_server_address}", *self._workers(variables), *flags,
         ]  # fmt: skip
         with (self.folder / f"command-{len(self._children) + 1:02}.log").open("wb") as log:
-            child = subprocess.Popen(
-                ending_with_this_process(command),
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-            )  # fmt: skip
+            variables = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+            child = ForkedCommand(self._module, arguments, log, variables=variables)
         self._children.append(child)
         return child
 
@@ -79,7 +72,7 @@ class SparkCommand:
         """Its exit status; the log is printed, which pytest shows where a test fails."""
         return self.ended(self.start(*flags, faults=faults))
 
-    def ended(self, child: subprocess.Popen[bytes]) -> int:
+    def ended(self, child: ForkedCommand) -> int:
         """Waits for the end of a command; its exit status."""
         status = child.wait(SECONDS)
         print(f"exit status {status}:\n{self.log[-6000:]}")

@@ -14,6 +14,7 @@ from runners.spark import version
 from runners.spark.cluster import SparkServers
 from runners.spark.settings import SparkSettings
 from tests.support.child_process import ending_with_this_process
+from tests.support.quick_java import ending_soon
 
 SETTINGS = SparkSettings(cores=2, max_records_per_run=200_000)
 
@@ -32,7 +33,7 @@ def spark_jars() -> None:
 def started(folder: Path, settings: SparkSettings) -> SparkServers:
     """As `spark_jars`, and then started."""
     spark_jars()
-    servers = SparkServers(folder, launch=ending_with_this_process)
+    servers = SparkServers(folder, launch=ending_soon)
     servers.start(settings)
     return servers
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,9 +13,7 @@ from pipeline.streaming.figures import JobFigures
 from pipeline.streaming.flink_job import FlinkJob
 from runners.flink.cluster import FlinkCluster
 from runners.flink.rest import FlinkUnreachable
-from tests.support.child_process import ending_with_this_process
-
-ROOT = Path(__file__).parents[2]
+from tests.support.forked_command import ROOT, ForkedCommand
 
 _LOOK_SECONDS = 0.2
 _CHECKPOINT_TIMEOUT_MS = 30_000
@@ -57,7 +53,7 @@ class StreamingCommand:
         self._detached = bool(destination)
         self._other_destination = destination
         self._servers, self._topic, self._folder = servers, topic, folder
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: ForkedCommand | None = None
         self._starts = 0
 
     @property
@@ -111,11 +107,9 @@ class StreamingCommand:
         """Starts a command and does not wait for it."""
         self._starts += 1
         with (self._folder / f"command-{self._starts:02}.log").open("wb") as log:
-            self._child = subprocess.Popen(
-                ending_with_this_process([sys.executable, "-m", *self._program, *arguments]),
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            module, *before = self._program
+            variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+            self._child = ForkedCommand(module, [*before, *arguments], log, variables=variables)
 
     @property
     def runs(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -55,6 +56,9 @@ _RESERVED: Final = frozenset(_KEYWORDS.split())
 https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#reserved_keywords.
 """
 
+_REMEMBERED: Final = 2_000
+"""Texts. sqlglot takes milliseconds for each, and clients ask the same ones again and again."""
+
 STATEMENTS: Final = (
     exp.Query,
     exp.Insert,
@@ -68,9 +72,11 @@ STATEMENTS: Final = (
 )
 
 
+@lru_cache(_REMEMBERED)
 def parse(sql: str) -> exp.Expression:
-    """The one statement of the text. Raises RestFailure (invalidQuery) for anything else; scripts
-    are not supported.
+    """The one statement of the text, which belongs to all who ask for it: change a copy.
+
+    Raises RestFailure (invalidQuery) for anything else; scripts are not supported.
     """
     if len(sql.encode()) > MAX_QUERY_BYTES:
         raise invalid_query(
@@ -161,6 +167,7 @@ _BEFORE_TABLES: Final = {"INTO", "INSERT", "TABLE", "EXISTS", "VIEW"}
 _CLAUSES: Final = {"VALUES", "OPTIONS", "USING", "EXCEPT", "REPLACE"}
 
 
+@lru_cache(_REMEMBERED)
 def named_positional_parameters(sql: str) -> str:
     """Each ? of the text as @_0, @_1, ...: sqlglot's tree does not keep their order."""
     try:

@@ -93,7 +93,7 @@ class Transpiler:
             else:
                 # Read where it is used, not as DuckDB's view, so that CURRENT_DATE() in it follows
                 # the clock.
-                query = parse(table.view_query)
+                query = parse(table.view_query).copy()
                 found += self._bind_tables(query, dataset, depth + 1)
                 node.replace(
                     exp.Subquery(

@@ -6,41 +6,50 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
+from functools import cache
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.support.in_memory_kafka import MARKER, InMemoryKafka, use
-from tests.support.pruned import DESTINATIONS, Kept, on_duckdb
+from tests.support.pruned import DESTINATIONS, Kept
+
+Filled = tuple[Path, InMemoryKafka, int]
+"""Three days of runs: the folder of the destination, Kafka, and the clock of the last run."""
 
 
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InMemoryKafka, int]:
-    """Three days of runs in a DuckDB file: its folder, Kafka, and the clock of the last run."""
-    folder, kafka = tmp_path_factory.mktemp("prune"), InMemoryKafka()
-    with pytest.MonkeyPatch.context() as patch:
-        use(kafka, patch)
-        with on_duckdb(kafka, folder) as opened:
-            opened.days()
-    return folder, kafka, opened.now_us
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Filled]:
+    """By the name of a destination. Not to be opened: copy it."""
+
+    @cache
+    def fill(name: str) -> Filled:
+        folder, kafka = tmp_path_factory.mktemp("prune"), InMemoryKafka()
+        with pytest.MonkeyPatch.context() as patch:
+            use(kafka, patch)
+            with DESTINATIONS[name](kafka, folder) as opened:
+                opened.days()
+        return folder, kafka, opened.now_us
+
+    return fill
 
 
-Fresh = Callable[[], AbstractContextManager[Kept]]
-"""Opens one more copy of the file, with a Kafka of its own."""
+Fresh = Callable[..., AbstractContextManager[Kept]]
+"""Opens one more copy, with a Kafka of its own: of the DuckDB file, or of the destination named."""
 
 
 @pytest.fixture
-def fresh(filled: tuple[Path, InMemoryKafka, int], kafka: InMemoryKafka, tmp_path: Path) -> Fresh:
-    folder, there, now_us = filled
+def fresh(filled: Callable[[str], Filled], kafka: InMemoryKafka, tmp_path: Path) -> Fresh:
     copies = count()
 
     @contextmanager
-    def copy() -> Iterator[Kept]:
+    def copy(name: str = "duckdb") -> Iterator[Kept]:
+        folder, there, now_us = filled(name)
         mine = tmp_path / str(next(copies))
         shutil.copytree(folder, mine)
         vars(kafka).update(vars(deepcopy(there, {id(MARKER): MARKER})))
-        with on_duckdb(kafka, mine) as opened:
+        with DESTINATIONS[name](kafka, mine) as opened:
             opened.now_us = now_us
             yield opened
 
@@ -55,11 +64,7 @@ def file(fresh: Fresh) -> Iterator[Kept]:
 
 
 @pytest.fixture(params=DESTINATIONS)
-def kept(request: pytest.FixtureRequest, kafka: InMemoryKafka, tmp_path: Path) -> Iterator[Kept]:
+def kept(request: pytest.FixtureRequest, fresh: Fresh) -> Iterator[Kept]:
     """Three days of runs in each destination."""
-    if request.param == "duckdb":
-        yield request.getfixturevalue("file")
-        return
-    with DESTINATIONS[request.param](kafka, tmp_path) as opened:
-        opened.days()
+    with fresh(request.param) as opened:
         yield opened

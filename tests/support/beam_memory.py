@@ -1,0 +1,85 @@
+"""Beam remembers, within a pytest process, what it works out anew for each pipeline.
+
+A run of three records costs Beam 0.3 s of CPU, and the tests make thousands. A quarter of that goes
+into two questions whose answers depend on their arguments alone: which options a class has
+(`PipelineOptions.view_as` builds a parser of argparse each time, over a hundred of them for a
+pipeline), and what the parameters of a function are. Commands that tests start as processes
+ask Beam as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from inspect import Signature
+from types import FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms import core  # has imported what is replaced below
+from apache_beam.typehints import decorators
+
+_parse: Callable[..., None] = PipelineOptions.__init__
+_parsed: dict[tuple[type, tuple[str, ...]], dict[str, Any]] = {}
+
+
+def _options(self: PipelineOptions, flags: Sequence[str] | None = None, **given: Any) -> None:
+    """PipelineOptions.__init__: a copy of what the same flags were for the same class before."""
+    if flags is None or isinstance(flags, str):
+        _parse(self, flags, **given)
+        return
+    key = (type(self), tuple(flags))
+    if key not in _parsed:
+        _parse(self, flags)
+        _parsed[key] = copy.deepcopy(vars(self._visible_options))
+    found = copy.deepcopy(_parsed[key])
+    self._flags = flags
+    self._visible_options = Namespace(**found)
+    self._all_options = {**found, **given}
+
+
+def _of_function(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same, but a Python function is asked about once, and once as a bound method, which lacks
+    the first parameter.
+    """
+    functions: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+    methods: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+
+    def answer(asked: Any) -> Any:
+        known, function = functions, asked
+        if isinstance(asked, MethodType):
+            known, function = methods, asked.__func__
+        if not isinstance(function, FunctionType):
+            return ask(asked)
+        found = known.get(function)
+        if found is None:
+            found = known[function] = ask(asked)
+        return found
+
+    return answer
+
+
+_ask_signature: Callable[[Any], Signature] = decorators.get_signature
+_signature = _of_function(_ask_signature)
+_arguments = _of_function(core.get_function_args_defaults)
+
+
+def _arguments_and_defaults(asked: Any) -> tuple[list[str], list[Any]]:
+    """core.get_function_args_defaults, whose lists belong to who asks."""
+    names, defaults = _arguments(asked)
+    return list(names), list(defaults)
+
+
+def _remember() -> None:
+    assert core.get_signature is _ask_signature
+    PipelineOptions.__init__ = _options
+    for name, module in list(sys.modules.items()):
+        if name.startswith("apache_beam.") and vars(module).get("get_signature") is _ask_signature:
+            vars(module)["get_signature"] = _signature
+    core.get_function_args_defaults = _arguments_and_defaults
+
+
+_remember()
