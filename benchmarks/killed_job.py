@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from benchmarks.random_kills import CLIENT, EXECUTOR, JOB_SERVER, Fault
 from runners.processes import send_signal
 from runners.spark.cluster import SparkServers
 from runners.spark.servers import JOB_SERVER as JOB_SERVER_ROLE
+from tests.support.forked_command import ForkedCommand
 from tests.support.spark_command import SparkCommand
 
 _BACK_SECONDS = 660.0
@@ -127,7 +127,7 @@ class KilledJob:
     def _start(self) -> None:
         self.starts += 1
         self._began = time.time()
-        self._client: subprocess.Popen[bytes] = self._command.start(*self._flags)
+        self._client: ForkedCommand = self._command.start(*self._flags)
         self._job_server_pid = self._servers.running(JOB_SERVER_ROLE)[0].pid
 
     def _stop(self, fault: Fault) -> None:
