@@ -23,7 +23,7 @@ from tests.support.kafka_broker import KafkaBroker
 from tests.support.whole_runs import each_id_once, failures, table
 
 KILLED = -9
-TICKS = 100
+TICKS = 200
 IN_EACH_TICK = [name for name in STEPS if name not in ("2 genesis", "6 tell Kafka")]
 
 
