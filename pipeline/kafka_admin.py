@@ -25,7 +25,7 @@ from transforms.read.broker_errors import (
     denied,
     is_denied,
 )
-from transforms.read.topic_identity import is_mock, topic_id_of
+from transforms.read.topic_identity import is_mock, require_one_cluster, topic_id_of
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
 _T = TypeVar("_T")
@@ -110,10 +110,16 @@ class KafkaAdmin:
         self._consumer.close()
 
     def cluster_id(self) -> str | None:
-        """Kafka's id of the cluster, which shows when --bootstrap_servers leads to another one."""
+        """Kafka's id of the cluster, which shows when --bootstrap_servers leads to another one.
+
+        Raises GuaranteeError where this client has found brokers of more than one, ever.
+        """
         found: str | None = self._ask(
             "the cluster", lambda seconds: self._consumer.list_topics(timeout=seconds).cluster_id
         )
+        # What the client has logged until then arrives.
+        self._consumer.poll(0)
+        require_one_cluster(self._errors.led_elsewhere)
         return found
 
     def topics(self) -> list[str]:

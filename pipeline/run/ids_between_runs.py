@@ -99,11 +99,18 @@ class IdsBetweenRuns:
             )
 
     def advance(self, record: RunRecord, status: str, proof: Proof) -> None:
-        """Behind step 6: what the run has reported is remembered, if it is COMMITTED.
+        """Behind step 6: what the run has reported is remembered, if it is COMMITTED, and if
+        `write` could leave it too.
 
         record: as it was claimed, and as `write` has got it. status: as it is now.
         """
-        if status != COMMITTED or proof.ids is None or self._known is None:
+        if (
+            status != COMMITTED
+            or proof.ids is None
+            or self._known is None
+            # Also where it has laid out what it has loaded, for its workers.
+            or self._passes_over
+        ):
             self._forget()
             return
         self._ids, self._as_of = self._known, record.run_id

@@ -28,6 +28,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle, Po
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from apache_beam.transforms import environments
 
+from runners.own_network import own_network
 from runners.profile import Build
 
 _LOG = logging.getLogger(__name__)
@@ -41,8 +42,10 @@ ENDED: Final = (_State.DONE, _State.FAILED, _State.CANCELLED, _State.DRAINED)
 """States that a job does not leave any more."""
 
 
-WORKERS_OF: Final = {"workers_of": "payment-pipeline"}
-"""Marks a job whose workers are threads of a client of this program."""
+WORKERS_OF: Final = {"workers_of": "payment-pipeline", "network": own_network()}
+"""Marks a job whose workers are threads of a client of this program, in the network that it is in:
+through a tunnel, or a port of a container, other clients use the same job server.
+"""
 
 
 class JobFailed(RuntimeError):

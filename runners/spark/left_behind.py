@@ -30,9 +30,9 @@ def cancel_left_behind(address: str, seconds: float) -> tuple[int, int]:
     """Cancels the LOOPBACK jobs of this program whose client has ended.
 
     Returns how many others are in hand, and how many were cancelled. What those have written is in
-    no record of the ledger. Call it on the machine of Spark, where the workers of such a job must
-    be. address: HOST:PORT of the job server. seconds: for each answer. Raises grpc.RpcError where
-    it does not answer.
+    no record of the ledger. Of clients in another network than this process nothing is known, so
+    their jobs are others. address: HOST:PORT of the job server. seconds: for each answer. Raises
+    grpc.RpcError where it does not answer.
     """
     others = cancelled = 0
     with grpc.insecure_channel(address) as channel:
@@ -49,7 +49,9 @@ def cancel_left_behind(address: str, seconds: float) -> tuple[int, int]:
 
 
 def _worker_ports(pipeline: Any) -> list[int]:
-    """Where the clients of this program listen that are the workers of the job."""
+    """Where the clients that are the workers of the job listen: those of this program, in this
+    network.
+    """
     ports = []
     for environment in pipeline.components.environments.values():
         if environment.urn == common_urns.environments.EXTERNAL.urn:

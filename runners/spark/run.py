@@ -56,7 +56,6 @@ def run_on_spark(
     patience = patience or Patience()
     portable = options.view_as(PortableOptions)
     address = str(portable.job_endpoint)
-    # Spark is on this machine then, and so are the clients of other such jobs.
     is_loopback = portable.environment_type == LOOPBACK
     deadline = clock() + patience.busy
     while True:

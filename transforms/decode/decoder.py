@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from transforms.decode.fast_path import FastPath, Slice
 from transforms.decode.record_rule import Judged, RecordRule
 from transforms.model.elements import DecodedBlock, RawBlock
+from transforms.model.errors import GuaranteeError
 from transforms.model.rejected import REJECTED_COLUMNS, original_payload
 from transforms.model.schema import PaymentSchema, SchemaField
 from transforms.model.tables import LATEST_US, SOURCE_COLUMNS, TIMESTAMP
 
 DECODER_VERSION: Final = 2
 """Stored in every run record. Must rise with each change that gives a record another verdict."""
+
+_VERSION: Final = "decoder_version"
 
 _SLICE_RECORDS: Final = 5_000
 _SLICE_VALUES: Final = 8 * _SLICE_RECORDS
@@ -56,7 +59,21 @@ class Decoder:
         self._slice = min(_SLICE_RECORDS, _SLICE_VALUES // _values_of(schema.fields) or 1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fast": None}
+        return {**self.__dict__, "_fast": None, _VERSION: DECODER_VERSION}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Raises GuaranteeError in a worker of another version than the client.
+
+        Nothing else of a run would show that two of its workers have judged by two rules.
+        """
+        version = state.pop(_VERSION, "an older one")
+        if version != DECODER_VERSION:
+            raise GuaranteeError(
+                f"a Python worker reads records by version {DECODER_VERSION} of the rules, and the"
+                f" client by {version}. Nothing of this run is visible. Install the client's"
+                " version of the pipeline wherever workers start, then run again."
+            )
+        self.__dict__.update(state)
 
     def decode(self, block: RawBlock) -> DecodedBlock:
         """Every record of the block is in exactly one of `payments` and `rejected`, by offset.

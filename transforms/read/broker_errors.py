@@ -47,7 +47,11 @@ class BrokerErrors:
         self._final: KafkaError | None = None
         self.has_heard = False
         """Whether the client has ever reported anything, also what has passed since."""
-        self.log = ClientLog(self._connection_failed)
+        self.led_elsewhere: str | None = None
+        """That its brokers are of more than one cluster, in librdkafka's words; None: it has never
+        said so.
+        """
+        self.log = ClientLog(self._connection_failed, self._led_elsewhere)
         self.reason: str | None = None
         """Why there is no connection, in librdkafka's words; None while it has not said so."""
 
@@ -81,6 +85,10 @@ class BrokerErrors:
         if is_vague and self.reason is not None and "handshake failed" in self.reason:
             return
         self.reason = text
+
+    def _led_elsewhere(self, text: str) -> None:
+        self.has_heard = True
+        self.led_elsewhere = text
 
     def raise_if_final(self) -> None:
         """Raises GuaranteeError for an error that waiting cannot fix.

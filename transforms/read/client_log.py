@@ -19,14 +19,16 @@ _LOG = logging.getLogger(__name__)
 class ClientLog(logging.Logger):
     """A logger of its own, outside of the hierarchy. Lines arrive when the client polls.
 
-    failed: gets the text of each broken connection. Nothing else is shown, unless the user asks for
-    it in the client's configuration.
+    failed: gets the text of each broken connection. led_elsewhere: that of each broker of another
+    cluster than the broker before. Nothing else is shown, unless the user asks for it in the
+    client's configuration.
     """
 
-    def __init__(self, failed: Callable[[str], None]) -> None:
+    def __init__(self, failed: Callable[[str], None], led_elsewhere: Callable[[str], None]) -> None:
         super().__init__("librdkafka")
         self.addHandler(_Handler(self))
         self.failed = failed
+        self.led_elsewhere = led_elsewhere
         self.is_shown = False
 
     def settings(self, consumer_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,5 +46,7 @@ class _Handler(logging.Handler):
         kind, _client, text = record.args  # type: ignore[misc]
         if kind == "FAIL":
             self._log.failed(str(text).partition("]: ")[2])
+        if kind == "CLUSTERID":
+            self._log.led_elsewhere(str(text).partition("]: ")[2])
         if self._log.is_shown:
             _LOG.warning("%s", record.getMessage())

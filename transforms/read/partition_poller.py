@@ -20,7 +20,12 @@ from transforms.read.partition_reader import (
     block_of,
     collector_paused,
 )
-from transforms.read.topic_identity import TopicIdentity, TopicUnknown, ask_identity
+from transforms.read.topic_identity import (
+    TopicIdentity,
+    TopicUnknown,
+    ask_identity,
+    require_one_cluster,
+)
 
 _CONSUME_SECONDS: Final = 0.002
 _ANSWER_SECONDS: Final = 2.0
@@ -91,7 +96,8 @@ class PartitionPoller:
         """What has arrived: at most `records`, some `size` bytes, and not longer than `seconds`.
 
         Moves next_offset behind it, and over offsets that hold no record. Raises GuaranteeError for
-        refused credentials, TryAgainLater where the client must be started again.
+        refused credentials, and for brokers of more than one cluster; TryAgainLater where the
+        client must be started again.
         """
         messages: list[Message] = []
         started, taken = self._clock(), 0
@@ -100,6 +106,7 @@ class PartitionPoller:
                 room = min(CHUNK_RECORDS, records - len(messages))
                 got = self._consumer.consume(room, _CONSUME_SECONDS)
                 self._errors.raise_if_final()
+                require_one_cluster(self._errors.led_elsewhere)
                 if any(map(Message.error, got)):
                     got = self._records_among(got)
                 messages += got

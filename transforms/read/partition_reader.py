@@ -24,7 +24,7 @@ from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.topic_identity import require_cluster
+from transforms.read.topic_identity import require_cluster, require_one_cluster
 
 BATCH_RECORDS: Final = 100_000
 """Records per block.
@@ -159,6 +159,7 @@ class PartitionReader:
         self._consumer.unassign()
         if wanted.cluster_id is not None:
             require_cluster(wanted.cluster_id, self._cluster_id(wanted))
+            require_one_cluster(self._errors.led_elsewhere)
 
     def _consume(
         self, wanted: PartitionRange, next_offset: int, records: int
@@ -203,16 +204,19 @@ class PartitionReader:
         return [message for message in messages if message.error() is None]
 
     def _cluster_id(self, wanted: PartitionRange) -> str | None:
-        """Of the cluster that this consumer is connected to, asked for now."""
+        """Of the cluster of one of the brokers that this consumer is connected to, asked now."""
         name = kafka_topic(wanted.topic)
         waiting = WaitLog(f"topic {wanted.topic} partition {wanted.partition}, its cluster")
         asked = self._clock()
         while True:
             try:
                 found: str | None = self._consumer.list_topics(name, _ANSWER_SECONDS).cluster_id
-                return found
             except KafkaException as error:
                 failed: KafkaError = error.args[0]
+            else:
+                # What the client has logged until then arrives.
+                self._consumer.consume(1, 0)
+                return found
             # Always a pause: where the broker drops connections, a request fails at once.
             self._consumer.consume(1, _POLL_SECONDS)
             self._errors.answered(failed)

@@ -100,6 +100,20 @@ def require_cluster(planned: str, found: str | None) -> None:
         )
 
 
+def require_one_cluster(led_elsewhere: str | None) -> None:
+    """Raises GuaranteeError where a client has found brokers of more than one Kafka cluster.
+
+    It asks any one of them for the cluster's id, and may have its other answers, and its records,
+    from another one. led_elsewhere: what it has said of them, see BrokerErrors.
+    """
+    if led_elsewhere is not None:
+        raise GuaranteeError(
+            "--bootstrap_servers leads to brokers of more than one Kafka cluster"
+            f" ({led_elsewhere}). What is committed stays correct, and nothing else is visible."
+            " Start again with the servers of one cluster alone."
+        )
+
+
 def require_same(position: PartitionPosition, found: TopicIdentity) -> None:
     """Raises GuaranteeError where the position belongs to another topic or cluster."""
     before = TopicIdentity(position.cluster_id, position.topic_id)

@@ -79,6 +79,20 @@ def test_where_the_assignment_before_stood_is_no_position_of_a_new_one(
     assert all(consumer.closed for consumer in consumers)
 
 
+def test_nothing_is_taken_from_brokers_of_two_clusters(
+    consumers: list[ConsumerThatIsSlow],
+) -> None:
+    """The ids are asked of any one of them, and not behind each poll."""
+    admin: Any = None
+    poller = PartitionPoller({"bootstrap.servers": "b", "group.id": "g"}, admin, "payments", 0)
+    poller.assign(7)
+    said = '[thrd:main]: Broker b:1/1 reports different ClusterId "another" than previously known'
+    consumers[-1].settings["logger"].log(30, "%s %s %s", "CLUSTERID", "client", said)
+    consumers[-1].next = [Message(topic="payments", partition=0, offset=7, value=b"of either")]
+    with pytest.raises(GuaranteeError, match="more than one Kafka cluster"):
+        poller.poll(10, 10, 0.0)
+
+
 UNKNOWN = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,

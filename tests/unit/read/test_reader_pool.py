@@ -306,6 +306,38 @@ def test_a_reader_says_itself_that_it_was_led_to_another_cluster(
     assert consumers[0].closed
 
 
+LED_ELSEWHERE = (
+    '[thrd:main]: Broker b:1/1 reports different ClusterId "another" than previously known'
+    ' "planned": a client must not be simultaneously connected to multiple clusters'
+)
+
+
+def test_a_reader_with_brokers_of_two_clusters_has_read_from_either(
+    consumers: list[Stopping], pool: ReaderPool
+) -> None:
+    """The broker that answers is of the planned one, and not always the one that it reads from."""
+    planned = PartitionRange("payments", 0, 5, 10, "planned")
+    with (
+        pytest.raises(GuaranteeError, match=r"more than one Kafka cluster \(Broker b:1/1 "),
+        pool.lent(CONFIG, planned) as reader,
+    ):
+        log = consumers[0].settings["logger"]
+        log.log(30, "%s %s %s", "CLUSTERID", "client", LED_ELSEWHERE)
+        list(reader.read(planned))
+    assert consumers[0].closed
+
+
+def test_a_reader_that_was_led_elsewhere_while_it_lay_idle_is_given_up(
+    consumers: list[Stopping], pool: ReaderPool
+) -> None:
+    planned = PartitionRange("payments", 0, 5, 10, "planned")
+    read(pool, planned)
+    log = consumers[0].settings["logger"]
+    log.log(30, "%s %s %s", "CLUSTERID", "client", LED_ELSEWHERE)
+    read(pool, planned)
+    assert [consumer.closed for consumer in consumers] == [True, False]
+
+
 def test_a_broker_that_does_not_say_which_cluster_it_is_is_asked_again(
     consumers: list[Stopping], pool: ReaderPool
 ) -> None:

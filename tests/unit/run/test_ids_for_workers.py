@@ -11,12 +11,23 @@ import pytest
 from pipeline.run import command
 from pipeline.run.ids_between_runs import IdsBetweenRuns
 from pipeline.run.kept import KeptBetweenRuns
-from tests.support.in_memory_kafka import InMemoryKafka, config, payment, run, use
+from tests.support.in_memory_kafka import (
+    HOUR_US,
+    MINUTE_US,
+    NOW_US,
+    InMemoryKafka,
+    config,
+    payment,
+    run,
+    use,
+)
 from tests.support.remembered_ids import in_another_process
-from tests.support.whole_runs import COPIES, failures, ids
+from tests.support.whole_runs import COPIES, expire, failures, ids
 from transforms.deduplicate import id_files, known_ids
 from transforms.deduplicate.id_files import IdFiles
+from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import TryAgainLater
+from transforms.model.tables import DUPLICATES
 
 SAID = "each worker process asks the tables"
 
@@ -201,6 +212,46 @@ def test_a_run_that_is_tried_again_begins_with_the_files(
     run(config(path, shards=8), ids=here)
     assert len(asked) == before
     assert failures(path) == []
+
+
+def test_a_repair_leaves_nothing_behind_although_it_has_laid_out_ids(
+    kafka: InMemoryKafka,
+    path: Path,
+    folder: Path,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has judged c by its payment alone; the tables know c by its later, visible duplicate."""
+    here, late_us = a_command(path, folder), NOW_US + HOUR_US - MINUTE_US
+
+    def die(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    kafka.send("payments", 0, payment("a"))
+    run(config(path), ids=here)
+    kafka.send("payments", 0, payment("c", NOW_US - 3 * MINUTE_US), payment("c", NOW_US))
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "commit", die)
+        with pytest.raises(SystemExit):
+            run(config(path), ids=here)
+    with DuckDBDestination(str(path)) as destination:
+        for table in destination.runs.read()[-1].tables:
+            if table.table == DUPLICATES:
+                destination.streams.commit(table.table, table.commit_groups[0])
+    expire(path, "table_name = 'payment_transactions'")
+    run(config(path), ids=here)
+    assert (ids(path), ids(path, COPIES)) == (["a", "c"], ["c"])
+    before = len(asked)
+    # The watermark passes the payment of c, and not yet its duplicate.
+    for partition, transaction_id in enumerate("de"):
+        kafka.send("payments", partition, payment(transaction_id, late_us))
+    run(config(path), late_us, ids=here)
+    after = len(asked)
+    kafka.send("payments", 0, payment("c", NOW_US - MINUTE_US // 2))
+    run(config(path), late_us, ids=here)
+    assert (ids(path), ids(path, COPIES)) == (list("acde"), ["c", "c"])
+    assert failures(path) == []
+    assert after == before + 1
 
 
 def test_what_a_command_keeps_follows_where_its_workers_are(path: Path) -> None:

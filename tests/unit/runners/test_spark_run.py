@@ -133,11 +133,16 @@ def test_a_job_whose_client_has_ended_is_cancelled_and_holds_nobody_up(
     assert "1 job(s) of a client that has ended, cancelled now" in caplog.text
 
 
-@pytest.mark.parametrize("case", ["it listens", "not of this program", "no LOOPBACK here"])
+@pytest.mark.parametrize(
+    "case", ["it listens", "not of this program", "in another network", "no LOOPBACK here"]
+)
 def test_a_job_whose_client_may_be_there_is_waited_for(
     case: str, port: tuple[socket.socket, str]
 ) -> None:
-    params = {} if case == "not of this program" else WORKERS_OF
+    params = {
+        "not of this program": {},
+        "in another network": {**WORKERS_OF, "network": "that of a container"},
+    }.get(case, WORKERS_OF)
     if case == "it listens":
         port[0].listen()
     given = ["--environment_type=PROCESS", '--environment_config={"command": "w"}']
