@@ -6,7 +6,7 @@ bucket) and 10 in the state that the index is built from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from transforms.model.fingerprints import (
 )
 
 _DEAD_SHARE: Final = 16
+_PART_IDS: Final = 1 << 20
 
 NO_BUCKET = np.iinfo(np.int32).min
 """Bucket of an id that is not known."""
@@ -100,21 +101,42 @@ class FingerprintIndex:
         packed[:, 8:] = run.low[alive].astype(">u2").view(np.uint8).reshape(-1, 2)
         return packed, run.bucket[alive]
 
-    def buckets(self) -> NDArray[np.int32]:
-        """The bucket of each id, in the order of `entries`, without a copy of the ids."""
-        found = self._merged().bucket
-        return found[found > self._expired]
+    def bucket_parts(self) -> Iterator[NDArray[np.int32]]:
+        """The bucket of each id, in the order of `entries`, some at a time: no copy of all."""
+        buckets = self._merged().bucket
+        for start in range(0, len(buckets), _PART_IDS):
+            part = buckets[start : start + _PART_IDS]
+            yield part[part > self._expired]
 
-    def add_sorted(self, parts: Iterable[tuple[Fingerprints, NDArray[np.int32]]]) -> None:
-        """Makes the ids of an empty index. parts: of rising hash ranges, with several entries an
-        id. Each part is sorted for itself, which takes less memory than all of them.
+    def add_sorted(
+        self,
+        parts: Iterable[tuple[Fingerprints, NDArray[np.int32]]],
+        most: int,
+        expired: int = NO_BUCKET,
+    ) -> None:
+        """Makes the ids of an empty index.
+
+        Each part is sorted for itself, and goes to its place: twice the ids are never in memory.
+        parts: of rising hash ranges, with several entries an id. most: no less than all entries.
+        expired: see `expire`; what is at or below it takes no memory.
         """
         assert not self._runs
-        runs = [
-            _sorted_run(*split_fingerprints(fingerprints), buckets)
-            for fingerprints, buckets in parts
-        ]
-        self._runs = [_joined(runs)] if runs else []
+        self._expired = expired
+        run = _Run(
+            np.empty(most, dtype=np.uint64),
+            np.empty(most, dtype=np.uint16),
+            np.empty(most, dtype=np.int32),
+        )
+        filled = 0
+        for fingerprints, buckets in parts:
+            part = _alive(_sorted_run(*split_fingerprints(fingerprints), buckets), expired)
+            place = slice(filled, filled + len(part))
+            run.high[place], run.low[place] = part.high, part.low
+            run.bucket[place] = part.bucket
+            filled += len(part)
+        if filled:
+            # The memory behind it was never touched, so it was never given.
+            self._runs = [_Run(run.high[:filled], run.low[:filled], run.bucket[:filled])]
 
     def _merged(self) -> _Run:
         if len(self._runs) == 1:
@@ -146,6 +168,11 @@ def _without(run: _Run, expired: int) -> _Run:
     alive = run.bucket > expired
     if (len(run) - np.count_nonzero(alive)) * _DEAD_SHARE < len(run):
         return run
+    return _alive(run, expired)
+
+
+def _alive(run: _Run, expired: int) -> _Run:
+    alive = run.bucket > expired
     return _Run(run.high[alive], run.low[alive], run.bucket[alive])
 
 

@@ -36,7 +36,7 @@ from transforms.deduplicate.ids_format import (
 from transforms.deduplicate.remembered_ids import RememberedIds, changed_by
 from transforms.deduplicate.shard_state import joined_groups
 from transforms.model.errors import UsageError
-from transforms.model.fingerprints import Fingerprints
+from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class IdFiles:
             files = list(self._open_all(run_id, stack))
             newest = files[0][1]
             self._check(newest, live_ids, expired_through)
-            ids = RememberedIds.of_ranges(_sections(files), newest.expired_through)
+            ids = RememberedIds.of_ranges(_sections(files), _at_most(files), newest.expired_through)
         if ids.live != _above(newest.live, newest.expired_through):
             raise IdsUnreadable(f"{self._path(run_id)} and those before it hold other ids")
         return ids, [header for _, header in files]
@@ -109,7 +109,9 @@ class IdFiles:
             self._check(newest, live_ids, expired_through)
             for file, header in files:
                 skip_to_section(file, header, numbers.start)
-            return RememberedIds.of_ranges(_sections(files, numbers), newest.expired_through)
+            return RememberedIds.of_ranges(
+                _sections(files, numbers), _at_most(files, numbers), newest.expired_through
+            )
 
     def _check(self, newest: IdsHeader, live_ids: int, expired_through: int | None) -> None:
         """Raises IdsUnreadable where the file is not what a run needs."""
@@ -246,6 +248,14 @@ def _sections(
     """The ids of all files, range by range. files: each at the first of the ranges."""
     for number in numbers:
         yield joined_groups([read_section(file, header, number) for file, header in files])
+
+
+def _at_most(files: Sequence[tuple[BinaryIO, IdsHeader]], numbers: range = range(RANGES)) -> int:
+    """No less than the ids that these ranges of the files hold: their bytes say it."""
+    sizes = (
+        size for _, header in files for size, _ in header.sections[numbers.start : numbers.stop]
+    )
+    return sum(size // FINGERPRINT_BYTES for size in sizes)
 
 
 def _reaches(have: int | None, wanted: int | None) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.deduplicate.fingerprint_index import FingerprintIndex
+from transforms.deduplicate.fingerprint_index import NO_BUCKET, FingerprintIndex
 from transforms.deduplicate.shard_state import joined_groups
 from transforms.model.fingerprints import FINGERPRINT_BYTES, Fingerprints
 
@@ -42,16 +42,18 @@ class RememberedIds:
     def of_ranges(
         cls,
         parts: Iterable[tuple[Fingerprints, NDArray[np.int32]]],
+        most: int,
         expired_through: int | None,
     ) -> RememberedIds:
         """parts: the ids of rising hash ranges; one may come several times: its highest bucket
-        counts.
+        counts. most: no less than there are in all, those that come again included.
         """
         ids = cls(NO_FINGERPRINTS, np.empty(0, dtype=np.int32), expired_through)
-        ids._index.add_sorted(parts)
-        if expired_through is not None:
-            ids._index.expire(expired_through)
-        ids.live = per_bucket(ids._index.buckets())
+        ids._index.add_sorted(
+            parts, most, NO_BUCKET if expired_through is None else expired_through
+        )
+        for part in ids._index.bucket_parts():
+            ids.live = changed_by(ids.live, per_bucket(part))
         return ids
 
     def reach_back_to(self, expired_through: int | None) -> bool:
