@@ -112,7 +112,7 @@ def test_a_client_that_is_killed_before_its_worker_has_connected_holds_nobody_up
     killed.wait_for(
         "the worker is asked for", lambda: faults.happened(killed.folder) == ["connect-1"]
     )
-    child.kill()
+    child.send_signal(signal.SIGKILL)
     again = spark_run(file_stage, spark)
     assert again.run() == 0
     file_stage.assert_exact()

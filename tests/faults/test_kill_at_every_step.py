@@ -135,13 +135,14 @@ def test_a_run_that_adopts_a_recreated_topic_is_killed(
 
 
 def test_two_runs_at_once_into_one_destination(scenario: Scenario) -> None:
-    """One has the file; the other waits for a moment, then goes on behind it or gives up. Neither
-    doubles anything.
+    """One has the file; the other waits for a moment, then goes on behind it or gives up: a run of
+    the same predecessor has claimed it (3), or the file is not free in time (5). Neither doubles
+    anything.
     """
     runs = [scenario.start(), scenario.start()]
     ends = [process.ended() for process in runs]
     statuses = sorted(status for _, status in ends)
-    assert statuses in ([0, 0], [0, 3]), ends
+    assert statuses in ([0, 0], [0, 3], [0, 5]), ends
     assert scenario.run() == 0
     scenario.holds()
 
