@@ -11,7 +11,7 @@ from there. Then ticks of `run --every`, of which each tenth has some records.
 
 from __future__ import annotations
 
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks.long_ledger import AlreadyRead, cpu_seconds
+from benchmarks.process_status import peak_bytes
 from benchmarks.report import say
 from benchmarks.stored_payments import add_payments
 from pipeline.options.config import RunConfig
@@ -76,7 +77,7 @@ def child(path: Path, read: int, source: str) -> None:
             cpu, wall = cpu_seconds(), time.monotonic()
             run(settings, NOW_US, ids=ids)
             cpu, wall = cpu_seconds() - cpu, time.monotonic() - wall
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            peak = peak_bytes(os.getpid()) / 1e9
             say(
                 f"{which} in a new process, ids from {source}",
                 f"{wall:.1f} s, {cpu:.1f} s of CPU, at most {peak:.2f} GB",
@@ -109,7 +110,7 @@ def _ticks(path: Path, ticks: int) -> None:
                     f"ticks up to {number:,}",
                     f"{used / part * 1e3:.1f} ms of CPU each, {rss / 1e6:.0f} MB,"
                     f" file {path.stat().st_size / 1e6:.1f} MB,"
-                    f" {len(list(Path(f'{path}.ids').iterdir()))} files of ids",
+                    f" {len(list(Path(f'{path}.ids').glob('*')))} files of ids",
                 )
                 before = cpu_seconds()
             if number == ticks:
