@@ -20,7 +20,7 @@ from pipeline.options.schema_file import load_schema
 from transforms.decode.decoder import Decoder
 from transforms.model.elements import RawBlock
 from transforms.model.schema import PaymentSchema
-from transforms.read.partition_reader import collector_paused
+from transforms.read.messages import collector_paused
 
 BYTES: Final = 320
 """Of each value."""

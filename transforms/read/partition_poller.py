@@ -15,11 +15,8 @@ from transforms.model.errors import TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import UNKNOWN_TOPIC, BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.partition_reader import (
-    CHUNK_RECORDS,
-    block_of,
-    collector_paused,
-)
+from transforms.read.messages import block_of, collector_paused
+from transforms.read.partition_reader import CHUNK_RECORDS
 from transforms.read.topic_identity import (
     TopicIdentity,
     TopicUnknown,

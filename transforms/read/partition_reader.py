@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Final
 
 from confluent_kafka import (
@@ -24,6 +21,7 @@ from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
+from transforms.read.messages import block_of, collector_paused
 from transforms.read.topic_identity import require_cluster, require_one_cluster
 
 BATCH_RECORDS: Final = 100_000
@@ -52,8 +50,6 @@ _NO_ANSWER: Final = (
     KafkaError._ALL_BROKERS_DOWN,
 )
 _ASK_AGAIN_SECONDS: Final = 15.0
-_TYPE: Final = itemgetter(0)
-_MILLISECONDS: Final = itemgetter(1)
 
 
 @dataclass(frozen=True)
@@ -269,14 +265,6 @@ def _block(messages: list[Message], wanted: PartitionRange) -> RawBlock:
     return block_of(messages, offsets, wanted.topic, wanted.partition)
 
 
-def block_of(messages: list[Message], offsets: list[int], topic: str, partition: int) -> RawBlock:
-    """The messages of one partition, none of them an error, and their offsets."""
-    stamps = list(map(Message.timestamp, messages))
-    types, timestamps = bytearray(map(_TYPE, stamps)), list(map(_MILLISECONDS, stamps))
-    values: list[bytes | None] = list(map(Message.value, messages))
-    return RawBlock(topic, partition, offsets, timestamps, values, types)
-
-
 def _empty(wanted: PartitionRange) -> RawBlock:
     return RawBlock(wanted.topic, wanted.partition, [], [], [])
 
@@ -286,19 +274,3 @@ def _extend(block: RawBlock, chunk: RawBlock) -> None:
     block.timestamps.extend(chunk.timestamps)
     block.values.extend(chunk.values)
     block.timestamp_types.extend(chunk.timestamp_types)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Python's cycle collector is off within this context.
-
-    It would visit thousands of short-lived messages, none of which is part of a cycle; that takes
-    half of the reading time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
