@@ -6,8 +6,8 @@ threads a child would have half of the state (tests/support/child_process.py). A
 of its own, and an end of its own: it can be killed.
 
 `python -m tests.support.fork_server FD` serves a socket (SOCK_SEQPACKET). A request is the JSON of
-`Wanted` with three descriptors: standard output and standard error of the command, and where the
-server writes its pid and, later, its exit status, a line each.
+`Wanted` with three descriptors: standard output and standard error of the command, and where it
+writes its pid and, later, the server its exit status, a line each.
 """
 
 from __future__ import annotations
@@ -71,13 +71,16 @@ def serve(server: socket.socket) -> None:
                 *outputs, answers = descriptors
                 pid = os.fork()
                 if pid == 0:
-                    os.close(answers)
                     selector.close()
                     server.close()
-                    _become(msgspec.json.decode(request, type=Wanted), outputs, parent)
+                    end_with(parent)
+                    os.setsid()
+                    # Not before it has a session: who knows the pid may kill its process group.
+                    os.write(answers, b"%d\n" % os.getpid())
+                    os.close(answers)
+                    _become(msgspec.json.decode(request, type=Wanted), outputs)
                 for output in outputs:
                     os.close(output)
-                os.write(answers, b"%d\n" % pid)
                 selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, answers))
 
 
@@ -89,10 +92,8 @@ def _say_end(pidfd: int, pid: int, answers: int) -> None:
     os.close(answers)
 
 
-def _become(wanted: Wanted, outputs: list[int], parent: int) -> None:
+def _become(wanted: Wanted, outputs: list[int]) -> None:
     """Never returns."""
-    end_with(parent)
-    os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, descriptor in enumerate((nothing, *outputs)):
         os.dup2(descriptor, number)

@@ -65,3 +65,11 @@ def test_a_signal_reaches_it(tmp_path: Path) -> None:
     command.send_signal(signal.SIGTERM)
     assert command.wait(60) == -signal.SIGTERM == command.poll()
     command.send_signal(signal.SIGTERM)
+
+
+def test_its_process_group_is_there_once_its_pid_is_known(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("wb") as output:
+        for _ in range(20):
+            command = ForkedCommand(PROGRAM, ["returns"], output, variables={"OF_THE_TEST": ""})
+            os.killpg(command.pid, signal.SIGKILL)
+            assert command.wait(10) == -signal.SIGKILL
