@@ -83,7 +83,8 @@ class IdsBetweenRuns:
         rows it knows what it has loaded, not what it would have judged. record: about to be
         claimed. start: as `begin` has got it.
         """
-        if proof.ids is None or self._passes_over:
+        changed = self._changed(proof)
+        if changed is None:
             return
         self._known = self._known or load_known_ids(start)
         if self._files is not None and self._has_folder:
@@ -94,7 +95,7 @@ class IdsBetweenRuns:
                 record.live_ids,
                 self._known,
                 self._headers,
-                proof.ids,
+                changed,
                 proof.live_id_changes,
             )
 
@@ -104,20 +105,21 @@ class IdsBetweenRuns:
 
         record: as it was claimed, and as `write` has got it. status: as it is now.
         """
-        if (
-            status != COMMITTED
-            or proof.ids is None
-            or self._known is None
-            # Also where it has laid out what it has loaded, for its workers.
-            or self._passes_over
-        ):
+        changed = self._changed(proof)
+        if status != COMMITTED or changed is None or self._known is None:
             self._forget()
             return
         self._ids, self._as_of = self._known, record.run_id
-        self._ids.advance(proof.ids, proof.live_id_changes)
+        self._ids.advance(changed, proof.live_id_changes)
         self._headers = self._unclaimed
         if self._files is not None and self._has_folder:
             self._files.remove_others(self._headers)
+
+    def _changed(self, proof: Proof) -> Sequence[bytes] | None:
+        """What the run leaves to the next one; None: nothing, also where it has laid out ids for
+        its own workers.
+        """
+        return None if self._passes_over else proof.ids
 
     def _lay_out(self, plan: Plan, start: ColdStart, before: RunRecord) -> None:
         """Loads the ids once, into a file for the workers: each would ask the tables for itself.

@@ -6,7 +6,7 @@ bucket) and 10 in the state that the index is built from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,6 @@ from transforms.model.fingerprints import (
 )
 
 _DEAD_SHARE: Final = 16
-_PART_IDS: Final = 1 << 20
 
 NO_BUCKET = np.iinfo(np.int32).min
 """Bucket of an id that is not known."""
@@ -101,12 +100,11 @@ class FingerprintIndex:
         packed[:, 8:] = run.low[alive].astype(">u2").view(np.uint8).reshape(-1, 2)
         return packed, run.bucket[alive]
 
-    def bucket_parts(self) -> Iterator[NDArray[np.int32]]:
-        """The bucket of each id, in the order of `entries`, some at a time: no copy of all."""
-        buckets = self._merged().bucket
-        for start in range(0, len(buckets), _PART_IDS):
-            part = buckets[start : start + _PART_IDS]
-            yield part[part > self._expired]
+    def buckets(self) -> NDArray[np.int32]:
+        """The bucket of each id, in the order of `entries`; no copy where none has expired."""
+        found = self._merged().bucket
+        alive = found > self._expired
+        return found if alive.all() else found[alive]
 
     def add_sorted(
         self,
