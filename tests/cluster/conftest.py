@@ -1,4 +1,4 @@
-"""A streaming job on the shared broker and the shared Flink cluster, with a topic of its own."""
+"""The shared broker, and a streaming job on it and on the shared Flink cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.options.consumer_config import ConsumerConfig, load_consumer_config
 from runners.flink.cluster import FlinkCluster
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.payment_sender import PARTITIONS, Sender
 from tests.support.streaming_command import StreamingCommand
+
+
+@pytest.fixture
+def config(kafka_broker: KafkaBroker) -> ConsumerConfig:
+    """Of a consumer of the shared broker."""
+    return load_consumer_config(None, kafka_broker.bootstrap_servers, None)
 
 
 @pytest.fixture
