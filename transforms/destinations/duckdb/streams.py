@@ -46,6 +46,8 @@ class DuckDBStreams:
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
+        self._committed: set[str] = set()
+        """COMMITTED streams that were written to: a stream keeps its kind."""
 
     def create(self, table: str, kind: str = PENDING_STREAM) -> str:
         stream = f"{table}/{secrets.token_hex(12)}"
@@ -55,11 +57,18 @@ class DuckDBStreams:
         return stream
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
-        _, _, _, kind = _stream(self._session.cursor(), stream)
+        kind = COMMITTED_STREAM if stream in self._committed else self._first_look(stream)
         encoded = EncodedRows(rows, kind)
         return Acknowledged(
             self._session.atomically(lambda cursor: append(cursor, stream, offset, encoded))
         )
+
+    def _first_look(self, stream: str) -> str:
+        _, _, _, kind = _stream(self._session.cursor(), stream)
+        if kind == COMMITTED_STREAM:
+            self._session.use_one_thread()
+            self._committed.add(stream)
+        return kind
 
     def finalize(self, stream: str) -> int:
         return self._session.atomically(lambda cursor: finalize(cursor, stream))

@@ -13,13 +13,17 @@ from tests.support.kafka_broker import ROOT
 from tests.unit.destinations.contract.run_ledger import LedgerContract
 from tests.unit.destinations.contract.tables import TablesContract
 from tests.unit.destinations.contract.write_streams import Contract, rows, visible
-from transforms.destinations.contract.write_streams import DifferentRows, StreamNotFound
+from transforms.destinations.contract.write_streams import (
+    COMMITTED_STREAM,
+    DifferentRows,
+    StreamNotFound,
+)
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.session import acquire, release
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import PaymentSchema, SchemaField
-from transforms.model.tables import GAPS
+from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED
 
 SCHEMA = load_schema(None)
 
@@ -60,6 +64,32 @@ def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path
         recovering.streams.commit(GAPS, [kept])
         assert visible(recovering) == [1]
         assert recovering.streams.discard(keep=[]) == 0
+
+
+def test_small_inserts_of_a_committed_stream_run_on_one_thread(
+    destination: DuckDBDestination,
+) -> None:
+    def threads() -> int:
+        found = destination.query("SELECT current_setting('threads') AS threads")
+        return int(found.column("threads")[0].as_py())
+
+    destination.session.cursor().execute("SET threads = 3")
+    pending = destination.streams.create(GAPS)
+    destination.streams.send(pending, 0, rows(1)).wait()
+    assert threads() == 3
+    committed = destination.streams.create(GAPS, COMMITTED_STREAM)
+    for offset in range(2):
+        destination.streams.send(committed, offset, rows(2 + offset)).wait()
+        assert threads() == 1
+    assert visible(destination) == [2, 3]
+
+
+def test_ids_of_payments_are_not_compressed(destination: DuckDBDestination) -> None:
+    found = destination.session.cursor().execute(
+        "SELECT table_name, sql FROM duckdb_tables() WHERE sql ILIKE"
+        " '%transaction_id VARCHAR USING COMPRESSION uncompressed%'"
+    )
+    assert {table for table, _ in found.fetchall()} == {PAYMENTS, DUPLICATES, REJECTED}
 
 
 def test_reports_are_discarded_by_recovery(destination: DuckDBDestination) -> None:
