@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from transforms.decode.fast_path import FastPath, Slice
 from transforms.decode.record_rule import Judged, RecordRule
+from transforms.model.coordinates import int64s
 from transforms.model.elements import DecodedBlock, RawBlock
 from transforms.model.errors import GuaranteeError
 from transforms.model.rejected import REJECTED_COLUMNS, original_payload
@@ -158,11 +159,11 @@ def _kafka_columns(block: RawBlock, rows: NDArray[np.int64]) -> list[pa.Array]:
 
     Producers may write any number as the timestamp; one outside 1970 to 9999 is stored as NULL.
     """
-    timestamps = np.array(block.timestamps, dtype=np.int64)[rows]
+    timestamps = int64s(block.timestamps)[rows]
     none = (timestamps < 0) | (timestamps > LATEST_US // 1000)
     return [
         pa.repeat(pa.scalar(block.topic, pa.string()), len(rows)),
         pa.repeat(pa.scalar(block.partition, pa.int32()), len(rows)),
-        pa.array(np.array(block.offsets, dtype=np.int64)[rows]),
+        pa.array(int64s(block.offsets)[rows]),
         pa.array(np.where(none, 0, timestamps) * 1000, mask=none).cast(TIMESTAMP),
     ]

@@ -7,6 +7,7 @@ of the records does not matter.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from typing import Final
 
 import numpy as np
@@ -43,6 +44,11 @@ def coordinate_hashes(topic: str, partition: int, offsets: NDArray[np.int64]) ->
 def coordinate_sum(topic: str, partition: int, offsets: NDArray[np.int64]) -> int:
     """Sum of the coordinates' hashes modulo 2^64; 0 for none."""
     return int(coordinate_hashes(topic, partition, offsets).sum(dtype=np.uint64))
+
+
+def int64s(values: list[int]) -> NDArray[np.int64]:
+    """The numbers as a column. `array` takes Python's integers several times as fast as numpy."""
+    return np.frombuffer(array("q", values), np.int64)
 
 
 def expand_runs(first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
-from transforms.model.coordinates import TopicPartition
+from transforms.model.coordinates import TopicPartition, int64s
 from transforms.model.elements import (
     Covered,
     EmptyOffsets,
@@ -253,7 +253,7 @@ def _covered(position: PartitionPosition, read_from: int, after: int, block: Raw
 
     Raises RuntimeError for offsets that do not rise.
     """
-    offsets = np.asarray(block.offsets, dtype=np.int64)
+    offsets = int64s(block.offsets)
     before = np.concatenate([[read_from - 1], offsets])
     following = np.concatenate([offsets, [after]])
     if (following <= before).any():

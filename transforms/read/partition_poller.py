@@ -15,7 +15,14 @@ from transforms.model.errors import TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import UNKNOWN_TOPIC, BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.messages import block_of, collector_paused
+from transforms.read.messages import (
+    block_of,
+    collector_paused,
+    empty_block,
+    extend_block,
+    offsets_of,
+    size_of,
+)
 from transforms.read.partition_reader import CHUNK_RECORDS
 from transforms.read.topic_identity import (
     TopicIdentity,
@@ -40,7 +47,7 @@ count. Each by a clock of its own would end one attempt of the job after the oth
 class Polled:
     """What one poll has read. size: of the values, in bytes.
 
-    leader_epochs: of the first and the last record, where the broker tells them. They never fall
+    leader_epochs: of some of the records, in order, where the broker tells them. They never fall
     within one log (https://cwiki.apache.org/confluence/display/KAFKA/KIP-101+-+Alter+Replication+Protocol+to+use+Leader+Epoch+rather+than+High+Watermark+for+Truncation).
     """
 
@@ -96,29 +103,33 @@ class PartitionPoller:
         refused credentials, and for brokers of more than one cluster; TryAgainLater where the
         client must be started again.
         """
-        messages: list[Message] = []
+        block = empty_block(self._topic, self._partition)
+        got: list[Message] = []
+        epochs: list[int | None] = []
         started, taken = self._clock(), 0
         with collector_paused():
-            while len(messages) < records and taken < size:
-                room = min(CHUNK_RECORDS, records - len(messages))
+            while len(block.offsets) < records and taken < size:
+                room = min(CHUNK_RECORDS, records - len(block.offsets))
                 got = self._consumer.consume(room, _CONSUME_SECONDS)
                 self._errors.raise_if_final()
                 require_one_cluster(self._errors.led_elsewhere)
                 if any(map(Message.error, got)):
                     got = self._records_among(got)
-                messages += got
-                taken += sum(map(len, filter(None, map(Message.value, got))))
+                chunk = block_of(got, offsets_of(got), self._topic, self._partition)
+                extend_block(block, chunk)
+                taken += size_of(chunk)
+                epochs += [message.leader_epoch() for message in (got[:1] + got[-1:])]
                 if not got or self._clock() - started >= seconds:
                     break
-            offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]
-            block = block_of(messages, offsets, self._topic, self._partition)
-        if offsets:
+            # What is left for the collector are lists of numbers and bytes.
+            del got
+        if block.offsets:
             self._errors.reason = None
         if self.next_offset is not None:
             where = TopicPartition(*self._where)
             position = self._consumer.position([where])[0].offset
-            self.next_offset = max(position, offsets[-1] + 1 if offsets else self.next_offset)
-        epochs = [message.leader_epoch() for message in (messages[:1] + messages[-1:])]
+            behind = block.offsets[-1] + 1 if block.offsets else self.next_offset
+            self.next_offset = max(position, behind)
         return Polled(block, tuple(epoch for epoch in epochs if epoch is not None), taken)
 
     def ends(self) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from numpy.typing import NDArray
 
 from transforms import metrics
-from transforms.model.coordinates import HASH_MASK, coordinate_sum
+from transforms.model.coordinates import HASH_MASK, coordinate_sum, int64s
 from transforms.model.elements import RawBlock
 from transforms.model.run_report import ReaderReport, encode_report
 from transforms.read import reader_pool
@@ -97,7 +97,7 @@ class ReadRange(beam.DoFn):
             for block in reader.read(element):
                 if not tracker.try_claim(block.offsets[-1]):
                     raise RuntimeError(f"{element} was split by the runner, although it cannot be")
-                seen.add(np.asarray(block.offsets, dtype=np.int64))
+                seen.add(int64s(block.offsets))
                 _read_by_this_process += len(block.offsets)
                 yield block
             bytes_read = reader.bytes_read - bytes_before
