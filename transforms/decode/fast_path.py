@@ -1,8 +1,10 @@
-"""The fast path of the decoder: one C call for each value of a slice, then whole columns.
+"""The fast path of the decoder: whole columns of a slice, and no rule that is asked value by value.
 
-A value is decoded by a strict type first, which has the fields of the schema and the names that
-were learned. What that one refuses is decoded by a type that passes over members of unknown name;
-their text is then made value by value. What is refused again is left to the record rule.
+Values that are laid out as those before them are not decoded at all (layout.py). Each of the others
+takes one C call. It is decoded by a strict type first, which has the fields of the schema and the
+names that were learned. What that one refuses is decoded by a type that passes over members of
+unknown name; their text is then made value by value. What is refused again is left to the record
+rule.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from transforms.decode.layout import is_utf8
+from transforms.decode.layout_reader import LayoutReader
 from transforms.decode.learned_names import LearnedNames
 from transforms.decode.record_columns import Mask, RecordReader, Records
 from transforms.decode.record_rule import VALIDATE
@@ -73,9 +78,23 @@ class FastPath:
         self._finder = UnknownFinder(schema.fields)
         self._learned = LearnedNames(self._finder)
         self._made: tuple[Names, _Types] | None = None
+        self._layouts = LayoutReader(schema.fields, schema.amount_column, max_record_bytes)
 
     def decode(self, values: Sequence[bytes | None]) -> Slice:
         """The values that surely are payments, as the record rule would have them."""
+        laid_out = self._layouts.read(values)
+        if laid_out is None:
+            return self._one_by_one(values)
+        fast = Slice(
+            laid_out.columns, pa.nulls(len(laid_out.columns[0]), pa.string()), laid_out.taken
+        )
+        others = np.flatnonzero(~fast.taken)
+        if not len(others):
+            return fast
+        rest = self._one_by_one([values[row] for row in others.tolist()])
+        return _together(fast, rest, others)
+
+    def _one_by_one(self, values: Sequence[bytes | None]) -> Slice:
         checked = self._checked(values)
         types, records, refused = self._structs(checked)
         taken = np.ones(len(values), dtype=bool)
@@ -89,6 +108,7 @@ class FastPath:
             found, by_value, [checked[row] for row in np.flatnonzero(taken)[by_value]]
         )
         self._learned.decoded(len(values), unknown.null_count < len(unknown))
+        self._layouts.learn(checked, np.flatnonzero(taken)[kept & ~refused[taken]])
         columns = found.columns
         if not kept.all():
             *columns, unknown = (column.filter(pa.array(kept)) for column in [*columns, unknown])
@@ -141,7 +161,7 @@ class FastPath:
         if not all(map(bytes.isascii, checked)):
             # msgspec does not check the UTF-8 of a Raw, nor of a value that a later one of the same
             # key replaces.
-            checked = [value if value.isascii() or _is_utf8(value) else b"" for value in checked]
+            checked = [value if is_utf8(value) else b"" for value in checked]
         if longest > _SHORT:
             checked = [
                 value if len(value) <= _SHORT or _is_within_limits(value) else b""
@@ -169,12 +189,22 @@ def _decode_each(
             return records, refused
 
 
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _together(some: Slice, of_others: Slice, others: NDArray[np.int64]) -> Slice:
+    """others: the rows of the slice of which `of_others` was made."""
+    taken = some.taken.copy()
+    taken[others[of_others.taken]] = True
+    if not of_others.taken.any():
+        return some
+    order = np.argsort(
+        np.concatenate([np.flatnonzero(some.taken), others[of_others.taken]]), kind="stable"
+    )
+    *columns, unknown = (
+        pa.concat_arrays(parts).take(pa.array(order))
+        for parts in zip(
+            [*some.columns, some.unknown], [*of_others.columns, of_others.unknown], strict=True
+        )
+    )
+    return Slice(columns, unknown, taken)
 
 
 def _is_within_limits(value: bytes) -> bool:

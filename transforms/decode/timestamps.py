@@ -36,6 +36,7 @@ _PLAIN: Final = (
 _LIKE_PLAIN: Final = (
     r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})((\.[0-9]{1,6})[0-9]*)? ?"
 )
+_UTC_FORM: Final = b"0000-00-00T00:00:00.000000"
 _IN_UTC: Final = _LIKE_PLAIN + r"([Zz]|UTC|[+-]00(:?00)?)?$"
 _WITH_OFFSET: Final = _LIKE_PLAIN + r"([+-][0-9]{2}):?([0-9]{2})$"
 _DATE_ALONE: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})$"
@@ -122,11 +123,32 @@ def plain_timestamps(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
     Those are the rows that do not have one of the most common forms.
     """
+    if _are_plain_in_utc(texts):
+        return _times(texts, pa.repeat(pa.scalar(True), len(texts)), TIMESTAMP)
     plain = pc.match_substring_regex(texts, _PLAIN)
     if texts.null_count + plain.true_count < len(texts):
         texts = _respelled(texts, pc.fill_null(plain, False))
         plain = pc.match_substring_regex(texts, _PLAIN)
     return _times(texts, plain, TIMESTAMP)
+
+
+def _are_plain_in_utc(texts: pa.Array) -> bool:
+    """Whether all are spelled alike, as in 2026-11-27T08:15:30.123Z. Costs far less than a regular
+    expression.
+    """
+    if texts.null_count or not len(texts):
+        return False
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    length = int(bounds[1] - bounds[0])
+    if not 20 <= length <= 27 or length == 21 or (np.diff(bounds) != length).any():
+        return False
+    letters = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+    form = np.frombuffer((_UTC_FORM[: length - 1] + b"Z")[-length:], np.uint8)
+    is_digit = form == ord("0")
+    # Below "0" the difference wraps around.
+    above = letters - np.tile(form, len(texts))
+    return bool((above <= np.tile(np.where(is_digit, 9, 0).astype(np.uint8), len(texts))).all())
 
 
 def plain_dates(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
