@@ -2,8 +2,9 @@
 
 import gc
 
+from runners import beam_answers
+
 pytest_plugins = [
-    "tests.support.beam_memory",
     "tests.support.examples",
     "tests.support.in_memory_kafka",
     "tests.support.shared_broker",
@@ -15,6 +16,10 @@ pytest_plugins = [
     "tests.support.bigquery",
     "tests.support.google_sql",
 ]
+
+
+# Pipelines of single steps, too.
+beam_answers.remember()
 
 
 def pytest_collection_finish() -> None:

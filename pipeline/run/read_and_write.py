@@ -11,6 +11,7 @@ from pipeline.graph import BoundedRun, build
 from pipeline.options.config import RunConfig
 from pipeline.run.plan import Plan
 from pipeline.run.settings import RunSettings
+from runners import beam_answers
 from transforms.decode.decode_records import PartitionRules
 from transforms.decode.decoder import Decoder
 from transforms.decode.lateness import TimeLimits
@@ -76,6 +77,7 @@ def read_and_write(
         destination=destination,
         spread=config.runner.spreads_input,
     )
+    beam_answers.remember()
     config.runner.run(
         lambda pipeline: build(pipeline, run),
         config.beam_options,

@@ -1,10 +1,9 @@
-"""Beam remembers, within a pytest process, what it works out anew for each pipeline.
+"""Beam remembers, within a process, what it works out anew for each pipeline.
 
-A run of three records costs Beam 0.3 s of CPU, and the tests make thousands. A quarter of that goes
-into two questions whose answers depend on their arguments alone: which options a class has
+A run of a thousand records costs Beam more CPU than the pipeline. A quarter of that goes into two
+questions whose answers depend on their arguments alone: which options a class has
 (`PipelineOptions.view_as` builds a parser of argparse each time, over a hundred of them for a
-pipeline), and what the parameters of a function are. Commands that tests start as processes
-ask Beam as it is.
+pipeline), and what the parameters of a function are. `--every` asks them each second.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ def _of_function(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _ask_signature: Callable[[Any], Signature] = decorators.get_signature
 _signature = _of_function(_ask_signature)
-_arguments = _of_function(core.get_function_args_defaults)
+_ask: Callable[[Any], Any] = core.get_function_args_defaults
+_arguments = _of_function(_ask)
 
 
 def _arguments_and_defaults(asked: Any) -> tuple[list[str], list[Any]]:
@@ -73,13 +73,18 @@ def _arguments_and_defaults(asked: Any) -> tuple[list[str], list[Any]]:
     return list(names), list(defaults)
 
 
-def _remember() -> None:
-    assert core.get_signature is _ask_signature
+def remember() -> None:
+    """From now on; calling it again changes nothing.
+
+    Raises RuntimeError where Beam has other functions than those of the version that is pinned in
+    setup.py.
+    """
+    if PipelineOptions.__init__ is _options:
+        return
+    if core.get_signature is not _ask_signature or core.get_function_args_defaults is not _ask:
+        raise RuntimeError("runners/beam_answers.py does not fit this version of apache-beam")
     PipelineOptions.__init__ = _options
     for name, module in list(sys.modules.items()):
         if name.startswith("apache_beam.") and vars(module).get("get_signature") is _ask_signature:
             vars(module)["get_signature"] = _signature
     core.get_function_args_defaults = _arguments_and_defaults
-
-
-_remember()

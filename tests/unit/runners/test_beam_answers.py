@@ -1,0 +1,80 @@
+"""What Beam is told from memory is what it would have worked out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+from apache_beam.transforms import core
+from apache_beam.typehints import decorators
+
+from runners import beam_answers
+
+FLAGS = ["--runner=DirectRunner", "--experiments=a", "--experiments=b", "--job_endpoint=host:1"]
+
+
+class Adds(beam.DoFn):
+    def process(self, element: int, more: int = 1, *, window: Any = beam.DoFn.WindowParam) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("kind", [PipelineOptions, StandardOptions, DebugOptions, PortableOptions])
+def test_options_are_those_of_a_parser(kind: type[PipelineOptions]) -> None:
+    parsed = kind.__new__(kind)
+    beam_answers._parse(parsed, FLAGS, streaming=True)
+    for _ in range(2):
+        remembered = kind(FLAGS, streaming=True)
+        assert vars(remembered._visible_options) == vars(parsed._visible_options)
+        assert remembered._all_options == parsed._all_options
+        assert remembered.get_all_options() == parsed.get_all_options()
+
+
+def test_whoever_changes_his_options_changes_those_of_nobody_else() -> None:
+    mine, other = PipelineOptions(FLAGS), PipelineOptions(FLAGS)
+    mine.view_as(DebugOptions).experiments.append("c")
+    mine.view_as(StandardOptions).streaming = True
+    assert other.view_as(DebugOptions).experiments == ["a", "b"]
+    assert not other.view_as(StandardOptions).streaming
+    assert PipelineOptions(FLAGS).view_as(DebugOptions).experiments == ["a", "b"]
+
+
+def test_options_without_flags_are_those_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for argument in ("--job_endpoint=one:1", "--job_endpoint=two:2"):
+        monkeypatch.setattr("sys.argv", ["python", argument])
+        endpoint = PipelineOptions().view_as(PortableOptions).job_endpoint
+        assert f"--job_endpoint={endpoint}" == argument
+
+
+def test_a_string_is_no_list_of_flags() -> None:
+    with pytest.raises(ValueError, match="single string"):
+        PipelineOptions("--runner=DirectRunner")
+
+
+def test_parameters_are_those_of_the_function() -> None:
+    for asked in (Adds.process, Adds().process, len):
+        for _ in range(2):
+            expected = beam_answers._ask_signature(asked)
+            assert str(decorators.get_signature(asked)) == str(expected)
+            assert list(core.get_signature(asked).parameters) == list(expected.parameters)
+    names, _ = core.get_function_args_defaults(Adds().process)
+    names.append("of the caller")
+    assert core.get_function_args_defaults(Adds().process) == beam_answers._ask(Adds().process)
+    assert "self" in inspect.signature(Adds.process).parameters
+
+
+def test_an_unknown_version_of_beam_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PipelineOptions, "__init__", beam_answers._parse)
+    monkeypatch.setattr(core, "get_signature", lambda asked: None)
+    with pytest.raises(RuntimeError, match="apache-beam"):
+        beam_answers.remember()
+    assert PipelineOptions.__init__ is beam_answers._parse
