@@ -117,7 +117,7 @@ def nearly(draw: st.DrawFn, clean: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("unknown_fields", ["keep", "reject"])
 @pytest.mark.parametrize("name", ["default", "wide", "ms", "s"])
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_what_is_laid_out_as_messages_before_it_has_the_verdict_of_the_slow_decoder(
     schemas: dict[str, PaymentSchema], name: str, unknown_fields: str, data: st.DataObject
@@ -137,3 +137,36 @@ def test_what_is_laid_out_as_messages_before_it_has_the_verdict_of_the_slow_deco
         unknown_fields,
         seen=[[*clean]],
     )
+
+
+def changed(message: bytes, first: int = 0) -> Iterator[bytes]:
+    """The message with one byte more, one less, and another one, at each place from `first` on."""
+    for at in range(first, len(message)):
+        yield message[:at] + message[at + 1 :]
+        for mark in (bytes([byte]) for byte in _MARKS + b"9T"):
+            yield message[:at] + mark + message[at:]
+            yield message[:at] + mark + message[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"transaction_id":"a1","event_time":"2000-01-01T00:00:00Z","amount":"5","currency":"EUR"}',
+        b'{"amount":-10.5,"event_time":"2000-01-01T00:00:00.25Z","transaction_id":"b","currency":"E"}',
+        b'{ "payer_id": null, "event_time": "2000-01-01T00:00:00+01:00", "currency": "\xc3\xa4",'
+        b' "transaction_id": "c", "amount": 0 }',
+        b'{"transaction_id":"d","event_time":"2000-01-01","currency":"EUR","amount":7}',
+    ],
+)
+def test_a_message_with_one_byte_changed_has_the_verdict_of_the_slow_decoder(
+    schemas: dict[str, PaymentSchema], message: bytes
+) -> None:
+    must_agree(schemas["default"], [*changed(message)], seen=[[message]])
+
+
+def test_a_time_with_one_byte_changed_among_no_others(schemas: dict[str, PaymentSchema]) -> None:
+    message = (
+        b'{"transaction_id":"a","currency":"E","amount":1,"event_time":"2000-01-01T00:00:00Z"}'
+    )
+    for value in changed(message, message.index(b"2000")):
+        must_agree(schemas["default"], [value], seen=[[message]])

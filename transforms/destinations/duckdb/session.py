@@ -52,6 +52,7 @@ class DuckDBSession:
         self._local = threading.local()
         self._users = 0
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._uses_one_thread = False
 
     def open(self) -> None:
         """Opens the file where it is there, and looks whether it could be created elsewhere.
@@ -69,6 +70,7 @@ class DuckDBSession:
             self._users -= 1
             if self._users == 0 and self._connection is not None:
                 self._connection = None
+                self._uses_one_thread = False
                 self._local = threading.local()
                 release(self.path)
 
@@ -97,7 +99,9 @@ class DuckDBSession:
         With more of them DuckDB collects the rows of an INSERT by thread and copies them once more:
         for the small ones of a stream that costs twice the CPU, and saves no time.
         """
-        self.cursor().execute("SET threads = 1")
+        if not self._uses_one_thread:
+            self.cursor().execute("SET threads = 1")
+            self._uses_one_thread = True
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         with waiting_for(f"duckdb:{self.path}: a query"):

@@ -46,29 +46,27 @@ class DuckDBStreams:
 
     def __init__(self, session: DuckDBSession) -> None:
         self._session = session
-        self._committed: set[str] = set()
-        """COMMITTED streams that were written to: a stream keeps its kind."""
+        self._kinds: dict[str, str] = {}
+        """Of streams that are written to here: a stream keeps its kind."""
 
     def create(self, table: str, kind: str = PENDING_STREAM) -> str:
         stream = f"{table}/{secrets.token_hex(12)}"
         self._session.cursor().execute(
             f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}', ?)", [stream, table, kind]
         )
+        self._kinds[stream] = kind
         return stream
 
     def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
-        kind = COMMITTED_STREAM if stream in self._committed else self._first_look(stream)
+        if stream not in self._kinds:
+            _, _, _, self._kinds[stream] = _stream(self._session.cursor(), stream)
+        kind = self._kinds[stream]
+        if kind == COMMITTED_STREAM:
+            self._session.use_one_thread()
         encoded = EncodedRows(rows, kind)
         return Acknowledged(
             self._session.atomically(lambda cursor: append(cursor, stream, offset, encoded))
         )
-
-    def _first_look(self, stream: str) -> str:
-        _, _, _, kind = _stream(self._session.cursor(), stream)
-        if kind == COMMITTED_STREAM:
-            self._session.use_one_thread()
-            self._committed.add(stream)
-        return kind
 
     def finalize(self, stream: str) -> int:
         return self._session.atomically(lambda cursor: finalize(cursor, stream))
@@ -78,8 +76,11 @@ class DuckDBStreams:
 
     def commit(self, table: str, streams: list[str]) -> None:
         self._session.atomically(lambda cursor: commit(cursor, table, streams))
+        for stream in streams:
+            self._kinds.pop(stream, None)
 
     def discard(self, keep: Collection[str]) -> int:
+        self._kinds.clear()
         return self._session.atomically(lambda cursor: discard(cursor, keep))
 
     def forget(self, streams: Collection[str]) -> None:
