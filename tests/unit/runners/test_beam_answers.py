@@ -7,13 +7,17 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.coders import BytesCoder
 from apache_beam.options.pipeline_options import (
     DebugOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
 )
-from apache_beam.transforms import core
+from apache_beam.transforms import core, userstate
+from apache_beam.transforms.core import CallableWrapperDoFn
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec
 from apache_beam.typehints import decorators
 
 from runners import beam_answers
@@ -70,6 +74,30 @@ def test_parameters_are_those_of_the_function() -> None:
     names.append("of the caller")
     assert core.get_function_args_defaults(Adds().process) == beam_answers._ask(Adds().process)
     assert "self" in inspect.signature(Adds.process).parameters
+
+
+class Counts(beam.DoFn):
+    CELL = ReadModifyWriteStateSpec("cell", BytesCoder())
+    TIMER = TimerSpec("timer", TimeDomain.REAL_TIME)
+
+    def process(
+        self,
+        element: tuple[str, int],
+        cell: Any = beam.DoFn.StateParam(CELL),
+        timer: Any = beam.DoFn.TimerParam(TIMER),
+    ) -> None:
+        """Nothing."""
+
+
+def test_cells_and_timers_are_those_of_the_dofn() -> None:
+    for dofn in (Counts(), Adds(), Counts(), CallableWrapperDoFn(len), CallableWrapperDoFn(print)):
+        cells, timers = userstate.get_dofn_specs(dofn)
+        assert (cells, timers) == beam_answers._ask_specs(dofn)
+        cells.clear()
+    assert userstate.get_dofn_specs(Counts()) == ({Counts.CELL}, {Counts.TIMER})
+    borrows: Any = Adds()
+    borrows.finish_bundle = Counts().process
+    assert userstate.get_dofn_specs(borrows) == ({Counts.CELL}, {Counts.TIMER})
 
 
 def test_an_unknown_version_of_beam_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
