@@ -31,6 +31,7 @@ def _options(self: PipelineOptions, flags: Sequence[str] | None = None, **given:
     if flags is None or isinstance(flags, str):
         _parse(self, flags, **given)
         return
+    flags = list(flags)
     key = (type(self), tuple(flags))
     if key not in _parsed:
         _parse(self, flags)
@@ -79,12 +80,12 @@ _specs: WeakKeyDictionary[type, tuple[set[Any], set[Any]]] = WeakKeyDictionary()
 
 
 def _state_and_timers(dofn: Any) -> tuple[set[Any], set[Any]]:
-    """userstate.get_dofn_specs, asked once for each class whose objects have no methods of their
-    own.
+    """userstate.get_dofn_specs, asked once for each class; not for an object with methods of its
+    own, or with something else in the place of one.
     """
     kind = type(dofn)
     if kind._process_argspec_fn is not core.DoFn._process_argspec_fn or any(
-        isinstance(value, MethodType) for value in vars(dofn).values()
+        isinstance(value, MethodType) or hasattr(kind, name) for name, value in vars(dofn).items()
     ):
         return _ask_specs(dofn)
     if kind not in _specs:

@@ -26,7 +26,8 @@ from tests.property.test_decode import (
 )
 from tests.support.examples import examples
 from transforms.decode import layout_reader
-from transforms.model.schema import PaymentSchema
+from transforms.decode.layout import layout_of
+from transforms.model.schema import ARROW_TYPES, PaymentSchema
 
 _TEXT = json_text | st.text("aä€😀 {}[]:,.-0129'/", max_size=9).map(lambda text: f'"{text}"')
 _TIME = st.one_of(good["event_time"], times.map(json.dumps), epochs, epochs.map(json.dumps))
@@ -57,7 +58,8 @@ def _few_are_enough() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PaymentSchema]:
     file = Path(tmp_path_factory.mktemp("schema"), "wide.json")
-    file.write_text(json.dumps(WIDE))
+    # With another field the messages of `layouts` would have no layout that can be learned.
+    file.write_text(json.dumps([*WIDE, {"name": "currency", "type": "STRING"}]))
     return {
         "default": load_schema(None),
         "wide": load_schema(str(file)),
@@ -146,6 +148,42 @@ def changed(message: bytes, first: int = 0) -> Iterator[bytes]:
         for mark in (bytes([byte]) for byte in _MARKS + b"9T"):
             yield message[:at] + mark + message[at:]
             yield message[:at] + mark + message[at + 1 :]
+
+
+def test_the_schemas_of_these_tests_have_layouts(schemas: dict[str, PaymentSchema]) -> None:
+    message = (
+        b'{"transaction_id":"a","event_time":"2000-01-01T00:00:00Z","amount":1,"currency":"EUR"%s}'
+    )
+    for name, schema in schemas.items():
+        assert layout_of(message % b"", schema.fields)
+        more = b',"count":5,"paid":true,"day":"2000-01-01","seen":"2000-01-01","fee":"1"'
+        assert (layout_of(message % more, schema.fields) is None) == (name == "default")
+
+
+@pytest.mark.parametrize("mode", ["NULLABLE", "REPEATED"])
+@pytest.mark.parametrize("kind", [*ARROW_TYPES, "RECORD"])
+def test_a_field_that_is_missing_or_null_is_of_any_type(
+    tmp_path: Path, kind: str, mode: str
+) -> None:
+    more: dict[str, Any] = {"name": "more", "type": kind, "mode": mode}
+    if kind == "RECORD":
+        more["fields"] = [{"name": "at", "type": "TIMESTAMP"}]
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps([*WIDE[:3], more]))
+    schema = load_schema(str(file))
+    message = b'{"transaction_id":"a","event_time":"2000-01-01T00:00:00Z","amount":1%s}'
+    seen: list[bytes | None] = [message % b"", message % b',"more":null']
+    must_agree(schema, seen, seen=[seen])
+    must_agree(schema, [seen[0]], seen=[seen])
+    value = {"BOOL": b"true", "INT64": b"7", "NUMERIC": b"7", "DATE": b'"2000-01-01"'}
+    given: list[bytes | None] = [
+        *seen,
+        message % b',"more":%s' % value.get(kind, b'"2000-01-01T00:00:00Z"'),
+        message % b',"more":[%s]' % value.get(kind, b'"2000-01-01T00:00:00Z"'),
+        message % b',"more":{}',
+    ]
+    must_agree(schema, given, seen=[seen])
+    must_agree(schema, given, seen=[given])
 
 
 @pytest.mark.parametrize(

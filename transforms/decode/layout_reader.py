@@ -110,6 +110,9 @@ class LayoutReader:
             absent[at] = False
         columns, kept = [], np.ones(len(rows), dtype=bool)
         for number, field in enumerate(self._fields):
+            if not any(number in layout.fields for layout, _ in found):
+                columns.append(_without_value(field, len(rows)))
+                continue
             null = absent[number] if absent[number].any() else None
             texts = page.texts(begins[number], ends[number], null)
             if null is not None and reads_json_text(field):
@@ -124,3 +127,12 @@ class LayoutReader:
             columns = [column.filter(pa.array(kept)) for column in columns]
             taken[rows[~kept]] = False
         return LaidOut(columns, taken)
+
+
+def _without_value(field: SchemaField, rows: int) -> pa.Array:
+    """The column of a field that no message has, or has as null: of any type, but not REQUIRED."""
+    kind = field.arrow_field().type
+    if field.mode != "REPEATED":
+        return pa.nulls(rows, kind)
+    none = pa.array(np.zeros(rows + 1, dtype=np.int32))
+    return pa.ListArray.from_arrays(none, pa.array([], kind.value_type), type=kind)

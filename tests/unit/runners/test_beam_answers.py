@@ -59,6 +59,12 @@ def test_options_without_flags_are_those_of_the_command_line(
         assert f"--job_endpoint={endpoint}" == argument
 
 
+def test_flags_may_be_any_iterable() -> None:
+    flags = [*FLAGS, "--job_name=iterated"]
+    for given in (iter(flags), flags, tuple(flags)):
+        assert PipelineOptions(given).get_all_options()["job_name"] == "iterated"
+
+
 def test_a_string_is_no_list_of_flags() -> None:
     with pytest.raises(ValueError, match="single string"):
         PipelineOptions("--runner=DirectRunner")
@@ -89,6 +95,10 @@ class Counts(beam.DoFn):
         """Nothing."""
 
 
+class Hides(Counts):
+    """Asked first with another thing in the place of its method."""
+
+
 def test_cells_and_timers_are_those_of_the_dofn() -> None:
     for dofn in (Counts(), Adds(), Counts(), CallableWrapperDoFn(len), CallableWrapperDoFn(print)):
         cells, timers = userstate.get_dofn_specs(dofn)
@@ -98,6 +108,10 @@ def test_cells_and_timers_are_those_of_the_dofn() -> None:
     borrows: Any = Adds()
     borrows.finish_bundle = Counts().process
     assert userstate.get_dofn_specs(borrows) == ({Counts.CELL}, {Counts.TIMER})
+    hides: Any = Hides()
+    hides.process = len
+    assert userstate.get_dofn_specs(hides) == (set(), set())
+    assert userstate.get_dofn_specs(Hides()) == ({Counts.CELL}, {Counts.TIMER})
 
 
 def test_an_unknown_version_of_beam_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

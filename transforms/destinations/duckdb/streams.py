@@ -69,6 +69,7 @@ class DuckDBStreams:
         )
 
     def finalize(self, stream: str) -> int:
+        self._kinds.pop(stream, None)
         return self._session.atomically(lambda cursor: finalize(cursor, stream))
 
     def make_room(self, streams: int) -> None:
@@ -76,8 +77,6 @@ class DuckDBStreams:
 
     def commit(self, table: str, streams: list[str]) -> None:
         self._session.atomically(lambda cursor: commit(cursor, table, streams))
-        for stream in streams:
-            self._kinds.pop(stream, None)
 
     def discard(self, keep: Collection[str]) -> int:
         self._kinds.clear()
