@@ -158,8 +158,8 @@ def _schemas(schema: PaymentSchema) -> dict[str, pa.Schema]:
 
 
 def _column(field: pa.Field) -> str:
-    """DuckDB's compression of ids, no two of which are equal, would cost a third of all that it
-    takes to store a row, to save 22 of its 58 bytes (benchmarks/README.md).
+    """DuckDB's compression of ids, no two of which are equal, would cost a third of its checkpoint,
+    to save 22 of a row's 58 bytes (benchmarks/README.md).
     """
     return (
         f'"{field.name}" {sql_type(field.type)}'
