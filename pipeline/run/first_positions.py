@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,8 @@ from pipeline.run.spark_checkpoint import OldJob, read_checkpoint
 from transforms.destinations.contract.run_ledger import OLD_JOB
 from transforms.model.coordinates import TopicPartition
 from transforms.model.errors import GuaranteeError
+
+_LOG = logging.getLogger(__name__)
 
 _ELSEWHERE: Final = (
     "Check --bootstrap_servers and --topic; where the topic was created again, what the old job has"
@@ -44,6 +47,8 @@ def first_positions(
             for state in states
             for partition, offset in admin.offsets_for_start(state, start).items()
         }
+        for state in states:
+            _say_what_is_left_out(state, start, positions)
         return FirstPositions(positions, None, {})
     path = str(start.given)
     old = read_checkpoint(path)
@@ -56,6 +61,27 @@ def first_positions(
             found[state.topic, partition] = read.get(partition, 0)
     recorded = {"path": path, "batch": old.batch, "watermark_us": old.watermark_us}
     return FirstPositions(found, old.watermark_us, {OLD_JOB: recorded})
+
+
+def _say_what_is_left_out(
+    state: TopicState, start: Start, positions: Mapping[TopicPartition, int]
+) -> None:
+    """A moment that is mistyped, or a broker that keeps no times, would leave out payments in
+    silence; and --start counts once.
+    """
+    before = there = 0
+    for partition, (low, high) in state.partitions.items():
+        before += positions[state.topic, partition] - low
+        there += high - low
+    if before:
+        _LOG.warning(
+            "--start=%s: this destination never reads %s of the %s offsets that topic %s has: they"
+            " lie before it",
+            start.given or start.kind,
+            f"{before:,}",
+            f"{there:,}",
+            state.topic,
+        )
 
 
 def _same_topics(path: str, old: OldJob, states: Sequence[TopicState]) -> None:
