@@ -22,7 +22,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.decode.columns import is_read_from_text
-from transforms.model.coordinates import int64s
 from transforms.model.schema import SchemaField
 
 LONGEST_TEXT: Final = 512
@@ -42,9 +41,8 @@ Places = NDArray[np.int64]
 class Page:
     """The messages of a slice behind each other, and where their quotes are."""
 
-    def __init__(self, messages: Sequence[bytes], longest: int) -> None:
-        """longest: bytes of a message above which it is taken by no layout."""
-        lengths = int64s(list(map(len, messages)))
+    def __init__(self, messages: Sequence[bytes], lengths: NDArray[np.int64], longest: int) -> None:
+        """lengths: of the messages. longest: bytes above which one is taken by no layout."""
         self._messages = messages
         self._data = b"".join([*messages, b" " * (LONGEST_TEXT + _WORD)])
         self.ends = np.cumsum(lengths)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from transforms.decode.columns import column_of_texts, reads_json_text
 from transforms.decode.layout import Found, Layout, Page, layout_of
+from transforms.model.coordinates import int64s
 from transforms.model.schema import DEDUP_COLUMN, SchemaField
 
 _LEAST: Final = 256
@@ -61,9 +62,10 @@ class LayoutReader:
         if not self._layouts or len(values) < _LEAST:
             return None
         messages = [value or b"" for value in values]
-        if sum(map(len, messages)) > _LARGEST:
+        lengths = int64s(list(map(len, messages)))
+        if lengths.sum() > _LARGEST:
             return None
-        read = self._read(Page(messages, self._max_record_bytes))
+        read = self._read(Page(messages, lengths, self._max_record_bytes))
         if 2 * np.count_nonzero(read.taken) < len(values):
             self._pause = self._paused = min(2 * self._pause + 1, _LONGEST_PAUSE)
         else:
@@ -83,15 +85,15 @@ class LayoutReader:
     def _read(self, page: Page) -> LaidOut:
         taken = np.zeros(len(page.ends), dtype=bool)
         found: list[tuple[Layout, Found]] = []
-        for layout in list(self._layouts):
+        for layout in self._layouts:
             rows = np.flatnonzero(page.sound & ~taken)
             some = layout.find(page, rows)
             if len(some.rows):
                 taken[some.rows] = True
                 found.append((layout, some))
-                # Those that are not in use come last, and are forgotten first.
-                self._layouts.remove(layout)
-                self._layouts.insert(len(found) - 1, layout)
+        # Those that are not in use come last, and are forgotten first.
+        in_use = [layout for layout, _ in found]
+        self._layouts = [*in_use, *(each for each in self._layouts if each not in in_use)]
         return self._columns(page, taken, found)
 
     def _columns(
@@ -110,7 +112,7 @@ class LayoutReader:
             absent[at] = False
         columns, kept = [], np.ones(len(rows), dtype=bool)
         for number, field in enumerate(self._fields):
-            if not any(number in layout.fields for layout, _ in found):
+            if absent[number].all():
                 columns.append(_without_value(field, len(rows)))
                 continue
             null = absent[number] if absent[number].any() else None

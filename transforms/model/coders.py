@@ -25,7 +25,6 @@ from transforms.model.elements import (
 
 _LENGTH: Final = struct.Struct(">I")
 
-
 _LZ4: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 """Half of the bytes. A batch of a streaming job is copied a dozen times on its way through gRPC and
 Flink, which costs more CPU than to compress it.
@@ -71,7 +70,7 @@ class RawBlockCoder(Coder):
 
     def estimate_size(self, value: RawBlock) -> int:
         """The bytes of the values, in place of a trial encoding: see ShardBatchCoder."""
-        return sum(map(len, filter(None, value.values)))
+        return value.value_bytes()
 
     def is_deterministic(self) -> bool:
         return True

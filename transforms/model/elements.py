@@ -31,10 +31,21 @@ class RawBlock:
 
     topic: str
     partition: int
-    offsets: list[int]
-    timestamps: list[int]
-    values: list[bytes | None]
+    offsets: list[int] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
     timestamp_types: bytearray = field(default_factory=bytearray)
+
+    def extend(self, after: RawBlock) -> None:
+        """Appends the records of a block that comes behind this one."""
+        self.offsets.extend(after.offsets)
+        self.timestamps.extend(after.timestamps)
+        self.values.extend(after.values)
+        self.timestamp_types.extend(after.timestamp_types)
+
+    def value_bytes(self) -> int:
+        """Bytes of all values."""
+        return sum(map(len, filter(None, self.values)))
 
 
 @dataclass(frozen=True)

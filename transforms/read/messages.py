@@ -30,24 +30,6 @@ def offsets_of(messages: list[Message]) -> list[int]:
     return offsets
 
 
-def empty_block(topic: str, partition: int) -> RawBlock:
-    """A block without a record, to be extended."""
-    return RawBlock(topic, partition, [], [], [])
-
-
-def extend_block(block: RawBlock, chunk: RawBlock) -> None:
-    """Appends the records of the chunk, which come behind those of the block."""
-    block.offsets.extend(chunk.offsets)
-    block.timestamps.extend(chunk.timestamps)
-    block.values.extend(chunk.values)
-    block.timestamp_types.extend(chunk.timestamp_types)
-
-
-def size_of(block: RawBlock) -> int:
-    """Bytes of the values."""
-    return sum(map(len, filter(None, block.values)))
-
-
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Python's cycle collector is off within this context.

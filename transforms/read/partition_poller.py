@@ -15,14 +15,7 @@ from transforms.model.errors import TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import UNKNOWN_TOPIC, BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.messages import (
-    block_of,
-    collector_paused,
-    empty_block,
-    extend_block,
-    offsets_of,
-    size_of,
-)
+from transforms.read.messages import block_of, collector_paused, offsets_of
 from transforms.read.partition_reader import CHUNK_RECORDS
 from transforms.read.topic_identity import (
     TopicIdentity,
@@ -103,7 +96,7 @@ class PartitionPoller:
         refused credentials, and for brokers of more than one cluster; TryAgainLater where the
         client must be started again.
         """
-        block = empty_block(self._topic, self._partition)
+        block = RawBlock(self._topic, self._partition)
         got: list[Message] = []
         epochs: list[int | None] = []
         started, taken = self._clock(), 0
@@ -116,8 +109,8 @@ class PartitionPoller:
                 if any(map(Message.error, got)):
                     got = self._records_among(got)
                 chunk = block_of(got, offsets_of(got), self._topic, self._partition)
-                extend_block(block, chunk)
-                taken += size_of(chunk)
+                block.extend(chunk)
+                taken += chunk.value_bytes()
                 epochs += [message.leader_epoch() for message in (got[:1] + got[-1:])]
                 if not got or self._clock() - started >= seconds:
                     break

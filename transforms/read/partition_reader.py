@@ -21,14 +21,7 @@ from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.messages import (
-    block_of,
-    collector_paused,
-    empty_block,
-    extend_block,
-    offsets_of,
-    size_of,
-)
+from transforms.read.messages import block_of, collector_paused, offsets_of
 from transforms.read.topic_identity import require_cluster, require_one_cluster
 
 BATCH_RECORDS: Final = 100_000
@@ -132,22 +125,22 @@ class PartitionReader:
             f"topic {wanted.topic} partition {wanted.partition}, offset {wanted.from_offset}"
         )
         next_offset, asked = wanted.from_offset, 0.0
-        block, size = empty_block(wanted.topic, wanted.partition), 0
+        block, size = RawBlock(wanted.topic, wanted.partition), 0
         while next_offset < wanted.to_offset:
             room = min(
                 batch_records - len(block.offsets), wanted.to_offset - next_offset, CHUNK_RECORDS
             )
             with collector_paused():
                 chunk, next_offset = self._consume(wanted, next_offset, room)
-            extend_block(block, chunk)
-            chunk_size = size_of(chunk)
+            block.extend(chunk)
+            chunk_size = chunk.value_bytes()
             self.bytes_read += chunk_size
             size += chunk_size
             if block.offsets and (
                 not chunk.offsets or len(block.offsets) >= batch_records or size >= BATCH_BYTES
             ):
                 yield block
-                block, size = empty_block(wanted.topic, wanted.partition), 0
+                block, size = RawBlock(wanted.topic, wanted.partition), 0
             elif not chunk.offsets and next_offset < wanted.to_offset:
                 waited = waiting.waited(_POLL_SECONDS, self._errors.reason)
                 if waited - asked >= _ASK_AGAIN_SECONDS:
