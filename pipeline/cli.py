@@ -19,6 +19,7 @@ from pipeline.interrupt import (
     meaning_of_interrupt,
     only_record_signals,
 )
+from pipeline.loading import modules_load
 from pipeline.logs import TEXT, logged, say_end
 from pipeline.options.arguments import value_of
 from transforms.model.errors import UsageError
@@ -143,24 +144,27 @@ def _dispatch(arguments: list[str]) -> int:
     return _COMMANDS[name](rest)
 
 
-# Each command imports what it needs when it is called: Beam alone takes more than a second.
+# Each command imports what it needs when it is called: Beam alone takes about a second.
 
 
 def _run(arguments: list[str]) -> int:
-    from pipeline.options.run_config import run_config
-    from pipeline.run.command import run_command
-    from pipeline.run.outcome import Outcome
+    with modules_load():
+        from pipeline.options.run_config import run_config
+        from pipeline.run.command import run_command
+        from pipeline.run.outcome import Outcome
 
     config = run_config(arguments)
     if config.streaming is not None:
-        from pipeline.streaming.command import streaming_command
-        from pipeline.streaming.outcome import JobOutcome
+        with modules_load():
+            from pipeline.streaming.command import streaming_command
+            from pipeline.streaming.outcome import JobOutcome
 
         job = JobOutcome()
         _figures.append(job.figures)
         return streaming_command(config, outcome=job)
     if config.every_us is not None:
-        from pipeline.run.every import Since, every_command
+        with modules_load():
+            from pipeline.run.every import Since, every_command
 
         since = Since()
         _figures.append(since.figures)
@@ -171,56 +175,65 @@ def _run(arguments: list[str]) -> int:
 
 
 def _check(arguments: list[str]) -> int:
-    from pipeline.check.command import check_command
+    with modules_load():
+        from pipeline.check.command import check_command
 
     return check_command(arguments)
 
 
 def _prune(arguments: list[str]) -> int:
-    from pipeline.prune.command import prune_command
+    with modules_load():
+        from pipeline.prune.command import prune_command
 
     return prune_command(arguments)
 
 
 def _produce(arguments: list[str]) -> int:
-    from pipeline.produce.command import produce_command
+    with modules_load():
+        from pipeline.produce.command import produce_command
 
     return produce_command(arguments)
 
 
 def _preflight(arguments: list[str]) -> int:
-    from pipeline.options.run_config import run_config
-    from pipeline.preflight import preflight_command
+    with modules_load():
+        from pipeline.options.run_config import run_config
+        from pipeline.preflight import preflight_command
 
     return preflight_command(run_config(arguments, "preflight"))
 
 
 def _status(arguments: list[str]) -> int:
-    from pipeline.streaming.status_command import status_command
+    with modules_load():
+        from pipeline.streaming.status_command import status_command
 
     return status_command(arguments)
 
 
 def _stop(arguments: list[str]) -> int:
-    from pipeline.streaming.stop_command import stop_command
+    with modules_load():
+        from pipeline.streaming.stop_command import stop_command
 
     return stop_command(arguments)
 
 
 def _demo(arguments: list[str]) -> int:
-    from pipeline.demo.command import demo_command
+    with modules_load():
+        from pipeline.demo.command import demo_command
 
     return demo_command(arguments)
 
 
 def _flink(arguments: list[str]) -> int:
-    from pipeline.flink.command import flink_command
+    with modules_load():
+        from pipeline.flink.command import flink_command
 
     return flink_command(arguments)
 
 
 def _spark(arguments: list[str]) -> int:
-    from pipeline.spark.command import spark_command
+    with modules_load():
+        from pipeline.spark.command import spark_command
 
     return spark_command(arguments)
 
