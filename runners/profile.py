@@ -6,6 +6,7 @@ A combination of runner and options that cannot keep the guarantee is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,7 @@ class RunnerProfile:
     task would read everything, unless what is created is spread. run: runs a bounded pipeline to
     its end; raises RunnerAway, RunAborted, or an error that holds what a step has raised. look:
     what a server that it needs says, in one line; raises RunnerAway; None where it needs none.
+    session: a context around all runs of a process, and the pauses between them.
     """
 
     name: str
@@ -119,6 +121,7 @@ class RunnerProfile:
     spreads_input: bool = False
     run: Callable[[Build, PipelineOptions, Progress], None] = run_to_the_end
     look: Callable[[PipelineOptions], str] | None = None
+    session: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raises RunnerRefused for a value that cannot keep the guarantee, or RunnerMisused.

@@ -65,7 +65,8 @@ def run_command(
     """
     outcome = Outcome() if outcome is None else outcome
     destination = open_destination(config.destination, **config.destination_options)
-    run_to_the_end(config, destination, now_us, outcome)
+    with config.runner.session():
+        run_to_the_end(config, destination, now_us, outcome)
     print_summary(outcome.figures(), config.json)
     return 0
 

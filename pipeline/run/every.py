@@ -107,6 +107,7 @@ def every_command(
     with ExitStack() as stack:
         stack.callback(_sum_up, config, since)
         stack.callback(kept.close)
+        stack.enter_context(config.runner.session())
         stack.enter_context(reader_pool.READERS.kept())
         while True:
             outcome = Outcome()

@@ -22,6 +22,7 @@ from runners.portable import (
 )
 from runners.profile import Refusal, RunnerFlag, RunnerProfile
 from runners.spark.run import NO_PROGRESS, look_at_job_server, run_on_spark
+from runners.worker_end import broken_connections_hidden
 
 PROCESS: Final = "PROCESS"
 
@@ -191,4 +192,7 @@ SPARK: Final = RunnerProfile(
     spreads_input=True,
     run=run_on_spark,
     look=look_at_job_server,
+    # With LOOPBACK, Beam prints each broken connection here, and more than once: also between two
+    # runs, when Spark lets go of a worker that it has kept for the next job.
+    session=broken_connections_hidden,
 )

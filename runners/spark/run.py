@@ -16,7 +16,6 @@ from runners.profile import Build, Progress, RunAborted, RunnerAway
 from runners.spark.failure import ONE_CONTEXT, failure_of_job, place_of_log
 from runners.spark.job import JobFailed, SparkJob, running_jobs
 from runners.spark.left_behind import cancel_left_behind
-from runners.worker_end import broken_connections_hidden
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,8 +36,6 @@ class Patience:
     look: float = 1.0
 
 
-# With LOOPBACK, Beam prints each broken connection here, and more than once.
-@broken_connections_hidden()
 def run_on_spark(
     build: Build,
     options: PipelineOptions,
