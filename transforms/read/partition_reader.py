@@ -132,6 +132,10 @@ class PartitionReader:
             )
             with collector_paused():
                 chunk, next_offset = self._consume(wanted, next_offset, room)
+            if next_offset >= wanted.to_offset:
+                # Else the client asks for what is behind the range while its last block is worked
+                # on, and the broker holds back each answer, and those behind it.
+                self._consumer.unassign()
             block.extend(chunk)
             chunk_size = chunk.value_bytes()
             self.bytes_read += chunk_size
@@ -152,7 +156,6 @@ class PartitionReader:
                 asked = 0.0
         if block.offsets:
             yield block
-        self._consumer.unassign()
         if wanted.cluster_id is not None:
             require_cluster(wanted.cluster_id, self._cluster_id(wanted))
             require_one_cluster(self._errors.led_elsewhere)

@@ -127,6 +127,21 @@ def test_range_after_range_is_read_by_one_consumer(
     assert not consumers[0].closed
 
 
+@pytest.mark.parametrize("batch_records", [5, 100])
+def test_nothing_more_is_fetched_while_the_last_block_is_worked_on(
+    batch_records: int, consumers: list[Stopping], pool: ReaderPool
+) -> None:
+    fetching = []
+    with pool.lent(CONFIG, RANGE) as reader:
+        consumers[0].next = [
+            Message(topic="payments", partition=0, offset=offset, value=b"{}", timestamp=(1, 1))
+            for offset in range(RANGE.from_offset, RANGE.to_offset)
+        ]
+        for _ in reader.read(RANGE, batch_records):
+            fetching.append(consumers[0].assigned is not None)
+    assert fetching and not fetching[-1]
+
+
 @pytest.mark.parametrize("polls", [1, partition_reader._STOP_POLLS - 1])
 def test_an_assignment_that_has_not_stopped_is_waited_for(
     polls: int, consumers: list[Stopping], pool: ReaderPool
