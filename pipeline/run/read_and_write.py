@@ -26,6 +26,9 @@ from transforms.write.write_rows import rows_written
 RECORDS_OF_A_SHARD: Final = 25_000
 """Enough for an append of its own size: 2 MB of rows (transforms/destinations/appends.py)."""
 
+RANGES_OF_A_TASK: Final = 16
+"""A small range is read in 5 ms; a stage that spreads them takes Spark about 80 ms."""
+
 
 def read_and_write(
     config: RunConfig,
@@ -40,15 +43,14 @@ def read_and_write(
     what the runner raises.
     """
     shape = RowShape(plan.plan_time_us, config.schema.amount_column, config.schema.currency_column)
+    ranges = [
+        PartitionRange(part.topic, part.partition, part.read_from, part.to_offset, plan.cluster_id)
+        for part in plan.partitions
+        if part.to_offset > part.read_from
+    ]
     run = BoundedRun(
         run_id=plan.run_id,
-        ranges=[
-            PartitionRange(
-                part.topic, part.partition, part.read_from, part.to_offset, plan.cluster_id
-            )
-            for part in plan.partitions
-            if part.to_offset > part.read_from
-        ],
+        ranges=ranges,
         consumer_config=dict(config.consumer_config),
         decoder=Decoder(
             config.schema,
@@ -75,7 +77,7 @@ def read_and_write(
         ),
         layout=config.dedup_layout,
         destination=destination,
-        spread=config.runner.spreads_input,
+        spread=spreads_input(config, plan.records_at_most, len(ranges)),
     )
     beam_answers.remember()
     config.runner.run(
@@ -93,6 +95,15 @@ def shards_of_run(config: RunConfig, records: int) -> int:
     if config.shards_given:
         return config.shards
     return min(config.shards, max(1, records // RECORDS_OF_A_SHARD))
+
+
+def spreads_input(config: RunConfig, records: int, ranges: int) -> bool:
+    """Whether the ranges are shuffled before they are read, with a runner that needs it.
+
+    A small run is read by one task: the shuffle would take longer than the reading.
+    """
+    is_small = records < 2 * RECORDS_OF_A_SHARD and ranges <= RANGES_OF_A_TASK
+    return config.runner.spreads_input and not is_small
 
 
 def cold_start(destination: Destination, planned: Plan, settings: RunSettings) -> ColdStart:

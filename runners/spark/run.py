@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
@@ -88,7 +89,7 @@ def _run_once(
     patience: Patience,
     clock: Callable[[], float],
 ) -> None:
-    bound = float(options.get_all_options().get(NO_PROGRESS) or "inf")
+    bound = _no_progress_seconds(options)
     job = SparkJob(address, build, options)
     try:
         seen, since = progress(), clock()
@@ -112,6 +113,16 @@ def _run_once(
             f" ({lost.code().name}). If it has ended, its log says why"
             " (`payment-pipeline spark status` shows the place of that of `spark up`)."
         ) from None
+
+
+_BOUNDS: Final[WeakKeyDictionary[PipelineOptions, float]] = WeakKeyDictionary()
+"""Beam reads all flags anew for each answer, 15 ms of CPU; `--every` asks for each run."""
+
+
+def _no_progress_seconds(options: PipelineOptions) -> float:
+    if options not in _BOUNDS:
+        _BOUNDS[options] = float(options.get_all_options().get(NO_PROGRESS) or "inf")
+    return _BOUNDS[options]
 
 
 def _wait_until_free(

@@ -156,7 +156,10 @@ def main(arguments: list[str]) -> int:
     arm(os.environ)
     if arguments[:1] == ["run"]:
         from pipeline import cli
+        from pipeline.run import read_and_write
 
+        # So that most runs of these tests are large ones: several shards, ranges shuffled.
+        read_and_write.RECORDS_OF_A_SHARD = 1_000  # type: ignore[misc]
         return cli.main(arguments)
     from runners.spark import boot
 

@@ -20,10 +20,11 @@ from transforms.destinations.contract.write_streams import (
 )
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.session import acquire, release
+from transforms.destinations.duckdb.tables import APPENDS, REPORTS, STREAMS
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import PaymentSchema, SchemaField
-from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED
+from transforms.model.tables import DUPLICATES, GAPS, PAYMENTS, REJECTED, RUNS
 
 SCHEMA = load_schema(None)
 
@@ -162,6 +163,35 @@ def test_the_schema_may_gain_nullable_columns_and_nothing_else(
         GuaranteeError, match="column channel is VARCHAR, but the schema says BIGINT"
     ):
         destination.tables.create(with_column(SCHEMA, "channel", "INT64"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(f"DROP TABLE {table}" for table in (PAYMENTS, GAPS, RUNS, STREAMS, APPENDS, REPORTS)),
+        f"ALTER TABLE {REJECTED} DROP COLUMN payload",
+    ],
+)
+def test_what_another_process_takes_away_is_created_again(
+    change: str, destination: DuckDBDestination
+) -> None:
+    destination.tables.create(SCHEMA)
+    before = destination.tables._existing()
+    destination.session.cursor().execute(change)
+    destination.tables.create(SCHEMA)
+    after = destination.tables._existing()
+    assert {name: set(columns.items()) for name, columns in after.items()} == {
+        name: set(columns.items()) for name, columns in before.items()
+    }
+
+
+def test_a_column_whose_type_another_process_changes_is_refused(
+    destination: DuckDBDestination,
+) -> None:
+    destination.tables.create(SCHEMA)
+    destination.session.cursor().execute(f"ALTER TABLE {DUPLICATES} ALTER amount TYPE DOUBLE")
+    with pytest.raises(GuaranteeError, match="column amount is DOUBLE"):
+        destination.tables.create(SCHEMA)
 
 
 @pytest.mark.parametrize("url", ["duckdb:", "payments.duckdb", "sqlite:a.db", ""])
