@@ -31,7 +31,8 @@ from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import KafkaBroker, running_broker
 
 TOPIC = "payments"
-TICKS = 10
+TICKS = 40
+"""The first half of them is shown apart: Java becomes warm in it."""
 TICK_RECORDS = 1000
 _WORKER_SECONDS = 30.0
 
@@ -101,12 +102,14 @@ def _ticks(broker: KafkaBroker, database: Path, spark: tuple[str, ...]) -> None:
     with suppress(KeyboardInterrupt):
         every_command(config, Since(), sleep=sleep)
     # The first of them loads the ids, and has what only the first run of a process has to do.
-    warm = sorted(taken[1:])
-    say(
-        f"a tick of {TICK_RECORDS:,} records on Spark",
-        f"{warm[len(warm) // 2]:.2f} s, {warm[0]:.2f} to {warm[-1]:.2f}",
-        "below 0.7 s",
-    )
+    first, warm = taken[1 : TICKS // 2 + 1], taken[TICKS // 2 + 1 :]
+    for name, some, most in (
+        (f"a tick of {TICK_RECORDS:,} records on Spark", warm, "below 0.7 s"),
+        (f"    the {len(first)} before", first, ""),
+    ):
+        some = sorted(some)
+        found = f"{some[len(some) // 2]:.2f} s, {some[0]:.2f} to {some[-1]:.2f}"
+        say(name, found, most)
 
 
 if __name__ == "__main__":
