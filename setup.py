@@ -36,5 +36,5 @@ setup(
             "mypy==2.4.1",  # types, in strict mode
         ]
     },
-    entry_points={"console_scripts": ["payment-pipeline=pipeline.cli:main"]},
+    entry_points={"console_scripts": ["payment-pipeline=pipeline.__main__:main"]},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,8 @@ def modules_load() -> Iterator[None]:
     """For `import` statements: Python's cycle collector is off, and exempts what they have made.
 
     Beam and what it needs are 2,000 modules, whose objects live as long as the process. The
-    collector would visit them again and again while their number grows, in each of its full
-    collections afterwards, and when the process ends: a fifth of the CPU of a run of one message
-    (benchmarks/README.md, `direct_run`).
+    collector would visit them again and again while their number grows, and in each of its full
+    collections afterwards (benchmarks/README.md, `direct_run`).
     """
     was_enabled, before = gc.isenabled(), len(sys.modules)
     gc.disable()
@@ -25,5 +25,8 @@ def modules_load() -> Iterator[None]:
         # Where nothing was loaded, what lives is not of modules alone, and some of it is garbage.
         if len(sys.modules) > before:
             gc.freeze()
+            # An interpreter that destroys what it has loaded must find it.
+            atexit.unregister(gc.unfreeze)
+            atexit.register(gc.unfreeze)
         if was_enabled:
             gc.enable()

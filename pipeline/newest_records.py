@@ -60,7 +60,9 @@ def judge_newest(
     if problem is not None:
         # A streaming job has no rate that stops it, so this is the only one to say it beforehand.
         status = FAILED if waiting and config.streaming is None else NOTED
-        figure += f"; {'' if config.streaming is None else 'a bounded run would stop: '}{problem}"
+        stops = "" if config.streaming is None else "a bounded run would stop: "
+        # The causes are the rows of the proof.
+        figure += f"; {stops}{' '.join([problem.what, *problem.fixes])}"
     return CheckResult(name, status, figure, [as_figures(count) for count in rejected[:DETAILS]])
 
 

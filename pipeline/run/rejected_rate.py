@@ -70,6 +70,18 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class TooMany:
+    """What is wrong with a topic, in words; the most frequent causes; what to do about each."""
+
+    what: str
+    causes: Sequence[RejectedCount]
+    fixes: Sequence[str]
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.what, *map(describe, self.causes), *self.fixes])
+
+
+@dataclass(frozen=True)
 class History:
     """The newest records of one topic in the ledger.
 
@@ -111,11 +123,11 @@ def check_rejected_rate(
     records: dict[str, int] = {}
     for part in read:
         records[part.topic] = records.get(part.topic, 0) + part.records
-    problems = [
-        problem
+    judged = [
+        judge_topic(topic, count, rejected, newest_first, max_rate, rejected_in)
         for topic, count in sorted(records.items())
-        if (problem := judge_topic(topic, count, rejected, newest_first, max_rate, rejected_in))
     ]
+    problems = [str(problem) for problem in judged if problem is not None]
     if problems:
         raise GuaranteeError(
             "\n".join(problems) + "\nNothing of this transaction is visible, and the next run reads"
@@ -131,8 +143,8 @@ def judge_topic(
     newest_first: NewestFirst,
     max_rate: float,
     rejected_in: RejectedIn,
-) -> str | None:
-    """What is wrong with the topic, and what to do; None where the rate is not exceeded.
+) -> TooMany | None:
+    """What is wrong with the topic; None where the rate is not exceeded.
 
     records: those read of the topic. rejected: of every topic, by cause. newest_first: the chain,
     which is looked at only where the rate is exceeded.
@@ -154,13 +166,11 @@ def judge_topic(
         [count for count in rejected if count.reason not in NOT_JUDGED], topic, DETAILS
     )
     past = f", and so were {before} of its newest in the tables" if before.records else ""
-    return "\n".join(
-        [
-            f"topic {topic}: {now} records would be rejected{past};"
-            f" --max_rejected_rate={max_rate:g} is in force. Most frequent:",
-            *(f"  {describe(count)}" for count in details),
-            *(f"  {_FIX[reason]}" for reason in dict.fromkeys(one.reason for one in details)),
-        ]
+    return TooMany(
+        f"topic {topic}: {now} records would be rejected{past};"
+        f" --max_rejected_rate={max_rate:g} is in force.",
+        details,
+        [_FIX[reason] for reason in dict.fromkeys(one.reason for one in details)],
     )
 
 

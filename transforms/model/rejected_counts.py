@@ -24,8 +24,8 @@ class RejectedCount(msgspec.Struct, frozen=True):
     """Records of one topic that were rejected for one cause.
 
     detail: of the example; records whose details differ in quoted values and numbers alone have the
-    same cause. partition, offset, value: of the example, its value cut to EXAMPLE_BYTES; None for a
-    record without one.
+    same cause. partition, offset, value: of the example, its value cut to EXAMPLE_BYTES, and a byte
+    more that says so; None for a record without one.
     """
 
     topic: str
@@ -35,6 +35,14 @@ class RejectedCount(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     value: bytes | None
+
+    @property
+    def text(self) -> str | None:
+        """Of the value, with "..." where it was longer."""
+        if self.value is None:
+            return None
+        shown = self.value[:EXAMPLE_BYTES].decode(errors="backslashreplace")
+        return shown + ("..." if len(self.value) > EXAMPLE_BYTES else "")
 
 
 def count_rejected(rows: pa.RecordBatch) -> list[RejectedCount]:
@@ -59,7 +67,7 @@ def count_rejected(rows: pa.RecordBatch) -> list[RejectedCount]:
         "records": groups.column("row_count").combine_chunks(),
         "partition": examples.column("kafka_partition"),
         "offset": examples.column("kafka_offset"),
-        "value": pc.binary_slice(examples.column("payload"), 0, EXAMPLE_BYTES),
+        "value": pc.binary_slice(examples.column("payload"), 0, EXAMPLE_BYTES + 1),
     }
     return merge_rejected(
         RejectedCount(**count) for count in pa.RecordBatch.from_pydict(columns).to_pylist()
@@ -104,13 +112,13 @@ def as_figures(count: RejectedCount) -> dict[str, str | int | None]:
         "reason": count.reason,
         "detail": count.detail,
         "example": f"{count.topic}:{count.partition}:{count.offset}",
-        "value": None if count.value is None else count.value.decode(errors="backslashreplace"),
+        "value": count.text,
     }
 
 
 def describe(count: RejectedCount) -> str:
     """One line for a person: how many, why, and the example."""
-    value = "no value" if count.value is None else count.value.decode(errors="backslashreplace")
+    value = "no value" if count.text is None else count.text
     return (
         f"{count.records:,} {count.reason}: {count.detail} (for example"
         f" {count.topic}:{count.partition}:{count.offset} {value})"

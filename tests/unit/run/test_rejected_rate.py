@@ -33,7 +33,13 @@ from tests.support.whole_runs import IDS, expire, failures
 from transforms.destinations.contract.run_ledger import COMMITTED, PartitionProgress, RunRecord
 from transforms.model.errors import GuaranteeError
 from transforms.model.rejected import REJECTED_COLUMNS
-from transforms.model.rejected_counts import CAUSES, EXAMPLE_BYTES, count_rejected, merge_rejected
+from transforms.model.rejected_counts import (
+    CAUSES,
+    EXAMPLE_BYTES,
+    count_rejected,
+    describe,
+    merge_rejected,
+)
 
 RATE = {"max_rejected_rate": 0.1}
 REJECTED = "SELECT COUNT(*) FROM rejected_records"
@@ -278,10 +284,12 @@ def test_a_history_takes_the_end_of_the_oldest_run_that_it_needs() -> None:
 # Causes.
 
 
-def rejected(*details: str, reason: str = "wrong_type") -> pa.RecordBatch:
+def rejected(
+    *details: str, reason: str = "wrong_type", payload: bytes | None = b"x" * 999
+) -> pa.RecordBatch:
     rows = [
         {
-            "reason": reason, "detail": detail, "payload": b"x" * 999, "kafka_topic": "t",
+            "reason": reason, "detail": detail, "payload": payload, "kafka_topic": "t",
             "kafka_partition": 0, "kafka_offset": offset,
         }
         for offset, detail in enumerate(details)
@@ -298,7 +306,23 @@ def test_details_that_differ_in_their_values_have_one_cause() -> None:
         (1, "a1: 5 us behind", 1),
         (1, "a2: 5 us behind", 3),
     ]
-    assert counts[0].value == b"x" * EXAMPLE_BYTES
+    assert counts[0].text == "x" * EXAMPLE_BYTES + "..."
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        (None, None),
+        (b"", ""),
+        (b"\xff", "\\xff"),
+        (b"x" * EXAMPLE_BYTES, "x" * EXAMPLE_BYTES),
+        (b"x" * (EXAMPLE_BYTES + 1), "x" * EXAMPLE_BYTES + "..."),
+    ],
+)
+def test_an_example_says_where_it_was_cut(payload: bytes | None, text: str | None) -> None:
+    (count,) = count_rejected(rejected("odd", payload=payload))
+    assert count.text == text
+    assert f" {'no value' if text is None else text})" in describe(count)
 
 
 def test_the_sum_of_causes_is_exact_however_many_there_are() -> None:
