@@ -34,6 +34,15 @@ def test_what_was_printed_arrives_in_a_pipe() -> None:
     assert ending("print('some', end='')").stdout == "some"
 
 
+def test_a_reader_that_has_gone_away_does_not_change_the_status() -> None:
+    code = (
+        "import os, sys\nread, write = os.pipe()\nos.dup2(write, 1)\nos.close(read)\n"
+        "os.close(write)\nsys.stdout = open(1, 'w', closefd=False)\nprint('nobody reads it')"
+    )
+    ended = ending(code)
+    assert (ended.returncode, ended.stderr) == (3, "")
+
+
 def test_functions_of_atexit_are_called_the_last_one_first() -> None:
     ended = ending("import atexit\nfor n in 'ab': atexit.register(print, n, end='')")
     assert (ended.returncode, ended.stdout) == (3, "ba")
