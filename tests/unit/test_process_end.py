@@ -43,6 +43,24 @@ def test_a_reader_that_has_gone_away_does_not_change_the_status() -> None:
     assert (ended.returncode, ended.stderr) == (3, "")
 
 
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+@pytest.mark.parametrize("gone", ["sys.{0} = None", "sys.{0}.close()"])
+def test_an_output_that_is_not_there_does_not_change_the_status(output: str, gone: str) -> None:
+    assert ending(f"import sys\n{gone.format(output)}").returncode == 3
+
+
+def test_ctrl_c_while_a_thread_is_waited_for_ends_the_waiting() -> None:
+    code = (
+        "import os, signal, threading\n"
+        "def wait():\n    os.kill(os.getpid(), signal.SIGINT)\n    threading.Event().wait()\n"
+        "shutdown = threading._shutdown\n"
+        "threading._shutdown = lambda: (threading.Thread(target=wait).start(), shutdown())\n"
+        "import atexit; atexit.register(print, 'last words')"
+    )
+    ended = ending(code)
+    assert (ended.returncode, ended.stdout) == (3, "last words\n")
+
+
 def test_functions_of_atexit_are_called_the_last_one_first() -> None:
     ended = ending("import atexit\nfor n in 'ab': atexit.register(print, n, end='')")
     assert (ended.returncode, ended.stdout) == (3, "ba")

@@ -22,10 +22,9 @@ _DEFAULTS: Final[dict[str, str | int | bool]] = {
     "queued.max.messages.kbytes": 16_384,
     # A full queue pauses the fetcher, for a second with the default.
     "fetch.queue.backoff.ms": 5,
-    # The broker answers the requests of a connection one after the other. A fetch that waits at the
-    # end of a partition delays the first fetch of the next one, and the question which cluster it
-    # is: by 0.25 s with the default of 500, by 15 ms with 10.
-    "fetch.wait.max.ms": 1,
+    # A fetch that waits at the end of one partition delays the first fetch of the next one, by
+    # 0.25 s with the default of 500.
+    "fetch.wait.max.ms": 10,
 }
 
 

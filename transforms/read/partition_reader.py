@@ -36,6 +36,13 @@ BATCH_BYTES: Final = 32 << 20
 CHUNK_RECORDS: Final = 5_000
 """Records of one `consume`: so few that they stay in the processor's cache until they are lists."""
 
+_DEFAULTS: Final = {"fetch.wait.max.ms": "1"}
+"""The broker answers the requests of a connection one after the other. A fetch at the end of a
+range holds back the question which cluster it is, and the next range, by 10 ms with the value of
+consumer_settings. A reader stands at an end for a moment only; what reads for ever would ask 500
+times a second.
+"""
+
 _POLL_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 0.01
 _STOP_POLLS: Final = 100
@@ -83,7 +90,8 @@ class PartitionReader:
         """clock: monotonic, in seconds."""
         self._clock = clock
         self._errors = BrokerErrors(consumer_config["bootstrap.servers"])
-        self._consumer = Consumer(consumer_settings(consumer_config, self._errors))
+        settings = consumer_settings({**_DEFAULTS, **consumer_config}, self._errors)
+        self._consumer = Consumer(settings)
         self.bytes_read = 0
         """Of the values in all ranges so far."""
 

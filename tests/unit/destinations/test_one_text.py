@@ -66,7 +66,7 @@ def test_both_destinations_ask_the_same_text(questions: CheckQueries, dialect: D
 
 def test_both_destinations_have_the_same_views() -> None:
     assert bigquery_views(SETTINGS) == views(GOOGLE_SQL)
-    assert [text.split(" AS ", 1)[1] for text in VIEWS] == list(views(DUCKDB).values())
+    assert [text.split(" AS ", 1)[1] for text in VIEWS.values()] == list(views(DUCKDB).values())
 
 
 @pytest.mark.parametrize("destination", [DuckDBStoredRows, BigQueryStoredRows])

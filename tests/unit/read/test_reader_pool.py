@@ -22,6 +22,8 @@ from confluent_kafka import (
 
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.read import partition_reader, reader_pool
+from transforms.read.broker_errors import BrokerErrors
+from transforms.read.consumer_settings import consumer_settings
 from transforms.read.partition_reader import PartitionRange, PartitionReader
 from transforms.read.read_records import ReadRange
 from transforms.read.reader_pool import MOST_IDLE, ReaderPool
@@ -151,6 +153,16 @@ def test_an_assignment_that_has_not_stopped_is_waited_for(
     for _ in range(3):
         read(pool)
     assert len(consumers) == 1
+
+
+@pytest.mark.parametrize(("given", "waits"), [({}, "1"), ({"fetch.wait.max.ms": "2000"}, "2000")])
+def test_a_fetch_waits_for_a_moment_only_unless_the_user_says_otherwise(
+    given: dict[str, str], waits: str, consumers: list[Stopping]
+) -> None:
+    PartitionReader({**CONFIG, **given})
+    assert consumers[0].settings["fetch.wait.max.ms"] == waits
+    forever = consumer_settings({**CONFIG, **given}, BrokerErrors(CONFIG["bootstrap.servers"]))
+    assert forever["fetch.wait.max.ms"] == given.get("fetch.wait.max.ms", 10)
 
 
 def test_an_assignment_that_does_not_stop_gives_its_consumer_up(

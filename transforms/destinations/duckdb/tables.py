@@ -146,7 +146,7 @@ def _create(cursor: duckdb.DuckDBPyConnection, schemas: dict[str, pa.Schema]) ->
             continue
         for field in additions(table, schema, existing[table]):
             cursor.execute(f'ALTER TABLE {table} ADD COLUMN "{field.name}" {sql_type(field.type)}')
-    for statement in (*_INTERNAL_DDL, RUNS_DDL, *VIEWS):
+    for statement in (*_INTERNAL_DDL, RUNS_DDL, *VIEWS.values()):
         cursor.execute(statement)
 
 
@@ -177,7 +177,10 @@ def _has_row(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
 
 
 def _exists(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """duckdb_tables() would load all of DuckDB's own tables and views first: 10 ms of CPU."""
+    """Not within a transaction, which the error would end.
+
+    duckdb_tables() would load all of DuckDB's own tables and views first: 10 ms of CPU.
+    """
     try:
         cursor.execute(f"SELECT 1 FROM {table} LIMIT 0")
     except duckdb.CatalogException:
@@ -186,8 +189,12 @@ def _exists(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
 
 
 def _are_complete(cursor: duckdb.DuckDBPyConnection, schemas: dict[str, pa.Schema]) -> bool:
-    """Whether every table is there with all its columns. Raises GuaranteeError as `additions`."""
-    if not all(_exists(cursor, table) for table in (*schemas, STREAMS, APPENDS, REPORTS, RUNS)):
+    """Whether every table is there with all its columns, and every view.
+
+    Raises GuaranteeError as `additions`.
+    """
+    names = (*schemas, STREAMS, APPENDS, REPORTS, RUNS, *VIEWS)
+    if not all(_exists(cursor, name) for name in names):
         return False
     return not any(
         additions(table, schema, _columns_of(cursor, table)) for table, schema in schemas.items()

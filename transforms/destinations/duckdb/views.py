@@ -7,6 +7,7 @@ from typing import Final
 from transforms.destinations.duckdb.dialect import DUCKDB
 from transforms.destinations.sql.views import views
 
-VIEWS: Final = tuple(
-    f"CREATE OR REPLACE VIEW {name} AS {sql}" for name, sql in views(DUCKDB).items()
-)
+VIEWS: Final = {
+    name: f"CREATE OR REPLACE VIEW {name} AS {sql}" for name, sql in views(DUCKDB).items()
+}
+"""Name -> the statement that creates it."""

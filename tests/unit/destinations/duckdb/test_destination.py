@@ -21,6 +21,7 @@ from transforms.destinations.contract.write_streams import (
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.session import acquire, release
 from transforms.destinations.duckdb.tables import APPENDS, REPORTS, STREAMS
+from transforms.destinations.duckdb.views import VIEWS
 from transforms.destinations.open import open_destination
 from transforms.model.errors import GuaranteeError, UsageError
 from transforms.model.schema import PaymentSchema, SchemaField
@@ -170,6 +171,7 @@ def test_the_schema_may_gain_nullable_columns_and_nothing_else(
     [
         *(f"DROP TABLE {table}" for table in (PAYMENTS, GAPS, RUNS, STREAMS, APPENDS, REPORTS)),
         f"ALTER TABLE {REJECTED} DROP COLUMN payload",
+        *(f"DROP VIEW {view}" for view in VIEWS),
     ],
 )
 def test_what_another_process_takes_away_is_created_again(
