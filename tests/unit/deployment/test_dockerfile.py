@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import main
+from pipeline.__main__ import main
 from runners import worker_pool
 
 ROOT = Path(__file__).parents[3]
