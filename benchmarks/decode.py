@@ -18,9 +18,9 @@ from typing import Any, Final
 from benchmarks.report import say
 from pipeline.options.schema_file import load_schema
 from transforms.decode.decoder import Decoder
+from transforms.model.collector import collector_paused
 from transforms.model.elements import RawBlock
 from transforms.model.schema import PaymentSchema
-from transforms.read.messages import collector_paused
 
 BYTES: Final = 320
 """Of each value."""

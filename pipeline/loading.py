@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transforms.model.collector import collector_paused
+
 
 @contextmanager
 def modules_load() -> Iterator[None]:
@@ -17,16 +19,14 @@ def modules_load() -> Iterator[None]:
     collector would visit them again and again while their number grows, and in each of its full
     collections afterwards (benchmarks/README.md, `direct_run`).
     """
-    was_enabled, before = gc.isenabled(), len(sys.modules)
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Where nothing was loaded, what lives is not of modules alone, and some of it is garbage.
-        if len(sys.modules) > before:
-            gc.freeze()
-            # An interpreter that destroys what it has loaded must find it.
-            atexit.unregister(gc.unfreeze)
-            atexit.register(gc.unfreeze)
-        if was_enabled:
-            gc.enable()
+    before = len(sys.modules)
+    with collector_paused():
+        try:
+            yield
+        finally:
+            # Where nothing was loaded, what lives is not of modules alone; some of it is garbage.
+            if len(sys.modules) > before:
+                gc.freeze()
+                # An interpreter that destroys what it has loaded must find it.
+                atexit.unregister(gc.unfreeze)
+                atexit.register(gc.unfreeze)

@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
-from weakref import WeakKeyDictionary
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
@@ -115,14 +115,10 @@ def _run_once(
         ) from None
 
 
-_BOUNDS: Final[WeakKeyDictionary[PipelineOptions, float]] = WeakKeyDictionary()
-"""Beam reads all flags anew for each answer, 15 ms of CPU; `--every` asks for each run."""
-
-
+@lru_cache(maxsize=1)
 def _no_progress_seconds(options: PipelineOptions) -> float:
-    if options not in _BOUNDS:
-        _BOUNDS[options] = float(options.get_all_options().get(NO_PROGRESS) or "inf")
-    return _BOUNDS[options]
+    """Beam reads all flags anew for each answer, 15 ms of CPU; `--every` asks for each run."""
+    return float(options.get_all_options().get(NO_PROGRESS) or "inf")
 
 
 def _wait_until_free(

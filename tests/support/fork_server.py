@@ -12,7 +12,6 @@ writes its pid and, later, the server its exit status, a line each.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import os
@@ -20,7 +19,6 @@ import runpy
 import selectors
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +26,7 @@ from typing import Final
 
 import msgspec
 
+from pipeline.process_end import end_process
 from tests.support.child_process import end_with
 
 REQUEST_BYTES: Final = 1 << 16
@@ -108,11 +107,11 @@ def _become(wanted: Wanted, outputs: list[int]) -> None:
     sys.argv = [wanted.module, *wanted.arguments]
     gc.unfreeze()
     gc.enable()
-    os._exit(_status_of(wanted.module))
+    end_process(_status_of(wanted.module))
 
 
 def _status_of(module: str) -> int:
-    """Runs the module as an interpreter does, to its very end."""
+    """Runs the module as an interpreter does."""
     status = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -123,10 +122,6 @@ def _status_of(module: str) -> int:
     except BaseException:
         traceback.print_exc()
         status = 1
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
     return status
 
 

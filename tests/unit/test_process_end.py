@@ -18,7 +18,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def ending(code: str) -> subprocess.CompletedProcess[str]:
-    return python("-c", f"{code}\nfrom pipeline.__main__ import end_process\nend_process(3)")
+    return python("-c", f"{code}\nfrom pipeline.process_end import end_process\nend_process(3)")
 
 
 def test_its_exit_status_is_that_of_the_command() -> None:

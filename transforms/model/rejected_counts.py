@@ -118,7 +118,8 @@ def as_figures(count: RejectedCount) -> dict[str, str | int | None]:
 
 def describe(count: RejectedCount) -> str:
     """One line for a person: how many, why, and the example."""
-    value = "no value" if count.text is None else count.text
+    text = count.text
+    value = "no value" if text is None else text
     return (
         f"{count.records:,} {count.reason}: {count.detail} (for example"
         f" {count.topic}:{count.partition}:{count.offset} {value})"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import itemgetter
 from typing import Final
 
@@ -28,19 +25,3 @@ def offsets_of(messages: list[Message]) -> list[int]:
     """The offset of each message."""
     offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]
     return offsets
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Python's cycle collector is off within this context.
-
-    It would visit thousands of short-lived messages, none of which is part of a cycle; that takes
-    half of the reading time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -10,12 +10,13 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from transforms.model.collector import collector_paused
 from transforms.model.elements import RawBlock
 from transforms.model.errors import TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import UNKNOWN_TOPIC, BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.messages import block_of, collector_paused, offsets_of
+from transforms.read.messages import block_of, offsets_of
 from transforms.read.partition_reader import CHUNK_RECORDS
 from transforms.read.topic_identity import (
     TopicIdentity,

@@ -16,12 +16,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from transforms.model.collector import collector_paused
 from transforms.model.elements import RawBlock
 from transforms.model.errors import GuaranteeError, TryAgainLater
 from transforms.model.topic_generations import kafka_topic
 from transforms.read.broker_errors import BrokerErrors, WaitLog
 from transforms.read.consumer_settings import consumer_settings
-from transforms.read.messages import block_of, collector_paused, offsets_of
+from transforms.read.messages import block_of, offsets_of
 from transforms.read.topic_identity import require_cluster, require_one_cluster
 
 BATCH_RECORDS: Final = 100_000
