@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import apache_beam as beam
@@ -33,6 +34,7 @@ from runners.flink.rest import FlinkRest, FlinkUnreachable
 from runners.flink.timer_hold import check_timer_hold
 from runners.job_server import JobServerAway, check_job_server
 from runners.profile import RunnerMisused, RunnerRefused
+from runners.temporary_files import temporary_files_in
 from runners.worker_end import broken_connections_hidden, end_worker
 from transforms.destinations.contract.destination import Destination, chain_of
 from transforms.destinations.open import open_destination
@@ -190,7 +192,8 @@ def _submit(
     options.view_as(RunnerOptions).savepoint_path = checkpoint
     pipeline = beam.Pipeline(options=options)
     build_streaming(pipeline, streaming_job(config, destination, begun, rest.address))
-    result = pipeline.run()
+    with TemporaryDirectory() as folder, temporary_files_in(folder):
+        result = pipeline.run()
     deadline = time.monotonic() + _SUBMITTED_SECONDS
     while (job := find_job(rest, begun.job.job_id)) is None:
         if result.state == "FAILED" or time.monotonic() > deadline:

@@ -12,7 +12,9 @@ import functools
 import logging
 import threading
 from collections.abc import Iterable
+from tempfile import TemporaryDirectory
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -30,6 +32,7 @@ from apache_beam.transforms import environments
 
 from runners.own_network import own_network
 from runners.profile import Build
+from runners.temporary_files import temporary_files_in
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class SparkJob:
         self._guard = threading.Lock()
         self._error: BaseException | None = None
         # Beam's client takes the runner's name out of the options, and more.
-        self._options = copy.deepcopy(options)
+        self._given, self._options = options, copy.deepcopy(options)
         self._thread = threading.Thread(
             target=self._run, args=(build,), name="spark job", daemon=True
         )
@@ -90,8 +93,9 @@ class SparkJob:
 
     def _run(self, build: Build) -> None:
         try:
-            with grpc.insecure_channel(self._address) as channel:
-                pipeline = Pipeline(runner=_Follow(self, channel), options=self._options)
+            with grpc.insecure_channel(self._address) as channel, TemporaryDirectory() as folder:
+                follow = _Follow(self, channel, folder, self._given)
+                pipeline = Pipeline(runner=follow, options=self._options)
                 build(pipeline)
                 pipeline.run()
         except BaseException as error:  # it is raised by raise_error, in the thread that waits
@@ -122,12 +126,21 @@ class SparkJob:
 
 
 class _Follow(PortableRunner):
-    """Beam's client, with connections that end with the job."""
+    """Beam's client, with connections and files that end with the job."""
 
-    def __init__(self, job: SparkJob, channel: grpc.Channel) -> None:
+    def __init__(
+        self, job: SparkJob, channel: grpc.Channel, folder: str, given: PipelineOptions
+    ) -> None:
+        """folder: for the files that the workers need. given: the options as they were given."""
         super().__init__()
         self._job = job
         self._channel = channel
+        self._folder = folder
+        self._given = given
+
+    def default_environment(self, options: PipelineOptions) -> environments.Environment:
+        with temporary_files_in(self._folder):
+            return super().default_environment(options)
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> None:
         # The job server would look for a Java class of this name.
@@ -136,10 +149,21 @@ class _Follow(PortableRunner):
         optimized = self._optimize_pipeline(pipeline, options)
         jobs = beam_job_api_pb2_grpc.JobServiceStub(self._channel)
         handle = JobServiceHandle(jobs, options)
-        prepared = handle.prepare(optimized)
+        if self._given not in _SENT:
+            _SENT[self._given] = handle.get_pipeline_options()
+        prepare = beam_job_api_pb2.PrepareJobRequest(
+            job_name="job", pipeline=optimized, pipeline_options=_SENT[self._given]
+        )
+        prepared = jobs.Prepare(prepare, timeout=handle.timeout)
         _stage(prepared)
         run = beam_job_api_pb2.RunJobRequest(preparation_id=prepared.preparation_id)
         self._job.follow(self._channel, jobs.Run(run, timeout=handle.timeout).job_id)
+
+
+_SENT: Final[WeakKeyDictionary[PipelineOptions, Any]] = WeakKeyDictionary()
+"""What is sent for the options of a process's jobs. Beam would ask the job server before each job
+which options it knows, and read all flags anew: 20 ms.
+"""
 
 
 def _name_worker_pool(pipeline: Any) -> None:

@@ -41,6 +41,7 @@ class FakeJobServer(
         self.address = ""
         self.submitted = 0
         self.cancelled = 0
+        self.asked_for_options = 0
         self._ends = list(ends)
         self._others = list(others)
         self.others_cancelled = 0
@@ -63,6 +64,7 @@ class FakeJobServer(
         return beam_job_api_pb2.GetJobPipelineResponse(pipeline=pipeline)
 
     def DescribePipelineOptions(self, request: Any, context: Any) -> Any:
+        self.asked_for_options += 1
         return beam_job_api_pb2.DescribePipelineOptionsResponse()
 
     def Prepare(self, request: Any, context: Any) -> Any:

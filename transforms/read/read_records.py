@@ -1,14 +1,16 @@
-"""ReadRecords: a splittable DoFn that reads exact ranges of offsets and reports what it read."""
+"""ReadRecords: reads exact ranges of offsets, and reports what it read.
+
+No splittable DoFn: a range is never split, since a batch runner cannot run the rest of one later
+(Spark fails on it), and what is never split needs no restriction. So Beam fuses it with the steps
+before and behind it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
-from apache_beam.transforms.core import RestrictionProvider
 from numpy.typing import NDArray
 
 from transforms import metrics
@@ -56,26 +58,6 @@ class ReadRecords(beam.PTransform):
         return blocks, reports
 
 
-class WholeRangeTracker(OffsetRestrictionTracker):
-    """Never splits: a batch runner cannot run a residual later (Spark fails on one)."""
-
-    def try_split(self, fraction_of_remainder: float) -> None:
-        return None
-
-
-class RangeProvider(RestrictionProvider):
-    """The restriction is the element's own range; one split per partition."""
-
-    def initial_restriction(self, element: PartitionRange) -> OffsetRange:
-        return OffsetRange(element.from_offset, element.to_offset)
-
-    def create_tracker(self, restriction: OffsetRange) -> WholeRangeTracker:
-        return WholeRangeTracker(restriction)
-
-    def restriction_size(self, element: PartitionRange, restriction: OffsetRange) -> int:
-        return int(restriction.size())
-
-
 class ReadRange(beam.DoFn):
     """Reads one range to its end with a consumer of this process."""
 
@@ -85,23 +67,16 @@ class ReadRange(beam.DoFn):
     def teardown(self) -> None:
         reader_pool.READERS.close_unless_kept()
 
-    def process(
-        self,
-        element: PartitionRange,
-        tracker: Any = beam.DoFn.RestrictionParam(RangeProvider()),
-    ) -> Iterator[RawBlock | beam.pvalue.TaggedOutput]:
+    def process(self, element: PartitionRange) -> Iterator[RawBlock | beam.pvalue.TaggedOutput]:
         global _read_by_this_process
         seen = RangeSeen(element)
         with reader_pool.READERS.lent(self._consumer_config, element, PartitionReader) as reader:
             bytes_before = reader.bytes_read
             for block in reader.read(element):
-                if not tracker.try_claim(block.offsets[-1]):
-                    raise RuntimeError(f"{element} was split by the runner, although it cannot be")
                 seen.add(int64s(block.offsets))
                 _read_by_this_process += len(block.offsets)
                 yield block
             bytes_read = reader.bytes_read - bytes_before
-        tracker.try_claim(element.to_offset)
         report = seen.report()
         metrics.count(metrics.RECORDS_READ, report.records)
         metrics.count(metrics.BYTES_READ, bytes_read)

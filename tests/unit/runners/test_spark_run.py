@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -68,8 +70,16 @@ def test_a_job_that_is_done_is_a_run_that_has_ended() -> None:
         given = options(server)
         for _ in range(2):
             run_on_spark(build, given, lambda: 0, PATIENCE, Time().clock, Time().sleep)
-        assert (server.submitted, server.cancelled) == (2, 0)
+        assert (server.submitted, server.cancelled, server.asked_for_options) == (2, 0, 1)
     assert given.get_all_options()["runner"] == "SparkRunner"
+
+
+def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with fake_job_server("") as server:
+        run(server)
+        assert server.submitted == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_job_is_translated() -> None:
