@@ -47,6 +47,7 @@ from transforms.destinations.contract.ownership import refuse_owned
 from transforms.destinations.contract.run_ledger import COMMITTED, RunRecord, last_committed
 from transforms.destinations.contract.run_tail import shortened
 from transforms.destinations.open import open_destination
+from transforms.model.tables import REJECTED
 from transforms.read import reader_pool
 from transforms.read.read_records import records_read
 
@@ -95,8 +96,7 @@ def run_to_the_end(
 
         try:
             repeated(attempt, lambda: len(outcome.committed))
-            if outcome.committed:
-                outcome.rejected = _rejected_reasons(destination, outcome.committed)
+            outcome.rejected = _rejected_reasons(destination, outcome.committed)
         except BaseException:
             # The refusal follows; what has become visible before it is said all the same.
             print_notes(note_figures(outcome.notes), sys.stderr)
@@ -127,10 +127,15 @@ def _since(before: int | None, now: int | None) -> int | None:
 def _rejected_reasons(
     destination: Destination, records: Sequence[RunRecord]
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = destination.query(
-        destination.checks.reasons, ingest_times([record.plan_time for record in records])
-    ).to_pylist()
-    return found
+    times = [
+        record.plan_time
+        for record in records
+        if any(part.table == REJECTED and part.rows for part in record.tables)
+    ]
+    if not times:
+        return []
+    found = destination.query(destination.checks.reasons, ingest_times(times))
+    return list(found.to_pylist())
 
 
 def run_until_caught_up(

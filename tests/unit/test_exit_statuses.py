@@ -28,7 +28,7 @@ from tests.support.whole_runs import IDS, failures
 from transforms.destinations.bigquery.answers import Answer, Meaning
 from transforms.destinations.bigquery.queries import _explained
 from transforms.destinations.bigquery.retry import raise_if_final, reachable
-from transforms.destinations.duckdb.session import acquire
+from transforms.destinations.duckdb.open_files import acquire
 from transforms.model.errors import GuaranteeError, TryAgainLater, UsageError
 
 RUN = ["run", "--bootstrap_servers=127.0.0.1:1", "--topic=payments"]

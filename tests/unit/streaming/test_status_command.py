@@ -20,7 +20,7 @@ from pipeline.streaming.stop import stop_streaming
 from tests.support.child_process import ending_with_this_process
 from tests.support.fake_flink import JID, FakeFlink, counting
 from tests.support.in_memory_kafka import NOW_US
-from transforms.destinations.duckdb import session
+from transforms.destinations.duckdb import open_files
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.model.errors import FileInUse, GuaranteeError, UsageError
 from transforms.stream.stop_on_error import StopOnError
@@ -239,7 +239,7 @@ def held(path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "LOCK_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(open_files, "LOCK_WAIT_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("begun", "held", "not_waiting")

@@ -9,7 +9,6 @@ by that transaction. A digest per append makes other bytes at a known offset an 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Collection, Iterator
 
@@ -31,12 +30,17 @@ from transforms.destinations.contract.write_streams import (
     StreamNotFinalized,
     StreamNotFound,
 )
+from transforms.destinations.duckdb.encoded_rows import EncodedRows, rows_of_ipc
 from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.tables import APPENDS, STREAMS
-from transforms.model.tables import RUNS, TIMESTAMP
+from transforms.model.tables import RUNS
 
 _PAGE_BYTES = 64 << 20
-_COMPRESSED, _PLAIN = pa.ipc.IpcWriteOptions(compression="lz4"), pa.ipc.IpcWriteOptions()
+_MANY_ROWS = 122_880
+"""From here on a commit runs on all cores: DuckDB's row group, the least that a core works on.
+
+https://duckdb.org/docs/stable/guides/performance/how_to_tune_workloads#parallelism-multi-core-processing
+"""
 _OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
 _CLOSED = {(PENDING_STREAM, _COMMITTED), (COMMITTED_STREAM, _FINALIZED)}
 
@@ -62,7 +66,7 @@ class DuckDBStreams:
             _, _, _, self._kinds[stream] = _stream(self._session.cursor(), stream)
         kind = self._kinds[stream]
         if kind == COMMITTED_STREAM:
-            self._session.use_one_thread()
+            self._session.use_all_threads(False)
         encoded = EncodedRows(rows, kind)
         return Acknowledged(
             self._session.atomically(lambda cursor: append(cursor, stream, offset, encoded))
@@ -76,7 +80,12 @@ class DuckDBStreams:
         """Does nothing: a stream holds nothing open."""
 
     def commit(self, table: str, streams: list[str]) -> None:
-        self._session.atomically(lambda cursor: commit(cursor, table, streams))
+        def change(cursor: duckdb.DuckDBPyConnection) -> None:
+            if rows_to_commit(cursor, table, streams) >= _MANY_ROWS:
+                self._session.use_all_threads(True)
+            commit(cursor, table, streams)
+
+        self._session.atomically(change)
 
     def discard(self, keep: Collection[str]) -> int:
         self._kinds.clear()
@@ -134,25 +143,6 @@ def _named_by_ledgers(cursor: duckdb.DuckDBPyConnection) -> set[str]:
     return named
 
 
-class EncodedRows:
-    """Rows as DuckDB takes them, and their digest.
-
-    waiting: for a PENDING stream, the rows as they wait for their commit; None for others. They are
-    encoded before the append, so that no transaction is open meanwhile.
-    """
-
-    def __init__(self, rows: pa.RecordBatch, kind: str) -> None:
-        self._rows = _without_zones(rows)
-        self.rows: int = rows.num_rows
-        is_pending = kind == PENDING_STREAM
-        ipc = _to_ipc(self._rows, _COMPRESSED if is_pending else _PLAIN)
-        self.digest = hashlib.sha256(ipc).digest()
-        self.waiting = bytes(ipc) if is_pending else None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self._rows.schema, [self._rows])
-
-
 def append(
     cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows
 ) -> int:
@@ -191,10 +181,12 @@ def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
     return next_offset
 
 
-def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
-    """Moves the rows of all streams; every stream is checked before the first row moves."""
+def rows_to_commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> int:
+    """How many rows the streams have; raises what speaks against committing one of them."""
+    rows = 0
     for stream in streams:
-        its_table, _, state, kind = _stream(cursor, stream)
+        its_table, next_offset, state, kind = _stream(cursor, stream)
+        rows += next_offset
         if (its_table, kind) != (table, PENDING_STREAM):
             raise ValueError(
                 f"stream {stream} is a {kind} stream of {its_table}; only PENDING streams of"
@@ -204,6 +196,11 @@ def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) ->
             raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
         if state != _FINALIZED:
             raise StreamNotFinalized(stream, "finalize it first")
+    return rows
+
+
+def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
+    """Moves the rows of all streams, which rows_to_commit has looked at."""
     for page in _pages(cursor, streams):
         _insert(cursor, table, _rows_of(cursor, page))
     cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
@@ -253,7 +250,7 @@ def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.Record
     with pa.ipc.open_stream(blobs[0][0]) as first:
         schema = first.schema
     return pa.RecordBatchReader.from_batches(
-        schema, (batch for (blob,) in blobs for batch in _from_ipc(blob))
+        schema, (batch for (blob,) in blobs for batch in rows_of_ipc(blob))
     )
 
 
@@ -265,36 +262,3 @@ def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, s
     if not found:
         raise StreamNotFound(stream, "there is no such stream")
     return (found[0][0], found[0][1], found[0][2], found[0][3])
-
-
-def _without_zones(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """DuckDB's conversion from TIMESTAMPTZ would follow the session's zone."""
-    columns = [_without_zone(column) for column in rows.columns]
-    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
-
-
-def _to_ipc(rows: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
-    """The rows as an Arrow IPC stream: of a slice no more than its own rows."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
-        writer.write_batch(rows)
-    return sink.getvalue()
-
-
-def _from_ipc(blob: bytes) -> Iterator[pa.RecordBatch]:
-    with pa.ipc.open_stream(blob) as reader:
-        yield from reader
-
-
-def _without_zone(column: pa.Array) -> pa.Array:
-    return column.cast(_zoneless(column.type)) if _zoneless(column.type) != column.type else column
-
-
-def _zoneless(kind: pa.DataType) -> pa.DataType:
-    if kind == TIMESTAMP:
-        return pa.timestamp("us")
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _zoneless(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(_zoneless(kind.value_type))
-    return kind

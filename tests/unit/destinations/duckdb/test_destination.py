@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pipeline.options.schema_file import load_schema
@@ -18,8 +19,9 @@ from transforms.destinations.contract.write_streams import (
     DifferentRows,
     StreamNotFound,
 )
+from transforms.destinations.duckdb import streams
 from transforms.destinations.duckdb.destination import DuckDBDestination
-from transforms.destinations.duckdb.session import acquire, release
+from transforms.destinations.duckdb.open_files import acquire, release
 from transforms.destinations.duckdb.tables import APPENDS, REPORTS, STREAMS
 from transforms.destinations.duckdb.views import VIEWS
 from transforms.destinations.open import open_destination
@@ -68,22 +70,30 @@ def test_pending_rows_survive_the_process_and_are_discarded_by_recovery(tmp_path
         assert recovering.streams.discard(keep=[]) == 0
 
 
-def test_small_inserts_of_a_committed_stream_run_on_one_thread(
-    destination: DuckDBDestination,
-) -> None:
-    def threads() -> int:
-        found = destination.query("SELECT current_setting('threads') AS threads")
-        return int(found.column("threads")[0].as_py())
+def threads(connection: duckdb.DuckDBPyConnection) -> int:
+    ((found,),) = connection.execute("SELECT current_setting('threads')").fetchall()
+    return int(found)
 
-    destination.session.cursor().execute("SET threads = 3")
-    pending = destination.streams.create(GAPS)
-    destination.streams.send(pending, 0, rows(1)).wait()
-    assert threads() == 3
+
+def test_only_questions_and_commits_of_many_rows_run_on_all_cores(
+    destination: DuckDBDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with duckdb.connect() as anywhere:
+        cores = threads(anywhere)
+    cursor = destination.session.cursor()
+    monkeypatch.setattr(streams, "_MANY_ROWS", 2)
+    for numbers, expected in (([1], 1), ([2, 3], cores)):
+        pending = destination.streams.create(GAPS)
+        destination.streams.send(pending, 0, rows(*numbers)).wait()
+        destination.streams.finalize(pending)
+        destination.streams.commit(GAPS, [pending])
+        assert threads(cursor) == expected
     committed = destination.streams.create(GAPS, COMMITTED_STREAM)
     for offset in range(2):
-        destination.streams.send(committed, offset, rows(2 + offset)).wait()
-        assert threads() == 1
-    assert visible(destination) == [2, 3]
+        destination.streams.send(committed, offset, rows(4 + offset)).wait()
+        assert threads(cursor) == 1
+        assert visible(destination) == [1, 2, 3, *range(4, 5 + offset)]
+        assert threads(cursor) == cores
 
 
 def test_ids_of_payments_are_not_compressed(destination: DuckDBDestination) -> None:
@@ -112,7 +122,7 @@ def test_nested_use_keeps_the_file_open_and_the_last_one_closes_it(tmp_path: Pat
 
 
 def duckdb_is_open(path: str) -> bool:
-    from transforms.destinations.duckdb.session import _OPEN
+    from transforms.destinations.duckdb.open_files import _OPEN
 
     return path in _OPEN
 
@@ -142,6 +152,53 @@ def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_pa
 
     acquire(path, clock=lambda: 0.0, sleep=let_go)
     release(path)
+
+
+@pytest.mark.parametrize("name", ["memory", "temp", "system", 'it\'s "mine".v1', "main"])
+def test_a_file_has_any_name_and_is_opened_again(tmp_path: Path, name: str) -> None:
+    """DuckDB calls databases of its own by some of these names."""
+    path = str(tmp_path / f"{name}.duckdb")
+    for known in ([], ["run-1"]):
+        with DuckDBDestination(path) as destination:
+            destination.tables.create(SCHEMA)
+            assert list(destination.reports.read("run-1")) == ["a"] * len(known)
+            destination.reports.discard(None)
+            destination.reports.save("run-1", "a", [b"1"])
+        assert not duckdb_is_open(path)
+    with duckdb.connect(path) as analyst:
+        for view in VIEWS:
+            assert analyst.execute(f"SELECT * FROM {view}").fetchall() == []
+        ticks = iter(range(100))
+        with pytest.raises(GuaranteeError, match="another connection of this process has the file"):
+            acquire(path, clock=lambda: next(ticks), sleep=lambda _: None)
+
+
+def test_two_files_of_one_name_are_open_at_once(tmp_path: Path) -> None:
+    for folder in ("a", "b", "a"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    with (
+        DuckDBDestination(str(tmp_path / "a" / "x.duckdb")) as one,
+        DuckDBDestination(str(tmp_path / "b" / "x.duckdb")) as other,
+    ):
+        for destination in (one, other):
+            destination.tables.create(SCHEMA)
+        one.reports.save("run-1", "a", [b"1"])
+        assert (one.reports.read("run-1"), other.reports.read("run-1")) == ({"a": [b"1"]}, {})
+
+
+def test_what_is_not_committed_when_a_file_is_closed_never_is(tmp_path: Path) -> None:
+    """It may belong to a thread that has outlived its run."""
+    path = str(tmp_path / "test.duckdb")
+    with DuckDBDestination(path) as destination:
+        destination.tables.create(SCHEMA)
+        cursor = destination.session.cursor()
+        cursor.begin()
+        destination.reports.save("run-1", "a", [b"1"])
+    with DuckDBDestination(path) as destination:
+        for change in (cursor.commit, lambda: cursor.execute(f"DELETE FROM {REPORTS}")):
+            with pytest.raises(duckdb.ConnectionException, match="already closed"):
+                change()
+        assert destination.reports.read("run-1") == {}
 
 
 def test_the_schema_may_gain_nullable_columns_and_nothing_else(
