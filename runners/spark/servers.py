@@ -33,6 +33,9 @@ logger.master.name = org.apache.spark.deploy
 logger.master.level = info
 """
 
+_HOLDS_BLOCKS: Final = "-XX:G1HeapRegionSize=16m"
+"""With smaller regions each batch takes some of its own, and Java collects its heap for them."""
+
 LOGGING_FILE: Final = "log4j2.properties"
 
 
@@ -63,13 +66,16 @@ def job_server(jars: Path, folder: Path, settings: SparkSettings, ports: SparkPo
             "spark.executor.memory": f"{settings.heap_mib}m",
             "spark.executor.cores": str(settings.cores_of_a_worker),
             "spark.cores.max": str(settings.cores_of_a_worker * len(WORKER_HOSTS)),
-            "spark.executor.extraJavaOptions": " ".join([*version.JAVA_FLAGS, _logging(folder)]),
+            "spark.executor.extraJavaOptions": " ".join(
+                [*version.JAVA_FLAGS, _HOLDS_BLOCKS, _logging(folder)]
+            ),
             "spark.task.maxFailures": str(TRIES),
         }
     if settings.keep_context:
         own["beam.spark.test.reuseSparkContext"] = "true"
     return [
         *_java(settings.job_server_heap_mib, folder),
+        *(() if settings.cluster else (_HOLDS_BLOCKS,)),
         *(f"-D{key}={value}" for key, value in own.items()),
         # Else 300 MB of jars go to each executor at each run, and stay there.
         *unsent_class_path(jars, folder / "conf" / "class-path.jar"),
