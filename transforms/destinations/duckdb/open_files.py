@@ -7,6 +7,7 @@ one 2 ms. So the instance that was used last is kept, without its file.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import threading
@@ -84,10 +85,18 @@ class OpenFile:
         except BaseException:
             self._instance.close()
             raise
-        for other in _KEPT.values():
-            other.close()
-        _KEPT.clear()
+        _end_kept()
         _KEPT[self._path] = self._instance
+
+
+def _end_kept() -> None:
+    for instance in _KEPT.values():
+        instance.close()
+    _KEPT.clear()
+
+
+# DuckDB complains, at length, of connections that are there when the interpreter ends.
+atexit.register(_end_kept)
 
 
 def acquire(
