@@ -77,14 +77,19 @@ class OpenFile:
                 self._uses_all_threads = use
 
     def close(self) -> None:
-        """Rolls back what is not committed, writes the log to the file, and lets go of it."""
+        """Rolls back what is not committed, and lets go of the file.
+
+        What is in its log only is written to it, or stays there for the next one that opens it.
+        """
+        self._connection.close()  # and all of its cursors
         try:
-            self._connection.close()  # and all of its cursors
             self._instance.execute(f"DETACH {self._name}")
             self.use_all_threads(False)
-        except BaseException:
+        except duckdb.Error:
+            # The disk is full, say. An error that led here is the one to be told; what is committed
+            # is in the log. The end of an instance lets go of its file whatever happens.
             self._instance.close()
-            raise
+            return
         _end_kept()
         _KEPT[self._path] = self._instance
 

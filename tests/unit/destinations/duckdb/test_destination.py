@@ -1,4 +1,6 @@
 import pickle
+import random
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -199,6 +201,25 @@ def test_what_is_not_committed_when_a_file_is_closed_never_is(tmp_path: Path) ->
             with pytest.raises(duckdb.ConnectionException, match="already closed"):
                 change()
         assert destination.reports.read("run-1") == {}
+
+
+def test_where_the_file_cannot_grow_the_first_error_is_told(tmp_path: Path) -> None:
+    """Its log cannot be written to the file either; it is there when the file can grow again."""
+    path = str(tmp_path / "test.duckdb")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    saved = 0
+    try:
+        with pytest.raises(duckdb.Error) as raised, DuckDBDestination(path) as destination:
+            destination.tables.create(SCHEMA)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+            while saved < 1000:
+                destination.reports.save(f"run-{saved}", "a", [random.Random(1).randbytes(20_000)])
+                saved += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "DETACH" not in str(raised.value) and 0 < saved < 1000
+    with DuckDBDestination(path) as destination:
+        assert all(destination.reports.read(f"run-{number}") for number in range(saved))
 
 
 def test_the_schema_may_gain_nullable_columns_and_nothing_else(
