@@ -208,9 +208,11 @@ def test_where_the_file_cannot_grow_the_first_error_is_told(tmp_path: Path) -> N
     path = str(tmp_path / "test.duckdb")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     saved = 0
+    with DuckDBDestination(path) as destination:
+        destination.tables.create(SCHEMA)
+        destination.reports.save("run-before", "a", [random.Random(2).randbytes(1_500_000)])
     try:
         with pytest.raises(duckdb.Error) as raised, DuckDBDestination(path) as destination:
-            destination.tables.create(SCHEMA)
             resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
             while saved < 1000:
                 destination.reports.save(f"run-{saved}", "a", [random.Random(1).randbytes(20_000)])
