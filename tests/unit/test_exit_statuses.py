@@ -269,7 +269,7 @@ def test_a_signal_ends_a_run_with_its_own_status_and_line(
 ) -> None:
     def wrapped() -> None:
         try:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         except KeyboardInterrupt as error:
             raise RuntimeError("KeyboardInterrupt [while running 'ReadRange']") from error
 
@@ -285,18 +285,18 @@ def test_more_signals_while_the_end_is_said_change_nothing(monkeypatch, capsys) 
     said = cli.say_end
 
     def interrupted_again(*arguments: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
         said(*arguments)
 
     monkeypatch.setattr(cli, "say_end", interrupted_again)
-    assert ends_with(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert ends_with(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM)) == 143
     assert capsys.readouterr().err.count("terminated: ") == 1
 
 
 def test_a_signal_while_a_refusal_is_said(monkeypatch, capsys) -> None:
     def interrupted(_error: Exception) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(cli, "failure_of", interrupted)
     assert ends_with(monkeypatch, raising(GuaranteeError("offset 7 is gone"))) == 143
@@ -306,8 +306,8 @@ def test_a_signal_while_a_refusal_is_said(monkeypatch, capsys) -> None:
 def test_of_two_signals_sigterm_counts(monkeypatch) -> None:
     def both() -> None:
         with suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
 
     assert ends_with(monkeypatch, both) == 143
 
@@ -319,9 +319,9 @@ def test_a_signal_takes_effect_after_the_step_in_hand_and_more_change_nothing(
 
     def step() -> None:
         with finish_before_interrupt():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
             done.append("the step")
         done.append("the next step")
 
@@ -342,7 +342,7 @@ def test_a_signal_while_a_run_becomes_visible_waits_until_it_is(
 
     def terminated(*arguments):  # type: ignore[no-untyped-def]
         monkeypatch.setattr(commit_step, "commit_table", original)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         return original(*arguments)
 
     monkeypatch.setattr(commit_step, "commit_table", terminated)
