@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,7 @@ def test_a_run_that_is_interrupted(
     kafka.create("payments", 1)
     kafka.send("payments", 0, payment("a"))
     monkeypatch.setattr(
-        run_module, "read_and_write", lambda *_arguments: os.kill(os.getpid(), number)
+        run_module, "read_and_write", lambda *_arguments: signal.raise_signal(number)
     )
     assert ran(capsys, path)[0] == status
     kafka.send("payments", 0, payment("b"))

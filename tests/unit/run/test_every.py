@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -251,7 +250,7 @@ def test_sigterm_lets_the_transaction_in_hand_end_and_ctrl_c_does_not_wait(
 
     def signalled(*given: Any) -> None:
         original(*given)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
 
     monkeypatch.setattr(command, "read_and_write", signalled)
     kafka.send("payments", 0, *map(payment, "abcd"))
@@ -329,7 +328,7 @@ def test_sigterm_in_a_transaction_that_is_tried_again_later_ends_the_process(
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def signalled(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         raise TryAgainLater("Kafka does not answer")
 
     monkeypatch.setattr(command, "read_and_write", signalled)
@@ -359,7 +358,7 @@ def test_ctrl_c_that_a_callback_has_swallowed_before_a_try_again_later(
 ) -> None:
     def swallowed(*_: Any) -> None:
         with suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         raise TryAgainLater("Kafka does not answer")
 
     monkeypatch.setattr(command, "read_and_write", swallowed)
@@ -375,7 +374,7 @@ def test_ctrl_c_that_a_callback_has_swallowed_while_nothing_is_new(
         if len(ticks.slept) == 1 and not came:
             came.append(1)
             with suppress(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
         return original(*given)
 
     kafka.send("payments", 0, payment("a"))
