@@ -216,9 +216,7 @@ def _going(
 
 def _may_have_rejected(run: RunRecord) -> bool:
     """A job does not count its rows table by table."""
-    return ownership_of(run) is not None or any(
-        table.table == REJECTED and table.rows for table in run.tables
-    )
+    return ownership_of(run) is not None or run.rows_in(REJECTED) > 0
 
 
 def _partitions(

@@ -127,11 +127,7 @@ def _since(before: int | None, now: int | None) -> int | None:
 def _rejected_reasons(
     destination: Destination, records: Sequence[RunRecord]
 ) -> list[dict[str, Any]]:
-    times = [
-        record.plan_time
-        for record in records
-        if any(part.table == REJECTED and part.rows for part in record.tables)
-    ]
+    times = [record.plan_time for record in records if record.rows_in(REJECTED)]
     if not times:
         return []
     found = destination.query(destination.checks.reasons, ingest_times(times))

@@ -69,8 +69,7 @@ class SparkJob:
         self._is_cancelled = False
         self._guard = threading.Lock()
         self._error: BaseException | None = None
-        # Beam's client takes the runner's name out of the options, and more.
-        self._given, self._options = options, copy.deepcopy(options)
+        self._options = options
         self._thread = threading.Thread(
             target=self._run, args=(build,), name="spark job", daemon=True
         )
@@ -94,8 +93,9 @@ class SparkJob:
     def _run(self, build: Build) -> None:
         try:
             with grpc.insecure_channel(self._address) as channel, TemporaryDirectory() as folder:
-                follow = _Follow(self, channel, folder, self._given)
-                pipeline = Pipeline(runner=follow, options=self._options)
+                follow = _Follow(self, channel, folder, self._options)
+                # Beam's client takes the runner's name out of the options, and more.
+                pipeline = Pipeline(runner=follow, options=copy.deepcopy(self._options))
                 build(pipeline)
                 pipeline.run()
         except BaseException as error:  # it is raised by raise_error, in the thread that waits

@@ -4,7 +4,6 @@ what is allowed and the fix.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -442,7 +441,7 @@ def test_an_interrupt_that_a_runner_wraps_into_an_error_of_its_own_is_one_all_th
 ) -> None:
     def run(_arguments: list[str]) -> int:
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt as error:
             raise RuntimeError("KeyboardInterrupt [while running 'ReadRange']") from error
         return 0
@@ -464,7 +463,7 @@ def test_an_interrupt_that_was_swallowed_stops_the_run_before_its_next_step(
 
     def run(_arguments: list[str]) -> int:
         with suppress(KeyboardInterrupt):  # as a callback or a finalizer does
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         with finish_before_interrupt():
             done.append("prepared")
         return 0

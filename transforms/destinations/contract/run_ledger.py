@@ -112,6 +112,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     repairs: str | None = None
     """run_id of the PREPARED run with expired streams whose ranges this run read again."""
 
+    def rows_in(self, table: str) -> int:
+        """How many rows it wrote into the table."""
+        return sum(part.rows for part in self.tables if part.table == table)
+
 
 class RunHistory(Protocol):
     """The chain, to be read."""

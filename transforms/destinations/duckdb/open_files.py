@@ -50,10 +50,7 @@ class OpenFile:
         """path: without links. Raises FileInUse, and UsageError where it is no DuckDB file."""
         self.users = 0
         self._path = path
-        kept = _KEPT.pop(path) if path in _KEPT else None
-        self._instance = kept or duckdb.connect(
-            ":memory:", config={**_CONFIG, "temp_directory": f"{path}.tmp"}
-        )
+        self._instance = _KEPT.pop(path) if path in _KEPT else _new_instance(path)
         try:
             _attach(self._instance, path, clock, sleep)
             self._name = _name_of_file(self._instance)
@@ -146,6 +143,11 @@ def not_opened(path: str, why: object) -> UsageError:
     )
 
 
+def _new_instance(path: str) -> duckdb.DuckDBPyConnection:
+    """Of DuckDB, for this file, which is not attached yet."""
+    return duckdb.connect(":memory:", config={**_CONFIG, "temp_directory": f"{path}.tmp"})
+
+
 def _attach(
     instance: duckdb.DuckDBPyConnection,
     path: str,
@@ -165,8 +167,7 @@ def _attach(
                 raise
             name = " AS file"
         except (duckdb.IOException, duckdb.ResourceInUseException) as error:
-            is_ours = isinstance(error, duckdb.ResourceInUseException)
-            if not (is_ours or _LOCKED in str(error)):
+            if isinstance(error, duckdb.IOException) and _LOCKED not in str(error):
                 raise not_opened(path, error) from error
             if clock() >= deadline:
                 raise _in_use(path, error) from error
