@@ -7,33 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 from apache_beam import typehints
 
 from transforms.decode.decode_records import DecodeRecords, PartitionRules
 from transforms.decode.decoder import Decoder
-from transforms.decode.judge_arrivals import JudgeArrivals
 from transforms.decode.lateness import TimeLimits
 from transforms.deduplicate.deduplicate_transactions import DeduplicateTransactions
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.model.coordinates import TopicPartition
-from transforms.model.elements import GapAnswer
-from transforms.read.feed import DiscoverPartitions, Feed
-from transforms.read.new_partitions import NewPartitions
-from transforms.read.partition_loop import ReadSettings
 from transforms.read.partition_reader import PartitionRange
-from transforms.read.position import PartitionPosition
-from transforms.read.read_loop import ReadLoop
 from transforms.read.read_records import ReadRecords
-from transforms.stream.bundle import StreamSettings
-from transforms.stream.deduplicate_and_write import GAPS, TOTALS, DeduplicateAndWrite
-from transforms.stream.stop_on_error import StopOnError
-from transforms.stream.write_gaps import WriteGaps
-from transforms.stream.write_totals import WriteTotals
 from transforms.write.collect_reports import CollectReports
 from transforms.write.write_rows import WriteRows
+
+if TYPE_CHECKING:
+    from transforms.decode.judge_arrivals import JudgeArrivals
+    from transforms.read.new_partitions import NewPartitions
+    from transforms.read.partition_loop import ReadSettings
+    from transforms.read.position import PartitionPosition
+    from transforms.stream.bundle import StreamSettings
+    from transforms.stream.stop_on_error import StopOnError
 
 
 @dataclass(frozen=True)
@@ -94,6 +91,14 @@ def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
     Feed, DiscoverPartitions and ReadLoop never end; each partition is read by a timer of its own.
     Dedup and write are one step per shard; totals and gaps of all shards come together behind it.
     """
+    # A bounded run does not load them.
+    from transforms.model.elements import GapAnswer
+    from transforms.read.feed import DiscoverPartitions, Feed
+    from transforms.read.read_loop import ReadLoop
+    from transforms.stream.deduplicate_and_write import GAPS, TOTALS, DeduplicateAndWrite
+    from transforms.stream.write_gaps import WriteGaps
+    from transforms.stream.write_totals import WriteTotals
+
     # No event time is accepted that is further ahead of the clock.
     behind_us = job.read.dedup_horizon_us - job.read.max_future_skew_us
     shards, ledger_job, polling = job.stream.state.shards, job.stream.job, job.stream.polling

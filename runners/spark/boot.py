@@ -16,14 +16,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
-from apache_beam.portability.api import (
-    beam_provision_api_pb2,
-    beam_provision_api_pb2_grpc,
-    endpoints_pb2,
-)
-from apache_beam.runners.worker import sdk_worker_main
-from apache_beam.runners.worker.worker_id_interceptor import WorkerIdInterceptor
 from google.protobuf import json_format, text_format
+
+from runners.beam_loading import without_connectors
+
+with without_connectors():
+    from apache_beam.portability.api import (
+        beam_provision_api_pb2,
+        beam_provision_api_pb2_grpc,
+        endpoints_pb2,
+    )
+    from apache_beam.runners.worker import sdk_worker_main
+    from apache_beam.runners.worker.worker_id_interceptor import WorkerIdInterceptor
 
 _ANSWER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
