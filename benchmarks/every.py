@@ -1,9 +1,9 @@
 """What bounded runs cost when one follows the other: what they read, and not what the tables hold.
 
 python -m benchmarks.every [messages] [seconds]: a real Kafka broker (Java 17, Maven), one topic of
-8 partitions, DuckDB. One transaction beside four, a new process behind them, ticks of --every,
-Spark Structured Streaming on the same topic, and the latency at 10,000 messages/s. Everything it
-prints comes from one run of it. See benchmarks/README.md.
+8 partitions, DuckDB. A run of one message, one transaction beside four, a new process behind them,
+ticks of --every, Spark Structured Streaming on the same topic, and the latency at 10,000
+messages/s. Everything it prints comes from one run of it. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ TOPIC = "payments"
 TICKS = 12
 TICK_RECORDS = 1000
 
+_PIPELINE = sys.executable, "-m", "pipeline"
+
 
 def main(messages: int, seconds: int) -> None:
     """Sends the messages, and prints the figures as they come."""
@@ -48,14 +50,42 @@ def main(messages: int, seconds: int) -> None:
         size = send(broker, TOPIC, messages)
         say("messages", f"{messages:,} of {size:.0f} bytes on average, {PARTITIONS} partitions")
         say("cores", f"{os.cpu_count()}")
-        one = _whole(broker, folder / "one.duckdb", messages, 1)
-        four = _whole(broker, folder / "four.duckdb", messages, 4)
-        say("", f"{four.seconds / one.seconds:.2f} times as long", "at most 1.1 times")
-        _compare_with_spark(spark, broker, folder / "spark", messages, messages / four.seconds)
-        _new_process(broker, folder / "one.duckdb")
-        _ticks(broker, folder / "four.duckdb")
+        _start_up(broker, folder)
+        four = _four_beside_one(broker, folder, messages)
+        _compare_with_spark(spark, broker, folder / "spark", messages, messages / four)
+        _new_process(broker, folder / "0.duckdb")
+        _ticks(broker, folder / "1.duckdb")
         for interval in ("1s", "5s"):
             _latency(broker, folder, interval, seconds)
+
+
+def _start_up(broker: KafkaBroker, folder: Path) -> None:
+    send(broker, "one", 1)
+    taken = [run(broker, "one", folder / f"start-{number}.duckdb").seconds for number in range(5)]
+    say("a run of one message", _in_words(taken), "below 1.2 s")
+    taken = []
+    for _ in range(5):
+        started = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "pipeline", "--help"], check=True, capture_output=True
+        )
+        taken.append(time.monotonic() - started)
+    say("--help", _in_words(taken), "below 0.4 s")
+
+
+def _in_words(taken: list[float]) -> str:
+    taken = sorted(taken)
+    return f"{_middle(taken):.2f} s, {taken[0]:.2f} to {taken[-1]:.2f}, {len(taken)} processes"
+
+
+def _four_beside_one(broker: KafkaBroker, folder: Path, messages: int) -> float:
+    """Seconds of four transactions. Each twice, since one run differs from the next by a tenth."""
+    seconds = {1: 0.0, 4: 0.0}
+    for number, transactions in enumerate((1, 4, 4, 1)):
+        found = _whole(broker, folder / f"{number}.duckdb", messages, transactions)
+        seconds[transactions] += found.seconds / 2
+    say("", f"{seconds[4] / seconds[1]:.2f} times as long", "at most 1.1 times")
+    return seconds[4]
 
 
 def _whole(broker: KafkaBroker, database: Path, messages: int, transactions: int) -> Measured:

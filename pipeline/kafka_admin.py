@@ -25,6 +25,7 @@ from transforms.read.broker_errors import (
     denied,
     is_denied,
 )
+from transforms.read.consumer_settings import CONNECTION_DEFAULTS
 from transforms.read.topic_identity import is_mock, require_one_cluster, topic_id_of
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
@@ -88,7 +89,11 @@ class KafkaAdmin:
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
-        common: dict[str, Any] = {**consumer_config, "error_cb": self._errors.remember}
+        common: dict[str, Any] = {
+            **CONNECTION_DEFAULTS,
+            **consumer_config,
+            "error_cb": self._errors.remember,
+        }
         fixed: dict[str, Any] = {
             "isolation.level": "read_committed",
             "enable.auto.commit": False,

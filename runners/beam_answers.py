@@ -1,10 +1,10 @@
 """Beam remembers, within a process, what it works out anew for each pipeline.
 
-A run of a thousand records costs Beam more CPU than the pipeline. A third of that goes into three
+A run of a thousand records costs Beam more CPU than the pipeline. A third of that goes into four
 questions whose answers depend on their arguments alone: which options a class has
 (`PipelineOptions.view_as` builds a parser of argparse each time, over a hundred of them for a
-pipeline), what the parameters of a function are, and which cells and timers a DoFn has. `--every`
-asks them each second.
+pipeline), which all of them are, what the parameters of a function are, and which cells and timers
+a DoFn has. `--every` asks them each second.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 import copy
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import core, userstate  # has imported what is replaced below
 from apache_beam.typehints import decorators
+
+_FOR_WARNINGS: Final = {"retain_unknown_options": True, "display_warnings": True}
 
 _parse: Callable[..., None] = PipelineOptions.__init__
 _parsed: dict[tuple[type, tuple[str, ...]], dict[str, Any]] = {}
@@ -40,6 +42,26 @@ def _options(self: PipelineOptions, flags: Sequence[str] | None = None, **given:
     self._flags = flags
     self._visible_options = Namespace(**found)
     self._all_options = {**found, **given}
+
+
+_ask_all: Callable[..., dict[str, Any]] = PipelineOptions.get_all_options
+_all: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+
+def _all_options(self: PipelineOptions, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """PipelineOptions.get_all_options: asked once for the same flags, and what was set since.
+
+    Pipeline.run asks, for the sake of warnings about unknown flags.
+    """
+    if args or kwargs != _FOR_WARNINGS:
+        return _ask_all(self, *args, **kwargs)
+    # A class that is defined meanwhile may know a flag.
+    key = tuple(self._flags), tuple(PipelineOptions.__subclasses__())
+    given, found = _all.get(key, (None, {}))
+    if given != self._all_options:
+        found = _ask_all(self, **_FOR_WARNINGS)
+        _all[key] = copy.deepcopy(self._all_options), found
+    return copy.deepcopy(found)
 
 
 def _of_function(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -80,18 +102,25 @@ _specs: WeakKeyDictionary[type, tuple[set[Any], set[Any]]] = WeakKeyDictionary()
 
 
 def _state_and_timers(dofn: Any) -> tuple[set[Any], set[Any]]:
-    """userstate.get_dofn_specs, asked once for each class; not for an object with methods of its
-    own, or with something else in the place of one.
-    """
+    """userstate.get_dofn_specs, asked once for each class where the class alone decides."""
     kind = type(dofn)
-    if kind._process_argspec_fn is not core.DoFn._process_argspec_fn or any(
-        isinstance(value, MethodType) or hasattr(kind, name) for name, value in vars(dofn).items()
-    ):
+    if not _class_decides(kind, vars(dofn)):
         return _ask_specs(dofn)
     if kind not in _specs:
         _specs[kind] = _ask_specs(dofn)
     cells, timers = _specs[kind]
     return set(cells), set(timers)
+
+
+def _class_decides(kind: type, own: Mapping[str, Any]) -> bool:
+    """Not for an object with methods of its own, or with something else in the place of one."""
+    if kind is core.CallableWrapperDoFn:
+        # Beam asks methods alone, and a function is none: of these objects, those of their class.
+        return isinstance(own["process"], FunctionType)
+    return kind._process_argspec_fn is core.DoFn._process_argspec_fn and not any(  # type: ignore[attr-defined]
+        isinstance(value, MethodType) or callable(getattr(kind, name, None))
+        for name, value in own.items()
+    )
 
 
 def remember() -> None:
@@ -106,6 +135,7 @@ def remember() -> None:
     if found != (_ask_signature, _ask, _ask_specs):
         raise RuntimeError("runners/beam_answers.py does not fit this version of apache-beam")
     PipelineOptions.__init__ = _options
+    PipelineOptions.get_all_options = _all_options
     for name, module in list(sys.modules.items()):
         if name.startswith("apache_beam.") and vars(module).get("get_signature") is _ask_signature:
             vars(module)["get_signature"] = _signature

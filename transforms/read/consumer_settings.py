@@ -15,7 +15,15 @@ _FIXED: Final[dict[str, str | int | bool]] = {
     "isolation.level": "read_committed",
     "topic.metadata.propagation.max.ms": 5000,
 }
+CONNECTION_DEFAULTS: Final[dict[str, str | int | bool]] = {
+    # A client connects to one broker at a time, half of this apart. Its first two connections are
+    # to the server that was named, and to the broker that this one names, which may be the same.
+    "reconnect.backoff.ms": 20,
+}
+"""Of every client that this pipeline makes; the user's settings come after them."""
+
 _DEFAULTS: Final[dict[str, str | int | bool]] = {
+    **CONNECTION_DEFAULTS,
     # What is fetched behind the end of a range is fetched for nothing: with 64 MB a partition (the
     # default) four transactions cost a quarter more than one.
     "queued.min.messages": 1_000_000,

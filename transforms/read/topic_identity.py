@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from transforms.model.errors import GuaranteeError
 from transforms.model.topic_generations import kafka_topic
+from transforms.read.consumer_settings import CONNECTION_DEFAULTS
 from transforms.read.position import PartitionPosition
 
 _MOCK_CLUSTER: Final = "mockCluster"
@@ -37,7 +38,7 @@ class TopicIdentity:
 def admin_client(consumer_config: Mapping[str, str]) -> AdminClient:
     """A client for `ask_identity`, with the connection settings of a consumer."""
     settings = {key: value for key, value in consumer_config.items() if key != "group.id"}
-    return AdminClient({"log_level": 2, **settings})
+    return AdminClient({"log_level": 2, **CONNECTION_DEFAULTS, **settings})
 
 
 def is_mock(cluster_id: str | None) -> bool:

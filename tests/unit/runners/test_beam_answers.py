@@ -59,6 +59,37 @@ def test_options_without_flags_are_those_of_the_command_line(
         assert f"--job_endpoint={endpoint}" == argument
 
 
+def test_all_options_are_those_that_beam_finds() -> None:
+    for_warnings = {"retain_unknown_options": True, "display_warnings": True}
+    options = PipelineOptions([*FLAGS, "--unknown_flag=1"])
+    for streaming in (True, False, False):
+        options.view_as(StandardOptions).streaming = streaming
+        found = options.get_all_options(**for_warnings)
+        assert found == beam_answers._ask_all(options, **for_warnings)
+        assert (found["streaming"], found["unknown_flag"]) == (streaming, "1")
+        found["experiments"].clear()
+    options.view_as(DebugOptions).experiments.append("c")
+    assert options.get_all_options(**for_warnings)["experiments"] == ["a", "b", "c"]
+    other = PipelineOptions(["--unknown_flag=2"]).get_all_options(**for_warnings)
+    assert other["unknown_flag"] == "2"
+    # Asked in another way, it is another answer.
+    assert "unknown_flag" not in options.get_all_options()
+
+
+def test_a_class_of_options_that_is_new_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beam_answers, "_all", {})  # else the new class would outlive this test
+    for_warnings = {"retain_unknown_options": True, "display_warnings": True}
+    options = PipelineOptions(FLAGS)
+    assert "of_a_new_class" not in options.get_all_options(**for_warnings)
+
+    class New(PipelineOptions):
+        @classmethod
+        def _add_argparse_args(cls, parser: Any) -> None:
+            parser.add_argument("--of_a_new_class", default="there")
+
+    assert options.get_all_options(**for_warnings)["of_a_new_class"] == "there"
+
+
 def test_flags_may_be_any_iterable() -> None:
     flags = [*FLAGS, "--job_name=iterated"]
     for given in (iter(flags), flags, tuple(flags)):
@@ -100,11 +131,22 @@ class Hides(Counts):
 
 
 def test_cells_and_timers_are_those_of_the_dofn() -> None:
-    for dofn in (Counts(), Adds(), Counts(), CallableWrapperDoFn(len), CallableWrapperDoFn(print)):
+    for dofn in (
+        Counts(),
+        Adds(),
+        Counts(),
+        CallableWrapperDoFn(len),
+        CallableWrapperDoFn(lambda element: [element]),
+        CallableWrapperDoFn(Counts().process),
+        CallableWrapperDoFn(print),
+    ):
         cells, timers = userstate.get_dofn_specs(dofn)
         assert (cells, timers) == beam_answers._ask_specs(dofn)
         cells.clear()
     assert userstate.get_dofn_specs(Counts()) == ({Counts.CELL}, {Counts.TIMER})
+    typed = Counts().with_output_types(int)
+    with_hints = next(iter(vars(typed))), userstate.get_dofn_specs(typed)
+    assert with_hints == ("_type_hints", ({Counts.CELL}, {Counts.TIMER}))
     borrows: Any = Adds()
     borrows.finish_bundle = Counts().process
     assert userstate.get_dofn_specs(borrows) == ({Counts.CELL}, {Counts.TIMER})
