@@ -14,10 +14,10 @@ from pipeline.options.run_config import run_config
 from pipeline.run import commit as commit_step
 from pipeline.run.command import run_command
 from transforms.destinations.bigquery.streams import BigQueryStreams
-from transforms.destinations.duckdb.streams import DuckDBStreams
+from transforms.destinations.duckdb.in_flight import InFlight
 
 _POINTS: Final[dict[str, list[tuple[Any, str]]]] = {
-    "append": [(DuckDBStreams, "send"), (BigQueryStreams, "send")],
+    "append": [(InFlight, "wait"), (BigQueryStreams, "send")],
     "commit": [(commit_step, "commit_table")],
 }
 

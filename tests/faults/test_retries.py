@@ -20,9 +20,8 @@ from tests.support.in_memory_kafka import MARKER, InMemoryKafka, config, payment
 from tests.support.whole_runs import SENT, each_id_once, failures
 from transforms.deduplicate.deduplicate_transactions import LAYOUTS
 from transforms.deduplicate.sharded import DeduplicateSharded
-from transforms.destinations.contract.write_streams import Acknowledged
+from transforms.destinations.duckdb.in_flight import InFlight
 from transforms.destinations.duckdb.reports import DuckDBReports
-from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.model.errors import GuaranteeError
 from transforms.read.read_records import ReadRange
 from transforms.write.write_rows import WriteRows
@@ -167,14 +166,14 @@ def test_a_lost_acknowledgement_of_an_append_fails_the_run_and_the_next_one_is_c
     kafka: InMemoryKafka, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(kafka)
-    original = DuckDBStreams.send
+    original = InFlight.wait
 
-    def lost(self: DuckDBStreams, *arguments: Any) -> Acknowledged:
-        original(self, *arguments)
+    def lost(self: InFlight) -> int:
+        original(self)
         raise ConnectionError("the answer got lost")
 
     with monkeypatch.context() as patch, pytest.raises(Exception, match="the answer got lost"):
-        patch.setattr(DuckDBStreams, "send", lost)
+        patch.setattr(InFlight, "wait", lost)
         run(config(path))
     run(config(path))
     assert is_right(path)

@@ -9,8 +9,11 @@ import pytest
 
 from tests.support.streaming.faults import Kill, Killed, UnreliableDestination
 from tests.support.streaming.log import Sent
-from tests.support.streaming.oracle import compare, compare_totals
+from tests.support.streaming.oracle import compare, compare_totals, rows_of
 from tests.support.streaming.runner import Attempt, Cluster, read_to_the_end
+from transforms.destinations.duckdb import in_flight
+from transforms.destinations.duckdb.destination import DuckDBDestination
+from transforms.model.tables import DUPLICATES, PAYMENTS
 from transforms.stream.in_parallel import MOST_AT_ONCE, in_parallel
 
 SHARDS = 4
@@ -116,3 +119,31 @@ def test_the_error_of_the_first_call_that_failed_is_raised() -> None:
     with pytest.raises(ValueError, match="1"):
         in_parallel([lambda: None, lambda: fail(1), lambda: fail(2)])
     assert in_parallel([]) == []
+
+
+def test_a_bundle_writes_its_payments_at_once_and_then_its_duplicates(
+    destination: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(destination, DuckDBDestination):
+        pytest.skip("each stream of BigQuery has requests of its own")
+    twice = [[Sent(f"id {at}", second) for second in (0, 1) for at in range(30)]]
+    cluster = Cluster(destination, twice, shards=SHARDS)
+    written: list[set[str]] = []
+    write = in_flight.write
+
+    def dies_before_duplicates(cursor: Any, appends: Any) -> Any:
+        written.append({append.stream.partition("/")[0] for append in appends})
+        if DUPLICATES in written[-1] and len(written) == 2:
+            raise Killed("between the two")
+        assert len(appends) == SHARDS
+        return write(cursor, appends)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(in_flight, "write", dies_before_duplicates)
+        Attempt(destination, cluster.settings(), cluster.nothing()).bundle([(0, 60)])
+    assert written == [{PAYMENTS}, {DUPLICATES}]
+    found = rows_of(destination)
+    assert (len(found[PAYMENTS]), len(found[DUPLICATES])) == (30, 0)
+    read_to_the_end(cluster.start(cluster.nothing()))
+    compare(destination, cluster.log)
+    compare_totals(destination, cluster.log)

@@ -20,9 +20,9 @@ from apache_beam.runners.worker.sdk_worker import SdkHarness
 from transforms.destinations.bigquery.reports import BigQueryReports
 from transforms.destinations.bigquery.stored_rows import BigQueryStoredRows
 from transforms.destinations.bigquery.streams import BigQueryStreams
+from transforms.destinations.duckdb.in_flight import InFlight
 from transforms.destinations.duckdb.reports import DuckDBReports
 from transforms.destinations.duckdb.stored_rows import DuckDBStoredRows
-from transforms.destinations.duckdb.streams import DuckDBStreams
 from transforms.read.read_records import RangeSeen
 
 FAULTS: Final = "FAULTS"
@@ -132,8 +132,8 @@ def arm(variables: Mapping[str, str]) -> None:
 
     patch(SdkHarness, "run", CONNECT, None)
     patch(RangeSeen, "add", READ, None)
-    for streams in (DuckDBStreams, BigQueryStreams):
-        patch(streams, "send", None, APPEND)
+    for owner, name in ((InFlight, "wait"), (BigQueryStreams, "send")):
+        patch(owner, name, None, APPEND)
     for reports in (DuckDBReports, BigQueryReports):
         patch(reports, "save", BEFORE_REPORT, AFTER_REPORT)
     _note(RangeSeen, "report", folder / READ_ONCE)

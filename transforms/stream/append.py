@@ -54,6 +54,10 @@ class ShardAppends:
             if table != DUPLICATES:
                 self._tables[table].send()
 
+    def send_duplicates(self) -> None:
+        """Sends the others, once the payments are acknowledged."""
+        self._tables[DUPLICATES].send()
+
     def settle(self) -> dict[str, int]:
         """Sends the rest and waits for it: the next stream offset per table."""
         self.send_rest()

@@ -130,6 +130,8 @@ class StreamBundle:
         # The last appends of all shards are in flight together.
         for shard in self._shards.values():
             shard.send_rest()
+        for shard in self._shards.values():
+            shard.send_duplicates()
         for number, shard in self._shards.items():
             token, memory, its_totals = shard.finish()
             self._memory.keep(number, token, memory)

@@ -196,6 +196,11 @@ class OpenShard:
         if self._appends is not None:
             self._appends.send_rest()
 
+    def send_duplicates(self) -> None:
+        """Sends the appends that wait for those of send_rest, and waits for no others."""
+        if self._appends is not None:
+            self._appends.send_duplicates()
+
     def finish(self) -> tuple[bytes, ShardMemory, pa.RecordBatch | None]:
         """Waits for every append and writes the state.
 

@@ -66,11 +66,13 @@ class ShardWriter:
         elif outcome.ids:
             self._ids.append(outcome.ids)
 
-    def finish(self) -> ShardReport:
-        """The report of the shard, once every row is acknowledged."""
-        # The last appends of all tables are in flight together.
+    def send_rest(self) -> None:
+        """Sends the last appends of all tables, and waits for none."""
         for appends in self._tables.values():
             appends.send()
+
+    def finish(self) -> ShardReport:
+        """The report of the shard, once every row is acknowledged."""
         streams = [written for appends in self._tables.values() if (written := appends.written())]
         totals = encode_rows(add_up(self._totals))
         return ShardReport(
@@ -107,6 +109,9 @@ class WriteRows(beam.DoFn):
         self._shards[outcome.shard].add(outcome)
 
     def finish_bundle(self) -> Iterator[Any]:
+        # The last appends of all shards are in flight together.
+        for writer in self._shards.values():
+            writer.send_rest()
         reports = [writer.finish() for writer in self._shards.values()]
         self._close()
         _count(reports)

@@ -11,7 +11,6 @@ from tests.support.payments import Payment, decoded
 from transforms.destinations import appends
 from transforms.destinations.appends import APPENDS_IN_FLIGHT, FailBundle, TableAppends
 from transforms.destinations.contract.write_streams import (
-    Acknowledged,
     OffsetAlreadyExists,
     OffsetOutOfRange,
     StreamError,
@@ -55,7 +54,7 @@ class Recorder:
                 recorder.waited.append(offset)
                 if offset in recorder.refusals:
                     raise recorder.refusals[offset]
-                return Acknowledged(offset + batch.num_rows + recorder.shift).wait()
+                return offset + batch.num_rows + recorder.shift
 
         return Answer()
 

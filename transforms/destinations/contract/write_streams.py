@@ -10,7 +10,6 @@ https://cloud.google.com/bigquery/docs/write-api and
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import pyarrow as pa
@@ -80,16 +79,6 @@ class Acknowledgement(Protocol):
 
         Raises what the append was refused with; see WriteStreams.send.
         """
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """An append that is done."""
-
-    offset: int
-
-    def wait(self) -> int:
-        return self.offset
 
 
 class WriteStreams(Protocol):

@@ -21,15 +21,12 @@ class EncodedRows:
     """
 
     def __init__(self, rows: pa.RecordBatch, kind: str) -> None:
-        self._rows = _without_zones(rows)
+        self.batch = _without_zones(rows)
         self.rows: int = rows.num_rows
         is_pending = kind == PENDING_STREAM
-        ipc = _to_ipc(self._rows, _COMPRESSED if is_pending else _PLAIN)
+        ipc = _to_ipc(self.batch, _COMPRESSED if is_pending else _PLAIN)
         self.digest = hashlib.sha256(ipc).digest()
         self.waiting = bytes(ipc) if is_pending else None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self._rows.schema, [self._rows])
 
 
 def rows_of_ipc(blob: bytes) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,7 @@
 """Write streams as tables of DuckDB.
 
-Every call is one transaction, and its function below is what happens within it.
+Every call is one transaction, and its function below is what happens within it. Appends that are in
+flight at the same time are one transaction together: in_flight.py.
 
 Pending rows wait as Arrow IPC blobs, one row per append, so that rows and next offset are written
 by one transaction; commit moves them table by table. Rows of a COMMITTED stream go into their table
@@ -10,6 +11,7 @@ by that transaction. A digest per append makes other bytes at a known offset an 
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Collection, Iterator
 
 import duckdb
@@ -21,16 +23,18 @@ from transforms.destinations.contract.shard_ledger_rows import decode_epochs
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
     PENDING_STREAM,
-    Acknowledged,
-    DifferentRows,
-    OffsetAlreadyExists,
-    OffsetOutOfRange,
     StreamAlreadyCommitted,
-    StreamFinalized,
     StreamNotFinalized,
-    StreamNotFound,
 )
 from transforms.destinations.duckdb.encoded_rows import EncodedRows, rows_of_ipc
+from transforms.destinations.duckdb.in_flight import (
+    OPEN,
+    Append,
+    AppendsInFlight,
+    InFlight,
+    insert,
+    stream_of,
+)
 from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.tables import APPENDS, STREAMS
 from transforms.model.tables import RUNS
@@ -41,7 +45,7 @@ _MANY_ROWS = 122_880
 
 https://duckdb.org/docs/stable/guides/performance/how_to_tune_workloads#parallelism-multi-core-processing
 """
-_OPEN, _FINALIZED, _COMMITTED = "OPEN", "FINALIZED", "COMMITTED"
+_FINALIZED, _COMMITTED = "FINALIZED", "COMMITTED"
 _CLOSED = {(PENDING_STREAM, _COMMITTED), (COMMITTED_STREAM, _FINALIZED)}
 
 
@@ -52,25 +56,26 @@ class DuckDBStreams:
         self._session = session
         self._kinds: dict[str, str] = {}
         """Of streams that are written to here: a stream keeps its kind."""
+        self._local = threading.local()
 
     def create(self, table: str, kind: str = PENDING_STREAM) -> str:
         stream = f"{table}/{secrets.token_hex(12)}"
         self._session.cursor().execute(
-            f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{_OPEN}', ?)", [stream, table, kind]
+            f"INSERT INTO {STREAMS} VALUES (?, ?, 0, '{OPEN}', ?)", [stream, table, kind]
         )
         self._kinds[stream] = kind
         return stream
 
-    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> Acknowledged:
+    def send(self, stream: str, offset: int, rows: pa.RecordBatch) -> InFlight:
         if stream not in self._kinds:
-            _, _, _, self._kinds[stream] = _stream(self._session.cursor(), stream)
+            self._kinds[stream] = stream_of(self._session.cursor(), stream).kind
         kind = self._kinds[stream]
         if kind == COMMITTED_STREAM:
             self._session.use_all_threads(False)
-        encoded = EncodedRows(rows, kind)
-        return Acknowledged(
-            self._session.atomically(lambda cursor: append(cursor, stream, offset, encoded))
-        )
+        in_flight: AppendsInFlight | None = getattr(self._local, "in_flight", None)
+        if in_flight is None or not in_flight.takes_more:
+            in_flight = self._local.in_flight = AppendsInFlight(self._session)
+        return in_flight.add(Append(stream, offset, EncodedRows(rows, kind)))
 
     def finalize(self, stream: str) -> int:
         self._kinds.pop(stream, None)
@@ -143,81 +148,40 @@ def _named_by_ledgers(cursor: duckdb.DuckDBPyConnection) -> set[str]:
     return named
 
 
-def append(
-    cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, encoded: EncodedRows
-) -> int:
-    """Appends the rows; returns the offset behind them."""
-    table, next_offset, state, kind = _stream(cursor, stream)
-    if offset < next_offset:
-        known = cursor.execute(
-            f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]
-        ).fetchone()
-        if known != (encoded.digest,):
-            raise DifferentRows(stream, f"offset {offset} holds other rows")
-        raise OffsetAlreadyExists(
-            stream, f"offset {offset} was written before; the stream ends at {next_offset}"
-        )
-    if state != _OPEN:
-        raise StreamFinalized(stream, "it takes no more rows")
-    if offset > next_offset:
-        raise OffsetOutOfRange(stream, f"offset {offset} lies behind the end, {next_offset}")
-    if kind == COMMITTED_STREAM:
-        _insert(cursor, table, encoded.reader())
-    cursor.execute(
-        f"INSERT INTO {APPENDS} VALUES (?, ?, ?, ?, ?)",
-        [stream, offset, encoded.rows, encoded.digest, encoded.waiting],
-    )
-    cursor.execute(
-        f"UPDATE {STREAMS} SET next_offset = ? WHERE stream = ?", [offset + encoded.rows, stream]
-    )
-    return offset + encoded.rows
-
-
 def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
     """Closes the stream; returns its number of rows, which is where it ends."""
-    _, next_offset, state, _ = _stream(cursor, stream)
-    if state == _OPEN:
+    found = stream_of(cursor, stream)
+    if found.state == OPEN:
         cursor.execute(f"UPDATE {STREAMS} SET state = '{_FINALIZED}' WHERE stream = ?", [stream])
-    return next_offset
+    return found.next_offset
 
 
 def rows_to_commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> int:
     """How many rows the streams have; raises what speaks against committing one of them."""
     rows = 0
-    for stream in streams:
-        its_table, next_offset, state, kind = _stream(cursor, stream)
-        rows += next_offset
-        if (its_table, kind) != (table, PENDING_STREAM):
+    for name in streams:
+        stream = stream_of(cursor, name)
+        rows += stream.next_offset
+        if (stream.table, stream.kind) != (table, PENDING_STREAM):
             raise ValueError(
-                f"stream {stream} is a {kind} stream of {its_table}; only PENDING streams of"
-                f" {table} can be committed to it"
+                f"stream {name} is a {stream.kind} stream of {stream.table}; only PENDING streams"
+                f" of {table} can be committed to it"
             )
-        if state == _COMMITTED:
-            raise StreamAlreadyCommitted(stream, f"it was committed to {table} before")
-        if state != _FINALIZED:
-            raise StreamNotFinalized(stream, "finalize it first")
+        if stream.state == _COMMITTED:
+            raise StreamAlreadyCommitted(name, f"it was committed to {table} before")
+        if stream.state != _FINALIZED:
+            raise StreamNotFinalized(name, "finalize it first")
     return rows
 
 
 def commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> None:
     """Moves the rows of all streams, which rows_to_commit has looked at."""
     for page in _pages(cursor, streams):
-        _insert(cursor, table, _rows_of(cursor, page))
+        insert(cursor, table, _rows_of(cursor, page))
     cursor.execute(f"DELETE FROM {APPENDS} WHERE stream IN (SELECT unnest(?))", [streams])
     cursor.execute(
         f"UPDATE {STREAMS} SET state = '{_COMMITTED}' WHERE stream IN (SELECT unnest(?))", [streams]
     )
-
-
-def _insert(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.RecordBatchReader) -> None:
-    """Inserts under a name that no table of the user's can have.
-
-    A table would win over registered rows of the same name.
-    """
-    name = f"_rows_{secrets.token_hex(16)}"
-    cursor.register(name, rows)
-    cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {name}").fetchall()
-    cursor.unregister(name)
 
 
 def _pages(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> Iterator[list[str]]:
@@ -252,13 +216,3 @@ def _rows_of(cursor: duckdb.DuckDBPyConnection, streams: list[str]) -> pa.Record
     return pa.RecordBatchReader.from_batches(
         schema, (batch for (blob,) in blobs for batch in rows_of_ipc(blob))
     )
-
-
-def _stream(cursor: duckdb.DuckDBPyConnection, stream: str) -> tuple[str, int, str, str]:
-    """(table, next offset, state, kind)."""
-    found = cursor.execute(
-        f"SELECT table_name, next_offset, state, kind FROM {STREAMS} WHERE stream = ?", [stream]
-    ).fetchall()
-    if not found:
-        raise StreamNotFound(stream, "there is no such stream")
-    return (found[0][0], found[0][1], found[0][2], found[0][3])

@@ -79,6 +79,33 @@ class Contract:
             destination.streams.send(stream, 1, rows(2)).wait()
         assert destination.streams.finalize(stream) == 2
 
+    def test_several_appends_of_a_stream_are_in_flight_in_their_order(
+        self, destination: Any
+    ) -> None:
+        stream = destination.streams.create(GAPS, COMMITTED_STREAM)
+        in_flight = [
+            destination.streams.send(stream, offset, rows(*numbers))
+            for offset, numbers in ((0, (1, 2)), (2, (3,)), (3, (4, 5)))
+        ]
+        assert [append.wait() for append in in_flight] == [2, 3, 5]
+        assert [append.wait() for append in in_flight] == [2, 3, 5]
+        assert visible(destination) == [1, 2, 3, 4, 5]
+        assert destination.streams.finalize(stream) == 5
+
+    def test_a_refused_append_refuses_none_of_another_stream_that_is_in_flight(
+        self, destination: Any
+    ) -> None:
+        first, closed, last = (destination.streams.create(GAPS, COMMITTED_STREAM) for _ in range(3))
+        destination.streams.finalize(closed)
+        before, refused, behind = (
+            destination.streams.send(stream, 0, rows(number))
+            for number, stream in enumerate((first, closed, last))
+        )
+        assert (behind.wait(), before.wait()) == (1, 1)
+        with pytest.raises(StreamFinalized):
+            refused.wait()
+        assert visible(destination) == [0, 2]
+
     def test_an_append_behind_the_end_is_refused(self, destination: Any) -> None:
         stream = destination.streams.create(GAPS)
         with pytest.raises(OffsetOutOfRange):
