@@ -53,7 +53,8 @@ def _all_options(self: PipelineOptions, *args: Any, **kwargs: Any) -> dict[str, 
 
     Pipeline.run asks, for the sake of warnings about unknown flags.
     """
-    if args or kwargs != _FOR_WARNINGS:
+    # Without flags they are those of the command line; a string has been refused by argparse.
+    if args or kwargs != _FOR_WARNINGS or not isinstance(self._flags, list):
         return _ask_all(self, *args, **kwargs)
     # A class that is defined meanwhile may know a flag.
     key = tuple(self._flags), tuple(PipelineOptions.__subclasses__())

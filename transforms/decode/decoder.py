@@ -35,6 +35,8 @@ Python objects stay in the processor's cache between the one call for each recor
 column.
 """
 
+_NONE_REJECTED: Final = pa.RecordBatch.from_pylist([], schema=REJECTED_COLUMNS)
+
 _ITEMS: Final = 2
 """How many a REPEATED field is taken to have, for that."""
 
@@ -130,6 +132,8 @@ class Decoder:
         ), rows
 
     def _rejected(self, block: RawBlock, judged: list[tuple[int, Judged]]) -> pa.RecordBatch:
+        if not judged:
+            return _NONE_REJECTED
         rows = np.array([row for row, _ in judged], dtype=np.int64)
         columns = [
             pa.array([record.reason for _, record in judged], pa.string()),

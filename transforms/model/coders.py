@@ -22,6 +22,7 @@ from transforms.model.elements import (
     ShardOutcome,
     StreamBatch,
 )
+from transforms.model.fingerprints import NO_REJECTED
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -47,6 +48,15 @@ def decode_rows(encoded: bytes) -> pa.RecordBatch:
     """The batch that `encode_rows` has encoded."""
     with pa.ipc.open_stream(encoded, options=_ONE_THREAD) as reader:
         return reader.read_next_batch()
+
+
+def _encode_rejected(rows: pa.RecordBatch) -> bytes:
+    """Most batches have none: their schema alone would take as long as the few rows beside them."""
+    return encode_rows(rows, _LZ4) if rows.num_rows else b""
+
+
+def _decode_rejected(encoded: bytes) -> pa.RecordBatch:
+    return decode_rows(encoded) if encoded else NO_REJECTED
 
 
 def _join(parts: Iterable[bytes]) -> bytes:
@@ -87,11 +97,11 @@ class ShardBatchCoder(Coder):
     """Not meant for keys."""
 
     def encode(self, value: ShardBatch) -> bytes:
-        return _join([encode_rows(rows, _LZ4) for rows in (value.payments, value.rejected)])
+        return _join([encode_rows(value.payments, _LZ4), _encode_rejected(value.rejected)])
 
     def decode(self, encoded: bytes) -> ShardBatch:
         payments, rejected = _split(encoded)
-        return ShardBatch(decode_rows(payments), decode_rows(rejected))
+        return ShardBatch(decode_rows(payments), _decode_rejected(rejected))
 
     def estimate_size(self, value: ShardBatch) -> int:
         """The bytes of the columns in memory, in place of a trial encoding.
@@ -112,14 +122,14 @@ class StreamBatchCoder(Coder):
 
     def encode(self, value: StreamBatch) -> bytes:
         covered = msgspec.msgpack.encode(value.covered)
-        rows = [encode_rows(rows, _LZ4) for rows in (value.payments, value.rejected)]
-        return _join([covered, *rows])
+        payments, rejected = encode_rows(value.payments, _LZ4), _encode_rejected(value.rejected)
+        return _join([covered, payments, rejected])
 
     def decode(self, encoded: bytes) -> StreamBatch:
         covered, payments, rejected = _split(encoded)
         return StreamBatch(
             decode_rows(payments),
-            decode_rows(rejected),
+            _decode_rejected(rejected),
             msgspec.msgpack.decode(covered, type=list[Covered]),
         )
 

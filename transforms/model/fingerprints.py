@@ -7,7 +7,7 @@ in a replay comes to the same shard, which knows that it has its row already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from itertools import pairwise
 from typing import Final
@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.model.elements import Covered, DecodedBlock, ShardBatch, StreamBatch
+from transforms.model.rejected import REJECTED_COLUMNS
 
 FINGERPRINT_BYTES: Final = 10
 """First bytes of SHA-256(UTF-8 of transaction_id).
@@ -93,13 +94,18 @@ def _split(block: DecodedBlock, shards: int) -> Iterator[tuple[int, ShardBatch]]
     fingerprints = fingerprints_of(block.payments.column("transaction_id"))
     payments = _with_fingerprints(block.payments, fingerprints)
     payment_parts = _parts(payments, shards_of(fingerprints, shards), shards)
-    rejected_prints = rejected_fingerprints(block.rejected)
-    rejected = _with_fingerprints(block.rejected, rejected_prints)
-    rejected_parts = _parts(rejected, shards_of(rejected_prints, shards), shards)
+    rejected_parts = _rejected_parts(block.rejected, shards)
     for shard, (some_payments, some_rejected) in enumerate(
         zip(payment_parts, rejected_parts, strict=True)
     ):
         yield shard, ShardBatch(some_payments, some_rejected)
+
+
+def _rejected_parts(rows: pa.RecordBatch, shards: int) -> Iterable[pa.RecordBatch]:
+    if not rows.num_rows:
+        return [NO_REJECTED] * shards
+    fingerprints = rejected_fingerprints(rows)
+    return _parts(_with_fingerprints(rows, fingerprints), shards_of(fingerprints, shards), shards)
 
 
 def batch_fingerprints(rows: pa.RecordBatch) -> Fingerprints:
@@ -120,6 +126,13 @@ def _with_fingerprints(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.R
     )
     fields = [pa.field("fingerprint", FINGERPRINT, nullable=False), *rows.schema]
     return pa.RecordBatch.from_arrays([column, *rows.columns], schema=pa.schema(fields))
+
+
+NO_REJECTED: Final = _with_fingerprints(
+    pa.RecordBatch.from_pylist([], schema=REJECTED_COLUMNS),
+    np.empty((0, FINGERPRINT_BYTES), dtype=np.uint8),
+)
+"""The rejected rows of most batches."""
 
 
 def _parts(rows: pa.RecordBatch, shard: NDArray[np.int64], shards: int) -> Iterator[pa.RecordBatch]:

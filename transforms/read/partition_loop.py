@@ -6,7 +6,9 @@ It knows no runner; read_loop.py calls it from a timer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,7 +28,7 @@ from transforms.model.tables import DELETED, NO_RECORD
 from transforms.read.idle_watch import IdleWatch
 from transforms.read.partition_poller import PartitionPoller, Polled
 from transforms.read.position import PartitionPosition
-from transforms.read.topic_identity import require_same
+from transforms.read.topic_identity import TopicIdentity, require_same
 
 BATCH_RECORDS: Final = 50_000
 """Records of one poll. Java passes a timer's output on only when it ends, without a bound."""
@@ -40,6 +42,11 @@ _IDENTITY_EVERY_US: Final = 10_000_000
 _SILENCE_US: Final = 200_000
 """A topic cannot be deleted, created again and filled within this time without a poll that reads
 nothing, so after such a pause the ids are compared before a record goes on.
+"""
+
+_ASKING: Final = ThreadPoolExecutor(4, thread_name_prefix="topic ids")
+"""Any thread may ask a consumer:
+https://github.com/confluentinc/librdkafka/blob/master/INTRODUCTION.md#threads-and-callbacks
 """
 
 
@@ -132,16 +139,18 @@ class PartitionLoop:
             # answer may be of a topic that was created again.
             self._same_at_us = None
         goes_on = after > position.offset
-        if not self._is_same(position, now_us, before_records=goes_on) and goes_on:
+        judged = JudgedArrivals((), None)
+        with self._asking(position, now_us, before_records=goes_on) as same:
+            if goes_on:
+                covered = _covered(position, read_from, after, block)
+                judged = judge(block, covered, position, now_us)
+        if goes_on and not same():
             # What was read is not passed on; the next poll begins here again.
             self._poller.next_offset = None
             return waiting
         epoch = _leader_epoch(position, polled)
-        judged = JudgedArrivals((), None)
         if goes_on:
             self._read_at_us = now_us
-            covered = _covered(position, read_from, after, block)
-            judged = judge(block, covered, position, now_us)
         watermark = self._watermark(position.watermark_us, judged.newest_us, after)
         moved = msgspec.structs.replace(
             position, offset=after, watermark_us=watermark, leader_epoch=epoch
@@ -163,7 +172,7 @@ class PartitionLoop:
         """
         now_us = self._now_us()
         self._same_at_us = None
-        if not self._is_same(position, now_us):
+        if not self._is_same(position, self._poller.identity(), now_us):
             return None
         ends = self._poller.ends()
         if ends is None:
@@ -189,20 +198,39 @@ class PartitionLoop:
                 )
         return low
 
-    def _is_same(
-        self, position: PartitionPosition, now_us: int, *, before_records: bool = True
-    ) -> bool:
-        """Whether the ids of topic and cluster are known to be those of the position.
+    @contextmanager
+    def _asking(
+        self, position: PartitionPosition, now_us: int, *, before_records: bool
+    ) -> Iterator[Callable[[], bool]]:
+        """Asks for the ids of topic and cluster where a recreated topic could have gone unnoticed.
 
-        They are asked for again where a recreated topic could have gone unnoticed. before_records:
-        whether something was read, and is to go on. Raises GuaranteeError where they are others.
+        before_records: whether something was read, which is judged within the context, while the
+        broker answers. Gives what says, after the context, whether they are those of the position.
+        Raises GuaranteeError at the end where they are others, also in place of an error within:
+        that is about records of another topic.
         """
+        if self._is_known(now_us, before_records):
+            yield lambda: True
+            return
+        asked = _ASKING.submit(self._poller.identity)
+        same = False
+        try:
+            yield lambda: same
+        finally:
+            same = self._is_same(position, asked.result(), now_us)
+
+    def _is_known(self, now_us: int, before_records: bool) -> bool:
         # A clock that was set back makes neither of them fresh.
         same_at_us = self._same_at_us
         fresh = same_at_us is not None and 0 <= now_us - same_at_us < _IDENTITY_EVERY_US
-        if fresh and (not before_records or 0 <= now_us - self._read_at_us < _SILENCE_US):
-            return True
-        found = self._poller.identity()
+        return fresh and (not before_records or 0 <= now_us - self._read_at_us < _SILENCE_US)
+
+    def _is_same(
+        self, position: PartitionPosition, found: TopicIdentity | None, now_us: int
+    ) -> bool:
+        """Whether the ids are known to be those of the position. Raises GuaranteeError where they
+        are others.
+        """
         if found is None:
             return False
         require_same(position, found)

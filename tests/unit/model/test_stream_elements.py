@@ -78,3 +78,15 @@ def test_a_batch_and_an_answer_come_out_of_their_coders_as_they_went_in() -> Non
     answer = GapAnswer(1, [PassedGaps("payments", 0, [EmptyOffsets(2, 3, "no_record")], [3])])
     coder = registry.get_coder(GapAnswer)
     assert coder.decode(coder.encode(answer)) == answer
+
+
+def test_a_batch_comes_out_of_its_coder_as_it_went_in_with_rejected_records_and_without() -> None:
+    payments = [Payment("a", 0, 0), Payment("b", 0, 1)]
+    coder = registry.get_coder(StreamBatch)
+    for rejected in ((), [(None, None, 2), ("c", 0, 3)]):
+        ((_, sent),) = split_for_stream(decoded(payments, rejected), read(0, 9), 1)
+        found = coder.decode(coder.encode(sent))
+        assert found.covered == sent.covered
+        assert found.payments.equals(sent.payments, check_metadata=True)
+        assert found.rejected.equals(sent.rejected, check_metadata=True)
+        assert found.rejected.num_rows == len(rejected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from transforms.decode.judge_arrivals import JudgeArrivals
 from transforms.model.elements import RawBlock, StreamBatch, merge
 from transforms.model.errors import GuaranteeError
 from transforms.model.moments import moment_in_words
-from transforms.read.partition_loop import PartitionLoop, ReadSettings, Step
+from transforms.read.partition_loop import Judge, PartitionLoop, ReadSettings, Step
 from transforms.read.partition_poller import Polled
 from transforms.read.position import PartitionPosition
 from transforms.read.topic_identity import TopicIdentity
@@ -108,7 +109,7 @@ class Partition:
         poller: Any = log
         self.loop = PartitionLoop(poller, ReadSettings(**{**settings, **changes}), lambda: self.now)
         decoder = Decoder(load_schema(None))
-        self.judge = JudgeArrivals(decoder, 5 * MINUTE, SHARDS, {})
+        self.judge: Judge = JudgeArrivals(decoder, 5 * MINUTE, SHARDS, {})
 
     def _first_missing(self, begins: dict[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         return {at: self.written.get(at, begin) for at, begin in begins.items()}
@@ -303,6 +304,60 @@ def test_the_silence_begins_anew_where_reading_does() -> None:
     for _ in range(50):
         partition.step(1)
     assert (partition.position.watermark_us or 0) > (before or 0)
+
+
+def test_the_broker_is_asked_while_the_records_are_judged() -> None:
+    judging = threading.Event()
+
+    class Answers(Log):
+        def identity(self) -> TopicIdentity | None:
+            # The first question is asked before anything is read.
+            assert not self.asked_whose or judging.wait(20)
+            return super().identity()
+
+    log = Answers([payment(1)])
+    partition = Partition(log)
+    judge = partition.judge
+
+    def judged(*arguments: Any) -> Any:
+        judging.set()
+        return judge(*arguments)
+
+    partition.judge = judged
+    assert partition.step().elements
+    log.records.append(payment(2))
+    judging.clear()
+    assert partition.step(1).elements
+    assert log.asked_whose == 3, "before anything is read, and before each of the records goes on"
+
+
+def test_another_topic_says_more_than_an_error_of_what_was_read_of_it() -> None:
+    log = Log([payment(1)])
+    partition = Partition(log)
+    partition.step()
+    log.ids = TopicIdentity("cluster", "another id")
+    log.records.append(payment(2))
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("these offsets do not rise")
+
+    partition.judge = fails
+    with pytest.raises(GuaranteeError, match="another id"):
+        partition.step(1)
+
+
+def test_an_error_of_what_was_read_is_told_where_the_topic_is_the_same() -> None:
+    log = Log([payment(1)])
+    partition = Partition(log)
+    partition.step()
+    log.records.append(payment(2))
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("these offsets do not rise")
+
+    partition.judge = fails
+    with pytest.raises(RuntimeError, match="do not rise"):
+        partition.step(1)
 
 
 def test_what_was_read_waits_until_the_broker_has_said_whose_it_is() -> None:

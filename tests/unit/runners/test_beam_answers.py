@@ -76,6 +76,17 @@ def test_all_options_are_those_that_beam_finds() -> None:
     assert "unknown_flag" not in options.get_all_options()
 
 
+def test_all_options_without_flags_are_those_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for endpoint in ("one:1", "two:2"):
+        monkeypatch.setattr("sys.argv", ["python", f"--job_endpoint={endpoint}"])
+        found = PipelineOptions().get_all_options(
+            retain_unknown_options=True, display_warnings=True
+        )
+        assert found["job_endpoint"] == endpoint
+
+
 def test_a_class_of_options_that_is_new_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beam_answers, "_all", {})  # else the new class would outlive this test
     for_warnings = {"retain_unknown_options": True, "display_warnings": True}

@@ -2,7 +2,7 @@
 
 DuckDB locks a file against every other process, so it is open only while it is in use. `--every`
 opens and closes one each tick: an instance of DuckDB costs 25 ms of CPU, a file that is attached to
-one 2 ms. So the instance that was used last is kept, without its file.
+one 2 ms. So the instance that was used last is kept, without its file, for some hundred times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -35,10 +37,16 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "threads": 1,
 }
 
+_RESERVED: Final = ("information_schema", "pg_catalog")
+"""Names that DuckDB attaches a file by, and then does not find."""
+
+_TIMES_KEPT: Final = 500
+"""An instance grows by some 5 KB with each file that was written to and detached."""
+
 GUARD: Final = threading.RLock()
 _OPEN: Final[dict[str, OpenFile]] = {}
-_KEPT: Final[dict[str, duckdb.DuckDBPyConnection]] = {}
-"""At most one instance: path -> its connection."""
+_KEPT: Final[dict[str, tuple[duckdb.DuckDBPyConnection, int]]] = {}
+"""At most one instance: path -> its connection, and how often it was kept so far."""
 
 
 class OpenFile:
@@ -49,8 +57,9 @@ class OpenFile:
     ) -> None:
         """path: without links. Raises FileInUse, and UsageError where it is no DuckDB file."""
         self.users = 0
-        self._path = path
-        self._instance = _KEPT.pop(path) if path in _KEPT else _new_instance(path)
+        self.path = path
+        kept = _KEPT.pop(path) if path in _KEPT else (_new_instance(path), 0)
+        self._instance, self._times_kept = kept
         try:
             _attach(self._instance, path, clock, sleep)
             self._name = _name_of_file(self._instance)
@@ -58,7 +67,8 @@ class OpenFile:
         except BaseException:
             self._instance.close()
             raise
-        self._uses_all_threads = False
+        self._uses_all_threads = self._is_appended_to = False
+        self._questions = 0
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A new one, of one thread: DuckDB's connections must not be shared between threads."""
@@ -66,33 +76,59 @@ class OpenFile:
         cursor.execute(f"USE {self._name}")
         return cursor
 
-    def use_all_threads(self, use: bool) -> None:
-        """Whether each statement runs on all cores from now on, or on the thread that asks."""
+    @contextmanager
+    def on_all_threads(self) -> Iterator[None]:
+        """Statements within it run on all cores, unless rows are appended for a long time: to take
+        the cores from a question, DuckDB would let an append of another thread wait for its answer.
+        """
         with GUARD:
-            if use != self._uses_all_threads:
-                self._instance.execute("RESET threads" if use else "SET threads = 1")
-                self._uses_all_threads = use
+            self._questions += 1
+            if not self._is_appended_to:
+                self._use_all_threads(True)
+        try:
+            yield
+        finally:
+            with GUARD:
+                self._questions -= 1
+
+    def is_appended_to(self) -> None:
+        """From now on each statement runs on the thread that asks, but for those that run."""
+        if self._is_appended_to and not self._uses_all_threads:
+            return
+        with GUARD:
+            self._is_appended_to = True
+            if not self._questions:
+                self._use_all_threads(False)
+
+    def _use_all_threads(self, use: bool) -> None:
+        if use != self._uses_all_threads:
+            self._instance.execute("RESET threads" if use else "SET threads = 1")
+            self._uses_all_threads = use
 
     def close(self) -> None:
         """Rolls back what is not committed, and lets go of the file.
 
         What is in its log only is written to it, or stays there for the next one that opens it.
         """
-        self._connection.close()  # and all of its cursors
         try:
+            self._connection.close()  # and all of its cursors
             self._instance.execute(f"DETACH {self._name}")
-            self.use_all_threads(False)
+            self._use_all_threads(False)
         except duckdb.Error:
             # The disk is full, say. An error that led here is the one to be told; what is committed
             # is in the log. The end of an instance lets go of its file whatever happens.
             self._instance.close()
             return
         _end_kept()
-        _KEPT[self._path] = self._instance
+        # What it has spilled to disk is a folder that goes with the instance.
+        if self._times_kept == _TIMES_KEPT or os.path.exists(_spills_to(self.path)):
+            self._instance.close()
+        else:
+            _KEPT[self.path] = self._instance, self._times_kept + 1
 
 
 def _end_kept() -> None:
-    for instance in _KEPT.values():
+    for instance, _ in _KEPT.values():
         instance.close()
     _KEPT.clear()
 
@@ -118,14 +154,12 @@ def acquire(
         return _OPEN[real]
 
 
-def release(path: str) -> None:
+def release(file: OpenFile) -> None:
     """Gives the file back; the last one closes it."""
-    real = real_path(path)
     with GUARD:
-        file = _OPEN[real]
         file.users -= 1
         if file.users == 0:
-            del _OPEN[real]
+            del _OPEN[file.path]
             file.close()
 
 
@@ -145,7 +179,11 @@ def not_opened(path: str, why: object) -> UsageError:
 
 def _new_instance(path: str) -> duckdb.DuckDBPyConnection:
     """Of DuckDB, for this file, which is not attached yet."""
-    return duckdb.connect(":memory:", config={**_CONFIG, "temp_directory": f"{path}.tmp"})
+    return duckdb.connect(":memory:", config={**_CONFIG, "temp_directory": _spills_to(path)})
+
+
+def _spills_to(path: str) -> str:
+    return f"{path}.tmp"
 
 
 def _attach(
@@ -156,7 +194,7 @@ def _attach(
 ) -> None:
     deadline = clock() + LOCK_WAIT_SECONDS
     quoted = path.replace("'", "''")
-    name = ""
+    name = " AS file" if Path(path).stem.lower() in _RESERVED else ""
     while True:
         try:
             instance.execute(f"ATTACH '{quoted}'{name}")

@@ -20,7 +20,7 @@ from transforms.destinations.contract.run_tail import (
     read_backwards,
     read_tail,
 )
-from transforms.destinations.duckdb.session import DuckDBSession
+from transforms.destinations.duckdb.session import DuckDBSession, changes_met
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
@@ -79,7 +79,9 @@ class DuckDBRunLedger:
     def claim(self, record: RunRecord) -> bool:
         try:
             return self._session.atomically(lambda cursor: claim(cursor, record))
-        except (duckdb.TransactionException, duckdb.ConstraintException):
+        except (duckdb.TransactionException, duckdb.ConstraintException) as error:
+            if not changes_met(error):
+                raise
             # Two claims met: DuckDB lets one through and refuses the other when it writes or
             # commits.
             return False

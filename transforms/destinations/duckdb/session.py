@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +23,16 @@ from transforms.destinations.duckdb.open_files import (
 from transforms.model.waiting import waiting_for
 
 _T = TypeVar("_T")
+
+_MET: Final = re.compile("conflict|constraint", re.IGNORECASE)
+
+
+def changes_met(error: duckdb.Error) -> bool:
+    """Whether a transaction was refused because another one has changed the same rows.
+
+    DuckDB raises the same TransactionException where a commit cannot be written.
+    """
+    return _MET.search(str(error)) is not None
 
 
 class DuckDBSession:
@@ -55,9 +66,9 @@ class DuckDBSession:
         with GUARD:
             self._users -= 1
             if self._users == 0 and self._file is not None:
-                self._file = None
+                file, self._file = self._file, None
                 self._local = threading.local()
-                release(self.path)
+                release(file)
 
     def is_there(self) -> bool:
         """Whether the file exists; opens it if it does."""
@@ -78,17 +89,20 @@ class DuckDBSession:
                 self._file = acquire(self.path)
             return self._file
 
-    def use_all_threads(self, use: bool) -> None:
-        """Whether each statement runs on all cores from now on, or on the thread that asks.
+    def on_all_threads(self) -> AbstractContextManager[None]:
+        """For statements that run on all cores, in place of the thread that asks.
 
         With more than one, DuckDB collects the rows of an INSERT by thread and copies them once
         more, and each statement takes more CPU: it is worth it for many rows only.
         """
-        self._opened().use_all_threads(use)
+        return self._opened().on_all_threads()
+
+    def is_appended_to(self) -> None:
+        """Rows become visible one append after the other from now on: see open_files.py."""
+        self._opened().is_appended_to()
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        self.use_all_threads(True)
-        with waiting_for(f"duckdb:{self.path}: a query"):
+        with self.on_all_threads(), waiting_for(f"duckdb:{self.path}: a query"):
             return self.cursor().sql(sql, params=parameters or {}).to_arrow_table()
 
     @contextmanager

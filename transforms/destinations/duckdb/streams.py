@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 
 import duckdb
 import pyarrow as pa
@@ -71,7 +72,7 @@ class DuckDBStreams:
             self._kinds[stream] = stream_of(self._session.cursor(), stream).kind
         kind = self._kinds[stream]
         if kind == COMMITTED_STREAM:
-            self._session.use_all_threads(False)
+            self._session.is_appended_to()
         in_flight: AppendsInFlight | None = getattr(self._local, "in_flight", None)
         if in_flight is None or not in_flight.takes_more:
             in_flight = self._local.in_flight = AppendsInFlight(self._session)
@@ -86,9 +87,9 @@ class DuckDBStreams:
 
     def commit(self, table: str, streams: list[str]) -> None:
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
-            if rows_to_commit(cursor, table, streams) >= _MANY_ROWS:
-                self._session.use_all_threads(True)
-            commit(cursor, table, streams)
+            many = rows_to_commit(cursor, table, streams) >= _MANY_ROWS
+            with self._session.on_all_threads() if many else nullcontext():
+                commit(cursor, table, streams)
 
         self._session.atomically(change)
 

@@ -173,7 +173,8 @@ def _column(field: pa.Field) -> str:
 
 
 def _has_row(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
-    return cursor.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+    # All of the answer: a cursor with some of it left takes no other question.
+    return bool(cursor.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall())
 
 
 def _exists(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:

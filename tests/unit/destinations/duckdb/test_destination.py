@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pytest
 
 from pipeline.options.schema_file import load_schema
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
-from tests.unit.destinations.contract.run_ledger import LedgerContract
+from tests.unit.destinations.contract.run_ledger import LedgerContract, record
 from tests.unit.destinations.contract.tables import TablesContract
 from tests.unit.destinations.contract.write_streams import Contract, rows, visible
+from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
 from transforms.destinations.contract.write_streams import (
     COMMITTED_STREAM,
     PENDING_STREAM,
@@ -26,7 +28,7 @@ from transforms.destinations.contract.write_streams import (
     OffsetOutOfRange,
     StreamNotFound,
 )
-from transforms.destinations.duckdb import in_flight, streams
+from transforms.destinations.duckdb import in_flight, open_files, streams
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.open_files import acquire, release
 from transforms.destinations.duckdb.tables import APPENDS, REPORTS, STREAMS
@@ -178,7 +180,7 @@ def test_only_questions_and_commits_of_many_rows_run_on_all_cores(
         destination.streams.send(committed, offset, rows(4 + offset)).wait()
         assert threads(cursor) == 1
         assert visible(destination) == [1, 2, 3, *range(4, 5 + offset)]
-        assert threads(cursor) == cores
+        assert threads(cursor) == 1, "the next append would wait for a question in another thread"
 
 
 def test_ids_of_payments_are_not_compressed(destination: DuckDBDestination) -> None:
@@ -235,8 +237,7 @@ def test_a_file_that_another_process_holds_is_waited_for_and_then_refused(tmp_pa
         holder.stdin.close()
         holder.wait(30)
 
-    acquire(path, clock=lambda: 0.0, sleep=let_go)
-    release(path)
+    release(acquire(path, clock=lambda: 0.0, sleep=let_go))
 
 
 @pytest.mark.parametrize("name", ["memory", "temp", "system", 'it\'s "mine".v1', "main"])
@@ -284,6 +285,82 @@ def test_what_is_not_committed_when_a_file_is_closed_never_is(tmp_path: Path) ->
             with pytest.raises(duckdb.ConnectionException, match="already closed"):
                 change()
         assert destination.reports.read("run-1") == {}
+
+
+def test_an_append_takes_no_cores_from_a_question_of_another_thread(
+    destination: DuckDBDestination,
+) -> None:
+    cursor = destination.session.cursor()
+    stream = destination.streams.create(GAPS, COMMITTED_STREAM)
+    with duckdb.connect() as anywhere:
+        cores = threads(anywhere)
+    with destination.session.on_all_threads(), ThreadPoolExecutor(1) as other:
+        other.submit(lambda: destination.streams.send(stream, 0, rows(1)).wait()).result()
+        assert threads(cursor) == cores
+    destination.streams.send(stream, 1, rows(2)).wait()
+    assert threads(cursor) == 1
+
+
+def test_a_claim_that_cannot_be_written_is_no_race_that_was_lost(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with DuckDBDestination(str(tmp_path / "test.duckdb")) as destination:
+        destination.tables.create(SCHEMA)
+        assert destination.runs.claim(record(GENESIS, None, COMMITTED))
+        big = record("run-1", GENESIS, COMMITTED)
+        big = msgspec.structs.replace(big, settings={"padding": "x" * 3_000_000})
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+            with pytest.raises(duckdb.TransactionException, match="File too large"):
+                destination.runs.claim(big)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert [each.run_id for each in destination.runs.read()] == [GENESIS]
+        assert destination.runs.claim(record("run-1", GENESIS, COMMITTED))
+
+
+@pytest.mark.parametrize("name", ["information_schema", "PG_Catalog", "memory", "temp", "main"])
+def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with DuckDBDestination(str(tmp_path / f"{name}.duckdb")) as destination:
+            destination.tables.create(SCHEMA)
+            assert visible(destination) == []
+
+
+def test_a_link_that_leads_elsewhere_meanwhile_closes_the_file_that_was_open(
+    tmp_path: Path,
+) -> None:
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(tmp_path / "one.duckdb")
+    with DuckDBDestination(str(link)) as destination:
+        destination.tables.create(SCHEMA)
+        link.unlink()
+        link.symlink_to(tmp_path / "two.duckdb")
+    assert not open_files._OPEN
+    code = f"import duckdb; duckdb.connect({str(tmp_path / 'one.duckdb')!r}).execute('FROM {GAPS}')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_instance_is_kept_for_some_hundred_times_and_not_where_it_has_spilled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "test.duckdb"
+    made: list[str] = []
+    new = open_files._new_instance
+    monkeypatch.setattr(open_files, "_new_instance", lambda path: made.append(path) or new(path))
+    monkeypatch.setattr(open_files, "_TIMES_KEPT", 3)
+
+    def tick() -> None:
+        with DuckDBDestination(str(path)) as destination:
+            destination.tables.create(SCHEMA)
+
+    for _ in range(8):
+        tick()
+    assert len(made) == 2
+    (tmp_path / "test.duckdb.tmp").mkdir()
+    tick()
+    (tmp_path / "test.duckdb.tmp").rmdir()
+    tick()
+    assert len(made) == 4
 
 
 def test_where_the_file_cannot_grow_the_first_error_is_told(tmp_path: Path) -> None:
