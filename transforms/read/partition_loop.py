@@ -5,7 +5,6 @@ It knows no runner; read_loop.py calls it from a timer.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -297,22 +296,3 @@ def _covered(position: PartitionPosition, read_from: int, after: int, block: Raw
         gaps.insert(0, EmptyOffsets(position.offset, read_from - 1, DELETED))
     where = position.topic, position.topic_id, position.partition
     return Covered(*where, position.offset, after - 1, gaps)
-
-
-_LOOPS: Final[dict[tuple[str, str, int], PartitionLoop]] = {}
-_GUARD: Final = threading.Lock()
-
-
-def take_loop(job_id: str, topic: str, partition: int) -> PartitionLoop | None:
-    """Removes and returns what this process has kept, so that no two threads share a consumer."""
-    with _GUARD:
-        return _LOOPS.pop((job_id, topic, partition), None)
-
-
-def keep_loop(job_id: str, topic: str, partition: int, loop: PartitionLoop) -> None:
-    """Keeps it for the next poll, which may come to another DoFn instance and thread."""
-    with _GUARD:
-        replaced = _LOOPS.get((job_id, topic, partition))
-        _LOOPS[job_id, topic, partition] = loop
-    if replaced is not None:
-        replaced.close()
