@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from transforms.model.elements import ShardBatch, ShardOutcome
 from transforms.model.fingerprints import batch_fingerprints
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
-from transforms.model.totals import add_up, payment_totals, rejected_totals
+from transforms.model.totals import payment_totals, rejected_totals
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,11 @@ def outcome_of(
         totals.append(rejected_totals(batch.rejected, batch_fingerprints(batch.rejected)))
         tables[REJECTED] = _finished(batch.rejected, shape.ingest_time_us)
     changes = sorted((bucket, change) for bucket, change in live_ids.items() if change)
-    return ShardOutcome(
-        shard, tables, add_up(totals) if len(totals) > 1 else _only(totals), changes, ids
-    )
+    # No two of them have a row of the same outcome.
+    return ShardOutcome(shard, tables, pa.concat_batches([_NO_TOTALS, *totals]), changes, ids)
 
 
-def _only(totals: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return totals[0] if totals else pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)
+_NO_TOTALS: Final = pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)
 
 
 def _finished(rows: pa.RecordBatch, ingest_time_us: int) -> pa.RecordBatch:

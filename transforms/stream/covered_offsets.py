@@ -63,7 +63,7 @@ def pass_ranges(
         _require_within(shard, covered, offsets)
         above = -1 if before is None else before
         known = present.between(covered.topic, covered.partition, above, covered.last)
-        left = np.setdiff1d(known, offsets)
+        left = np.setdiff1d(known, offsets) if len(known) else known
         _require_in_gaps(shard, covered, left)
         partitions[covered.partition] = covered.last
         passed.append(Passed(covered, left))

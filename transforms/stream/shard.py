@@ -214,7 +214,8 @@ class OpenShard:
             memory = ShardMemory(memory.index, NO_ROWS, memory.nonce)
         head.dedup.token = fresh_token()
         self._cells.write_head(encode_stream_head(head))
-        return head.dedup.token, memory, add_up(self._totals) if self._totals else None
+        totals = add_up(self._totals) if len(self._totals) > 1 else next(iter(self._totals), None)
+        return head.dedup.token, memory, totals
 
     @property
     def gap_answer(self) -> GapAnswer | None:
