@@ -23,7 +23,7 @@ import duckdb
 from benchmarks.direct_run import PARTITIONS, Measured, run, send
 from benchmarks.flink_stream import spark_or_reason
 from benchmarks.latency import latency, noted_moments
-from benchmarks.report import say, say_ratio
+from benchmarks.report import in_words, say, say_ratio
 from benchmarks.spark_environment import SparkEnvironment
 from benchmarks.spark_stream import drain_with_spark
 from benchmarks.steady_load import RATE, WARM_UP_SECONDS, send_steadily
@@ -37,8 +37,6 @@ from tests.support.kafka_broker import KafkaBroker, running_broker
 TOPIC = "payments"
 TICKS = 12
 TICK_RECORDS = 1000
-
-_PIPELINE = sys.executable, "-m", "pipeline"
 
 
 def main(messages: int, seconds: int) -> None:
@@ -62,7 +60,7 @@ def main(messages: int, seconds: int) -> None:
 def _start_up(broker: KafkaBroker, folder: Path) -> None:
     send(broker, "one", 1)
     taken = [run(broker, "one", folder / f"start-{number}.duckdb").seconds for number in range(5)]
-    say("a run of one message", _in_words(taken), "below 1.2 s")
+    say("a run of one message", in_words(taken), "below 1.2 s")
     taken = []
     for _ in range(5):
         started = time.monotonic()
@@ -70,12 +68,7 @@ def _start_up(broker: KafkaBroker, folder: Path) -> None:
             [sys.executable, "-m", "pipeline", "--help"], check=True, capture_output=True
         )
         taken.append(time.monotonic() - started)
-    say("--help", _in_words(taken), "below 0.4 s")
-
-
-def _in_words(taken: list[float]) -> str:
-    taken = sorted(taken)
-    return f"{_middle(taken):.2f} s, {taken[0]:.2f} to {taken[-1]:.2f}, {len(taken)} processes"
+    say("--help", in_words(taken), "below 0.4 s")
 
 
 def _four_beside_one(broker: KafkaBroker, folder: Path, messages: int) -> float:

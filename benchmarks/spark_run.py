@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.direct_run import PARTITIONS, Measured, run, send
 from benchmarks.flink_stream import spark_or_reason
-from benchmarks.report import say, say_ratio
+from benchmarks.report import in_words, say, say_ratio
 from benchmarks.spark_stream import drain_with_spark
 from pipeline.options.run_config import run_config
 from pipeline.produce.command import KafkaSender
@@ -110,9 +110,7 @@ def _ticks(broker: KafkaBroker, database: Path, spark: tuple[str, ...]) -> None:
         (f"a tick of {TICK_RECORDS:,} records on Spark", warm, "below 0.7 s"),
         ("    the first ones", first, ""),
     ):
-        some = sorted(some)
-        found = f"{some[len(some) // 2]:.2f} s, {some[0]:.2f} to {some[-1]:.2f}"
-        say(name, found, most)
+        say(name, in_words(some), most)
 
 
 if __name__ == "__main__":

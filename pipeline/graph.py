@@ -19,6 +19,7 @@ from transforms.deduplicate.deduplicate_transactions import DeduplicateTransacti
 from transforms.deduplicate.settings import DedupSettings
 from transforms.destinations.contract.destination import Destination
 from transforms.model.coordinates import TopicPartition
+from transforms.model.elements import GapAnswer
 from transforms.read.partition_reader import PartitionRange
 from transforms.read.read_records import ReadRecords
 from transforms.write.collect_reports import CollectReports
@@ -92,7 +93,6 @@ def build_streaming(pipeline: beam.Pipeline, job: StreamingJob) -> None:
     Dedup and write are one step per shard; totals and gaps of all shards come together behind it.
     """
     # A bounded run does not load them.
-    from transforms.model.elements import GapAnswer
     from transforms.read.feed import DiscoverPartitions, Feed
     from transforms.read.read_loop import ReadLoop
     from transforms.stream.deduplicate_and_write import GAPS, TOTALS, DeduplicateAndWrite

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from pipeline.lag_report import LagReport, problem_of
 from pipeline.options.config import EARLIEST, LATEST, Start
@@ -26,7 +25,12 @@ from transforms.read.broker_errors import (
     is_denied,
 )
 from transforms.read.consumer_settings import CONNECTION_DEFAULTS
-from transforms.read.topic_identity import is_mock, require_one_cluster, topic_id_of
+from transforms.read.topic_identity import (
+    admin_client,
+    is_mock,
+    require_one_cluster,
+    topic_id_of,
+)
 from transforms.read.unreachable import NAMED_REASON_SECONDS, unreachable
 
 _T = TypeVar("_T")
@@ -89,20 +93,16 @@ class KafkaAdmin:
         self._servers = consumer_config["bootstrap.servers"]
         self._patience = patience_seconds
         self._errors = BrokerErrors(self._servers)
-        common: dict[str, Any] = {
-            **CONNECTION_DEFAULTS,
-            **consumer_config,
-            "error_cb": self._errors.remember,
-        }
+        common: dict[str, Any] = {**consumer_config, "error_cb": self._errors.remember}
         fixed: dict[str, Any] = {
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "allow.auto.create.topics": False,
         }
-        self._consumer = Consumer({**self._errors.log.settings(common), **fixed})
-        self._admin = AdminClient(
-            {"log_level": 2, **{key: value for key, value in common.items() if key != "group.id"}}
+        self._consumer = Consumer(
+            {**CONNECTION_DEFAULTS, **self._errors.log.settings(common), **fixed}
         )
+        self._admin = admin_client(common)
         group = consumer_config["group.id"]
         self._lag_report = LagReport(
             self._servers, self._consumer, lambda: self.group_problem(group)

@@ -44,9 +44,8 @@ def without_connectors() -> Iterator[None]:
         yield
         return
     # None: https://docs.python.org/3/reference/import.html#the-module-cache
-    absent: dict[str, Any] = {name: None for name in _OPTIONAL if name not in sys.modules}
-    if _MONGODB not in sys.modules:
-        absent[_MONGODB] = ModuleType(_MONGODB)
+    stand_ins: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), _MONGODB: ModuleType(_MONGODB)}
+    absent = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     sys.modules.update(absent)
     try:
         yield

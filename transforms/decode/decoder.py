@@ -19,7 +19,7 @@ from transforms.decode.record_rule import Judged, RecordRule
 from transforms.model.coordinates import int64s
 from transforms.model.elements import DecodedBlock, RawBlock
 from transforms.model.errors import GuaranteeError
-from transforms.model.rejected import REJECTED_COLUMNS, original_payload
+from transforms.model.rejected import NONE_REJECTED, REJECTED_COLUMNS, original_payload
 from transforms.model.schema import PaymentSchema, SchemaField
 from transforms.model.tables import LATEST_US, SOURCE_COLUMNS, TIMESTAMP
 
@@ -34,8 +34,6 @@ _SLICE_VALUES: Final = 8 * _SLICE_RECORDS
 Python objects stay in the processor's cache between the one call for each record and those for each
 column.
 """
-
-_NONE_REJECTED: Final = pa.RecordBatch.from_pylist([], schema=REJECTED_COLUMNS)
 
 _ITEMS: Final = 2
 """How many a REPEATED field is taken to have, for that."""
@@ -133,7 +131,7 @@ class Decoder:
 
     def _rejected(self, block: RawBlock, judged: list[tuple[int, Judged]]) -> pa.RecordBatch:
         if not judged:
-            return _NONE_REJECTED
+            return NONE_REJECTED
         rows = np.array([row for row, _ in judged], dtype=np.int64)
         columns = [
             pa.array([record.reason for _, record in judged], pa.string()),

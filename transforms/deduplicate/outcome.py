@@ -14,6 +14,8 @@ from transforms.model.fingerprints import batch_fingerprints
 from transforms.model.tables import DUPLICATES, PAYMENTS, REJECTED, TIMESTAMP, TOTALS_SCHEMA
 from transforms.model.totals import payment_totals, rejected_totals
 
+_NO_TOTALS: Final = pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)
+
 
 @dataclass(frozen=True)
 class RowShape:
@@ -59,9 +61,6 @@ def outcome_of(
     changes = sorted((bucket, change) for bucket, change in live_ids.items() if change)
     # No two of them have a row of the same outcome.
     return ShardOutcome(shard, tables, pa.concat_batches([_NO_TOTALS, *totals]), changes, ids)
-
-
-_NO_TOTALS: Final = pa.RecordBatch.from_pylist([], schema=TOTALS_SCHEMA)
 
 
 def _finished(rows: pa.RecordBatch, ingest_time_us: int) -> pa.RecordBatch:

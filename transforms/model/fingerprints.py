@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.model.elements import Covered, DecodedBlock, ShardBatch, StreamBatch
-from transforms.model.rejected import REJECTED_COLUMNS
+from transforms.model.rejected import NONE_REJECTED
 
 FINGERPRINT_BYTES: Final = 10
 """First bytes of SHA-256(UTF-8 of transaction_id).
@@ -129,8 +129,7 @@ def _with_fingerprints(rows: pa.RecordBatch, fingerprints: Fingerprints) -> pa.R
 
 
 NO_REJECTED: Final = _with_fingerprints(
-    pa.RecordBatch.from_pylist([], schema=REJECTED_COLUMNS),
-    np.empty((0, FINGERPRINT_BYTES), dtype=np.uint8),
+    NONE_REJECTED, np.empty((0, FINGERPRINT_BYTES), dtype=np.uint8)
 )
 """The rejected rows of most batches."""
 

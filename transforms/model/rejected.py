@@ -42,6 +42,8 @@ REJECTED_COLUMNS: Final = pa.schema(
 )
 """Columns of a rejected row before the dedup step adds `ingest_time`."""
 
+NONE_REJECTED: Final = pa.RecordBatch.from_pylist([], schema=REJECTED_COLUMNS)
+
 
 def rejected_rows(
     payments: pa.RecordBatch,

@@ -20,12 +20,12 @@ CONNECTION_DEFAULTS: Final[dict[str, str | int | bool]] = {
     # to the server that was named, and to the broker that this one names, which may be the same.
     "reconnect.backoff.ms": 20,
 }
-"""Of every client that this pipeline makes; the user's settings come after them."""
+"""Of every client that reads, or asks; the user's settings come after them."""
 
 _DEFAULTS: Final[dict[str, str | int | bool]] = {
     **CONNECTION_DEFAULTS,
-    # What is fetched behind the end of a range is fetched for nothing: with 64 MB a partition (the
-    # default) four transactions cost a quarter more than one.
+    # As much as a poll takes; the default of 64 MB is memory for nothing. Of a range: see
+    # partition_reader.py.
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 16_384,
     # A full queue pauses the fetcher, for a second with the default.

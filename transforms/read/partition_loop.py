@@ -5,9 +5,8 @@ It knows no runner; read_loop.py calls it from a timer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -139,11 +138,17 @@ class PartitionLoop:
             self._same_at_us = None
         goes_on = after > position.offset
         judged = JudgedArrivals((), None)
-        with self._asking(position, now_us, before_records=goes_on) as same:
+        # The broker answers while the records are judged.
+        fresh = self._is_fresh(now_us, before_records=goes_on)
+        asked = None if fresh else _ASKING.submit(self._poller.identity)
+        try:
             if goes_on:
                 covered = _covered(position, read_from, after, block)
                 judged = judge(block, covered, position, now_us)
-        if goes_on and not same():
+        finally:
+            # That it is another topic is told in place of an error about its records.
+            same = asked is None or self._is_same(position, asked.result(), now_us)
+        if goes_on and not same:
             # What was read is not passed on; the next poll begins here again.
             self._poller.next_offset = None
             return waiting
@@ -197,28 +202,11 @@ class PartitionLoop:
                 )
         return low
 
-    @contextmanager
-    def _asking(
-        self, position: PartitionPosition, now_us: int, *, before_records: bool
-    ) -> Iterator[Callable[[], bool]]:
-        """Asks for the ids of topic and cluster where a recreated topic could have gone unnoticed.
+    def _is_fresh(self, now_us: int, *, before_records: bool) -> bool:
+        """Whether the ids need not be asked for: no recreated topic could have gone unnoticed.
 
-        before_records: whether something was read, which is judged within the context, while the
-        broker answers. Gives what says, after the context, whether they are those of the position.
-        Raises GuaranteeError at the end where they are others, also in place of an error within:
-        that is about records of another topic.
+        before_records: whether something was read, and is to go on.
         """
-        if self._is_known(now_us, before_records):
-            yield lambda: True
-            return
-        asked = _ASKING.submit(self._poller.identity)
-        same = False
-        try:
-            yield lambda: same
-        finally:
-            same = self._is_same(position, asked.result(), now_us)
-
-    def _is_known(self, now_us: int, before_records: bool) -> bool:
         # A clock that was set back makes neither of them fresh.
         same_at_us = self._same_at_us
         fresh = same_at_us is not None and 0 <= now_us - same_at_us < _IDENTITY_EVERY_US

@@ -43,8 +43,9 @@ range holds back the question which cluster it is, and the next range, by 10 ms 
 consumer_settings. A reader stands at an end for a moment only; what reads for ever would ask 500
 times a second.
 
-What is fetched behind the end of a range is fetched for nothing: four fetches of 1 MB are enough to
-have the next one ready.
+What is fetched behind the end of a range is fetched for nothing: with 64 MB a partition (the
+default) four transactions cost a quarter more than one. Four fetches of 1 MB are enough to have one
+ready.
 """
 
 _POLL_SECONDS: Final = 0.2

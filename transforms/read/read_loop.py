@@ -24,12 +24,7 @@ from transforms import metrics
 from transforms.model.elements import StreamBatch
 from transforms.read.feed import set_timer
 from transforms.read.kept_loops import keep_loop, take_loop
-from transforms.read.partition_loop import (
-    Judge,
-    PartitionLoop,
-    ReadSettings,
-    Step,
-)
+from transforms.read.partition_loop import Judge, PartitionLoop, ReadSettings, Step
 from transforms.read.partition_poller import PartitionPoller
 from transforms.read.position import PartitionPosition, decode_position, encode_position
 from transforms.read.stop import StopOnError

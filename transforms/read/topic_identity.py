@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -35,7 +35,7 @@ class TopicIdentity:
     topic_id: str | None
 
 
-def admin_client(consumer_config: Mapping[str, str]) -> AdminClient:
+def admin_client(consumer_config: Mapping[str, Any]) -> AdminClient:
     """A client for `ask_identity`, with the connection settings of a consumer."""
     settings = {key: value for key, value in consumer_config.items() if key != "group.id"}
     return AdminClient({"log_level": 2, **CONNECTION_DEFAULTS, **settings})

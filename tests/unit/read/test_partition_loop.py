@@ -331,16 +331,17 @@ def test_the_broker_is_asked_while_the_records_are_judged() -> None:
     assert log.asked_whose == 3, "before anything is read, and before each of the records goes on"
 
 
+def fails(*_: Any) -> Any:
+    """A Judge."""
+    raise RuntimeError("these offsets do not rise")
+
+
 def test_another_topic_says_more_than_an_error_of_what_was_read_of_it() -> None:
     log = Log([payment(1)])
     partition = Partition(log)
     partition.step()
     log.ids = TopicIdentity("cluster", "another id")
     log.records.append(payment(2))
-
-    def fails(*_: Any) -> Any:
-        raise RuntimeError("these offsets do not rise")
-
     partition.judge = fails
     with pytest.raises(GuaranteeError, match="another id"):
         partition.step(1)
@@ -351,10 +352,6 @@ def test_an_error_of_what_was_read_is_told_where_the_topic_is_the_same() -> None
     partition = Partition(log)
     partition.step()
     log.records.append(payment(2))
-
-    def fails(*_: Any) -> Any:
-        raise RuntimeError("these offsets do not rise")
-
     partition.judge = fails
     with pytest.raises(RuntimeError, match="do not rise"):
         partition.step(1)

@@ -22,6 +22,9 @@ from apache_beam.typehints import decorators
 
 from runners import beam_answers
 
+FOR_WARNINGS = {"retain_unknown_options": True, "display_warnings": True}
+"""How Pipeline.run asks."""
+
 FLAGS = ["--runner=DirectRunner", "--experiments=a", "--experiments=b", "--job_endpoint=host:1"]
 
 
@@ -60,17 +63,16 @@ def test_options_without_flags_are_those_of_the_command_line(
 
 
 def test_all_options_are_those_that_beam_finds() -> None:
-    for_warnings = {"retain_unknown_options": True, "display_warnings": True}
     options = PipelineOptions([*FLAGS, "--unknown_flag=1"])
     for streaming in (True, False, False):
         options.view_as(StandardOptions).streaming = streaming
-        found = options.get_all_options(**for_warnings)
-        assert found == beam_answers._ask_all(options, **for_warnings)
+        found = options.get_all_options(**FOR_WARNINGS)
+        assert found == beam_answers._ask_all(options, **FOR_WARNINGS)
         assert (found["streaming"], found["unknown_flag"]) == (streaming, "1")
         found["experiments"].clear()
     options.view_as(DebugOptions).experiments.append("c")
-    assert options.get_all_options(**for_warnings)["experiments"] == ["a", "b", "c"]
-    other = PipelineOptions(["--unknown_flag=2"]).get_all_options(**for_warnings)
+    assert options.get_all_options(**FOR_WARNINGS)["experiments"] == ["a", "b", "c"]
+    other = PipelineOptions(["--unknown_flag=2"]).get_all_options(**FOR_WARNINGS)
     assert other["unknown_flag"] == "2"
     # Asked in another way, it is another answer.
     assert "unknown_flag" not in options.get_all_options()
@@ -81,24 +83,21 @@ def test_all_options_without_flags_are_those_of_the_command_line(
 ) -> None:
     for endpoint in ("one:1", "two:2"):
         monkeypatch.setattr("sys.argv", ["python", f"--job_endpoint={endpoint}"])
-        found = PipelineOptions().get_all_options(
-            retain_unknown_options=True, display_warnings=True
-        )
+        found = PipelineOptions().get_all_options(**FOR_WARNINGS)
         assert found["job_endpoint"] == endpoint
 
 
 def test_a_class_of_options_that_is_new_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beam_answers, "_all", {})  # else the new class would outlive this test
-    for_warnings = {"retain_unknown_options": True, "display_warnings": True}
     options = PipelineOptions(FLAGS)
-    assert "of_a_new_class" not in options.get_all_options(**for_warnings)
+    assert "of_a_new_class" not in options.get_all_options(**FOR_WARNINGS)
 
     class New(PipelineOptions):
         @classmethod
         def _add_argparse_args(cls, parser: Any) -> None:
             parser.add_argument("--of_a_new_class", default="there")
 
-    assert options.get_all_options(**for_warnings)["of_a_new_class"] == "there"
+    assert options.get_all_options(**FOR_WARNINGS)["of_a_new_class"] == "there"
 
 
 def test_flags_may_be_any_iterable() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import duckdb
@@ -100,42 +100,31 @@ def write(cursor: duckdb.DuckDBPyConnection, appends: Sequence[Append]) -> list[
     Returns the offset behind each, or what refuses it: then the others count all the same.
     """
     streams = streams_of(cursor, [append.stream for append in appends])
-    ends = {name: stream.next_offset for name, stream in streams.items()}
-    digests: dict[tuple[str, int], bytes] = {}
     taken: list[Append] = []
     answers: list[int | StreamError] = []
     for append in appends:
         try:
-            end = ends.get(append.stream)
-            _judge(cursor, append, streams.get(append.stream), end, digests)
+            stream = known(streams, append.stream)
+            _judge(cursor, append, stream, taken)
         except StreamError as refusal:
             answers.append(refusal)
             continue
+        end = append.offset + append.encoded.rows
+        streams[append.stream] = replace(stream, next_offset=end)
         taken.append(append)
-        digests[append.stream, append.offset] = append.encoded.digest
-        ends[append.stream] = append.offset + append.encoded.rows
-        answers.append(ends[append.stream])
+        answers.append(end)
     if taken:
-        _insert_taken(cursor, taken, streams, ends)
+        _insert_taken(cursor, taken, streams)
     return answers
 
 
 def _judge(
-    cursor: duckdb.DuckDBPyConnection,
-    append: Append,
-    stream: Stream | None,
-    end: int | None,
-    digests: dict[tuple[str, int], bytes],
+    cursor: duckdb.DuckDBPyConnection, append: Append, stream: Stream, taken: Sequence[Append]
 ) -> None:
-    """Raises StreamError. end: of the stream, behind those that were taken just now; digests: of
-    them.
-    """
-    name, offset = append.stream, append.offset
-    if stream is None or end is None:
-        raise StreamNotFound(name, "there is no such stream")
+    """Raises StreamError. stream: behind the appends that were taken just now."""
+    name, offset, end = append.stream, append.offset, stream.next_offset
     if offset < end:
-        known = digests.get((name, offset)) or _digest_of(cursor, name, offset)
-        if known != append.encoded.digest:
+        if _digest_at(cursor, name, offset, taken) != append.encoded.digest:
             raise DifferentRows(name, f"offset {offset} holds other rows")
         raise OffsetAlreadyExists(
             name, f"offset {offset} was written before; the stream ends at {end}"
@@ -146,7 +135,12 @@ def _judge(
         raise OffsetOutOfRange(name, f"offset {offset} lies behind the end, {end}")
 
 
-def _digest_of(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int) -> bytes | None:
+def _digest_at(
+    cursor: duckdb.DuckDBPyConnection, stream: str, offset: int, taken: Sequence[Append]
+) -> bytes | None:
+    for append in taken:
+        if (append.stream, append.offset) == (stream, offset):
+            return append.encoded.digest
     found = cursor.execute(
         f"SELECT digest FROM {APPENDS} WHERE stream = ? AND stream_offset = ?", [stream, offset]
     ).fetchone()
@@ -154,11 +148,9 @@ def _digest_of(cursor: duckdb.DuckDBPyConnection, stream: str, offset: int) -> b
 
 
 def _insert_taken(
-    cursor: duckdb.DuckDBPyConnection,
-    taken: Sequence[Append],
-    streams: dict[str, Stream],
-    ends: dict[str, int],
+    cursor: duckdb.DuckDBPyConnection, taken: Sequence[Append], streams: Mapping[str, Stream]
 ) -> None:
+    """streams: behind the appends."""
     for table, rows in _visible_rows(taken, streams):
         insert(cursor, table, rows)
     values = ", ".join(["(?, ?, ?, ?, ?)"] * len(taken))
@@ -181,12 +173,12 @@ def _insert_taken(
         f"UPDATE {STREAMS} SET next_offset ="
         " map_extract_value(map(?::VARCHAR[], ?::BIGINT[]), stream)"
         " WHERE list_contains(?::VARCHAR[], stream)",
-        [names, [ends[name] for name in names], names],
+        [names, [streams[name].next_offset for name in names], names],
     )
 
 
 def _visible_rows(
-    taken: Sequence[Append], streams: dict[str, Stream]
+    taken: Sequence[Append], streams: Mapping[str, Stream]
 ) -> Iterator[tuple[str, pa.RecordBatchReader]]:
     """The rows that their table gets at once, all that have the same columns together."""
     parts: dict[tuple[str, pa.Schema], list[pa.RecordBatch]] = {}
@@ -220,9 +212,13 @@ def streams_of(cursor: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[
     return {name: Stream(*rest) for name, *rest in found}
 
 
+def known(streams: Mapping[str, Stream], name: str) -> Stream:
+    """Raises StreamNotFound."""
+    if name not in streams:
+        raise StreamNotFound(name, "there is no such stream")
+    return streams[name]
+
+
 def stream_of(cursor: duckdb.DuckDBPyConnection, name: str) -> Stream:
     """Raises StreamNotFound."""
-    found = streams_of(cursor, [name])
-    if name not in found:
-        raise StreamNotFound(name, "there is no such stream")
-    return found[name]
+    return known(streams_of(cursor, [name]), name)

@@ -67,7 +67,7 @@ class OpenFile:
         except BaseException:
             self._instance.close()
             raise
-        self._uses_all_threads = self._is_appended_to = False
+        self._uses_all_threads = self._stays_on_one_thread = False
         self._questions = 0
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -83,7 +83,7 @@ class OpenFile:
         """
         with GUARD:
             self._questions += 1
-            if not self._is_appended_to:
+            if not self._stays_on_one_thread:
                 self._use_all_threads(True)
         try:
             yield
@@ -91,12 +91,12 @@ class OpenFile:
             with GUARD:
                 self._questions -= 1
 
-    def is_appended_to(self) -> None:
+    def stay_on_one_thread(self) -> None:
         """From now on each statement runs on the thread that asks, but for those that run."""
-        if self._is_appended_to and not self._uses_all_threads:
+        if self._stays_on_one_thread and not self._uses_all_threads:
             return
         with GUARD:
-            self._is_appended_to = True
+            self._stays_on_one_thread = True
             if not self._questions:
                 self._use_all_threads(False)
 

@@ -20,7 +20,7 @@ from transforms.destinations.contract.run_tail import (
     read_backwards,
     read_tail,
 )
-from transforms.destinations.duckdb.session import DuckDBSession, changes_met
+from transforms.destinations.duckdb.session import ChangesMet, DuckDBSession
 from transforms.model.errors import GuaranteeError
 from transforms.model.tables import RUNS
 
@@ -79,9 +79,7 @@ class DuckDBRunLedger:
     def claim(self, record: RunRecord) -> bool:
         try:
             return self._session.atomically(lambda cursor: claim(cursor, record))
-        except (duckdb.TransactionException, duckdb.ConstraintException) as error:
-            if not changes_met(error):
-                raise
+        except (ChangesMet, duckdb.ConstraintException):
             # Two claims met: DuckDB lets one through and refuses the other when it writes or
             # commits.
             return False

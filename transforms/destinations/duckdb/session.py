@@ -27,12 +27,11 @@ _T = TypeVar("_T")
 _MET: Final = re.compile("conflict|constraint", re.IGNORECASE)
 
 
-def changes_met(error: duckdb.Error) -> bool:
-    """Whether a transaction was refused because another one has changed the same rows.
+class ChangesMet(duckdb.TransactionException):
+    """A transaction was refused because another one has changed the same rows.
 
-    DuckDB raises the same TransactionException where a commit cannot be written.
+    Where a commit cannot be written, DuckDB raises TransactionException as well.
     """
-    return _MET.search(str(error)) is not None
 
 
 class DuckDBSession:
@@ -97,9 +96,9 @@ class DuckDBSession:
         """
         return self._opened().on_all_threads()
 
-    def is_appended_to(self) -> None:
+    def stay_on_one_thread(self) -> None:
         """Rows become visible one append after the other from now on: see open_files.py."""
-        self._opened().is_appended_to()
+        self._opened().stay_on_one_thread()
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         with self.on_all_threads(), waiting_for(f"duckdb:{self.path}: a query"):
@@ -116,15 +115,19 @@ class DuckDBSession:
             cursor.rollback()
 
     def atomically(self, change: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
-        """Makes the change as one transaction, as a whole or not at all; raises what it raises."""
+        """Makes the change as one transaction, as a whole or not at all; raises what it raises,
+        and ChangesMet.
+        """
         cursor = self.cursor()
         cursor.begin()
         try:
             with waiting_for(f"duckdb:{self.path}: a commit"):
                 result = change(cursor)
                 cursor.commit()
-        except BaseException:
+        except BaseException as error:
             with suppress(duckdb.TransactionException):  # a failed commit has rolled back already
                 cursor.rollback()
+            if isinstance(error, duckdb.TransactionException) and _MET.search(str(error)):
+                raise ChangesMet(str(error)) from error
             raise
         return result

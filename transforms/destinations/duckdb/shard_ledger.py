@@ -14,7 +14,7 @@ import pyarrow as pa
 from transforms.destinations.contract import shard_ledger_rows
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, Job, ShardRow
 from transforms.destinations.contract.shard_ledger_rows import CHANGED
-from transforms.destinations.duckdb.session import changes_met
+from transforms.destinations.duckdb.session import ChangesMet
 from transforms.destinations.duckdb.stop_marks import DuckDBStopMarks
 
 _DDL: Final = f"""CREATE TABLE IF NOT EXISTS {SHARD_LEDGER} (
@@ -49,9 +49,7 @@ class DuckDBShardLedger(DuckDBStopMarks):
             return self._session.atomically(
                 lambda cursor: begin_job(cursor, job_id, follows, shards)
             )
-        except duckdb.TransactionException as error:
-            if not changes_met(error):
-                raise
+        except ChangesMet:
             # Two changes of one row met, and the other one has been let through.
             return _job_of_stamps(self._session.cursor(), job_id, follows)
 
@@ -66,9 +64,7 @@ class DuckDBShardLedger(DuckDBStopMarks):
     def swap(self, job: Job, seen: Sequence[ShardRow], rows: Sequence[ShardRow]) -> bool:
         try:
             return self._session.atomically(lambda cursor: swap(cursor, job, seen, rows))
-        except duckdb.TransactionException as error:
-            if not changes_met(error):
-                raise
+        except ChangesMet:
             # Two changes of one row met: DuckDB lets one through and refuses the other.
             return False
 

@@ -8,7 +8,7 @@ import duckdb
 
 from transforms.destinations.contract.shard_ledger import SHARD_LEDGER, TOTALS_SHARD
 from transforms.destinations.contract.stop_mark import StopMark, decode_marks, encode_mark
-from transforms.destinations.duckdb.session import DuckDBSession, changes_met
+from transforms.destinations.duckdb.session import ChangesMet, DuckDBSession
 
 _TRIES: Final = 20
 """A claim may change the same row meanwhile: DuckDB lets one through and refuses the other."""
@@ -24,8 +24,8 @@ class DuckDBStopMarks:
         for attempt in range(_TRIES):
             try:
                 return self._session.atomically(lambda cursor: write(cursor, mark, job_id, nonce))
-            except duckdb.TransactionException as error:
-                if attempt == _TRIES - 1 or not changes_met(error):
+            except ChangesMet:
+                if attempt == _TRIES - 1:
                     raise
         raise AssertionError("the last attempt returns or raises")
 

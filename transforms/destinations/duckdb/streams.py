@@ -34,7 +34,9 @@ from transforms.destinations.duckdb.in_flight import (
     AppendsInFlight,
     InFlight,
     insert,
+    known,
     stream_of,
+    streams_of,
 )
 from transforms.destinations.duckdb.session import DuckDBSession
 from transforms.destinations.duckdb.tables import APPENDS, STREAMS
@@ -72,7 +74,7 @@ class DuckDBStreams:
             self._kinds[stream] = stream_of(self._session.cursor(), stream).kind
         kind = self._kinds[stream]
         if kind == COMMITTED_STREAM:
-            self._session.is_appended_to()
+            self._session.stay_on_one_thread()
         in_flight: AppendsInFlight | None = getattr(self._local, "in_flight", None)
         if in_flight is None or not in_flight.takes_more:
             in_flight = self._local.in_flight = AppendsInFlight(self._session)
@@ -159,9 +161,9 @@ def finalize(cursor: duckdb.DuckDBPyConnection, stream: str) -> int:
 
 def rows_to_commit(cursor: duckdb.DuckDBPyConnection, table: str, streams: list[str]) -> int:
     """How many rows the streams have; raises what speaks against committing one of them."""
-    rows = 0
+    rows, found = 0, streams_of(cursor, streams)
     for name in streams:
-        stream = stream_of(cursor, name)
+        stream = known(found, name)
         rows += stream.next_offset
         if (stream.table, stream.kind) != (table, PENDING_STREAM):
             raise ValueError(

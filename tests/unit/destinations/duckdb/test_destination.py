@@ -12,9 +12,7 @@ from tests.unit.destinations.contract.run_ledger import LedgerContract, record
 from tests.unit.destinations.contract.tables import TablesContract
 from tests.unit.destinations.contract.write_streams import Contract, rows, visible
 from transforms.destinations.contract.run_ledger import COMMITTED, GENESIS
-from transforms.destinations.contract.write_streams import (
-    StreamNotFound,
-)
+from transforms.destinations.contract.write_streams import StreamNotFound
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.tables import APPENDS, REPORTS, STREAMS
 from transforms.destinations.duckdb.views import VIEWS

@@ -15,9 +15,7 @@ from pipeline.options.schema_file import load_schema
 from tests.support.child_process import ending_with_this_process
 from tests.support.kafka_broker import ROOT
 from tests.unit.destinations.contract.write_streams import rows, visible
-from transforms.destinations.contract.write_streams import (
-    COMMITTED_STREAM,
-)
+from transforms.destinations.contract.write_streams import COMMITTED_STREAM
 from transforms.destinations.duckdb import open_files, streams
 from transforms.destinations.duckdb.destination import DuckDBDestination
 from transforms.destinations.duckdb.open_files import acquire, release
